@@ -1,0 +1,1 @@
+"""Formats in, canonical scenes out. The door is :func:`open_scene`."""

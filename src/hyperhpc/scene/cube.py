@@ -1,0 +1,161 @@
+"""The canonical scene: what every format is turned into, and all the rest relies on.
+
+A scene is a lazy cube (y, x, band): rows from north to south, columns from west to
+east, bands in the order of the file (not always ascending). Values are the stored
+digital numbers (DN); reflectance = DN / ``scale_factor``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+#: Kinds of DN the analysis works on. Wider integers are read as int16 if they fit.
+CANONICAL_DTYPES = ("int16", "uint16", "float32")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels are.
+
+    Attributes
+    ----------
+    xmin, ymax
+        Upper-left *corner* of the upper-left pixel, in units of the CRS.
+    px, py
+        Width and height of a pixel, both positive.
+    wkt
+        The coordinate reference system as WKT, or None.
+    epsg
+        Its EPSG code, or None.
+    """
+
+    xmin: float
+    ymax: float
+    px: float
+    py: float
+    wkt: str | None = None
+    epsg: int | None = None
+
+    def x_centres(self, start: int, stop: int) -> np.ndarray:
+        """Eastings of the centres of columns start..stop-1 (float64)."""
+        return self.xmin + (np.arange(start, stop) + 0.5) * self.px
+
+    def y_centres(self, start: int, stop: int) -> np.ndarray:
+        """Northings of the centres of rows start..stop-1 (float64, descending)."""
+        return self.ymax - (np.arange(start, stop) + 0.5) * self.py
+
+    def bounds(self, rows: tuple[int, int], cols: tuple[int, int]) -> list[float]:
+        """[xmin, ymin, xmax, ymax]: outer edges of the pixels of this window."""
+        return [
+            self.xmin + cols[0] * self.px,
+            self.ymax - rows[1] * self.py,
+            self.xmin + cols[1] * self.px,
+            self.ymax - rows[0] * self.py,
+        ]
+
+    def pixel_of(self, x: float, y: float) -> tuple[int, int]:
+        """Row and column of the pixel that holds the point (may lie outside)."""
+        return (
+            int(np.floor((self.ymax - y) / self.py)),
+            int(np.floor((x - self.xmin) / self.px)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One scene, opened: its description, and a way to read windows of it.
+
+    Subclasses implement :meth:`read`. A scene is small and can be pickled (it is sent to
+    workers); files are opened in the process that reads, and kept open there.
+
+    Attributes
+    ----------
+    path
+        Absolute path of the file or store.
+    format
+        ``"zarr2"``, ``"zarr3"`` or ``"neon-hdf5"``.
+    shape
+        (rows, columns, bands).
+    dtype
+        Name of the dtype :meth:`read` returns, one of :data:`CANONICAL_DTYPES`.
+    stored_dtype
+        Name of the dtype on disk.
+    wavelength_nm
+        Band centres, float64, nm, in stored order.
+    scale_factor
+        Divisor from DN to reflectance 0-1.
+    nodata
+        DN that make a pixel no-data when seen in any good band. NaN always does.
+    window_nodata
+        DN that mean no-data only inside ``bad_band_windows_nm`` (-100 in DP3.30006.002).
+    bad_band_windows_nm
+        Closed intervals the file itself declares unusable; empty if it declares none.
+    grid
+        Georeference.
+    chunks
+        Stored chunk (rows, columns, bands), the smallest unit that can be read.
+    shards
+        Stored shard (rows, columns, bands), or None.
+    group
+        Group inside the file or store that holds the cube.
+    notes
+        What was resolved or assumed while opening, one sentence each.
+    """
+
+    path: str
+    format: str
+    shape: tuple[int, int, int]
+    dtype: str
+    stored_dtype: str
+    wavelength_nm: np.ndarray
+    scale_factor: float
+    nodata: tuple[float, ...]
+    window_nodata: tuple[float, ...] = ()
+    bad_band_windows_nm: tuple[tuple[float, float], ...] = ()
+    grid: Grid
+    chunks: tuple[int, int, int]
+    shards: tuple[int, int, int] | None = None
+    group: str = ""
+    notes: tuple[str, ...] = ()
+    fwhm_nm: np.ndarray | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def read(
+        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read one window.
+
+        Parameters
+        ----------
+        rows, cols
+            Slices with start and stop, step None or a positive step.
+        bands
+            None for all, a slice, or ascending band numbers.
+
+        Returns
+        -------
+        DN (y, x, band), C-contiguous, of ``self.dtype``, in memory.
+
+        Raises
+        ------
+        SceneError
+            A chunk cannot be read or decoded, or a wide integer does not fit int16.
+        """
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells this scene from a changed one: size and time of its metadata file."""
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    @property
+    def is_integer(self) -> bool:
+        """True if DN are integers, for which all statistics are exact."""
+        return np.issubdtype(np.dtype(self.dtype), np.integer)
+
+    @property
+    def bounds(self) -> list[float]:
+        """[xmin, ymin, xmax, ymax], outer edges of the scene."""
+        return self.grid.bounds((0, self.shape[0]), (0, self.shape[1]))
