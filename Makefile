@@ -1,0 +1,43 @@
+# A target with a "## comment" is listed by `make help`. What takes more than a line is a script.
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+# A cluster's module system sets these; they would put other packages before the locked ones.
+unexport PYTHONPATH PYTHONHOME
+
+DEMO_SIZE ?= 1000x1000
+DEMO_OUT ?= demo
+ARGS ?=
+
+.PHONY: help setup demo test lint lock clean
+
+help: ## this list
+	@echo "hyperhpc: make TARGET, in the order you will want them"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## make .venv with the locked packages and this checkout [PYTHON=python3.12]
+	@bash container/venv.sh setup
+
+demo: setup ## simulate a scene, analyse it, write demo/report.html [DEMO_SIZE=1000x1000 DEMO_OUT=demo]
+	@.venv/bin/hyperhpc demo "$(DEMO_OUT)" --size "$(DEMO_SIZE)"
+
+test: setup ## run the tests on every Python 3.11-3.13 found [TEST_PYTHONS="3.11" ARGS="-k scene"]
+	@bash tests/every_python.sh $(ARGS)
+
+lint: ## check style, types and the direction of imports
+	@bash container/venv.sh setup-dev
+	@echo "ruff check" && .venv/bin/ruff check --quiet .
+	@echo "ruff format --check" && .venv/bin/ruff format --check --quiet .
+	@echo "mypy" && .venv/bin/mypy --no-error-summary
+	@echo "lint-imports" && .venv/bin/lint-imports
+	@bash .ci/check_scripts.sh
+
+lock: ## resolve both locks again; pins that still fit stay [ARGS=--upgrade takes the newest]
+	@bash container/lock.sh $(ARGS)
+
+clean: ## remove .venv*, caches, build results and demo/
+	@echo "Removing .venv*, caches, build results and demo/ from this checkout"
+	@rm -rf .venv .venv-3.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf build dist demo
+	@find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "Shared with other checkouts, and kept: $${HYPERHPC_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/hyperhpc}"
