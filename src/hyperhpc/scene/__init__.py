@@ -1,1 +1,62 @@
 """Formats in, canonical scenes out. The door is :func:`open_scene`."""
+
+from __future__ import annotations
+
+import os
+
+from hyperhpc.errors import SceneError
+from hyperhpc.scene.cube import Grid, Scene
+from hyperhpc.scene.lazy import describe, to_xarray
+
+__all__ = ["Grid", "Scene", "describe", "open_scene", "to_xarray"]
+
+
+def open_scene(path: str | os.PathLike[str], group: str | None = None) -> Scene:
+    """Open a scene of any known kind, by what is on disk, not by its name.
+
+    Lazy: metadata and coordinates are read, no pixel.
+
+    Parameters
+    ----------
+    path
+        Zarr store (v2 or v3; also a group or an array inside one), or NEON HDF5 file.
+    group
+        Group that holds the cube; by default it is searched.
+
+    Raises
+    ------
+    SceneError
+        A missing path, an unknown kind of file, or what the format's own opener raises.
+    """
+    path = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    try:
+        if os.path.isdir(path):
+            from hyperhpc.scene.zarr import open_zarr_scene
+
+            return open_zarr_scene(path, group)
+        if not os.path.exists(path):
+            raise SceneError(f"{path} does not exist.", _existing(path))
+        from hyperhpc.scene.neon import is_hdf5, open_neon_scene
+
+        if os.path.isfile(path) and is_hdf5(path):
+            return open_neon_scene(path, group)
+        with open(path, "rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise SceneError(
+            f"{path} cannot be read: {error.strerror or error}.", "Check its permissions."
+        ) from error
+    if not start:
+        raise SceneError(f"{path} is an empty file.", "Copy or download it again.")
+    raise SceneError(
+        f"{path} is neither HDF5 nor a Zarr store (it begins with {start!r}).",
+        "Scenes are Zarr stores (folders) and NEON HDF5 files; unpack an archive first.",
+    )
+
+
+def _existing(path: str) -> str:
+    """Hint: how far the path exists."""
+    parent = os.path.dirname(path)
+    while not os.path.isdir(parent):
+        parent = os.path.dirname(parent)
+    return f"The last folder on that path that exists is {parent}"

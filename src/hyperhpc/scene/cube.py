@@ -64,7 +64,7 @@ class Grid:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # arrays inside: compared by identity
 class Scene:
     """One scene, opened: its description, and a way to read windows of it.
 

@@ -1,0 +1,231 @@
+"""Where pixels are: from coordinates, Map_Info or a GeoTransform to a :class:`Grid`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.errors import SceneError
+from hyperhpc.scene.cube import Grid
+from hyperhpc.scene.resolve import Attributes, plain
+
+#: Coordinates may be off a regular grid by this part of a pixel.
+TOLERANCE_PX = 0.01
+#: Names under which a CRS is found in the attributes of a grid-mapping variable ...
+_MAPPING_NAMES = ("crs_wkt", "spatial_ref", "epsg_code", "epsg", "proj:code")
+#: ... and in those of a cube or a group.
+_CUBE_NAMES = (
+    "crs_wkt",
+    "proj:wkt2",
+    "proj:code",
+    "proj:epsg",
+    "proj:projjson",
+    "epsg",
+    "epsg_code",
+    "_crs",
+    "crs",
+    "spatial_ref",
+)
+_EPSG = re.compile(r"^(?:\+?init=)?(?:epsg:+)?(\d{4,6})$", re.IGNORECASE)
+
+
+def parse_crs(value: Any) -> tuple[str, int | None] | None:
+    """Read a CRS given as EPSG number, "EPSG:n", WKT, PROJ text or PROJ JSON.
+
+    Returns
+    -------
+    (WKT, EPSG code or None), or None if it cannot be understood.
+    """
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    value = plain(value)
+    if isinstance(value, Mapping):
+        if "wkt" in value:  # GDAL's _CRS
+            return parse_crs(value["wkt"])
+        value = value.get("projjson", value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str):
+        value = value.strip()
+        if match := _EPSG.match(value):
+            value = int(match[1])
+        elif "+proj" in value:  # NEON writes +proj=UTM, PROJ knows utm
+            value = re.sub(r"\+proj=(\w+)", lambda m: m[0].lower(), value)
+    if not value or not isinstance(value, int | str | Mapping):
+        return None
+    try:
+        crs = CRS.from_user_input(value)
+        return crs.to_wkt(), value if isinstance(value, int) else crs.to_epsg()
+    except CRSError:
+        return None
+
+
+def find_crs(
+    attributes: Attributes, grid_mapping: Mapping[str, Any] | None
+) -> tuple[str | None, int | None]:
+    """WKT and EPSG code from the grid mapping's attributes, else the cube's own."""
+    layers: list[tuple[Attributes, tuple[str, ...]]] = [(attributes, _CUBE_NAMES)]
+    if grid_mapping is not None:
+        layers.insert(0, (Attributes(grid_mapping), _MAPPING_NAMES))
+    known: tuple[str | None, int | None] = (None, None)
+    for layer, names in layers:
+        for name in names:
+            found = layer.find(name)
+            crs = parse_crs(found[1]) if found is not None else None
+            if crs is not None and crs[1] is not None:
+                return crs
+            if crs is not None and known[0] is None:
+                known = crs  # a WKT without a code; a code may still follow
+    return known
+
+
+def axis_step(centres: np.ndarray, name: str, where: str) -> tuple[float, float] | None:
+    """First centre and signed spacing of a coordinate; spacing None for one value.
+
+    Returns
+    -------
+    (first, step), or None if there is one value only.
+
+    Raises
+    ------
+    SceneError
+        Values not finite, or not regular within :data:`TOLERANCE_PX` of a pixel.
+    """
+    values = np.asarray(centres, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise SceneError(f"{where}: coordinate {name} holds values that are not finite.")
+    if values.size < 2:
+        return None
+    step = float(f"{(values[-1] - values[0]) / (values.size - 1):.12g}")
+    allowed = TOLERANCE_PX * abs(step)
+    if np.asarray(centres).dtype.itemsize <= 4 and np.asarray(centres).dtype.kind == "f":
+        # a float32 northing is only good to a quarter of a metre
+        allowed += float(np.spacing(np.float32(np.abs(values).max())))
+    off = np.abs(values - (values[0] + step * np.arange(values.size)))
+    worst = int(off.argmax())
+    if step == 0 or off[worst] > allowed:
+        raise SceneError(
+            f"{where}: coordinate {name} is not regular: value {values[worst]:.10g} at index "
+            f"{worst} is {off[worst]:.4g} off a spacing of {step:.10g}.",
+            "Pixels must lie on one regular grid.",
+        )
+    return float(values[0]), step
+
+
+def grid_from_centres(x: np.ndarray, y: np.ndarray, where: str) -> tuple[Grid, bool]:
+    """Grid from the coordinates of pixel centres.
+
+    Parameters
+    ----------
+    x, y
+        Centres (column,) and (row,), regular; x ascending, y in either direction.
+
+    Returns
+    -------
+    The grid, and True if y ascends (south up: rows must be flipped).
+
+    Raises
+    ------
+    SceneError
+        A coordinate that is irregular, or x descending.
+    """
+    xs, ys = axis_step(x, "x", where), axis_step(y, "y", where)
+    if xs is not None and xs[1] < 0:
+        raise SceneError(
+            f"{where}: coordinate x descends from {float(x[0]):.10g} to {float(x[-1]):.10g}; "
+            "columns must run from west to east.",
+            "Flip the cube along x.",
+        )
+    # A single row or column has no spacing: pixels are taken as square.
+    px = xs[1] if xs is not None else abs(ys[1]) if ys is not None else 1.0
+    py = abs(ys[1]) if ys is not None else px
+    south_up = ys is not None and ys[1] > 0
+    top = float(y[-1]) if south_up else float(y[0])
+    return Grid(xmin=float(x[0]) - px / 2, ymax=top + py / 2, px=px, py=py), south_up
+
+
+def grid_in_pixels(n_rows: int) -> Grid:
+    """Grid of a cube without georeference: columns from 0, rows up to ``n_rows``."""
+    return Grid(xmin=0.0, ymax=float(n_rows), px=1.0, py=1.0)
+
+
+def grid_from_geotransform(text: Any) -> Grid | None:
+    """Grid from GDAL's six numbers, or None if they are no north-up transform."""
+    text = plain(text)
+    try:
+        numbers = [float(part) for part in (text.split() if isinstance(text, str) else text)]
+    except (TypeError, ValueError):
+        return None
+    if len(numbers) != 6 or numbers[2] or numbers[4] or numbers[1] <= 0 or numbers[5] >= 0:
+        return None
+    return Grid(xmin=numbers[0], ymax=numbers[3], px=numbers[1], py=-numbers[5])
+
+
+def grid_from_map_info(text: str, where: str) -> tuple[Grid, int | None]:
+    """Grid from NEON's (ENVI's) Map_Info.
+
+    The reference pixel counts from 1, and (1, 1) is the upper-left *corner* of the first
+    pixel: centres lie half a pixel further.
+
+    Returns
+    -------
+    The grid without CRS, and the EPSG code of "UTM, WGS-84" fields, or None.
+
+    Raises
+    ------
+    SceneError
+        Fields missing or not numbers, a pixel size of 0, a rotation.
+    """
+    fields = [part.strip() for part in text.strip().strip("{}").split(",")]
+    try:
+        ref_x, ref_y, easting, northing, px, py = (float(part) for part in fields[1:7])
+    except ValueError:
+        raise SceneError(
+            f"{where}: Map_Info {text!r} does not hold reference pixel, corner and pixel size."
+        ) from None
+    rotation = 0.0
+    for part in fields[10:]:
+        key, _, value = part.rpartition("=")
+        if key.strip().lower() in ("", "rotation"):
+            try:
+                rotation = float(value)
+            except ValueError:
+                continue
+    values = (ref_x, ref_y, easting, northing, px, py)
+    if not all(map(math.isfinite, values)) or px <= 0 or py <= 0 or rotation != 0:
+        raise SceneError(
+            f"{where}: Map_Info {text!r} is no north-up grid (pixel {px:g} x {py:g}, "
+            f"rotation {rotation:g})."
+        )
+    grid = Grid(xmin=easting - (ref_x - 1) * px, ymax=northing + (ref_y - 1) * py, px=px, py=py)
+    epsg = None
+    if fields[0].upper() == "UTM" and len(fields) > 9 and "84" in fields[9]:
+        zone = fields[7]
+        if zone.isdigit() and 1 <= int(zone) <= 60:
+            epsg = (32700 if fields[8].lower().startswith("s") else 32600) + int(zone)
+    return grid, epsg
+
+
+def with_crs(grid: Grid, wkt: str | None, epsg: int | None) -> Grid:
+    """The same grid, with its CRS."""
+    return replace(grid, wkt=wkt, epsg=epsg)
+
+
+def grid_mapping_attributes(grid: Grid) -> dict[str, Any]:
+    """CF grid-mapping attributes that rioxarray and GDAL read (``spatial_ref``)."""
+    attributes: dict[str, Any] = {}
+    if grid.wkt is not None:
+        from pyproj import CRS
+
+        attributes = dict(CRS.from_wkt(grid.wkt).to_cf())
+        attributes["crs_wkt"] = grid.wkt
+        attributes["spatial_ref"] = grid.wkt
+    corner = (grid.xmin, grid.px, 0.0, grid.ymax, 0.0, -grid.py)
+    attributes["GeoTransform"] = " ".join(repr(float(number)) for number in corner)
+    return attributes

@@ -1,0 +1,167 @@
+"""A scene as an xarray object, and as the dictionary ``hyperhpc info`` prints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.georef import grid_mapping_attributes
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+#: Dask chunks are at most this big, unless one stored chunk of all bands is bigger.
+DASK_CHUNK_BYTES = 128 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class _Pixels:
+    """What dask slices: reads windows of a scene. Small and picklable."""
+
+    scene: Scene
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.scene.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.scene.dtype)
+
+    @property
+    def ndim(self) -> int:
+        return 3
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> np.ndarray:
+        rows, cols, bands = key
+        return self.scene.read(rows, cols, bands)
+
+
+def dask_chunks(scene: Scene) -> tuple[int, int, int]:
+    """Dask chunk (y, x, band): whole stored chunks (or shards), all bands, up to 128 MiB.
+
+    Where one stored chunk is so wide that all its bands would be several times that
+    (files with one whole band per chunk), the bands are split instead.
+    """
+    item = np.dtype(scene.dtype).itemsize
+    ny, nx, nb = scene.shape
+    unit = scene.shards or scene.chunks
+    if math.prod(unit[:2]) * nb * item > DASK_CHUNK_BYTES:
+        unit = scene.chunks
+    cy, cx, cb = unit
+    if cy * cx * nb * item > 2 * DASK_CHUNK_BYTES:
+        return cy, cx, min(nb, cb * max(1, DASK_CHUNK_BYTES // (cy * cx * cb * item)))
+    rows, cols = cy, cx
+    while True:
+        # Wider first: a row of chunks is what a file keeps together.
+        grown = [(rows, min(cols * 2, nx)), (min(rows * 2, ny), cols)]
+        if cols > rows:
+            grown.reverse()
+        fitting = [
+            size
+            for size in grown
+            if size != (rows, cols) and math.prod(size) * nb * item <= DASK_CHUNK_BYTES
+        ]
+        if not fitting:
+            return rows, cols, nb
+        rows, cols = fitting[0]
+
+
+def to_xarray(scene: Scene) -> xr.DataArray:
+    """Give a scene as a lazy DataArray.
+
+    Returns
+    -------
+    ``dn`` (y, x, wavelength): digital numbers of ``scene.dtype``, *not* reflectance and not
+    masked: divide by ``attrs["scale_factor"]`` where ``attrs["nodata"]`` does not occur.
+    Coordinates: y and x (pixel centres, units of the CRS), wavelength (nm, in stored
+    order), spatial_ref (CF grid mapping, read by rioxarray).
+
+    Notes
+    -----
+    Dask: lazy; a chunk holds whole stored chunks and all bands, at most 128 MiB.
+    """
+    import dask.array as da
+    import xarray as xr
+
+    state = [scene.path, scene.group, scene.fingerprint()]
+    token = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
+    data = da.from_array(
+        _Pixels(scene),
+        chunks=dask_chunks(scene),
+        name=f"dn-{token}",
+        asarray=False,
+        fancy=False,
+        meta=np.empty((0, 0, 0), dtype=scene.dtype),
+    )
+    grid = scene.grid
+    metre = {"units": "m"} if grid.epsg is not None and _is_metric(grid.epsg) else {}
+    array = xr.DataArray(
+        data,
+        dims=("y", "x", "wavelength"),
+        name="dn",
+        coords={
+            "y": ("y", grid.y_centres(0, scene.shape[0]), {"axis": "Y", **metre}),
+            "x": ("x", grid.x_centres(0, scene.shape[1]), {"axis": "X", **metre}),
+            "wavelength": ("wavelength", scene.wavelength_nm, {"units": "nm"}),
+            "spatial_ref": ((), np.int64(0), grid_mapping_attributes(grid)),
+        },
+        attrs={
+            "long_name": "digital number",
+            "scale_factor": scene.scale_factor,
+            "nodata": list(scene.nodata),
+            "window_nodata": list(scene.window_nodata),
+            "bad_band_windows_nm": [list(window) for window in scene.bad_band_windows_nm],
+            "epsg": grid.epsg,
+            "format": scene.format,
+            "path": scene.path,
+        },
+    )
+    array.encoding["grid_mapping"] = "spatial_ref"
+    return array
+
+
+def _is_metric(epsg: int) -> bool:
+    from pyproj import CRS
+
+    return all(axis.unit_name == "metre" for axis in CRS.from_epsg(epsg).axis_info)
+
+
+def _tidy(number: float) -> float | int:
+    """Whole numbers as int, so that -9999 is not printed as -9999.0."""
+    return int(number) if float(number).is_integer() and abs(number) < 2**53 else float(number)
+
+
+def describe(scene: Scene) -> dict[str, Any]:
+    """What ``hyperhpc info --json`` prints, except ``n_good_bands`` (the analysis' choice).
+
+    Returns
+    -------
+    JSON-ready: format, shape [y, x, band], dtype, wavelength_nm [smallest, largest],
+    scale_factor (divisor), nodata, epsg or None, bounds [xmin, ymin, xmax, ymax] of outer
+    pixel edges, bad_band_windows_nm, n_bands; and chunks, shards, group, notes.
+    """
+    return {
+        "format": scene.format,
+        "shape": list(scene.shape),
+        "dtype": scene.dtype,
+        "wavelength_nm": [float(scene.wavelength_nm.min()), float(scene.wavelength_nm.max())],
+        "scale_factor": _tidy(scene.scale_factor),
+        "nodata": [_tidy(value) for value in (*scene.nodata, *scene.window_nodata)],
+        "epsg": scene.grid.epsg,
+        "bounds": [float(edge) for edge in scene.bounds],
+        "bad_band_windows_nm": [
+            [_tidy(edge) for edge in window] for window in scene.bad_band_windows_nm
+        ],
+        "n_bands": scene.shape[2],
+        "chunks": list(scene.chunks),
+        "shards": None if scene.shards is None else list(scene.shards),
+        "group": scene.group,
+        "notes": list(scene.notes),
+    }

@@ -1,0 +1,404 @@
+"""Scenes in NEON's HDF5 files: tiles and flight lines of DP1 and DP3.30006."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperhpc.errors import SceneError
+from hyperhpc.scene import handles
+from hyperhpc.scene.cube import Grid, Scene
+from hyperhpc.scene.georef import grid_from_map_info, grid_in_pixels, parse_crs, with_crs
+from hyperhpc.scene.resolve import (
+    Attributes,
+    is_cube_dtype,
+    plain,
+    resolve_values,
+    resolve_wavelengths,
+    resolve_windows,
+)
+from hyperhpc.scene.window import length, read_window
+
+if TYPE_CHECKING:
+    import h5py
+
+#: First bytes of an HDF5 file; with a user block they come at 512, 1024, 2048, ...
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+#: What h5py raises for a damaged file.
+READ_ERRORS: tuple[type[Exception], ...] = (
+    OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError
+)  # fmt: skip
+#: Fill of the water bands in DP3.30006.002, not an ordinary no-data value.
+BIDIRECTIONAL_WINDOW_NODATA = -100.0
+
+_CACHE_LIMIT = 64 << 20
+_CACHE_LEAST = 1 << 20  # HDF5's own default
+_BANDS_AT_ONCE = 16
+
+
+def is_hdf5(path: str) -> bool:
+    """Tell by its signature whether a file is HDF5."""
+    with open(path, "rb") as file:
+        offset = 0
+        while True:
+            file.seek(offset)
+            start = file.read(len(SIGNATURE))
+            if start == SIGNATURE:
+                return True
+            if len(start) < len(SIGNATURE) or offset > 1 << 20:
+                return False
+            offset = 512 if offset == 0 else offset * 2
+
+
+def _cause(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')[:300]}"
+
+
+def open_file(path: str, cache_bytes: int = _CACHE_LEAST) -> h5py.File:
+    """Open a file read-only; the handle is kept for this process.
+
+    Parameters
+    ----------
+    cache_bytes
+        Size of the cache of decompressed chunks, per dataset.
+
+    Raises
+    ------
+    SceneError
+        A truncated or damaged file.
+    """
+
+    def opener() -> h5py.File:
+        import h5py
+
+        # No lock: parallel file systems may refuse it, and nobody writes here.
+        return h5py.File(
+            path, "r", locking=False, rdcc_nbytes=cache_bytes, rdcc_nslots=100_003, rdcc_w0=1.0
+        )
+
+    try:
+        return handles.cached(f"hdf5 {cache_bytes}", path, path, opener)
+    except READ_ERRORS as error:
+        size = os.path.getsize(path) if os.path.exists(path) else 0
+        raise SceneError(
+            f"HDF5 file {path} ({size} bytes) cannot be opened: {_cause(error)}.",
+            "The file is truncated or damaged; download it again.",
+        ) from error
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NeonScene(Scene):
+    """A cube in a NEON HDF5 file.
+
+    Attributes
+    ----------
+    dataset
+        Path of Reflectance_Data inside the file.
+    cache_bytes
+        Size of the cache of decompressed chunks.
+    wide_nodata
+        No-data values on disk that ``dtype`` cannot hold.
+    """
+
+    dataset: str
+    cache_bytes: int = _CACHE_LEAST
+    wide_nodata: tuple[float, ...] = ()
+
+    def read(
+        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read one window; see :meth:`Scene.read`. Only the chunks it touches are read."""
+        return read_window(
+            self.shape,
+            self.chunks[2],
+            self.dtype,
+            self.wide_nodata,
+            f"{self.dataset} of {self.path}",
+            self._fetch,
+            rows,
+            cols,
+            bands,
+        )
+
+    def _fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
+        file = open_file(self.path, self.cache_bytes)  # held here: its datasets live with it
+        try:
+            data = file[self.dataset]
+            if self.chunks[2] == 1 and self.shape[2] > 1:
+                return self._fetch_by_band(data, rows, cols, bands)
+            return self._fetch_rows(data, rows, cols, bands)
+        except READ_ERRORS as error:
+            raise SceneError(
+                f"{self.dataset} of {self.path} cannot be read at rows {rows.start}-"
+                f"{rows.stop - 1}, columns {cols.start}-{cols.stop - 1}, bands {bands.start}-"
+                f"{bands.stop - 1}: {_cause(error)}.",
+                "The file is truncated or damaged; download it again.",
+            ) from error
+
+    def _fetch_rows(
+        self, data: h5py.Dataset, rows: slice, cols: slice, bands: slice
+    ) -> np.ndarray:
+        native = data.dtype.newbyteorder("=")
+        out = np.empty((length(rows), length(cols), length(bands)), native)
+        if rows.step == cols.step == 1:
+            data.read_direct(out, np.s_[rows, cols, bands])
+            return out
+        # HDF5 is slow at strides: read whole rows of chunks and stride in memory.
+        whole = slice(cols.start, cols.stop)
+        block = self.chunks[0] * max(1, 64 // self.chunks[0])
+        numbers = np.arange(rows.start, rows.stop, rows.step)
+        done = 0
+        while done < numbers.size:
+            first = numbers[done]
+            last = max(first + 1, (first // block + 1) * block)
+            count = int(np.count_nonzero(numbers[done:] < last))
+            part = data[slice(first, numbers[done + count - 1] + 1), whole, bands]
+            out[done : done + count] = part[:: rows.step, :: cols.step]
+            done += count
+        return out
+
+    def _fetch_by_band(
+        self, data: h5py.Dataset, rows: slice, cols: slice, bands: slice
+    ) -> np.ndarray:
+        """For files with one band per chunk: whole planes in, transposed a few at a time."""
+        numbers = range(bands.start, bands.stop, bands.step)
+        native = data.dtype.newbyteorder("=")
+        out = np.empty((length(rows), length(cols), len(numbers)), native)
+        planes = np.empty(
+            (_BANDS_AT_ONCE, rows.stop - rows.start, cols.stop - cols.start), native
+        )
+        whole = slice(rows.start, rows.stop), slice(cols.start, cols.stop)
+        for first in range(0, len(numbers), _BANDS_AT_ONCE):
+            some = numbers[first : first + _BANDS_AT_ONCE]
+            for plane, band in zip(planes, some, strict=False):
+                data.read_direct(plane, (*whole, band))
+            read = planes[: len(some), :: rows.step, :: cols.step]
+            out[..., first : first + len(some)] = read.transpose(1, 2, 0)
+        return out
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Kind, shape, dtype, and size and time of the file (no path)."""
+        try:
+            size, mtime_ns = handles.stamp(self.path)
+        except OSError as error:
+            raise SceneError(f"{self.path} is gone: {_cause(error)}.") from error
+        return {
+            "kind": self.format,
+            "shape": list(self.shape),
+            "dtype": self.stored_dtype,
+            "files": {"file": [size, mtime_ns]},
+        }
+
+
+def open_neon_scene(path: str, group: str | None = None) -> NeonScene:
+    """Open the reflectance cube of a NEON HDF5 file.
+
+    Lazy: reads metadata only, no pixel.
+
+    Parameters
+    ----------
+    path
+        File of DP1.30006 (flight line) or DP3.30006 (tile), .001 or .002.
+    group
+        Site group, where a file holds several.
+
+    Raises
+    ------
+    SceneError
+        A truncated file, no Reflectance_Data or several, metadata missing or wrong.
+    """
+    path = os.path.abspath(path)
+    file = open_file(path)
+    try:
+        return _open(path, file, group)
+    except READ_ERRORS as error:
+        raise SceneError(
+            f"HDF5 file {path} cannot be read: {_cause(error)}.",
+            "The file is truncated or damaged; download it again.",
+        ) from error
+
+
+def _find(path: str, file: h5py.File, group: str | None) -> h5py.Dataset:
+    """The dataset Reflectance_Data: in /<SITE>/Reflectance, or in the group asked for."""
+    import h5py
+
+    found = []
+    for site in (file, *(file[name] for name in file)):
+        if isinstance(site, h5py.Group):
+            for name in ("Reflectance/Reflectance_Data", "Reflectance_Data"):
+                item = site.get(name)
+                if isinstance(item, h5py.Dataset) and item.name not in found:
+                    found.append(item.name)
+    if group is not None:
+        wanted = "/" + group.strip("/")
+        found = [name for name in found if f"{name}/".startswith(wanted.rstrip("/") + "/")]
+    if not found:
+        what = f"group {group!r} of {path}" if group is not None else path
+        members = ", ".join(sorted(file)[:8]) or "nothing"
+        radiance = any("Radiance" in site for site in file.values() if hasattr(site, "keys"))
+        raise SceneError(
+            f"{what} holds no Reflectance_Data (in the file: {members}).",
+            "This is a radiance file; reflectance is product DP1.30006 or DP3.30006."
+            if radiance
+            else "Give a NEON reflectance file (DP1.30006 or DP3.30006).",
+        )
+    if len(found) > 1:
+        sites = [name.split("/")[1] for name in found]
+        raise SceneError(
+            f"{path} holds {len(found)} cubes, in {', '.join(sites)}.",
+            f"Choose one: --group {sites[0]}",
+        )
+    return file[found[0]]
+
+
+def _text(group: h5py.Group, name: str) -> str | None:
+    """A string or number dataset, scalar or (1,), as text; None if absent or empty."""
+    if name not in group:
+        return None
+    value = plain(group[name][()])
+    return str(value).strip() or None if not isinstance(value, list) else None
+
+
+def _is_bidirectional(path: str, metadata: h5py.Group) -> bool:
+    """Tell whether this is DP3.30006.002 (BRDF corrected), by name or by content."""
+    if "bidirectional" in os.path.basename(path).lower():
+        return True
+    if "Ancillary_Imagery/Acquisition_Date" in metadata:
+        return True
+    logs = metadata.get("Logs")
+    if logs is None or not hasattr(logs, "values"):
+        return False
+    return any(
+        str(key).startswith("BRDF_")
+        for log in logs.values()
+        if hasattr(log, "keys")
+        for key in log
+    )
+
+
+def _open(path: str, file: h5py.File, group: str | None) -> NeonScene:
+    data = _find(path, file, group)
+    where = f"{data.name} of {path}"
+    if data.ndim != 3 or 0 in data.shape or not is_cube_dtype(data.dtype):
+        raise SceneError(
+            f"{where} is {data.dtype} of shape {data.shape}; a cube (y, x, band) of numbers is "
+            "needed."
+        )
+    reflectance = data.parent
+    metadata = reflectance.get("Metadata")
+    spectral = None if metadata is None else metadata.get("Spectral_Data")
+    if spectral is None or "Wavelength" not in spectral:
+        raise SceneError(
+            f"{where} has no wavelengths: Metadata/Spectral_Data/Wavelength is missing.",
+            "Give a complete NEON file.",
+        )
+    attributes = Attributes(
+        dict(data.attrs), dict(reflectance.attrs), dict(reflectance.parent.attrs)
+    )
+    values = resolve_values(data.dtype, attributes, where)
+    notes = list(values.notes)
+
+    stored_wavelength = spectral["Wavelength"]
+    wavelength_nm, factor, more = resolve_wavelengths(
+        stored_wavelength[()],
+        Attributes(dict(stored_wavelength.attrs)).get("units"),
+        f"{stored_wavelength.name} of {path}",
+    )
+    notes += more
+    if wavelength_nm.size != data.shape[2]:
+        raise SceneError(
+            f"{where} has {data.shape[2]} bands, {stored_wavelength.name} "
+            f"{wavelength_nm.size} values.",
+            "The cube must lie as (y, x, band) with one wavelength per band.",
+        )
+    windows = resolve_windows(attributes, where)
+    is_bidirectional = _is_bidirectional(path, metadata)
+    if is_bidirectional:
+        notes.append("Bidirectional product (DP3.30006.002): -100 is no-data in water bands.")
+    if not windows:
+        notes.append("The file declares no Band_Window; NEON's own are left to the analysis.")
+    chunks = data.chunks or (1, data.shape[1], data.shape[2])
+    chunks = tuple(min(pair) for pair in zip(chunks, data.shape, strict=True))
+    grid = _grid(metadata, attributes, data.shape, where, notes)
+    return NeonScene(
+        path=path,
+        format="neon-hdf5",
+        shape=data.shape,
+        dtype=values.dtype,
+        stored_dtype=values.stored_dtype,
+        wavelength_nm=wavelength_nm,
+        scale_factor=values.scale_factor,
+        nodata=values.nodata,
+        window_nodata=(BIDIRECTIONAL_WINDOW_NODATA,) if is_bidirectional else (),
+        bad_band_windows_nm=windows,
+        grid=grid,
+        chunks=chunks,
+        group=reflectance.parent.name.strip("/") or reflectance.name.strip("/"),
+        fwhm_nm=_fwhm(spectral, wavelength_nm.size, factor, notes),
+        notes=tuple(notes),
+        dataset=data.name,
+        cache_bytes=_cache_bytes(chunks, data.shape, data.dtype.itemsize),
+        wide_nodata=values.wide_nodata,
+    )
+
+
+def _cache_bytes(chunks: tuple[int, ...], shape: tuple[int, ...], itemsize: int) -> int:
+    """Room for one row of chunks over all columns and bands, within bounds."""
+    across = (math.ceil(shape[axis] / chunks[axis]) * chunks[axis] for axis in (1, 2))
+    return min(max(chunks[0] * math.prod(across) * itemsize, _CACHE_LEAST), _CACHE_LIMIT)
+
+
+def _fwhm(
+    spectral: h5py.Group, n_bands: int, factor: float, notes: list[str]
+) -> np.ndarray | None:
+    if "FWHM" not in spectral:
+        return None
+    widths = np.ravel(spectral["FWHM"][()])
+    if widths.size != n_bands:  # seen in NEON's own flight lines: 421 against 426
+        notes.append(f"FWHM has {widths.size} values for {n_bands} bands and is ignored.")
+        return None
+    return widths.astype(np.float64) * factor
+
+
+def _grid(
+    metadata: h5py.Group,
+    attributes: Attributes,
+    shape: tuple[int, int, int],
+    where: str,
+    notes: list[str],
+) -> Grid:
+    """Grid with CRS from Coordinate_System, else Spatial_Extent_meters, else pixels."""
+    system = metadata.get("Coordinate_System", {})
+    map_info = _text(system, "Map_Info")
+    extent = attributes.get("spatial_extent_meters")
+    utm_epsg = None
+    if map_info is not None:
+        grid, utm_epsg = grid_from_map_info(map_info, where)
+    elif isinstance(extent, list) and len(extent) == 4:
+        xmin, xmax, ymin, ymax = extent
+        grid = Grid(
+            xmin=xmin, ymax=ymax, px=(xmax - xmin) / shape[1], py=(ymax - ymin) / shape[0]
+        )
+        notes.append("Map_Info is missing: positions are taken from Spatial_Extent_meters.")
+    else:
+        grid = grid_in_pixels(shape[0])
+        notes.append("Map_Info is missing: positions are pixels.")
+    without_code = None
+    for value in (
+        _text(system, "EPSG Code"),
+        _text(system, "Coordinate_System_String"),
+        _text(system, "Proj4"),
+        utm_epsg,
+    ):
+        crs = None if value is None else parse_crs(value)
+        if crs is not None and crs[1] is not None:
+            return with_crs(grid, *crs)
+        without_code = without_code or crs
+    if without_code is not None:
+        return with_crs(grid, *without_code)
+    notes.append("No coordinate reference system is declared.")
+    return grid

@@ -1,0 +1,366 @@
+"""From what a file declares to what the analysis counts with.
+
+Pure functions, the same for every format: the type of the digital numbers (DN), the
+divisor to reflectance, the no-data values, the band centres, the unusable windows.
+Nothing is guessed silently: what was assumed comes back as a note.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.errors import SceneError
+
+#: Assumed where an integer scene declares nothing; NEON's own values.
+DEFAULT_SCALE = 10000.0
+DEFAULT_NODATA = -9999.0
+#: Band centres must lie here after conversion (nm); beyond is no reflectance.
+WAVELENGTH_RANGE_NM = (300.0, 3000.0)
+#: All centres below this are micrometres, whatever the units attribute says.
+MICROMETRES_BELOW = 30.0
+
+_INT16 = np.iinfo(np.int16)
+_NODATA_NAMES = ("data_ignore_value", "_fillvalue", "missing_value")
+_SCALE_NAMES = ("scale_factor", "reflectance_scale_factor")
+_MICROMETRE = re.compile(r"^(u|µ|μ)m$|^micro(n|met(er|re))s?$", re.IGNORECASE)
+_BAND_WINDOW = re.compile(r"^band_window_\d+_nanometers$")
+
+
+def plain(value: Any) -> Any:
+    """Turn an attribute as stored (bytes, (1,) array, numpy scalar) into plain Python."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return plain(value[0]) if len(value) == 1 else [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="replace")
+    return value
+
+
+class Attributes:
+    """Attributes of an array, then of its group and the groups above, as one.
+
+    Names are compared without case, a space counts as ``_``; the nearest one wins.
+    """
+
+    def __init__(self, *layers: Mapping[str, Any]) -> None:
+        self._items: dict[str, tuple[str, Any]] = {}
+        for layer in layers:
+            for name, value in layer.items():
+                key = name.lower().replace(" ", "_")
+                self._items.setdefault(key, (name, value))
+
+    def find(self, *names: str) -> tuple[str, Any] | None:
+        """Name as written and value as stored of the first of ``names`` there is."""
+        for name in names:
+            if name in self._items:
+                return self._items[name]
+        return None
+
+    def get(self, *names: str) -> Any:
+        """Plain value of the first of ``names`` there is, or None."""
+        found = self.find(*names)
+        return None if found is None else plain(found[1])
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Lower-case names and stored values, sorted by name."""
+        for key in sorted(self._items):
+            yield key, self._items[key][1]
+
+
+@dataclass(frozen=True)
+class Values:
+    """What the numbers of a cube mean.
+
+    Attributes
+    ----------
+    dtype, stored_dtype
+        Name of the canonical dtype, and of the one on disk.
+    scale_factor
+        Divisor from DN to reflectance.
+    nodata
+        No-data values as they look in ``dtype``; NaN is never listed.
+    wide_nodata
+        No-data values on disk that ``dtype`` cannot hold; replaced while reading.
+    notes
+        What was assumed or changed.
+    """
+
+    dtype: str
+    stored_dtype: str
+    scale_factor: float
+    nodata: tuple[float, ...]
+    wide_nodata: tuple[float, ...]
+    notes: tuple[str, ...]
+
+
+def is_cube_dtype(dtype: np.dtype) -> bool:
+    """Tell whether an array of this dtype can hold digital numbers."""
+    return dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8)
+
+
+def resolve_values(
+    stored: np.dtype, attributes: Attributes, where: str, fill_value: Any = None
+) -> Values:
+    """Resolve dtype, scale and no-data.
+
+    Parameters
+    ----------
+    stored
+        Dtype on disk: integer or floating, any width and byte order.
+    attributes
+        Of the array and of the groups that hold it.
+    where
+        Names the array in messages.
+    fill_value
+        The array's own fill value; counts as no-data unless it is None, 0 or NaN.
+
+    Raises
+    ------
+    SceneError
+        A scale that is no positive number, or an offset.
+    """
+    notes: list[str] = []
+    if stored.kind == "f":
+        dtype = "float32"
+    else:
+        dtype = "uint16" if stored.name == "uint16" else "int16"
+    if stored.name != dtype:
+        notes.append(f"Values are stored as {stored.name} and read as {dtype}.")
+    scale = _resolve_scale(stored, attributes, where, notes)
+    nodata, wide = _resolve_nodata(stored, np.dtype(dtype), attributes, fill_value, notes)
+    return Values(dtype, stored.name, scale, nodata, wide, tuple(notes))
+
+
+def _resolve_scale(
+    stored: np.dtype, attributes: Attributes, where: str, notes: list[str]
+) -> float:
+    offset = attributes.get("add_offset")
+    if offset is not None and _number(offset) != 0.0:
+        raise SceneError(
+            f"{where} has add_offset {offset}; only 0 is understood.",
+            "Store the digital numbers without an offset.",
+        )
+    found = attributes.find(*_SCALE_NAMES)
+    if found is None:
+        if stored.kind == "f":
+            return 1.0
+        notes.append(
+            f"No scale factor is declared: {DEFAULT_SCALE:.0f} is assumed for integers."
+        )
+        return DEFAULT_SCALE
+    value = _number(plain(found[1]))
+    if value is None or not math.isfinite(value) or value <= 0:
+        raise SceneError(
+            f"{where} has {found[0]} {plain(found[1])!r}; it must be a positive number.",
+            "Correct the attribute.",
+        )
+    if value < 1:  # CF multiplies, NEON divides; below 1 only the former makes sense
+        divisor = float(f"{1 / value:.12g}")
+        notes.append(
+            f"{found[0]} {value:g} multiplies: digital numbers are divided by {divisor:g}."
+        )
+        return divisor
+    return value
+
+
+def _resolve_nodata(
+    stored: np.dtype,
+    dtype: np.dtype,
+    attributes: Attributes,
+    fill_value: Any,
+    notes: list[str],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    declared = [
+        number
+        for name in _NODATA_NAMES
+        if (found := attributes.find(name)) is not None
+        for number in _numbers(found[1])
+        if not math.isnan(number)
+    ]
+    fill = _number(plain(fill_value))
+    if fill is not None and fill != 0 and not math.isnan(fill):
+        declared.append(fill)
+    kept = [value for value in dict.fromkeys(declared) if _fits(value, stored)]
+    for value in dict.fromkeys(declared):
+        if value not in kept:
+            notes.append(f"No-data value {value:g} cannot occur in {stored.name}: ignored.")
+    # An untouched chunk's 0 next to a real ignore value is a default, and 0 is a legal DN.
+    if 0.0 in kept and len(kept) > 1:
+        kept.remove(0.0)
+        notes.append("Fill value 0 is not taken as no-data: another value is declared.")
+    narrow = [value for value in kept if _fits(value, dtype)]
+    wide = tuple(value for value in kept if value not in narrow)
+    if dtype.kind == "f":
+        narrow = [float(np.float32(value)) for value in narrow]
+    elif wide and float(_INT16.min) not in narrow:
+        narrow.append(float(_INT16.min))
+    for value in wide:
+        notes.append(f"No-data value {value:g} is read as {_stand_in(dtype)}.")
+    if not kept and dtype.kind == "i":
+        narrow = [DEFAULT_NODATA]
+        notes.append(f"No no-data value is declared: {DEFAULT_NODATA:.0f} is assumed.")
+    return tuple(narrow), wide
+
+
+def _stand_in(dtype: np.dtype) -> float | int:
+    """What a no-data value too wide for ``dtype`` is replaced by."""
+    return math.nan if dtype.kind == "f" else int(_INT16.min)
+
+
+def _fits(value: float, dtype: np.dtype) -> bool:
+    if dtype.kind == "f":
+        return math.isinf(value) or abs(value) <= float(np.finfo(dtype).max)
+    info = np.iinfo(dtype)
+    return value.is_integer() and info.min <= value <= info.max
+
+
+def _number(value: Any) -> float | None:
+    """Read a number from an attribute; floats may be text or base64 (xarray, Zarr v3)."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return float(value)
+    if not isinstance(value, str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    if len(raw) not in (4, 8):
+        return None
+    return float(np.frombuffer(raw, dtype=f"<f{len(raw)}")[0])
+
+
+def _numbers(value: Any) -> list[float]:
+    value = plain(value)
+    values = value if isinstance(value, list) else [value]
+    return [number for item in values if (number := _number(item)) is not None]
+
+
+def canonicalise(
+    block: np.ndarray, dtype: str, wide_nodata: tuple[float, ...], where: str
+) -> np.ndarray:
+    """Cast a block as read to the canonical dtype; a view if nothing must change.
+
+    Raises
+    ------
+    SceneError
+        An integer beyond int16 that is not a declared no-data value.
+    """
+    target = np.dtype(dtype)
+    if block.dtype == target:
+        return block
+    if wide_nodata and block.size:
+        block = np.where(np.isin(block, wide_nodata), _stand_in(target), block).astype(
+            block.dtype, copy=False
+        )
+    if target == np.int16 and block.size and not np.can_cast(block.dtype, target):
+        for value in (block.min(), block.max()):
+            if not _INT16.min <= value <= _INT16.max:
+                raise SceneError(
+                    f"{where} holds the value {value}; digital numbers are read as int16, "
+                    f"{_INT16.min} to {_INT16.max}.",
+                    "Rescale the cube, or declare the value as no-data (Data_Ignore_Value).",
+                )
+    if target.kind == "f":
+        with np.errstate(over="ignore"):  # beyond float32 becomes inf, never a plausible DN
+            return block.astype(target)
+    return block.astype(target)
+
+
+def resolve_wavelengths(
+    values: np.ndarray, units: Any, where: str
+) -> tuple[np.ndarray, float, tuple[str, ...]]:
+    """Band centres in nm.
+
+    Parameters
+    ----------
+    values
+        Centres as stored (band,), nm or micrometres.
+    units
+        The units attribute, or None.
+    where
+        Names the coordinate in messages.
+
+    Returns
+    -------
+    Centres (float64, nm), the factor they were multiplied by (1 or 1000), notes.
+
+    Raises
+    ------
+    SceneError
+        A centre that is not finite, or outside :data:`WAVELENGTH_RANGE_NM`.
+    """
+    centres = np.asarray(values, dtype=np.float64).ravel()
+    bad = np.flatnonzero(~np.isfinite(centres))
+    if bad.size:
+        raise SceneError(
+            f"{where}: {bad.size} of {centres.size} wavelengths are not finite "
+            f"(first: band {bad[0]}).",
+            "Every band needs its centre wavelength.",
+        )
+    factor = 1.0
+    notes: tuple[str, ...] = ()
+    units = plain(units)
+    says_micrometre = isinstance(units, str) and bool(_MICROMETRE.match(units.strip()))
+    if says_micrometre or (centres.size and centres.max() < MICROMETRES_BELOW):
+        factor = 1000.0
+        centres = np.round(centres * factor, 9)  # 0.6567 um is 656.7 nm, not 656.6999999999999
+        notes = ("Wavelengths are stored in micrometres and converted to nanometres.",)
+    low, high = WAVELENGTH_RANGE_NM
+    outside = centres[(centres < low) | (centres > high)]
+    if outside.size:
+        raise SceneError(
+            f"{where}: wavelength {outside[0]:g} nm is outside {low:g}-{high:g} nm.",
+            "Centres must be in nanometres, or in micrometres with units saying so.",
+        )
+    return centres, factor, notes
+
+
+def resolve_windows(attributes: Attributes, where: str) -> tuple[tuple[float, float], ...]:
+    """Closed intervals (nm) declared unusable; empty if none are.
+
+    Raises
+    ------
+    SceneError
+        A window that is not a pair of ascending numbers.
+    """
+    found = attributes.find("bad_band_windows_nm")
+    if found is not None:
+        stored = [found[1]]
+    else:
+        stored = [value for name, value in attributes.items() if _BAND_WINDOW.match(name)]
+    edges = [_number(edge) for value in stored for edge in _flatten(plain(value))]
+    windows = []
+    for first, last in zip_longest(edges[::2], edges[1::2]):
+        if first is None or last is None or not first <= last:
+            raise SceneError(
+                f"{where}: bad-band window [{first}, {last}] is not [first, last] in nm.",
+                "Correct Band_Window_*_Nanometers or bad_band_windows_nm.",
+            )
+        windows.append((first, last))
+    return tuple(windows)
+
+
+def _flatten(value: Any) -> Iterator[Any]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _flatten(item)
+    else:
+        yield value

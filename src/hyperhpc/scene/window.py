@@ -1,0 +1,105 @@
+"""Reading a window, whatever the format: normalise it, fetch runs of bands, cast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from hyperhpc.scene.resolve import canonicalise
+
+#: Reads rows x cols x bands (slices, steps >= 1) and returns (y, x, band) as stored.
+Fetch = Callable[[slice, slice, slice], np.ndarray]
+
+
+def normalise(window: slice, size: int) -> slice:
+    """Give a slice explicit start, stop and step, and a stop that is the last index + 1.
+
+    Raises
+    ------
+    ValueError
+        A step that is not positive.
+    """
+    start, stop, step = window.indices(size)
+    if step < 1:
+        raise ValueError(f"step {step}: only positive steps are read")
+    count = len(range(start, stop, step))
+    return slice(start, start + (count - 1) * step + 1 if count else start, step)
+
+
+def mirror(window: slice, size: int) -> slice:
+    """The same rows of a normalised slice, counted from the other end (ascending)."""
+    return slice(size - window.stop, size - window.start, window.step)
+
+
+def length(window: slice) -> int:
+    """Number of indices in a normalised slice."""
+    return len(range(window.start, window.stop, window.step))
+
+
+def band_runs(bands: np.ndarray, chunk: int) -> list[tuple[slice, slice]]:
+    """Split band numbers into runs of neighbouring stored chunks.
+
+    Returns
+    -------
+    Per run: the enclosing bands to fetch, and which entries of ``bands`` they serve.
+    """
+    owner = bands // chunk
+    starts = np.flatnonzero(np.diff(owner, prepend=-2) > 1)
+    runs = []
+    for first, last in zip(starts, [*starts[1:], bands.size], strict=True):
+        runs.append(
+            (
+                slice(int(bands[first]), int(bands[last - 1]) + 1, 1),
+                slice(int(first), int(last)),
+            )
+        )
+    return runs
+
+
+def read_window(
+    shape: tuple[int, int, int],
+    band_chunk: int,
+    dtype: str,
+    wide_nodata: tuple[float, ...],
+    where: str,
+    fetch: Fetch,
+    rows: slice,
+    cols: slice,
+    bands: slice | np.ndarray | None,
+) -> np.ndarray:
+    """Read a window in canonical form; see :meth:`hyperhpc.scene.cube.Scene.read`.
+
+    Peak memory is the window, plus one run of bands as stored where only some bands
+    are wanted or the dtype changes.
+
+    Raises
+    ------
+    SceneError
+        From ``fetch``, or for a value beyond int16.
+    IndexError
+        Band numbers that are not ascending or do not exist.
+    """
+    rows, cols = normalise(rows, shape[0]), normalise(cols, shape[1])
+    if bands is None:
+        bands = slice(None)
+    if isinstance(bands, slice):
+        whole = normalise(bands, shape[2])
+        out_shape = (length(rows), length(cols), length(whole))
+        if 0 in out_shape:
+            return np.empty(out_shape, dtype)
+        if whole.step == 1:
+            block = canonicalise(fetch(rows, cols, whole), dtype, wide_nodata, where)
+            return np.ascontiguousarray(block)
+        numbers = np.arange(whole.start, whole.stop, whole.step)
+    else:
+        numbers = np.asarray(bands, dtype=np.intp)
+        ascending = numbers.ndim == 1 and bool(np.all(np.diff(numbers) > 0))
+        if not ascending or (numbers.size and not 0 <= numbers[0] <= numbers[-1] < shape[2]):
+            raise IndexError(f"band numbers must ascend within 0-{shape[2] - 1}: {numbers}")
+    out = np.empty((length(rows), length(cols), numbers.size), dtype)
+    if out.size:
+        for source, target in band_runs(numbers, band_chunk):
+            block = fetch(rows, cols, source)[..., numbers[target] - source.start]
+            out[..., target] = canonicalise(block, dtype, wide_nodata, where)
+    return out
