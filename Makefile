@@ -29,7 +29,7 @@ lint: ## check style, types and the direction of imports
 	@echo "ruff check" && .venv/bin/ruff check --quiet .
 	@echo "ruff format --check" && .venv/bin/ruff format --check --quiet .
 	@echo "mypy" && .venv/bin/mypy --no-error-summary
-	@echo "lint-imports" && .venv/bin/lint-imports
+	@echo "lint-imports" && .venv/bin/lint-imports --no-logo
 	@bash .ci/check_scripts.sh
 
 lock: ## resolve both locks again; pins that still fit stay [ARGS=--upgrade takes the newest]
@@ -39,5 +39,5 @@ clean: ## remove .venv*, caches, build results and demo/
 	@echo "Removing .venv*, caches, build results and demo/ from this checkout"
 	@rm -rf .venv .venv-3.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	@rm -rf build dist demo
-	@find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "Shared with other checkouts, and kept: $${HYPERHPC_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/hyperhpc}"
