@@ -228,9 +228,10 @@ def readme_commands() -> list[str]:
 
 @pytest.fixture(scope="module")
 def cli() -> click.Group:
-    main = pytest.importorskip("hyperhpc.cli").main
-    assert isinstance(main, click.Group)
-    return main
+    from hyperhpc.cli import cli
+
+    assert isinstance(cli, click.Group)
+    return cli
 
 
 @pytest.mark.parametrize(
@@ -296,7 +297,6 @@ def run_blocks(kind: str, folder: Path) -> None:
     assert done.returncode == 0, done.stdout[-4000:]
 
 
-@pytest.mark.usefixtures("cli")
 def test_readme__first_run_works_and_leaves_what_it_says(tmp_path: Path) -> None:
     folder = tmp_path / "a folder"
     folder.mkdir()
@@ -308,7 +308,6 @@ def test_readme__first_run_works_and_leaves_what_it_says(tmp_path: Path) -> None
     assert sorted(path.name for path in (folder / "out").iterdir()) == sorted(promised)
 
 
-@pytest.mark.usefixtures("cli")
 def test_readme__works_on_a_neon_file(tmp_path: Path) -> None:
     source = ROOT.parent / "shared" / "data" / "neon_sjer_h5" / "NEON_SJER_2017_subset.h5"
     if not source.exists():
