@@ -69,7 +69,7 @@ class Scene:
     """One scene, opened: its description, and a way to read windows of it.
 
     Subclasses implement :meth:`read`. A scene is small and can be pickled (it is sent to
-    workers); files are opened in the process that reads, and kept open there.
+    workers); files are opened in the process that reads.
 
     Attributes
     ----------

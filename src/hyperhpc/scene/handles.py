@@ -1,4 +1,4 @@
-"""Open files, kept per process: a scene travels, its handles do not."""
+"""Opened arrays, kept per process: a scene travels, its handles do not."""
 
 from __future__ import annotations
 
@@ -41,25 +41,18 @@ def cached(kind: str, path: str, watch: str, opener: Callable[[], Any]) -> Any:
 
     Notes
     -----
-    The oldest handles are only let go, not closed: a thread may still read from one, and
-    the last reference closes it. The process number is in the key since an HDF5 handle
-    must not cross a fork.
+    Handles here hold metadata, no open file (an HDF5 file is opened for each read), so
+    the oldest are simply let go.
     """
-    key = (os.getpid(), kind, path, *stamp(watch))
+    key = (kind, path, *stamp(watch))
     with _lock:
         if key in _open:
             _open.move_to_end(key)
             return _open[key]
         handle = opener()
-        for old in [other for other in _open if other[1:3] == key[1:3]]:
+        for old in [other for other in _open if other[:2] == key[:2]]:
             del _open[old]
         _open[key] = handle
         while len(_open) > _LIMIT:
             _open.popitem(last=False)
         return handle
-
-
-def forget() -> None:
-    """Let go of all handles of this process."""
-    with _lock:
-        _open.clear()

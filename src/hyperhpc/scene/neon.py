@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import errno
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,8 +35,6 @@ READ_ERRORS: tuple[type[Exception], ...] = (
 #: Fill of the water bands in DP3.30006.002, not an ordinary no-data value.
 BIDIRECTIONAL_WINDOW_NODATA = -100.0
 
-_CACHE_LIMIT = 64 << 20
-_CACHE_LEAST = 1 << 20  # HDF5's own default
 _BANDS_AT_ONCE = 16
 
 
@@ -58,35 +56,33 @@ def _cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')[:300]}"
 
 
-def open_file(path: str, cache_bytes: int = _CACHE_LEAST) -> h5py.File:
-    """Open a file read-only; the handle is kept for this process.
+def open_file(path: str) -> h5py.File:
+    """Open a file read-only. The caller closes it.
 
-    Parameters
-    ----------
-    cache_bytes
-        Size of the cache of decompressed chunks, per dataset.
+    Files are opened for each read, which costs a millisecond; a handle kept open would
+    hold a lock against whoever wants to replace or amend the file. A read touches each
+    chunk once, so there is no cache to lose either.
 
     Raises
     ------
     SceneError
-        A truncated or damaged file.
+        A missing, truncated or damaged file.
     """
-
-    def opener() -> h5py.File:
-        import h5py
-
-        # No lock: parallel file systems may refuse it, and nobody writes here.
-        return h5py.File(
-            path, "r", locking=False, rdcc_nbytes=cache_bytes, rdcc_nslots=100_003, rdcc_w0=1.0
-        )
+    import h5py
 
     try:
-        return handles.cached(f"hdf5 {cache_bytes}", path, path, opener)
+        try:
+            return h5py.File(path, "r")
+        except OSError as error:
+            if "lock" not in str(error) or f"errno = {errno.EAGAIN}" in str(error):
+                raise  # not about locks, or somebody is writing the file
+            # Parallel file systems may refuse locks, and nobody needs one to read.
+            return h5py.File(path, "r", locking=False)
     except READ_ERRORS as error:
         size = os.path.getsize(path) if os.path.exists(path) else 0
         raise SceneError(
             f"HDF5 file {path} ({size} bytes) cannot be opened: {_cause(error)}.",
-            "The file is truncated or damaged; download it again.",
+            "It is truncated, damaged, or being written; download it again.",
         ) from error
 
 
@@ -98,14 +94,11 @@ class NeonScene(Scene):
     ----------
     dataset
         Path of Reflectance_Data inside the file.
-    cache_bytes
-        Size of the cache of decompressed chunks.
     wide_nodata
         No-data values on disk that ``dtype`` cannot hold.
     """
 
     dataset: str
-    cache_bytes: int = _CACHE_LEAST
     wide_nodata: tuple[float, ...] = ()
 
     def read(
@@ -125,12 +118,12 @@ class NeonScene(Scene):
         )
 
     def _fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
-        file = open_file(self.path, self.cache_bytes)  # held here: its datasets live with it
         try:
-            data = file[self.dataset]
-            if self.chunks[2] == 1 and self.shape[2] > 1:
-                return self._fetch_by_band(data, rows, cols, bands)
-            return self._fetch_rows(data, rows, cols, bands)
+            with open_file(self.path) as file:
+                data = file[self.dataset]
+                if self.chunks[2] == 1 and self.shape[2] > 1:
+                    return self._fetch_by_band(data, rows, cols, bands)
+                return self._fetch_rows(data, rows, cols, bands)
         except READ_ERRORS as error:
             raise SceneError(
                 f"{self.dataset} of {self.path} cannot be read at rows {rows.start}-"
@@ -212,9 +205,9 @@ def open_neon_scene(path: str, group: str | None = None) -> NeonScene:
         A truncated file, no Reflectance_Data or several, metadata missing or wrong.
     """
     path = os.path.abspath(path)
-    file = open_file(path)
     try:
-        return _open(path, file, group)
+        with open_file(path) as file:
+            return _open(path, file, group)
     except READ_ERRORS as error:
         raise SceneError(
             f"HDF5 file {path} cannot be read: {_cause(error)}.",
@@ -341,15 +334,8 @@ def _open(path: str, file: h5py.File, group: str | None) -> NeonScene:
         fwhm_nm=_fwhm(spectral, wavelength_nm.size, factor, notes),
         notes=tuple(notes),
         dataset=data.name,
-        cache_bytes=_cache_bytes(chunks, data.shape, data.dtype.itemsize),
         wide_nodata=values.wide_nodata,
     )
-
-
-def _cache_bytes(chunks: tuple[int, ...], shape: tuple[int, ...], itemsize: int) -> int:
-    """Room for one row of chunks over all columns and bands, within bounds."""
-    across = (math.ceil(shape[axis] / chunks[axis]) * chunks[axis] for axis in (1, 2))
-    return min(max(chunks[0] * math.prod(across) * itemsize, _CACHE_LEAST), _CACHE_LIMIT)
 
 
 def _fwhm(

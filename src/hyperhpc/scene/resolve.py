@@ -168,6 +168,8 @@ def _resolve_scale(
         )
     if value < 1:  # CF multiplies, NEON divides; below 1 only the former makes sense
         divisor = float(f"{1 / value:.12g}")
+        if abs(divisor - round(divisor)) < 1e-6 * divisor:  # 0.0001 kept as float32
+            divisor = float(round(divisor))
         notes.append(
             f"{found[0]} {value:g} multiplies: digital numbers are divided by {divisor:g}."
         )

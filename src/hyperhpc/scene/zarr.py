@@ -64,12 +64,12 @@ def open_array(root: str, path: str, version: int) -> Array:
     watch = os.path.join(folder, "zarr.json" if version == 3 else ".zarray")
 
     def opener() -> Array:
-        import zarr
+        from hyperhpc.scene.checked import open_checked
 
         with warnings.catch_warnings():
             # codecs beyond the v3 specification are warned about, each time; they decode
             warnings.simplefilter("ignore")
-            return zarr.open_array(folder, mode="r", zarr_format=version)  # type: ignore[arg-type]
+            return open_checked(folder, version)
 
     try:
         array: Array = handles.cached("zarr", folder, watch, opener)
@@ -190,6 +190,11 @@ def open_zarr_scene(path: str, group: str | None = None) -> ZarrScene:
         nodes = {key: node for key, node in beside.items() if not node.parent}
         node = store.read_node(root, name, version)
         assert node is not None
+        if len(node.shape) != 3:
+            raise SceneError(
+                f"{path} is an array of shape {node.shape}; a cube has three dimensions.",
+                f"Give the store or group instead: {root}",
+            )
         nodes[name] = node
         nodes.setdefault("", store.Node("", False, (), None, {}))
         cubes = [node]
