@@ -1,3 +1,25 @@
-"""Hyperspectral analysis of whole scenes, on a laptop or on a cluster, with the same bits."""
+"""Hyperspectral analysis of whole scenes, on a laptop or on a cluster, with the same bits.
+
+For notebooks: ``open_scene``, ``spectrum``, ``indices``, ``run``, ``open_run``, ``figures``.
+They are loaded when first used, so that ``import hyperhpc`` costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["figures", "indices", "open_run", "open_scene", "run", "spectrum"]
+
+if TYPE_CHECKING:
+    from hyperhpc.api import figures, indices, open_run, open_scene, run, spectrum
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from hyperhpc import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'hyperhpc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,5 @@
+"""``python -m hyperhpc``."""
+
+from hyperhpc.cli import main
+
+main()

@@ -1,0 +1,142 @@
+"""Index formulas: arithmetic on ``R(nm)``, parsed by a whitelist and never evaluated as code.
+
+``(R(858.6) - R(648.2)) / (R(858.6) + R(648.2))``: numbers, ``R(nm)``, ``+ - * / **``,
+brackets, and the functions ln, exp, sqrt and abs; nothing else.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from hyperhpc.errors import ConfigError
+
+_OPERATORS: dict[type, Callable] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: np.true_divide,
+    ast.Pow: np.power,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+_FUNCTIONS: dict[str, Callable] = {
+    "ln": np.log,
+    "exp": np.exp,
+    "sqrt": np.sqrt,
+    "abs": np.abs,
+}
+_MAX_LENGTH = 2000
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A parsed formula.
+
+    Attributes
+    ----------
+    text
+        As it was written.
+    wanted_nm
+        The wavelengths it reads, ascending, without repeats.
+    """
+
+    text: str
+    wanted_nm: tuple[float, ...]
+
+    def evaluate(self, reflectance: Mapping[float, np.ndarray]) -> np.ndarray:
+        """Compute the formula.
+
+        Parameters
+        ----------
+        reflectance
+            For each of ``wanted_nm`` the reflectance 0-1, float64, all of one shape;
+            NaN where missing.
+
+        Returns
+        -------
+        float64 of that shape; NaN where the result is not finite.
+        """
+        with np.errstate(all="ignore"):
+            value = _compute(ast.parse(self.text, mode="eval").body, reflectance)
+        return np.where(np.isfinite(value), value, np.nan)
+
+
+def parse_formula(text: str) -> Formula:
+    """Check a formula against the whitelist.
+
+    Raises
+    ------
+    ConfigError
+        If it holds anything but arithmetic on ``R(nm)``, or no ``R(nm)`` at all.
+    """
+    text = " ".join(text.split())
+    if len(text) > _MAX_LENGTH:
+        raise ConfigError(
+            f"formula of {len(text)} characters; at most {_MAX_LENGTH} are allowed"
+        )
+    wanted: set[float] = set()
+    try:
+        _check(ast.parse(text, mode="eval").body, wanted)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ConfigError(
+            f"formula {text!r} is not arithmetic: {error}",
+            "write it with numbers, R(nm), + - * / **, brackets, ln, exp, sqrt and abs",
+        ) from None
+    if not wanted:
+        raise ConfigError(
+            f"formula {text!r} reads no band", "name a band by its wavelength in nm: R(860)"
+        )
+    return Formula(text, tuple(sorted(wanted)))
+
+
+def _check(node: ast.AST, wanted: set[float]) -> None:
+    """Raise ValueError at the first node that is not on the whitelist."""
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        _check(node.left, wanted)
+        _check(node.right, wanted)
+    elif isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
+        _check(node.operand, wanted)
+    elif isinstance(node, ast.Constant):
+        _number(node)
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if len(node.args) != 1 or node.keywords:
+            raise ValueError(f"{node.func.id} takes one value")
+        if node.func.id == "R":
+            wanted.add(_number(node.args[0]))
+        elif node.func.id in _FUNCTIONS:
+            _check(node.args[0], wanted)
+        else:
+            raise ValueError(f"there is no function {node.func.id!r}")
+    else:
+        raise ValueError(f"{ast.unparse(node)[:60]!r} is not allowed")
+
+
+def _number(node: ast.AST) -> float:
+    value = node.value if isinstance(node, ast.Constant) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{ast.unparse(node)[:60]!r} is not a plain number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("a number is too large") from None
+
+
+def _compute(node: ast.AST, reflectance: Mapping[float, np.ndarray]) -> np.ndarray:
+    """Walk a tree that :func:`_check` has passed."""
+    if isinstance(node, ast.BinOp):
+        return _OPERATORS[type(node.op)](
+            _compute(node.left, reflectance), _compute(node.right, reflectance)
+        )
+    if isinstance(node, ast.UnaryOp):
+        return _OPERATORS[type(node.op)](_compute(node.operand, reflectance))
+    if isinstance(node, ast.Call):
+        name = node.func.id  # type: ignore[attr-defined]
+        if name == "R":
+            return reflectance[_number(node.args[0])]
+        return _FUNCTIONS[name](_compute(node.args[0], reflectance))
+    return np.float64(_number(node))  # type: ignore[return-value]

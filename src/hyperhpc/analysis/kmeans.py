@@ -1,0 +1,314 @@
+"""Full-batch k-means (Lloyd) on exact sums, and its starts.
+
+The driver :func:`lloyd` does not know where the pixels are: it is given a function that
+takes centres and returns sums. Stopping rule and number of iterations are
+scikit-learn's. Starts are greedy k-means++ (Arthur and Vassilvitskii 2007, SODA) on
+values rounded to sixteenths of a standard deviation, which makes every distance an
+integer and every draw the same on any machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from hyperhpc.analysis.bands import nir_bands
+from hyperhpc.analysis.kernel import (
+    ClusterSums,
+    Scaler,
+    Scorer,
+    centred_blocks,
+    sum_clusters,
+)
+
+#: scikit-learn's defaults.
+TOLERANCE = 1e-4
+MAX_ITERATIONS = 300
+
+
+@dataclass
+class Moments:
+    """Number, sum and sum of squares per band, of pixels minus a reference.
+
+    Attributes
+    ----------
+    count
+        Number of pixels.
+    sums, squares
+        (band): int64 for integer scenes (exact), float64 otherwise.
+    """
+
+    count: int
+    sums: np.ndarray
+    squares: np.ndarray
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(
+            self.count + other.count, self.sums + other.sums, self.squares + other.squares
+        )
+
+
+def measure_moments(dn: np.ndarray, reference: np.ndarray) -> Moments:
+    """Moments of valid pixels (pixel, band) about a reference (band) of whole DN."""
+    is_integer = np.issubdtype(dn.dtype, np.integer)
+    sums = np.zeros(dn.shape[1])
+    squares = np.zeros(dn.shape[1])
+    for start in range(0, len(dn), 4096):
+        part = dn[start : start + 4096].astype(np.float64)
+        part -= reference
+        sums += part.sum(axis=0)  # integers: exact below 2**53, as the squares are
+        squares += np.square(part, out=part).sum(axis=0)
+    if is_integer:
+        return Moments(len(dn), sums.astype(np.int64), squares.astype(np.int64))
+    return Moments(len(dn), sums, squares)
+
+
+def fit_scaler(
+    moments: Moments, reference: np.ndarray, scale_factor: float, *, is_integer: bool
+) -> Scaler:
+    """Mean and population standard deviation from moments.
+
+    For integer scenes both are the correctly rounded values of the exact rationals. A
+    constant band gets a scale of 1 in units of reflectance.
+    """
+    n = moments.count
+    if is_integer:
+        pairs = [(int(s), int(q)) for s, q in zip(moments.sums, moments.squares, strict=True)]
+        mean = np.array(
+            [float(int(r) + Fraction(s, n)) for r, (s, _) in zip(reference, pairs, strict=True)]
+        )
+        variance = np.array([float(Fraction(n * q - s * s, n * n)) for s, q in pairs])
+    else:
+        mean = reference + moments.sums / n
+        variance = np.maximum(moments.squares / n - (moments.sums / n) ** 2, 0.0)
+        # What is left of a constant band after rounding is not a variance
+        variance[variance <= 1e-12 * np.maximum(mean**2, np.finfo(float).tiny)] = 0.0
+    scale = np.sqrt(variance)
+    scale[scale == 0] = scale_factor
+    return Scaler(mean, scale, is_integer)
+
+
+def inertia_of(
+    sums: ClusterSums, squares: np.ndarray, centres: np.ndarray, scaler: Scaler
+) -> float:
+    """Sum of squared scaled distances to the centres, from sums alone.
+
+    Parameters
+    ----------
+    sums
+        Per cluster, of DN minus the scaler's offset.
+    squares
+        (band) sum of squares of DN minus offset over all pixels.
+    centres
+        float64 (cluster, band), DN.
+    """
+    c = centres - scaler.offset
+    parts = sums.counts[:, None] * c**2 - 2.0 * c * sums.sums
+    per_band = [math.fsum([float(q), *parts[:, b]]) for b, q in enumerate(squares)]
+    return max(math.fsum(np.array(per_band) / scaler.scale**2), 0.0)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Outcome of a fit: centres float64 (cluster, band) in DN, and how it was reached."""
+
+    centres: np.ndarray
+    n_iter: int
+    inertia: float
+
+
+def lloyd(
+    sum_by: Callable[[np.ndarray], ClusterSums],
+    farthest: Callable[[np.ndarray, int], np.ndarray],
+    squares: np.ndarray,
+    centres: np.ndarray,
+    scaler: Scaler,
+    *,
+    tolerance: float = TOLERANCE,
+    max_iterations: int = MAX_ITERATIONS,
+    on_iteration: Callable[[int, float], None] | None = None,
+) -> Fit:
+    """Refine centres until they move less than scikit-learn's tolerance.
+
+    Parameters
+    ----------
+    sum_by
+        Takes centres (cluster, band), labels every pixel and returns the sums.
+    farthest
+        Takes centres and a number n, returns the n pixels (n, band; DN) farthest from
+        their centres, farthest first; fewer if fewer are off their centre. It is asked
+        only when a cluster has lost all its pixels, which is then moved there.
+    squares
+        (band) sum of squares of DN minus offset over all pixels, for the inertia.
+    tolerance
+        Of the summed squared move of the centres, in units of the mean scaled variance.
+    """
+    is_constant = inertia_of(
+        ClusterSums(np.zeros(1, np.int64), np.zeros((1, len(scaler.mean)))),
+        squares,
+        scaler.offset[None, :],
+        scaler,
+    )
+    limit = tolerance if is_constant > 0 else 0.0
+    n_iter = 0
+    for n_iter in range(1, max_iterations + 1):
+        sums = sum_by(centres)
+        moved = _means(sums, centres, scaler)
+        lost = np.flatnonzero(sums.counts == 0)
+        if lost.size:
+            pixels = farthest(centres, lost.size)
+            moved[lost[: len(pixels)]] = pixels
+        shift = math.fsum((((moved - centres) / scaler.scale) ** 2).ravel())
+        centres = moved
+        if on_iteration:
+            on_iteration(n_iter, shift)
+        if shift <= limit:
+            break
+    return Fit(centres, n_iter, inertia_of(sum_by(centres), squares, centres, scaler))
+
+
+def _means(sums: ClusterSums, centres: np.ndarray, scaler: Scaler) -> np.ndarray:
+    """Mean of each cluster; an empty one stays where it is."""
+    moved = centres.copy()
+    full = sums.counts > 0
+    moved[full] = scaler.offset + sums.sums[full] / sums.counts[full, None]
+    return moved
+
+
+def farthest_pixels(
+    dn: np.ndarray, centres: np.ndarray, scaler: Scaler, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The n pixels farthest from their nearest centre.
+
+    Returns
+    -------
+    Squared scaled distances (n), descending, and pixels (n, band) in DN; pixels that
+    lie on their centre are left out, equal distances keep the order of the pixels.
+    """
+    scorer = Scorer(centres, scaler)
+    distance = np.empty(len(dn))
+    for rows, block in centred_blocks(dn, scaler):
+        nearest = centres[scorer.label(block)] - scaler.offset
+        distance[rows] = (((block - nearest) / scaler.scale) ** 2).sum(axis=1)
+    order = np.argsort(-distance, kind="stable")[:n]
+    order = order[distance[order] > 0]
+    return distance[order], dn[order].astype(np.float64)
+
+
+def seed_centres(
+    dn: np.ndarray, n_clusters: int, scaler: Scaler, rng: np.random.Generator
+) -> np.ndarray:
+    """Greedy k-means++ starts, drawn from the pixels themselves.
+
+    Parameters
+    ----------
+    dn
+        Valid pixels, good bands (pixel, band), at least ``n_clusters`` of them.
+
+    Returns
+    -------
+    float64 (cluster, band), DN.
+    """
+    coarse, squares = _coarse(dn, scaler)
+    trials = 2 + int(math.log(n_clusters))
+    chosen = [int(rng.integers(len(dn)))]
+    closest = _distances(coarse, squares, np.array(chosen))[0]
+    while len(chosen) < n_clusters:
+        total = int(closest.sum())
+        if total == 0:  # fewer distinct pixels than clusters: any will do
+            chosen.append(int(rng.integers(len(dn))))
+            continue
+        draws = rng.integers(total, size=trials)
+        candidates = np.searchsorted(np.cumsum(closest), draws, side="right")
+        distances = np.minimum(_distances(coarse, squares, candidates), closest)
+        best = int(np.argmin(distances.sum(axis=1)))
+        chosen.append(int(candidates[best]))
+        closest = distances[best]
+    return dn[chosen].astype(np.float64)
+
+
+def _coarse(dn: np.ndarray, scaler: Scaler) -> tuple[np.ndarray, np.ndarray]:
+    """Scaled values in sixteenths as int8, and their squared lengths (int64)."""
+    # Bounded so that a product over all bands stays exact in float32
+    bound = min(127, math.isqrt((2**24 - 1) // dn.shape[1]))
+    coarse = np.empty(dn.shape, dtype=np.int8)
+    squares = np.empty(len(dn), dtype=np.int64)
+    for start in range(0, len(dn), 4096):
+        rows = slice(start, start + 4096)
+        scaled = scaler.transform(dn[rows]) * 16.0
+        coarse[rows] = np.clip(np.rint(scaled), -bound, bound)
+        squares[rows] = (coarse[rows].astype(np.int32) ** 2).sum(axis=1)
+    return coarse, squares
+
+
+def _distances(coarse: np.ndarray, squares: np.ndarray, picks: np.ndarray) -> np.ndarray:
+    """Exact squared distances (pick, pixel), int64, of all pixels to the picked ones."""
+    targets = coarse[picks].astype(np.float32)
+    out = np.empty((len(picks), len(coarse)), dtype=np.int64)
+    for start in range(0, len(coarse), 4096):
+        rows = slice(start, start + 4096)
+        products = targets @ coarse[rows].astype(np.float32).T
+        out[:, rows] = squares[picks][:, None] + squares[rows] - 2 * products.astype(np.int64)
+    return out
+
+
+def fit_in_memory(
+    dn: np.ndarray, centres: np.ndarray, scaler: Scaler, squares: np.ndarray
+) -> Fit:
+    """Lloyd over pixels in memory (pixel, band), from given centres in DN."""
+    return lloyd(
+        lambda c: sum_clusters(dn, Scorer(c, scaler)),
+        lambda c, n: farthest_pixels(dn, c, scaler, n)[1],
+        squares,
+        centres,
+        scaler,
+    )
+
+
+def order_by_nir(centres: np.ndarray, wavelength_nm: np.ndarray) -> np.ndarray:
+    """Order (int64, cluster) of ascending mean near-infrared value; ties keep theirs.
+
+    Parameters
+    ----------
+    centres
+        (cluster, band), good bands; NaN sorts last.
+    wavelength_nm
+        Their centres.
+    """
+    nir = centres[:, nir_bands(wavelength_nm)].mean(axis=1)
+    return np.argsort(nir, kind="stable")
+
+
+@dataclass
+class ClusterMoments:
+    """Pixels, band sums and band sums of squares (of DN minus offset) of each cluster."""
+
+    counts: np.ndarray
+    sums: np.ndarray
+    squares: np.ndarray
+
+    def __add__(self, other: ClusterMoments) -> ClusterMoments:
+        return ClusterMoments(
+            self.counts + other.counts, self.sums + other.sums, self.squares + other.squares
+        )
+
+
+def measure_clusters(
+    dn: np.ndarray, labels: np.ndarray, n_clusters: int, scaler: Scaler
+) -> ClusterMoments:
+    """Moments per cluster of labelled pixels (pixel, band); exact for integers."""
+    shape = (n_clusters, dn.shape[1])
+    moments = [np.zeros(shape[0], np.int64), np.zeros(shape), np.zeros(shape)]
+    for rows, block in centred_blocks(dn, scaler):
+        for k in np.unique(labels[rows]):
+            part = block[labels[rows] == k].astype(np.float64)
+            moments[0][k] += len(part)
+            moments[1][k] += part.sum(axis=0)
+            moments[2][k] += np.square(part, out=part).sum(axis=0)
+    if scaler.is_integer:
+        return ClusterMoments(moments[0], *(m.astype(np.int64) for m in moments[1:]))
+    return ClusterMoments(*moments)

@@ -1,0 +1,79 @@
+"""Spectra at points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from hyperhpc.errors import ConfigError
+
+#: Reads a window: (row0, row1, col0, col1) to DN (y, x, band).
+ReadWindow = Callable[[int, int, int, int], np.ndarray]
+
+
+def to_reflectance(
+    dn: np.ndarray,
+    scale_factor: float,
+    nodata: Sequence[float],
+    window_nodata: Sequence[float] = (),
+    is_window_band: np.ndarray | None = None,
+) -> np.ndarray:
+    """Reflectance 0-1, float64, of DN (..., band); NaN where the stored value is no-data."""
+    reflectance = dn.astype(np.float64)
+    reflectance /= scale_factor
+    for value in nodata:
+        reflectance[dn == value] = np.nan
+    if is_window_band is not None:
+        for value in window_nodata:
+            reflectance[(dn == value) & is_window_band] = np.nan
+    reflectance[~np.isfinite(reflectance)] = np.nan
+    return reflectance
+
+
+def nearest_spectrum(
+    read: ReadWindow, row: int, col: int, to_values: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Spectrum (band) of one pixel; NaN where no-data."""
+    return to_values(read(row, row + 1, col, col + 1))[0, 0]
+
+
+def linear_spectrum(
+    read: ReadWindow,
+    row: float,
+    col: float,
+    shape: tuple[int, int],
+    to_values: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray | None:
+    """Spectrum (band) between the four pixel centres around a point.
+
+    Parameters
+    ----------
+    row, col
+        Position in pixels, where whole numbers are pixel centres.
+    shape
+        Rows and columns of the scene.
+
+    Returns
+    -------
+    None if a neighbour lies outside the scene; bands that are no-data in any neighbour
+    are NaN. A neighbour of weight zero is not asked.
+    """
+    row0, col0 = int(np.floor(row)), int(np.floor(col))
+    down, right = row - row0, col - col0
+    rows, cols = (row0, row0 + (1 if down else 0)), (col0, col0 + (1 if right else 0))
+    if rows[0] < 0 or cols[0] < 0 or rows[1] >= shape[0] or cols[1] >= shape[1]:
+        return None
+    values = to_values(read(rows[0], rows[1] + 1, cols[0], cols[1] + 1))
+    upper = values[0, 0] * (1 - right) + values[0, -1] * right if right else values[0, 0]
+    lower = values[-1, 0] * (1 - right) + values[-1, -1] * right if right else values[-1, 0]
+    return upper * (1 - down) + lower * down if down else upper
+
+
+def check_point(x: float, y: float, row: int, col: int, shape: tuple[int, int]) -> None:
+    """Raise ConfigError if the pixel (row, col) of a point lies outside the scene."""
+    if not (0 <= row < shape[0] and 0 <= col < shape[1]):
+        raise ConfigError(
+            f"point {x:.10g},{y:.10g} lies outside the scene",
+            "see its bounds with: hyperhpc info SCENE",
+        )

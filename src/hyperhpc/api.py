@@ -1,0 +1,235 @@
+"""The steps of a run for notebooks, one by one, on xarray objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from hyperhpc.analysis.bands import WATER_WINDOWS_NM, in_windows
+from hyperhpc.analysis.indices import choose_indices, compute_indices
+from hyperhpc.analysis.kernel import valid_pixels
+from hyperhpc.config import load_config
+from hyperhpc.errors import ConfigError
+from hyperhpc.pipeline.manifest import RunFolder, read_json
+from hyperhpc.pipeline.progress import Progress
+from hyperhpc.pipeline.selection import select_bands, spectra_at
+from hyperhpc.pipeline.stages import out_of
+from hyperhpc.pipeline.stages import run as run_stages
+from hyperhpc.scene import open_scene as open_any_scene
+from hyperhpc.scene import to_xarray
+from hyperhpc.scene.cube import Scene
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def open_scene(path: str | Path, group: str | None = None) -> xr.DataArray:
+    """Open a scene as one lazy cube.
+
+    Returns
+    -------
+    Digital numbers (y, x, wavelength), lazy; coordinates y, x (pixel centres),
+    wavelength (nm) and spatial_ref. Attributes: scale_factor (the divisor to
+    reflectance), nodata, epsg, bad_band_windows_nm, format, path, group.
+
+    Raises
+    ------
+    SceneError
+        If there is no readable cube.
+    """
+    return to_xarray(open_any_scene(path, group))
+
+
+def _scene_of(cube: xr.DataArray | str | Path) -> Scene:
+    if isinstance(cube, str | Path):
+        return open_any_scene(cube)
+    try:
+        return open_any_scene(cube.attrs["path"], cube.attrs.get("group") or None)
+    except KeyError:
+        raise ConfigError(
+            "this array does not say which scene it is from",
+            "open it with hyperhpc.open_scene(PATH)",
+        ) from None
+
+
+def spectrum(
+    cube: xr.DataArray | str | Path,
+    points: Sequence[tuple[float, float]],
+    method: str = "nearest",
+) -> xr.DataArray:
+    """Spectra at points.
+
+    Parameters
+    ----------
+    cube
+        From :func:`open_scene`, or a path.
+    points
+        (x, y) in the scene's CRS.
+    method
+        ``nearest`` pixel, or ``linear`` between four valid ones.
+
+    Returns
+    -------
+    Reflectance (point, wavelength), float64, in memory, NaN where no-data; coordinates
+    wavelength (nm), x, y, row and col of the points.
+
+    Raises
+    ------
+    ConfigError
+        A point outside the scene or on no-data.
+    """
+    scene = _scene_of(cube)
+    spectra = spectra_at(scene, points, select_bands(scene).bands, method)
+    values = np.array([s["reflectance"] for s in spectra], dtype=np.float64)
+    return xr.DataArray(
+        values.reshape(len(spectra), scene.shape[2]),
+        dims=("point", "wavelength"),
+        coords={
+            "wavelength": ("wavelength", scene.wavelength_nm, {"units": "nm"}),
+            **{
+                name: ("point", [s[name] for s in spectra]) for name in ("x", "y", "row", "col")
+            },
+        },
+        name="reflectance",
+    )
+
+
+def indices(
+    cube: xr.DataArray,
+    names: Sequence[str] = ("all",),
+    formulas: Mapping[str, str] | None = None,
+) -> xr.DataArray:
+    """Spectral indices of a cube, or of any window of one.
+
+    Parameters
+    ----------
+    cube
+        (y, x, wavelength) from :func:`open_scene`, all bands, whole or cut in y and x.
+    names
+        Of the built-in indices; ``all`` takes those the bands allow.
+    formulas
+        Your own, name to formula, for example ``{"pri": "(R(531)-R(570))/(R(531)+R(570))"}``.
+
+    Returns
+    -------
+    float32 (index, y, x), lazy if the cube is; NaN where no-data or not finite.
+
+    Raises
+    ------
+    ConfigError
+        An unknown name, a far band, a formula that is not arithmetic.
+    """
+    wavelength_nm = cube["wavelength"].values
+    bound, _ = choose_indices(names, formulas or {}, wavelength_nm)
+    scene = _scene_of(cube)
+    if not np.array_equal(scene.wavelength_nm, wavelength_nm):
+        raise ConfigError(
+            "the cube has lost bands; validity needs all of them",
+            "cut the cube in y and x only",
+        )
+    good = select_bands(scene).bands
+    is_window_band = in_windows(wavelength_nm, scene.bad_band_windows_nm or WATER_WINDOWS_NM)
+
+    def compute(dn: np.ndarray) -> np.ndarray:
+        shape = dn.shape[:-1]
+        is_valid = valid_pixels(dn.reshape(-1, dn.shape[-1]), scene.nodata, good).reshape(shape)
+        values = compute_indices(
+            dn,
+            bound,
+            scale_factor=scene.scale_factor,
+            is_missing=~is_valid,
+            nodata=scene.nodata,
+            window_nodata=scene.window_nodata,
+            is_window_band=is_window_band,
+        )
+        return np.moveaxis(values, 0, -1).astype(np.float32)
+
+    out = xr.apply_ufunc(
+        compute,
+        cube.chunk({"wavelength": -1}) if cube.chunks else cube,
+        input_core_dims=[["wavelength"]],
+        output_core_dims=[["index"]],
+        dask="parallelized",
+        output_dtypes=[np.float32],
+        dask_gufunc_kwargs={"output_sizes": {"index": len(bound)}},
+    )
+    out = out.assign_coords(index=[b.index.name for b in bound]).rename("indices")
+    return out.transpose("index", "y", "x")
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run's outputs.
+
+    Attributes
+    ----------
+    folder
+        Where they lie.
+    """
+
+    folder: RunFolder
+
+    @cached_property
+    def results(self) -> xr.Dataset:
+        """Indices (index, y, x) and clusters (model, y, x), lazy."""
+        return xr.open_zarr(self.folder.results)
+
+    def overview(self, level: int) -> xr.Dataset:
+        """Every level-th pixel: quicklook, indices, clusters, lazy."""
+        return xr.open_zarr(self.folder.overview, group=str(level))
+
+    @cached_property
+    def model(self) -> dict[str, Any]:
+        """model.json."""
+        return read_json(self.folder.model)
+
+    @cached_property
+    def clusters(self) -> dict[str, Any]:
+        """clusters.json: spectra, areas, agreement."""
+        return read_json(self.folder.clusters)
+
+    @cached_property
+    def run(self) -> dict[str, Any]:
+        """run.json: input, options, versions, timings."""
+        return read_json(self.folder.run)
+
+
+def run(
+    scene: str | Path, out: str | Path, *, progress: Progress | None = None, **options: Any
+) -> OpenedRun:
+    """Run the whole analysis, or go on with it; the options are those of ``hyperhpc run``.
+
+    Examples
+    --------
+    >>> hyperhpc.run("scene.zarr", "out", clusters=6)  # doctest: +SKIP
+    """
+    config = load_config(scene, out, options)
+    arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    command = (
+        f"hyperhpc.run({str(scene)!r}, {str(out)!r}{', ' if arguments else ''}{arguments})"
+    )
+    return OpenedRun(run_stages(config, progress, command))
+
+
+def open_run(out: str | Path) -> OpenedRun:
+    """Open the outputs of a run.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds no run.
+    """
+    return OpenedRun(out_of(out))
+
+
+def figures(out: str | Path) -> dict[str, Figure]:
+    """All figures of the report, as matplotlib figures by name."""
+    from hyperhpc.report import figures as draw_figures
+
+    return draw_figures(out)

@@ -1,0 +1,325 @@
+"""The command line: parse, call one function, print. Heavy imports happen inside."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hyperhpc import __version__
+from hyperhpc.errors import HyperhpcError
+
+_INTERRUPTED, _TERMINATED = 130, 143
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception, so that everything open is closed."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its status: the only place errors are caught."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = cli.main(args, prog_name="hyperhpc", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted; what is finished is kept: give the same command again to go on")
+        code = _INTERRUPTED
+    except _Terminated:
+        _say("terminated; what is finished is kept: give the same command again to go on")
+        code = _TERMINATED
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except HyperhpcError as error:
+        _say(f"error: {error.message}")
+        if error.hint:
+            _say(f"  hint: {error.hint}")
+        code = error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone; nothing to tell it
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise _Terminated
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="hyperhpc")
+def cli() -> None:
+    """Hyperspectral analysis of whole scenes: indices, clusters, maps, a report.
+
+    Start with: hyperhpc demo demo/
+    """
+
+
+def _size(context: Any, parameter: Any, value: str) -> tuple[int, int]:
+    rows, _, cols = value.lower().partition("x")
+    if not (rows.isdecimal() and cols.isdecimal() and int(rows) and int(cols)):
+        raise click.BadParameter(
+            f"{value!r} is no size; write ROWSxCOLS, for example 1000x1000"
+        )
+    return int(rows), int(cols)
+
+
+_size_option = click.option(
+    "--size", callback=_size, default="1000x1000", show_default=True, metavar="ROWSxCOLS"
+)
+
+
+@cli.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--size", callback=_size, required=True, metavar="ROWSxCOLS", help="Pixels.")
+@click.option("--bands", type=int, default=426, show_default=True, help="Number of bands.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another scene.")
+@click.option(
+    "--layout",
+    type=click.Choice(["zarr", "neon"]),
+    default="zarr",
+    show_default=True,
+    help="The tutorial's Zarr, or a NEON HDF5 tile.",
+)
+@click.option(
+    "--nodata-fraction", type=float, default=0.15, show_default=True, help="Ragged edges."
+)
+def simulate(
+    out: Path, size: tuple[int, int], bands: int, seed: int, layout: str, nodata_fraction: float
+) -> None:
+    """Write a scene that looks like NEON land, with its true class map beside it."""
+    from hyperhpc.pipeline.progress import TerminalProgress
+    from hyperhpc.scene.simulate import simulate as simulate_scene
+
+    scene = _with_bar(
+        TerminalProgress(),
+        "simulating",
+        lambda tick: simulate_scene(
+            out,
+            *size,
+            bands=bands,
+            seed=seed,
+            layout=layout,  # type: ignore[arg-type]
+            nodata_fraction=nodata_fraction,
+            progress=tick,
+        ),
+    )
+    click.echo(f"scene: {scene.path}")
+    click.echo(f"true classes: {scene.truth_path}")
+
+
+def _with_bar(
+    progress: Any, title: str, work: Callable[[Callable[[int, int], None]], Any]
+) -> Any:
+    """Run work that reports (done, total), under a progress bar."""
+    with progress.stage(title, 1000, ""):
+        shown = 0
+
+        def tick(done: int, total: int) -> None:
+            nonlocal shown
+            progress.advance(1000 * done // max(total, 1) - shown)
+            shown = 1000 * done // max(total, 1)
+
+        return work(tick)
+
+
+_group_option = click.option("--group", help="Group that holds the cube, if there are several.")
+_drop_option = click.option(
+    "--drop",
+    multiple=True,
+    metavar="LO-HI",
+    help="Drop bands from LO to HI nm, instead of the usual windows. Repeatable.",
+)
+_bbox_option = click.option(
+    "--bbox", metavar="XMIN,YMIN,XMAX,YMAX", help="Only this area, in the scene's CRS."
+)
+
+
+def _windows(texts: Sequence[str]) -> list[tuple[float, float]] | None:
+    windows = []
+    for text in texts:
+        low, _, high = text.partition("-")
+        try:
+            windows.append((float(low), float(high)))
+        except ValueError:
+            raise click.BadParameter(
+                f"{text!r} is no window; write LO-HI in nm, for example 1340-1445",
+                param_hint="--drop",
+            ) from None
+    return windows or None
+
+
+@cli.command()
+@click.argument("scene", type=click.Path(path_type=Path))
+@_group_option
+@_bbox_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def info(scene: Path, group: str | None, bbox: str | None, as_json: bool) -> None:
+    """Say what a scene holds and how it was understood."""
+    from hyperhpc.pipeline.inspect import inspect_scene
+
+    facts = inspect_scene(scene, group, _numbers(bbox, 4, "--bbox"))
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        if name == "notes":
+            for note in value:
+                click.echo(f"{'note':<{width}}  {note}")
+        else:
+            click.echo(f"{name:<{width}}  {_plain(value)}")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "  ".join(_plain(item) for item in value) or "none"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return "none" if value is None else str(value)
+
+
+def _numbers(text: str | None, count: int, option: str) -> Any:
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        raise click.BadParameter(f"{text!r}: {count} numbers with commas", param_hint=option)
+    return numbers
+
+
+@cli.command()
+@click.argument("scene", type=click.Path(path_type=Path))
+@_group_option
+@click.option("--x", "xs", type=float, multiple=True, required=True, help="Easting.")
+@click.option("--y", "ys", type=float, multiple=True, required=True, help="Northing.")
+@click.option(
+    "--method", type=click.Choice(["nearest", "linear"]), default="nearest", show_default=True
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--figure", type=click.Path(path_type=Path), help="Draw them into this file.")
+def spectrum(
+    scene: Path,
+    group: str | None,
+    xs: Sequence[float],
+    ys: Sequence[float],
+    method: str,
+    as_json: bool,
+    figure: Path | None,
+) -> None:
+    """Print the spectra at points (--x and --y, repeated in pairs)."""
+    if len(xs) != len(ys):
+        raise click.UsageError(f"{len(xs)} --x but {len(ys)} --y; give them in pairs")
+    from hyperhpc.pipeline.inspect import draw_spectra, read_spectra
+
+    spectra = read_spectra(scene, group, list(zip(xs, ys, strict=True)), method)
+    if figure:
+        draw_spectra(scene, group, spectra, figure)
+        _say(f"figure: {figure}")
+    if as_json:
+        click.echo(json.dumps(spectra, indent=1))
+    elif not figure:
+        click.echo("wavelength_nm," + ",".join(f"{s['x']:.10g}_{s['y']:.10g}" for s in spectra))
+        for i, nm in enumerate(spectra[0]["wavelength_nm"]):
+            values = (s["reflectance"][i] for s in spectra)
+            row = ",".join("" if v is None else f"{v:.6g}" for v in values)
+            click.echo(f"{nm:.3f},{row}")
+
+
+@cli.command()
+@click.argument("scene", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@_group_option
+@_bbox_option
+@_drop_option
+@click.option("--clusters", type=int, help="Number of clusters.  [default: 8]")
+@click.option("--stride", type=int, help="Fit to every n-th row and column.  [default: 4]")
+@click.option("--models", help="Of lloyd,minibatch.  [default: both]")
+@click.option("--indices", help="Names with commas, or all.  [default: all]")
+@click.option("--index", "index", multiple=True, metavar="NAME=FORMULA", help="Your own index.")
+@click.option(
+    "--point", "points", multiple=True, metavar="E,N", help="Spectrum here. Repeatable."
+)
+@click.option("--seed", type=int, help="Of every random choice.  [default: 0]")
+@click.option("--workers", type=int, help="Worker processes.  [default: as fit the machine]")
+@click.option("--threads-per-worker", type=int, help="[default: 1]")
+@click.option("--memory-per-worker", help="For example 2GiB.  [default: 4GiB]")
+@click.option("--launcher", help="Where workers run: local.  [default: local]")
+@click.option("--engine", help="hyperhpc or dask-ml, for lloyd.  [default: hyperhpc]")
+@click.option("--estimator", metavar="MODULE:CLASS", help="One more model from scikit-learn.")
+@click.option("--seed-compat", is_flag=True, default=None, help="The tutorial's own choices.")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="Options as TOML.")
+@click.option("--dashboard", is_flag=True, default=None, help="Dask's dashboard, on loopback.")
+@click.option("--restart", is_flag=True, default=None, help="Rename the old run, begin anew.")
+@click.option("--json", "as_json", is_flag=True, help="Print run.json at the end.")
+def run(scene: Path, out: Path, file: Path | None, as_json: bool, **flags: Any) -> None:
+    """Run the whole analysis of SCENE into the folder OUT, or go on with it."""
+    from hyperhpc.config import load_config
+
+    flags["drop"] = _windows(flags["drop"])
+    flags["points"] = [_numbers(p, 2, "--point") for p in flags["points"]] or None
+    flags["index"] = _formulas(flags["index"]) or None
+    _run(load_config(scene, out, flags, file), as_json)
+
+
+def _formulas(texts: Sequence[str]) -> dict[str, str]:
+    formulas = {}
+    for text in texts:
+        name, equals, formula = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r}; write NAME=FORMULA", param_hint="--index")
+        formulas[name.strip()] = formula
+    return formulas
+
+
+def _run(config: Any, as_json: bool) -> None:
+    from hyperhpc.pipeline.progress import TerminalProgress
+    from hyperhpc.pipeline.stages import run as run_stages
+
+    command = shlex.join(["hyperhpc", *sys.argv[1:]])
+    folder = run_stages(config, TerminalProgress(), command)
+    if as_json:
+        click.echo(folder.run.read_text("utf-8"), nl=False)
+    else:
+        click.echo(f"report: {folder.report}")
+
+
+@cli.command()
+@click.argument("out", type=click.Path(path_type=Path))
+def report(out: Path) -> None:
+    """Draw the report again, from what is on disk."""
+    from hyperhpc.report import write_report
+
+    click.echo(f"report: {write_report(out)}")
+
+
+@cli.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@_size_option
+def demo(out: Path, size: tuple[int, int]) -> None:
+    """Make a NEON-like scene and run the full analysis on this machine."""
+    from hyperhpc.pipeline.demo import run_demo
+    from hyperhpc.pipeline.progress import TerminalProgress
+
+    progress = TerminalProgress()
+    folder = run_demo(out, size, progress, lambda title, work: _with_bar(progress, title, work))
+    click.echo(f"report: {folder.report}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""What a run is asked to do: flags over a TOML file over defaults, checked at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hyperhpc.errors import ConfigError
+
+MODELS = ("lloyd", "minibatch")
+ENGINES = ("hyperhpc", "dask-ml")
+LAUNCHERS = ("local",)
+#: 255 marks a missing label, so 0-254 can be used.
+MAX_CLUSTERS = 255
+
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """All options of a run.
+
+    Fields marked ``changes results`` must agree when a run is continued; the others may
+    differ from one call to the next.
+    """
+
+    scene: Path
+    out: Path
+    group: str | None = dataclasses.field(default=None, metadata={"changes results": True})
+    bbox: tuple[float, float, float, float] | None = dataclasses.field(
+        default=None, metadata={"changes results": True}
+    )
+    drop: tuple[tuple[float, float], ...] | None = dataclasses.field(
+        default=None, metadata={"changes results": True}
+    )
+    clusters: int = dataclasses.field(default=8, metadata={"changes results": True})
+    stride: int = dataclasses.field(default=4, metadata={"changes results": True})
+    models: tuple[str, ...] = dataclasses.field(
+        default=MODELS, metadata={"changes results": True}
+    )
+    indices: tuple[str, ...] = dataclasses.field(
+        default=("all",), metadata={"changes results": True}
+    )
+    index: Mapping[str, str] = dataclasses.field(
+        default_factory=dict, metadata={"changes results": True}
+    )
+    points: tuple[tuple[float, float], ...] = dataclasses.field(
+        default=(), metadata={"changes results": True}
+    )
+    seed: int = dataclasses.field(default=0, metadata={"changes results": True})
+    engine: str = dataclasses.field(default="hyperhpc", metadata={"changes results": True})
+    estimator: str | None = dataclasses.field(default=None, metadata={"changes results": True})
+    seed_compat: bool = dataclasses.field(default=False, metadata={"changes results": True})
+    workers: int | None = None
+    threads_per_worker: int = 1
+    memory_per_worker: str = "4GiB"
+    launcher: str = "local"
+    dashboard: bool = False
+    restart: bool = False
+
+    def result_options(self) -> dict[str, Any]:
+        """The options that change results, as plain JSON values."""
+        return {
+            field.name: _plain(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if field.metadata.get("changes results")
+        }
+
+    @property
+    def memory_bytes(self) -> int:
+        """``memory_per_worker`` in bytes."""
+        return parse_memory(self.memory_per_worker)
+
+
+def parse_memory(text: str) -> int:
+    """Bytes in ``4GiB``, ``512MiB``, ``3.5G`` (powers of 1024) or ``4GB`` (of 1000).
+
+    Raises
+    ------
+    ConfigError
+        If it is no amount of memory.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?B?)\s*", str(text), re.IGNORECASE)
+    if not match:
+        raise ConfigError(f"{text!r} is no amount of memory", "write it as 4GiB or 512MiB")
+    base = 1000 if match[3].upper() == "B" and match[2] else 1024
+    return int(float(match[1]) * base ** _UNITS[match[2].upper()])
+
+
+def load_config(
+    scene: str | Path, out: str | Path, flags: Mapping[str, Any], file: str | Path | None = None
+) -> RunConfig:
+    """Merge flags over a TOML file over defaults, and check everything.
+
+    Parameters
+    ----------
+    flags
+        Field name to value; None means not given.
+    file
+        TOML file whose keys are the field names.
+
+    Raises
+    ------
+    ConfigError
+        Naming every problem found, not only the first.
+    """
+    values = _read_toml(Path(file)) if file else {}
+    values |= {name: value for name, value in flags.items() if value is not None}
+    fields = {f.name for f in dataclasses.fields(RunConfig)} - {"scene", "out"}
+    problems = []
+    clean: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in fields:
+            problems.append(f"unknown key {name!r}")
+            continue
+        try:
+            clean[name] = _CLEANERS[name](value)
+        except (TypeError, ValueError) as error:
+            problems.append(f"{name} = {value!r}: {error}")
+    if problems:
+        raise ConfigError("; ".join(problems), f"known keys: {' '.join(sorted(fields))}")
+    config = RunConfig(scene=Path(scene), out=Path(out), **clean)
+    _check(config)
+    return config
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+
+
+def _check(config: RunConfig) -> None:
+    problems = []
+    if not 1 <= config.clusters <= MAX_CLUSTERS:
+        problems.append(f"clusters = {config.clusters}: 1 to {MAX_CLUSTERS} are possible")
+    if config.stride < 1:
+        problems.append(f"stride = {config.stride}: at least 1")
+    if config.seed < 0:
+        problems.append(f"seed = {config.seed}: at least 0")
+    problems += [
+        f"model {m!r}: choose of {', '.join(MODELS)}" for m in config.models if m not in MODELS
+    ]
+    if len(set(config.models)) < len(config.models):
+        problems.append(f"models = {','.join(config.models)}: each once")
+    if not config.models and not config.estimator:
+        problems.append("no model: give --models or --estimator")
+    if config.engine not in ENGINES:
+        problems.append(f"engine = {config.engine!r}: choose of {', '.join(ENGINES)}")
+    if config.launcher not in LAUNCHERS:
+        problems.append(f"launcher = {config.launcher!r}: choose of {', '.join(LAUNCHERS)}")
+    if config.estimator and not re.fullmatch(r"[\w.]+:\w+", config.estimator):
+        problems.append(f"estimator = {config.estimator!r}: write module:Class")
+    if config.workers is not None and config.workers < 1:
+        problems.append(f"workers = {config.workers}: at least 1")
+    if config.threads_per_worker < 1:
+        problems.append(f"threads-per-worker = {config.threads_per_worker}: at least 1")
+    if config.bbox and not (
+        config.bbox[0] < config.bbox[2] and config.bbox[1] < config.bbox[3]
+    ):
+        problems.append(f"bbox = {config.bbox}: XMIN < XMAX and YMIN < YMAX")
+    problems += [
+        f"drop {lo:g}-{hi:g}: the first must not be larger"
+        for lo, hi in config.drop or ()
+        if lo > hi
+    ]
+    try:
+        config.memory_bytes  # noqa: B018 - parsed for its error
+    except ConfigError as error:
+        problems.append(error.message)
+    if problems:
+        raise ConfigError("; ".join(problems), "see hyperhpc run --help")
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != value:
+        raise ValueError("a whole number is needed")
+    return int(value)
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    words = value.split(",") if isinstance(value, str) else value
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError("names are needed")
+    return tuple(word.strip() for word in words if word.strip())
+
+
+def _numbers(count: int) -> Any:
+    def clean(value: Any) -> tuple[float, ...]:
+        numbers = value.split(",") if isinstance(value, str) else value
+        if len(numbers) != count:
+            raise ValueError(f"{count} numbers are needed")
+        clean = tuple(float(number) for number in numbers)
+        if any(number != number for number in clean):
+            raise ValueError("NaN is no number")
+        return clean
+
+    return clean
+
+
+def _list_of(clean: Any) -> Any:
+    return lambda values: tuple(clean(value) for value in values)
+
+
+def _formulas(value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
+        raise ValueError("a table of name = formula is needed")
+    return dict(value)
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false is needed")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("text is needed")
+    return value
+
+
+_CLEANERS: dict[str, Any] = {
+    "group": _text,
+    "bbox": _numbers(4),
+    "drop": _list_of(_numbers(2)),
+    "clusters": _integer,
+    "stride": _integer,
+    "models": _words,
+    "indices": _words,
+    "index": _formulas,
+    "points": _list_of(_numbers(2)),
+    "seed": _integer,
+    "engine": _text,
+    "estimator": _text,
+    "seed_compat": _truth,
+    "workers": _integer,
+    "threads_per_worker": _integer,
+    "memory_per_worker": _text,
+    "launcher": _text,
+    "dashboard": _truth,
+    "restart": _truth,
+}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return str(value)  # JSON has no infinity
+    return value

@@ -1,0 +1,1 @@
+"""From a scene to results: plan, passes over the tiles, models, folders."""

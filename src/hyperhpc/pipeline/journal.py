@@ -1,0 +1,151 @@
+"""run.json: what was asked, chosen and found, and what it took."""
+
+from __future__ import annotations
+
+import resource
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import hyperhpc
+from hyperhpc.analysis.indices import describe_index
+from hyperhpc.pipeline.manifest import describe_machine, read_json, read_versions, write_json
+from hyperhpc.pipeline.selection import describe_bands
+from hyperhpc.scene import describe
+
+if TYPE_CHECKING:
+    from hyperhpc.pipeline.stages import Run
+    from hyperhpc.workers import Workers
+
+
+class Journal:
+    """Keeps run.json up to date; timings of a continued run add up."""
+
+    def __init__(self, run: Run, command: str) -> None:
+        self._run, self._command = run, command
+        path = run.folder.run
+        before = read_json(path) if path.is_file() else {}
+        self._stages: dict[str, dict[str, Any]] = {
+            s["name"]: s for s in before.get("stages", [])
+        }
+        self._memory: dict[str, float] = before.get("peak_memory_mib", {})
+        self._pixels: dict[str, Any] = before.get("pixels", {})
+        #: True if an earlier call has finished everything.
+        self.was_complete = bool(before.get("complete"))
+        self._created = before.get("created") or datetime.now(UTC).isoformat(timespec="seconds")
+
+    def add_stage(self, entry: dict[str, Any]) -> None:
+        """Note a finished stage; seconds of an earlier call are added."""
+        earlier = self._stages.get(entry["name"], {})
+        seconds = round(entry["seconds"] + earlier.get("seconds", 0.0), 3)
+        empty = {"bytes_read": 0, "bytes_written": 0, "tiles": 0, "tiles_resumed": 0}
+        self._stages[entry["name"]] = {**empty, **entry, "seconds": seconds}
+        self.write(complete=False)
+
+    def note_memory(self, workers: Workers) -> None:
+        """Peak resident memory of every process."""
+        self._memory["client"] = _peak_mib()
+        peaks = workers.client.run(_peak_mib)
+        for number, peak in enumerate(peaks.values()):
+            name = f"worker-{number}"
+            self._memory[name] = max(peak, self._memory.get(name, 0.0))
+
+    def note_pixels(self, records: dict[str, dict[str, Any]]) -> None:
+        """Valid and no-data pixels of the whole area; missing values of each index."""
+        valid = sum(r["valid"] for r in records.values())
+        nodata = sum(r["nodata"] for r in records.values())
+        names = [bound.index.name for bound in self._run.indices]
+        missing = [sum(r["missing"][i] for r in records.values()) for i in range(len(names))]
+        self._pixels = {
+            "total": valid + nodata,
+            "valid": valid,
+            "nodata": nodata,
+            "missing": dict(zip(names, missing, strict=True)),
+        }
+
+    def finish(self) -> None:
+        """The run is complete."""
+        self._memory["client"] = max(_peak_mib(), self._memory.get("client", 0.0))
+        self.write(complete=True)
+
+    def write(self, *, complete: bool) -> None:
+        """Write run.json."""
+        write_json(self._run.folder.run, self._describe(complete))
+
+    def _describe(self, complete: bool) -> dict[str, Any]:
+        run = self._run
+        scene, area, selection = run.scene, run.plan.area, run.selection
+        return {
+            "hyperhpc": hyperhpc.__version__,
+            "complete": complete,
+            "command": self._command,
+            "created": self._created,
+            "scene": {"path": str(run.config.scene), **describe(scene)}
+            | {"n_good_bands": len(selection.bands)},
+            "area": {
+                "bounds": scene.grid.bounds((area.row0, area.row1), (area.col0, area.col1)),
+                "shape": list(area.shape),
+                "row0": area.row0,
+                "col0": area.col0,
+                "pixel_area_m2": scene.grid.px * scene.grid.py,
+            },
+            "options": run.config.result_options()
+            | {"drop_windows_nm": describe_bands(scene, selection)["dropped_windows_nm"]},
+            "bands": describe_bands(scene, selection),
+            "indices": {
+                "computed": [
+                    describe_index(bound, scene.wavelength_nm, selection.windows_nm)
+                    for bound in run.indices
+                ],
+                "skipped": [{"name": name, "why": why} for name, why in run.skipped.items()],
+            },
+            "pixels": self._pixels or {"total": area.shape[0] * area.shape[1]},
+            "tiles": {"shape": list(run.plan.tile_shape), "transposed": run.plan.is_transposed},
+            "stages": list(self._stages.values()),
+            "peak_memory_mib": self._memory,
+            "machine": describe_machine(),
+            "workers": {
+                "launcher": run.config.launcher,
+                "threads_per_worker": run.config.threads_per_worker,
+                "memory_per_worker": run.config.memory_per_worker,
+            },
+            "versions": read_versions(),
+            "choices": self._choices(),
+            "warnings": [],
+        }
+
+    def _choices(self) -> list[str]:
+        """Sentences on what was decided, for the report."""
+        run = self._run
+        scene, selection, config = run.scene, run.selection, run.config
+        choices = list(scene.notes)
+        if config.seed_compat:
+            choices.append(
+                "The tutorial's choices were reproduced: its 358 bands by position, and "
+                "its NDLI with the sign of its denominator."
+            )
+        else:
+            windows = ", ".join(
+                f"{lo:g}-{hi:g} nm" if hi != float("inf") else f"from {lo:g} nm"
+                for lo, hi in selection.windows_nm
+            )
+            choices.append(
+                f"Bands in {windows} were left out of validity and clustering: "
+                f"{len(selection.bands)} of {scene.shape[2]} remain."
+            )
+        choices.append(
+            "A pixel is no-data if a remaining band holds "
+            + " or ".join(f"{value:g}" for value in scene.nodata)
+            + "; it has no index and no cluster."
+            if scene.nodata
+            else "Pixels are no-data only where a remaining band is not a finite number."
+        )
+        choices.append(
+            f"Models were fitted to the valid pixels of every {config.stride}. row and column, "
+            "scaled to zero mean and unit standard deviation per band."
+        )
+        choices.append("Clusters are numbered by ascending mean near-infrared reflectance.")
+        return choices
+
+
+def _peak_mib() -> float:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

@@ -1,0 +1,186 @@
+"""The plan of a run, made before anything is read: area, tiles, options.
+
+Tiles are whole stored chunks wherever the area allows, so that each byte of the scene is
+decoded once per pass. The first run fixes the tile grid in plan.json; a continued run
+takes it from there, whatever its workers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.config import RunConfig
+from hyperhpc.errors import ConfigError, ResourceError
+from hyperhpc.scene.cube import Scene
+from hyperhpc.workers.launch import BASE_BYTES
+
+#: A tile of this size keeps the overhead of a task below a percent.
+TARGET_TILE_BYTES = 192 * 2**20
+#: At least so many tiles, so that small scenes are shared among workers too.
+TARGET_TILES = 16
+#: Peak memory of a task over the bytes of its tile: stored chunks, DN, results.
+TILE_FACTOR = 3.0
+
+
+@dataclass(frozen=True)
+class Area:
+    """Rows and columns of the scene that are analysed: [row0, row1) x [col0, col1)."""
+
+    row0: int
+    row1: int
+    col0: int
+    col1: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.row1 - self.row0, self.col1 - self.col0
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Unit of work: rows and columns relative to the area, [y0, y1) x [x0, x1)."""
+
+    name: str
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is fixed by the first run.
+
+    Attributes
+    ----------
+    area
+        Part of the scene.
+    tile_shape
+        Rows and columns of a tile; tiles at the lower and right edge may be smaller.
+    is_transposed
+        True if the scene is first turned from bands into tiles, in OUT/work.
+    options
+        Options that change results.
+    fingerprint
+        What tells the scene from a changed one.
+    """
+
+    area: Area
+    tile_shape: tuple[int, int]
+    is_transposed: bool
+    options: dict[str, Any]
+    fingerprint: dict[str, Any]
+
+    def tiles(self) -> Iterator[Tile]:
+        """All tiles, along rows."""
+        height, width = self.area.shape
+        for y in range(0, height, self.tile_shape[0]):
+            for x in range(0, width, self.tile_shape[1]):
+                yield Tile(
+                    f"{y // self.tile_shape[0]:04d}-{x // self.tile_shape[1]:04d}",
+                    y,
+                    min(y + self.tile_shape[0], height),
+                    x,
+                    min(x + self.tile_shape[1], width),
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plan.json holds it."""
+        return asdict(self) | {"tile_shape": list(self.tile_shape)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Plan:
+        """Back from plan.json."""
+        value = dict(value, area=Area(**value["area"]), tile_shape=tuple(value["tile_shape"]))
+        return cls(**value)
+
+
+def choose_area(scene: Scene, bbox: tuple[float, float, float, float] | None) -> Area:
+    """Pixels whose centres lie in the bounding box; the whole scene without one.
+
+    Raises
+    ------
+    ConfigError
+        If the box holds no pixel centre of the scene.
+    """
+    height, width, _ = scene.shape
+    if bbox is None:
+        return Area(0, height, 0, width)
+    grid = scene.grid
+    xs, ys = grid.x_centres(0, width), grid.y_centres(0, height)
+    cols = np.flatnonzero((xs >= bbox[0]) & (xs <= bbox[2]))
+    rows = np.flatnonzero((ys >= bbox[1]) & (ys <= bbox[3]))
+    if not (rows.size and cols.size):
+        raise ConfigError(
+            f"the bounding box {','.join(f'{v:g}' for v in bbox)} holds no pixel of the scene",
+            f"the scene spans {','.join(f'{v:.10g}' for v in scene.bounds)}",
+        )
+    return Area(int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
+
+
+def pixel_bytes(scene: Scene) -> int:
+    """Bytes of one pixel with all bands, as stored or as read, whichever is larger."""
+    widths = (np.dtype(scene.stored_dtype).itemsize, np.dtype(scene.dtype).itemsize)
+    return scene.shape[2] * max(widths)
+
+
+def tile_promise(memory_bytes: int, threads: int) -> int:
+    """Bytes a tile may have so that a worker stays within its memory."""
+    return int((memory_bytes * 0.9 - BASE_BYTES) / threads / TILE_FACTOR)
+
+
+def make_plan(scene: Scene, config: RunConfig) -> Plan:
+    """Choose area and tiles.
+
+    Raises
+    ------
+    ConfigError
+        If the bounding box misses the scene.
+    ResourceError
+        If the memory of a worker does not hold even a small tile.
+    """
+    area = choose_area(scene, config.bbox)
+    promise = tile_promise(config.memory_bytes, config.threads_per_worker)
+    per_pixel = pixel_bytes(scene)
+    if promise < 64 * 64 * per_pixel:
+        need = 64 * 64 * per_pixel * TILE_FACTOR * config.threads_per_worker + BASE_BYTES
+        raise ResourceError(
+            f"--memory-per-worker {config.memory_per_worker} is too little for tiles of this "
+            f"scene; at least {math.ceil(need / 0.9 / 2**20)} MiB are needed",
+            f"give --memory-per-worker {math.ceil(need / 0.9 / 2**20)}MiB",
+        )
+    # A chunk of few bands costs the memory of all bands when its pixels are wanted
+    unit = (min(scene.chunks[0], scene.shape[0]), min(scene.chunks[1], scene.shape[1]))
+    is_transposed = unit[0] * unit[1] * per_pixel > promise
+    if is_transposed:
+        unit = (128, 128)
+    target = min(TARGET_TILE_BYTES, promise)
+    tile = _grow(unit, area.shape, target / per_pixel)
+    return Plan(area, tile, is_transposed, config.result_options(), scene.fingerprint())
+
+
+def _grow(unit: tuple[int, int], area: tuple[int, int], pixels: float) -> tuple[int, int]:
+    """Whole chunks, nearly square, within so many pixels, and not too few tiles."""
+    pixels = min(pixels, max(area[0] * area[1] / TARGET_TILES, 64 * 64))
+    times = [1, 1]
+    while True:
+        size = [unit[i] * times[i] for i in (0, 1)]
+        # The shorter side grows first; a side that spans the area grows no more
+        for i in sorted((0, 1), key=lambda i: size[i]):
+            grown = size[i] + unit[i]
+            if size[i] < area[i] and grown * size[1 - i] <= pixels:
+                times[i] += 1
+                break
+        else:
+            return min(size[0], area[0]), min(size[1], area[1])

@@ -1,0 +1,91 @@
+"""What the user sees while it works: stage, pixels done, rate, time left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichBar
+from rich.text import Text
+
+
+class Progress:
+    """Says nothing; the base of those that do, and right for notebooks and tests."""
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None, unit: str = "px") -> Iterator[None]:
+        """One stage, of ``total`` units (None: unknown)."""
+        yield
+
+    def advance(self, amount: int) -> None:
+        """So many units more are done."""
+
+    def note(self, text: str) -> None:
+        """One line the user should read."""
+
+
+class TerminalProgress(Progress):
+    """A bar on a terminal, one line a stage elsewhere; all of it on stderr."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._bar: RichBar | None = None
+        self._task: Any = None
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None, unit: str = "px") -> Iterator[None]:
+        """Show a bar that stays when the stage is over."""
+        if not self._console.is_terminal:
+            self._console.print(f"{name} ...", soft_wrap=True)
+            yield
+            return
+        columns = (
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description:<34}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:>3.0f} %"),
+            _Rate(unit),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with RichBar(*columns, console=self._console) as self._bar:
+            self._task = self._bar.add_task(name, total=total)
+            yield
+            self._bar.update(self._task, total=total or 1, completed=total or 1)
+        self._bar = None
+
+    def advance(self, amount: int) -> None:
+        """Move the bar."""
+        if self._bar:
+            self._bar.advance(self._task, amount)
+
+    def note(self, text: str) -> None:
+        """Print one line above the bar."""
+        self._console.print(text, soft_wrap=True)
+
+
+class _Rate(ProgressColumn):
+    """Units a second, in millions where they are pixels."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed or not task.total or task.total <= 1:
+            return Text("")
+        if self._unit == "px":
+            return Text(f"{speed / 1e6:6.2f} Mpx/s")
+        return Text(f"{speed:6.1f} {self._unit}/s")

@@ -1,0 +1,152 @@
+"""Which bands of a scene a run uses, and the spectra at points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.analysis.bands import (
+    WATER_WINDOWS_NM,
+    Window,
+    band_runs,
+    drop_windows,
+    good_bands,
+    in_windows,
+    seed_bands,
+)
+from hyperhpc.analysis.spectra import (
+    check_point,
+    linear_spectrum,
+    nearest_spectrum,
+    to_reflectance,
+)
+from hyperhpc.errors import ConfigError
+from hyperhpc.scene.cube import Scene
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The bands of a run.
+
+    Attributes
+    ----------
+    windows_nm
+        Closed windows that are dropped; empty under ``--seed-compat``.
+    bands
+        Positions of the good bands, ascending.
+    is_window_band
+        Bool (band): inside the water windows, where -100 may mean no-data.
+    """
+
+    windows_nm: tuple[Window, ...]
+    bands: np.ndarray
+    is_window_band: np.ndarray
+
+
+def select_bands(
+    scene: Scene, drop: Sequence[Window] | None = None, *, seed_compat: bool = False
+) -> Selection:
+    """Choose the good bands by wavelength, or by the tutorial's positions.
+
+    Raises
+    ------
+    ConfigError
+        If no band is left, or ``seed_compat`` meets other than 426 bands.
+    """
+    centres = scene.wavelength_nm
+    is_window_band = in_windows(centres, scene.bad_band_windows_nm or WATER_WINDOWS_NM)
+    if seed_compat:
+        return Selection((), seed_bands(len(centres)), is_window_band)
+    windows = drop_windows(scene.bad_band_windows_nm, drop)
+    return Selection(windows, good_bands(centres, windows), is_window_band)
+
+
+def describe_bands(scene: Scene, selection: Selection) -> dict[str, Any]:
+    """What run.json says of the bands; an open end of a window is null."""
+    centres = scene.wavelength_nm
+    return {
+        "n_bands": len(centres),
+        "n_good": len(selection.bands),
+        "dropped_windows_nm": [
+            [lo, hi if np.isfinite(hi) else None] for lo, hi in selection.windows_nm
+        ],
+        "good_nm": [
+            [float(centres[a:b].min()), float(centres[a:b].max())]
+            for a, b in band_runs(selection.bands)
+        ],
+    }
+
+
+def spectra_at(
+    scene: Scene,
+    points: Sequence[tuple[float, float]],
+    bands: np.ndarray,
+    method: str = "nearest",
+) -> list[dict[str, Any]]:
+    """Spectra at points, as ``spectrum --json`` prints them.
+
+    Parameters
+    ----------
+    points
+        (x, y) in the scene's CRS.
+    bands
+        Positions of the good bands: a pixel with no-data in one of them is refused.
+    method
+        ``nearest`` pixel, or ``linear`` between four pixels that are all valid.
+
+    Returns
+    -------
+    For each point x, y, row, col, wavelength_nm and reflectance, all bands in the order
+    of the file; null where the stored value is no-data.
+
+    Raises
+    ------
+    ConfigError
+        A point outside the scene or on no-data, or without four valid neighbours.
+    """
+    height, width, _ = scene.shape
+    is_window_band = in_windows(
+        scene.wavelength_nm, scene.bad_band_windows_nm or WATER_WINDOWS_NM
+    )
+
+    def read(row0: int, row1: int, col0: int, col1: int) -> np.ndarray:
+        return scene.read(slice(row0, row1), slice(col0, col1))
+
+    def to_values(dn: np.ndarray) -> np.ndarray:
+        return to_reflectance(
+            dn, scene.scale_factor, scene.nodata, scene.window_nodata, is_window_band
+        )
+
+    spectra = []
+    for x, y in points:
+        row, col = scene.grid.pixel_of(x, y)
+        check_point(x, y, row, col, (height, width))
+        values: np.ndarray | None = nearest_spectrum(read, row, col, to_values)
+        if values is None or np.isnan(values[bands]).any():
+            raise ConfigError(
+                f"point {x:.10g},{y:.10g} (row {row}, column {col}) is no-data",
+                "choose a point inside the flown area",
+            )
+        if method == "linear":
+            grid = scene.grid
+            position = (grid.ymax - y) / grid.py - 0.5, (x - grid.xmin) / grid.px - 0.5
+            values = linear_spectrum(read, *position, (height, width), to_values)
+            if values is None or np.isnan(values[bands]).any():
+                raise ConfigError(
+                    f"point {x:.10g},{y:.10g} has not got four valid neighbours",
+                    "give --method nearest",
+                )
+        spectra.append(
+            {
+                "x": x,
+                "y": y,
+                "row": row,
+                "col": col,
+                "wavelength_nm": scene.wavelength_nm.tolist(),
+                "reflectance": [None if np.isnan(v) else float(v) for v in values],
+            }
+        )
+    return spectra

@@ -1,0 +1,70 @@
+"""The data dictionary: every array a run writes, in one place.
+
+Stores and files are made from these entries, so what stands here is what is on disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Label of a pixel that is no-data.
+NO_CLUSTER = 255
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One array.
+
+    Attributes
+    ----------
+    name, dims, dtype
+        As on disk.
+    missing
+        The value that means missing, or None.
+    unit
+        UDUNITS-like, "1" for none.
+    about
+        One sentence.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    missing: float | int | None
+    unit: str
+    about: str
+
+
+INDICES = Variable(
+    "indices", ("index", "y", "x"), "float32", float("nan"), "1",
+    "Spectral indices, computed in float64 from reflectance 0-1.",
+)  # fmt: skip
+CLUSTER = Variable(
+    "cluster", ("model", "y", "x"), "uint8", NO_CLUSTER, "1",
+    "Number of the nearest centre, by ascending near-infrared reflectance.",
+)  # fmt: skip
+QUICKLOOK = Variable(
+    "quicklook", ("color", "y", "x"), "float32", float("nan"), "1",
+    "Reflectance at red, green, blue and near infrared, of every n-th pixel.",
+)  # fmt: skip
+SAMPLE = Variable(
+    "sample", ("y", "x", "band"), "as the scene", None, "DN",
+    "Good bands of every stride-th pixel; work/sample.dat, raw, C order.",
+)  # fmt: skip
+SAMPLE_MASK = Variable(
+    "sample_mask", ("y", "x"), "uint8", 0, "1",
+    "1 where the sampled pixel is valid; work/sample-mask.dat, raw, C order.",
+)  # fmt: skip
+
+RESULTS = (INDICES, CLUSTER)
+OVERVIEW = (QUICKLOOK, INDICES, CLUSTER)
+COLORS = ("red", "green", "blue", "nir")
+#: Wanted centres of the four quicklook colours, nm.
+COLORS_NM = (650.0, 550.0, 460.0, 860.0)
+
+
+def fill_value(variable: Variable) -> np.generic:
+    """The missing value as a scalar of the variable's dtype."""
+    return np.dtype(variable.dtype).type(0 if variable.missing is None else variable.missing)

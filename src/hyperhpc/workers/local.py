@@ -1,0 +1,115 @@
+"""Workers on this machine: a LocalCluster that speaks TLS on every socket.
+
+An open loopback port of Dask lets every other user of the machine run code as you, so
+there is none: scheduler, workers and nannies speak TLS with keys that exist in memory
+only. Their small HTTP servers listen on loopback and serve nothing unless a dashboard is
+asked for, and then under a secret prefix.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from hyperhpc.workers.launch import Workers, size_workers
+
+if TYPE_CHECKING:
+    from distributed.security import Security
+
+_LOOPBACK = "127.0.0.1"
+#: One thread for every library that would start its own: Dask has the threads.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "BLOSC_NTHREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+def temporary_security() -> Security:
+    """TLS keys and a certificate that live in memory and end with the process."""
+    from distributed.security import Security
+
+    return Security.temporary()
+
+
+def dask_settings(dashboard_prefix: str | None) -> dict:
+    """Dask's configuration for a run of ours."""
+    settings: dict = {
+        "array.query-planning": False,  # dask-ml breaks under it
+        "distributed.comm.require-encryption": True,
+        "distributed.comm.timeouts.connect": "60s",
+        "distributed.admin.large-graph-warning-threshold": "100MB",
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREAD_VARIABLES, "1"),
+        # A tile is memory we planned for: no spilling of what must be fast
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": 0.9,
+        "distributed.worker.memory.terminate": 0.98,
+    }
+    if dashboard_prefix is None:
+        settings["distributed.scheduler.http.routes"] = []
+        settings["distributed.worker.http.routes"] = []
+    else:
+        settings["distributed.scheduler.dashboard.bokeh-application"] = {
+            "prefix": f"/{dashboard_prefix}"
+        }
+    return settings
+
+
+@contextmanager
+def local_workers(
+    count: int | None, threads: int, memory_bytes: int, dashboard: bool
+) -> Iterator[Workers]:
+    """Worker processes on this machine, as many as fit, and a client."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    count = size_workers(count, threads, memory_bytes)
+    prefix = secrets.token_urlsafe(16) if dashboard else None
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set(dask_settings(prefix)))
+        stack.enter_context(_quiet_shutdown())
+        scratch = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="hyperhpc-", ignore_cleanup_errors=True)
+        )
+        security = temporary_security()
+        cluster = stack.enter_context(
+            LocalCluster(
+                n_workers=count,
+                threads_per_worker=threads,
+                memory_limit=memory_bytes,
+                processes=True,
+                host=_LOOPBACK,
+                protocol="tls://",
+                security=security,
+                dashboard_address=f"{_LOOPBACK}:0",
+                worker_dashboard_address=f"{_LOOPBACK}:0",
+                local_directory=scratch,
+                silence_logs=logging.ERROR,
+                scheduler_kwargs={"http_prefix": f"/{prefix}"} if prefix else {},
+            )
+        )
+        client = stack.enter_context(Client(cluster, security=security))
+        link = None
+        if prefix:
+            port = cluster.scheduler.http_server.port
+            link = f"http://{_LOOPBACK}:{port}/{prefix}/status"
+        yield Workers(client, count, threads, memory_bytes, link)
+
+
+@contextmanager
+def _quiet_shutdown() -> Iterator[None]:
+    """Closing TLS sockets logs errors of no consequence; errors before that stay."""
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
