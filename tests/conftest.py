@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from run_case import RunCase
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +18,19 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real scenes are missing: no folder {folder} (set HYPERHPC_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def run_case(tmp_path_factory: pytest.TempPathFactory) -> RunCase:
+    """A simulated scene of 160 x 200 pixels and a run of it with the default options."""
+    from hyperhpc.cli import main
+    from hyperhpc.scene.simulate import simulate
+
+    folder = tmp_path_factory.mktemp("run case")  # a path with a space
+    case = RunCase(folder / "scene.zarr", folder / "out")
+    simulate(case.scene, 160, 200, seed=3)
+    options = "--point 517100.5,4525919.5 --workers 2 --memory-per-worker 2GiB".split()
+    with pytest.raises(SystemExit) as stop:
+        main(["run", str(case.scene), str(case.out), *options])
+    assert stop.value.code == 0
+    return case

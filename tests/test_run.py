@@ -1,0 +1,224 @@
+"""A whole run on a simulated scene, against computations written here a second time."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+from run_case import RunCase
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+
+INDEX_NAMES = ["ndvi", "cai", "ndli", "mrendvi", "sipi", "ndni", "cri1", "cri2"]
+
+
+def independent_indices(case: RunCase) -> dict[str, np.ndarray]:
+    """The eight indices from the papers' formulas, float64, all bands."""
+
+    def r(nm: float) -> np.ndarray:
+        return case.dn[:, :, np.argmin(np.abs(case.wavelength_nm - nm))] / 10000.0
+
+    def normalized(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (a - b) / (a + b)
+
+    with np.errstate(all="ignore"):
+        return {
+            "ndvi": normalized(r(858.6), r(648.2)),
+            "cai": 0.5 * (r(2000) + r(2200)) - r(2100),
+            "ndli": normalized(np.log(1 / r(1754)), np.log(1 / r(1680))),
+            "mrendvi": (r(750) - r(705)) / (r(750) + r(705) - 2 * r(445)),
+            "sipi": (r(800) - r(445)) / (r(800) - r(680)),
+            "ndni": normalized(np.log(1 / r(1510)), np.log(1 / r(1680))),
+            "cri1": 1 / r(510) - 1 / r(550),
+            "cri2": 1 / r(510) - 1 / r(700),
+        }
+
+
+def test_indices__equal_an_independent_computation(run_case: RunCase) -> None:
+    assert list(run_case.results.index.values) == INDEX_NAMES
+    assert run_case.results.indices.dtype == np.float32
+    for name, expected in independent_indices(run_case).items():
+        found = run_case.results.indices.sel(index=name).values
+        is_expected = run_case.is_valid & np.isfinite(expected)
+        np.testing.assert_array_equal(np.isfinite(found), is_expected, err_msg=name)
+        np.testing.assert_allclose(
+            found[is_expected], expected[is_expected], rtol=1e-6, atol=1e-12, err_msg=name
+        )
+
+
+def test_nodata__is_never_an_index_nor_a_cluster(run_case: RunCase) -> None:
+    missing = ~run_case.is_valid
+    assert 0.1 < missing.mean() < 0.2
+    assert np.isnan(run_case.results.indices.values[:, missing]).all()
+    cluster = run_case.results.cluster
+    assert cluster.dtype == np.uint8
+    assert (cluster.values[:, missing] == 255).all()
+    assert (cluster.values[:, ~missing] < 8).all()
+
+
+@pytest.mark.parametrize("model", ["lloyd", "minibatch"])
+def test_labels__are_the_nearest_centres_of_model_json(run_case: RunCase, model: str) -> None:
+    pixels = run_case.dn[run_case.is_valid][:, run_case.good]
+    distances = run_case.distances(pixels, model)
+    found = run_case.results.cluster.sel(model=model).values[run_case.is_valid]
+    best = distances.min(axis=1)
+    excess = distances[np.arange(len(found)), found] - best
+    assert (excess <= 1e-5 * best).all(), f"worst {np.max(excess / best)}"
+    assert (found == distances.argmin(axis=1)).mean() > 0.9999
+
+
+def test_model__is_fitted_to_every_fourth_valid_pixel(run_case: RunCase) -> None:
+    model, sample = run_case.model, run_case.sample
+    assert model["n_pixels_fit"] == len(sample)
+    np.testing.assert_array_equal(model["wavelength_nm"], run_case.wavelength_nm[run_case.good])
+    np.testing.assert_allclose(model["mean"], sample.mean(axis=0) / 10000, rtol=1e-12)
+    np.testing.assert_allclose(model["scale"], sample.std(axis=0) / 10000, rtol=1e-9)
+    for name, entry in model["models"].items():
+        distances = run_case.distances(sample, name)
+        counts = np.bincount(distances.argmin(axis=1), minlength=8)
+        np.testing.assert_array_equal(entry["counts"], counts)
+        assert entry["inertia"] == pytest.approx(distances.min(axis=1).sum(), rel=1e-9)
+
+
+def test_lloyd__is_as_good_as_scikit_learn(run_case: RunCase) -> None:
+    scaled = run_case.scaled(run_case.sample)
+    expected = KMeans(8, n_init=10, random_state=0).fit(scaled).inertia_
+    assert run_case.model["models"]["lloyd"]["inertia"] <= expected * 1.001
+
+
+def test_lloyd__finds_the_true_classes(run_case: RunCase) -> None:
+    for model in run_case.results.model.values:
+        found = run_case.results.cluster.sel(model=model).values[run_case.is_valid]
+        score = adjusted_rand_score(run_case.truth[run_case.is_valid], found)
+        print(f"adjusted Rand index of {model} with the true classes: {score:.3f}")
+        assert score > 0.7
+
+
+def test_clusters__are_numbered_by_near_infrared(run_case: RunCase) -> None:
+    nm = np.array(run_case.model["wavelength_nm"])
+    for entry in run_case.model["models"].values():
+        nir = np.array(entry["centers"])[:, (nm >= 780) & (nm <= 900)].mean(axis=1)
+        assert (np.diff(nir) >= 0).all()
+
+
+def test_clusters_json__spectra_of_the_sample_areas_of_the_domain(run_case: RunCase) -> None:
+    tables = run_case.json("clusters")
+    labels = {
+        name: run_case.distances(run_case.sample, name).argmin(axis=1)
+        for name in ("lloyd", "minibatch")
+    }
+    for name, entry in tables["models"].items():
+        whole = run_case.results.cluster.sel(model=name).values
+        np.testing.assert_array_equal(
+            entry["pixels"], np.bincount(whole[run_case.is_valid], minlength=8)
+        )
+        for k in range(8):
+            members = run_case.sample[labels[name] == k] / 10000
+            np.testing.assert_allclose(entry["mean"][k], members.mean(axis=0), rtol=1e-9)
+            np.testing.assert_allclose(entry["sd"][k], members.std(axis=0), rtol=1e-6, atol=1e-9)
+    pair = tables["agreement"][0]
+    a, b = (run_case.results.cluster.sel(model=m).values[run_case.is_valid] for m in pair["models"])
+    assert pair["adjusted_rand_index"] == pytest.approx(adjusted_rand_score(a, b), abs=1e-12)
+    np.testing.assert_array_equal(
+        pair["confusion"], np.bincount(a.astype(int) * 8 + b, minlength=64).reshape(8, 8)
+    )
+
+
+def test_results__open_in_xarray_and_rioxarray(run_case: RunCase) -> None:
+    import rioxarray  # noqa: F401 - gives xarray its .rio
+
+    results = xr.open_zarr(run_case.out / "results.zarr")
+    assert results.indices.dims == ("index", "y", "x")
+    assert results.cluster.dims == ("model", "y", "x")
+    assert set(results.coords) == {"index", "model", "y", "x", "spatial_ref"}
+    assert results.rio.crs.to_epsg() == 32613
+    assert results.rio.bounds() == pytest.approx((517000, 4525840, 517200, 4526000))
+    scene = xr.open_zarr(run_case.scene, group="reflectance")
+    np.testing.assert_array_equal(results.x, scene.x)
+    np.testing.assert_array_equal(results.y, scene.y)
+
+
+def test_results__open_in_gdal(run_case: RunCase) -> None:
+    with rasterio.open(f'ZARR:"{run_case.out / "results.zarr"}":/indices') as source:
+        assert source.count == 8
+        assert source.crs.to_epsg() == 32613
+        assert tuple(source.transform)[:6] == (1, 0, 517000, 0, -1, 4526000)
+        np.testing.assert_array_equal(source.read(1), run_case.results.indices.values[0])
+    with rasterio.open(f'ZARR:"{run_case.out / "results.zarr"}":/cluster') as source:
+        np.testing.assert_array_equal(source.read(2), run_case.results.cluster.values[1])
+
+
+def test_overview__is_every_nth_pixel_of_the_results(run_case: RunCase) -> None:
+    root = xr.open_zarr(run_case.out / "overview.zarr")
+    assert root.attrs["levels"] == [1, 4]
+    finest = xr.open_zarr(run_case.out / "overview.zarr", group="1").load()
+    np.testing.assert_array_equal(finest.indices, run_case.results.indices)
+    np.testing.assert_array_equal(finest.cluster, run_case.results.cluster)
+    red = run_case.dn[:, :, np.argmin(np.abs(run_case.wavelength_nm - 650))] / 10000
+    np.testing.assert_allclose(
+        finest.quicklook.sel(color="red").values[run_case.is_valid],
+        red[run_case.is_valid],
+        rtol=1e-6,
+    )
+    coarse = xr.open_zarr(run_case.out / "overview.zarr", group="4").load()
+    with np.errstate(invalid="ignore"):
+        blocks = finest.indices.values[0].reshape(40, 4, 50, 4).swapaxes(1, 2).reshape(40, 50, 16)
+        has_any = np.isfinite(blocks).any(axis=2)
+        means = np.nanmean(blocks[has_any], axis=1)
+    np.testing.assert_allclose(coarse.indices.values[0][has_any], means, rtol=1e-5)
+    assert np.isnan(coarse.indices.values[0][~has_any]).all()
+    np.testing.assert_allclose(coarse.x[:2], [517002, 517006])
+
+
+def test_spectra_json__is_what_spectrum_prints(run_case: RunCase) -> None:
+    (spectrum,) = run_case.json("spectra")
+    assert (spectrum["row"], spectrum["col"]) == (80, 100)
+    np.testing.assert_allclose(
+        np.array(spectrum["reflectance"], dtype=float), run_case.dn[80, 100] / 10000
+    )
+
+
+def test_run_json__tells_what_was_done(run_case: RunCase) -> None:
+    run = run_case.json("run")
+    assert run["complete"] is True
+    assert [stage["name"] for stage in run["stages"]] == [
+        "sample",
+        "fit",
+        "classify",
+        "overview",
+        "report",
+    ]
+    assert all(stage["seconds"] > 0 for stage in run["stages"])
+    assert run["pixels"]["valid"] == int(run_case.is_valid.sum())
+    assert run["pixels"]["total"] == run_case.is_valid.size
+    assert set(run["peak_memory_mib"]) == {"client", "worker-0", "worker-1"}
+    limit = 2048  # MiB, as --memory-per-worker said
+    assert all(0 < mib < limit for mib in run["peak_memory_mib"].values())
+    assert run["scene"]["n_good_bands"] == int(run_case.good.sum())
+    assert run["versions"]["numpy"] == np.__version__
+
+
+def test_model_json__holds_nothing_of_the_day(run_case: RunCase) -> None:
+    assert set(run_case.model) == {"wavelength_nm", "mean", "scale", "n_pixels_fit", "models"}
+    for entry in run_case.model["models"].values():
+        assert set(entry) == {"centers", "inertia", "n_iter", "counts"}
+    text = json.dumps(run_case.model)
+    assert not re.search(r"/|20\d\d-", text)
+
+
+def test_out__holds_no_leftovers(run_case: RunCase) -> None:
+    assert sorted(path.name for path in run_case.out.iterdir()) == [
+        "clusters.json",
+        "figures",
+        "model.json",
+        "overview.zarr",
+        "plan.json",
+        "report.html",
+        "results.zarr",
+        "run.json",
+        "spectra.json",
+    ]
