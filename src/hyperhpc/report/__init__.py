@@ -1,1 +1,81 @@
-"""."""
+"""Figures and a page of a finished (or unfinished) run, from what is on disk alone.
+
+The names here import what they need when called: ``import hyperhpc`` must not wait for
+matplotlib.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["figures", "plot_spectra", "write_report"]
+
+
+def write_report(out: str | Path) -> Path:
+    """Draw ``OUT/figures/*.png`` and write the self-contained page ``OUT/report.html``.
+
+    The scene is never read; of ``results.zarr`` only one window of at most 500 pixels a
+    side. A run that has not come to its end gets a report that says so at its top.
+
+    Parameters
+    ----------
+    out
+        Folder of a run.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    ConfigError
+        If ``out`` is not the folder of a run.
+    """
+    from .outputs import open_outputs
+    from .page import write
+
+    return write(open_outputs(Path(out)))
+
+
+def figures(out: str | Path) -> dict[str, Figure]:
+    """All figures of a run by name, drawn but not saved (for notebooks).
+
+    Parameters
+    ----------
+    out
+        Folder of a run.
+
+    Raises
+    ------
+    ConfigError
+        If ``out`` is not the folder of a run.
+    """
+    from . import draw
+    from .outputs import open_outputs
+
+    return draw.figures(open_outputs(Path(out)))
+
+
+def plot_spectra(
+    spectra: Sequence[dict[str, Any]], good_ranges: Sequence[Sequence[float]] | None = None
+) -> Figure:
+    """Reflectance spectra of points in one chart.
+
+    Parameters
+    ----------
+    spectra
+        As ``hyperhpc spectrum --json`` prints them: ``x, y, wavelength_nm, reflectance``,
+        reflectance 0-1 with None where there is no data, bands in any order.
+    good_ranges
+        Wavelength ranges in nm to draw; what lies between them is greyed and left out.
+        Without them every band is drawn.
+    """
+    from .spectra import plot_spectra as plot
+
+    return plot(spectra, good_ranges)

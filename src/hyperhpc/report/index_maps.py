@@ -1,0 +1,269 @@
+"""Maps of spectral indices: all on one sheet, and each by itself with its histogram."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+
+from . import style
+from .formats import formula_mathtext, formula_parts, number, percent, significant
+from .maps import whole_view
+from .outputs import JsonDict, Outputs
+from .overview import Extent, reduce_mean
+from .sheet import (
+    FOOTER,
+    MARGIN,
+    PAGE,
+    TICKS_BELOW,
+    TICKS_LEFT,
+    Sheet,
+    aspect_of,
+    columns,
+    draw_map,
+    fit,
+    robust_limits,
+)
+
+_ENDS: dict[str, tuple[str, ...]] = {
+    "both": ("min", "max"), "min": ("min",), "max": ("max",), "neither": (),
+}  # fmt: skip
+_BINS = 64
+# Length of a colour bar's arrows as a share of its body.
+_ARROW = 0.035
+
+
+@dataclass(frozen=True)
+class IndexMap:
+    """One index, coloured and measured at the overview's resolution.
+
+    Parameters
+    ----------
+    image
+        (y, x, 4) uint8, transparent where the index has no value.
+    limits
+        Ends of the colour range; None if there is no value at all.
+    p2, median, p98
+        Percentiles over the pixels that have a value; None likewise.
+    n_missing, n_pixels
+        Pixels of the overview without a value, and all of them.
+    """
+
+    entry: JsonDict
+    image: npt.NDArray[np.uint8]
+    extent: Extent
+    colours: Colormap
+    limits: tuple[float, float] | None
+    extend: str
+    counts: npt.NDArray[np.int64]
+    p2: float | None
+    median: float | None
+    p98: float | None
+    n_missing: int
+    n_pixels: int
+    level: int
+
+    @property
+    def title(self) -> str:
+        """Proper name, as ``NDVI``."""
+        return str(self.entry.get("title") or self.entry["name"])
+
+    @property
+    def missing_words(self) -> str:
+        """How much has no value; a count where the overview has every pixel."""
+        share = self.n_missing / self.n_pixels if self.n_pixels else 0.0
+        if self.level == 1:
+            return f"{number(self.n_missing)} pixels without value"
+        return f"{percent(share)} without value"
+
+
+def measure_index(outputs: Outputs, entry: JsonDict) -> IndexMap | None:
+    """Read an index from the overview, measure it and colour it."""
+    overview = outputs.overview
+    values = overview.index(str(entry["name"])) if overview else None
+    if values is None or overview is None:
+        return None
+    is_finite = np.isfinite(values)
+    finite = values[is_finite]
+    p2 = median = p98 = None
+    limits, extend, counts = None, "neither", np.zeros(_BINS, np.int64)
+    is_diverging = bool(entry.get("diverging"))
+    if finite.size:
+        thin = finite[:: max(1, finite.size // 2_000_000)]
+        p2, median, p98 = (float(p) for p in np.percentile(thin, (2, 50, 98)))
+        limits = robust_limits(thin)
+        assert limits is not None
+        if is_diverging:
+            most = max(abs(limits[0]), abs(limits[1]))
+            limits = -most, most
+        under, over = finite.min() < limits[0], finite.max() > limits[1]
+        extend = {(1, 1): "both", (1, 0): "min", (0, 1): "max"}.get(
+            (int(under), int(over)), "neither"
+        )
+        counts = np.histogram(thin, bins=_BINS, range=limits)[0]
+    drawn = reduce_mean(values)
+    colours = style.colour_map(str(entry["name"]), diverging=is_diverging)
+    return IndexMap(
+        entry, _coloured(drawn, limits, colours), overview.drawn_extent(drawn), colours,
+        limits, extend, counts, p2, median, p98, int(values.size - finite.size),
+        int(values.size), overview.level,
+    )  # fmt: skip
+
+
+def _coloured(
+    values: npt.NDArray[np.float32], limits: tuple[float, float] | None, colours: Colormap
+) -> npt.NDArray[np.uint8]:
+    if limits is None:
+        return np.zeros((*values.shape, 4), np.uint8)
+    table = np.zeros((257, 4), np.uint8)
+    table[:256] = np.round(colours(np.linspace(0, 1, 256)) * 255)
+    scaled = (values - limits[0]) * (256 / (limits[1] - limits[0]))
+    is_finite = np.isfinite(scaled)
+    level = np.clip(np.where(is_finite, scaled, 0), 0, 255).astype(np.int16)
+    return table[np.where(is_finite, level, 256)]
+
+
+def indices_figure(outputs: Outputs, maps: list[IndexMap]) -> Figure | None:
+    """All indices on one sheet, in the order of the run."""
+    if not maps:
+        return None
+    view = whole_view(outputs)
+    aspect = aspect_of(view, outputs.crs)
+    is_flat = aspect > 2.5
+    # Besides each map: its title and formula above, its colour bar beside or (flat) below.
+    over, bar = 0.52, 0.62
+    extra_h = over + (0.62 if is_flat else 0.1)
+    left = TICKS_LEFT + MARGIN
+    n_cols, w, h = columns(
+        len(maps), aspect, PAGE - left, 13.5, 0.1 if is_flat else bar + 0.14, extra_h
+    )
+    n_rows = -(-len(maps) // n_cols)
+    cell_w = max(w + (0.14 if is_flat else bar + 0.14), 1.05)
+    width = max(5.0, left + n_cols * cell_w)
+    sheet = Sheet(width, n_rows * (h + extra_h) + TICKS_BELOW + FOOTER - 0.1)
+    for i, index in enumerate(maps):
+        row, col = divmod(i, n_cols)
+        x, y = left + col * cell_w, row * (h + extra_h)
+        _heading(sheet, x, y + 0.08, cell_w - 0.14, index)
+        ax = sheet.axes(x, y + over, w, h)
+        is_last = i + n_cols >= len(maps)
+        draw_map(
+            ax, index.image, index.extent, outputs.crs, view=view, is_smooth=True,
+            show_x=is_last or is_flat, show_y=col == 0,
+        )  # fmt: skip
+        if index.limits is None:
+            ax.text(0.5, 0.5, "no value\nanywhere", transform=ax.transAxes, ha="center",
+                    va="center", fontsize=7.5, color=style.MUTED)  # fmt: skip
+            continue
+        if is_flat:
+            cax = sheet.axes(x + w / 2 - 1.2, y + over + h + 0.26, 2.4, 0.08)
+        else:
+            tall = min(h, 3.0)
+            cax = sheet.axes(x + w + 0.07, y + over + (h - tall) / 2, 0.09, tall)
+        _bar(sheet, cax, index, is_flat=is_flat)
+    sheet.footer(outputs.crs, w / abs(view[1] - view[0]), (view[2] + view[3]) / 2,
+                 no_data="no value")  # fmt: skip
+    return sheet.figure
+
+
+def index_figure(outputs: Outputs, index: IndexMap) -> Figure:
+    """One index by itself, its histogram along the colour bar."""
+    view = whole_view(outputs)
+    aspect = aspect_of(view, outputs.crs)
+    left, over = TICKS_LEFT + MARGIN, 0.52
+    is_flat = aspect > 2.5
+    side = 0.1 if is_flat else 1.35
+    w, h = fit(aspect, 7.4 - left - side, 6.2)
+    width = max(5.0, left + w + side)
+    below = TICKS_BELOW + (0.45 if is_flat else 0.0)
+    sheet = Sheet(width, over + h + below + FOOTER)
+    _heading(sheet, left, 0.08, width - left - MARGIN, index)
+    ax = sheet.axes(left, over, w, h)
+    draw_map(ax, index.image, index.extent, outputs.crs, view=view, is_smooth=True)
+    if index.limits is None:
+        ax.text(0.5, 0.5, "no value anywhere", transform=ax.transAxes, ha="center",
+                va="center", color=style.MUTED)  # fmt: skip
+    elif is_flat:
+        cax = sheet.axes(left + w / 2 - 1.5, over + h + TICKS_BELOW + 0.06, 3.0, 0.09)
+        _bar(sheet, cax, index, is_flat=True)
+    else:
+        tall = min(h, 4.5)
+        y = over + (h - tall) / 2
+        cax = sheet.axes(left + w + 0.1, y, 0.11, tall)
+        _bar(sheet, cax, index, is_flat=False)
+        # The bar's body, without its arrows, is what the histogram stands beside.
+        body = tall / (1 + _ARROW * (len(_ENDS[index.extend])))
+        y += body * _ARROW * ("max" in _ENDS[index.extend])
+        _histogram(sheet.axes(left + w + 0.72, y, 0.45, body), index)
+    sheet.footer(outputs.crs, w / abs(view[1] - view[0]), (view[2] + view[3]) / 2,
+                 no_data="no value")  # fmt: skip
+    return sheet.figure
+
+
+def _heading(sheet: Sheet, x: float, y: float, width: float, index: IndexMap) -> None:
+    sheet.text(x, y, index.title, fontsize=9, fontweight="bold")
+    if width > 0.09 * len(index.title) + 1.5:
+        sheet.text(x + width, y + 0.02, index.missing_words, fontsize=6.5, ha="right",
+                   color=style.MUTED)  # fmt: skip
+    formula = str(index.entry.get("formula") or "")
+    if not formula or width < 1.2:
+        return
+    # Two lines are what fits; a longer formula stands in the report's table.
+    lines = _wrap(formula, width / 0.046)
+    if len(lines) > 2:
+        lines = [lines[0], lines[1] + " …"]
+    for i, line in enumerate(lines):
+        sheet.text(x, y + 0.17 + 0.115 * i, formula_mathtext(line), fontsize=6,
+                   color=style.MUTED)  # fmt: skip
+
+
+def _wrap(formula: str, room: float) -> list[str]:
+    """Break a formula at its spaces into lines of so many letters, indices counting less."""
+    lines = [""]
+    for word in formula.split(" "):
+        line = f"{lines[-1]} {word}".strip()
+        width = sum(len(t) * (0.7 if is_sub else 1.0) for t, is_sub in formula_parts(line))
+        if width > room and lines[-1]:
+            lines.append(word)
+        else:
+            lines[-1] = line
+    return lines
+
+
+def _bar(sheet: Sheet, cax: Axes, index: IndexMap, *, is_flat: bool) -> None:
+    assert index.limits is not None
+    colours = ScalarMappable(Normalize(*index.limits), index.colours)
+    bar: Any = sheet.figure.colorbar(
+        colours, cax=cax, extend=index.extend, extendfrac=_ARROW,
+        orientation="horizontal" if is_flat else "vertical",
+    )  # fmt: skip
+    bar.outline.set(linewidth=0.4, edgecolor="#8a939d")
+    bar.ax.locator_params(nbins=5)
+    bar.ax.tick_params(labelsize=6.5, length=2, pad=1.5, width=0.5)
+
+
+def _histogram(ax: Axes, index: IndexMap) -> None:
+    assert index.limits is not None
+    edges = np.linspace(*index.limits, _BINS + 1)
+    shades = index.colours(np.linspace(0, 1, _BINS))
+    boxes = [
+        [(0, low), (n, low), (n, high), (0, high)]
+        for n, low, high in zip(index.counts, edges[:-1], edges[1:], strict=True)
+    ]
+    ax.add_collection(
+        PolyCollection(boxes, facecolors=shades, edgecolors="face", linewidths=0.2)
+    )
+    ax.stairs(index.counts, edges, orientation="horizontal", color="#8a939d", lw=0.5)
+    ax.set(ylim=index.limits, xlim=(0, max(int(index.counts.max()), 1) * 1.05))
+    ax.axis("off")
+    if index.median is not None:
+        ax.axhline(index.median, color=style.INK, lw=0.7, xmin=-0.15, clip_on=False)
+        ax.text(0, -0.02, f"median\n{significant(index.median)}", transform=ax.transAxes,
+                fontsize=6, va="top", color=style.MUTED, linespacing=1.1)  # fmt: skip

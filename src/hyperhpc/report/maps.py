@@ -1,0 +1,239 @@
+"""Maps of colour and of clusters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from . import style
+from .closeup import Closeup
+from .formats import THIN, TIMES, hectare_decimals, number, percent
+from .outputs import NO_CLUSTER, Outputs
+from .overview import Extent
+from .sheet import (
+    FOOTER,
+    MARGIN,
+    PAGE,
+    TICKS_BELOW,
+    TICKS_LEFT,
+    Sheet,
+    aspect_of,
+    columns,
+    crisp,
+    draw_map,
+    fit,
+    rgba,
+    stretch,
+)
+
+TITLE = 0.3
+_ROW, _KEY_WIDTH = 0.19, 1.72  # inches of a key's line
+_MOST_KEYS = 60
+
+
+def quicklook_figure(outputs: Outputs) -> Figure | None:
+    """True colour and colour infrared side by side."""
+    overview = outputs.overview
+    values = overview.quicklook((0, 1, 2, 3)) if overview else None
+    colours = [("True colour", (0, 1, 2), "red, green, blue")]
+    if values is None:
+        values = overview.quicklook((0, 1, 2)) if overview else None
+    else:
+        colours.append(("Colour infrared", (3, 0, 1), "near infrared, red, green"))
+    if values is None or overview is None:
+        return None
+    limits = stretch(values)
+    names = dict(zip((0, 1, 2, 3), overview.quicklook_nm, strict=False))
+    panels = []
+    for title, bands, words in colours:
+        image = rgba(values[..., list(bands)], [limits[b] for b in bands])
+        if all(b in names for b in bands):
+            words = f"{words}: {', '.join(f'{names[b]:.0f}' for b in bands)} nm"
+        panels.append((title, words, image, True))
+    return _map_sheet(outputs, panels, overview.drawn_extent(values), whole_view(outputs))
+
+
+def cluster_figure(outputs: Outputs, model: str, closeup: Closeup | None) -> Figure | None:
+    """Clusters of the whole area with areas in the key and the close-up's frame."""
+    overview, n = outputs.overview, outputs.n_clusters(model)
+    labels = overview.cluster(model, n) if overview else None
+    if labels is None or overview is None:
+        return None
+    view = whole_view(outputs)
+    entry = (outputs.clusters.get("models") or {}).get(model) or {}
+    pixels = entry.get("pixels") or []
+    total = sum(p for p in pixels if p)
+    shown = list(range(n))
+    if n > _MOST_KEYS:  # the largest, still in label order
+        shown = sorted(sorted(shown, key=lambda k: -(pixels[k] if total else 0))[:_MOST_KEYS])
+    keys = _keys(outputs, pixels, total, shown)
+
+    aspect = aspect_of(view, outputs.crs)
+    # The key stands right of the map, or below a map much wider than high.
+    left, key_w = TICKS_LEFT + MARGIN, _KEY_WIDTH
+    if aspect < 2.2:
+        w, h = crisp(*fit(aspect, PAGE - left - key_w - 0.2, 7.6), labels.shape[1])
+        key_rows = max(10, int(h / _ROW))
+        key_cols = -(-len(keys) // key_rows)
+        width = max(5.0, left + w + 0.2 + key_cols * key_w)
+        height = TITLE + max(h + TICKS_BELOW, min(len(keys), key_rows) * _ROW + 0.15) + FOOTER
+        key_x, key_y = left + w + 0.2, TITLE
+    else:
+        w, h = crisp(*fit(aspect, PAGE - left - MARGIN, 7.6), labels.shape[1])
+        width, key_cols = PAGE, int((PAGE - left) // key_w)
+        key_rows = -(-len(keys) // key_cols)
+        key_x, key_y = left, TITLE + h + TICKS_BELOW + 0.05
+        height = key_y + key_rows * _ROW + 0.1 + FOOTER
+    sheet = Sheet(width, height)
+    sheet.text(left, 0.1, f"Clusters, {model}", fontsize=9, fontweight="bold")
+    ax = sheet.axes(left, TITLE, w, h)
+    draw_map(
+        ax, colour_labels(labels, n), overview.drawn_extent(labels), outputs.crs, view=view
+    )
+    if closeup is not None and closeup.is_part:
+        _frame(ax, closeup.extent)
+    colours = style.cluster_colours(n)
+    _key(sheet, key_x, key_y, keys, [colours[k] for k in shown], key_rows, n - len(shown))
+    y_mid = (view[2] + view[3]) / 2
+    sheet.footer(outputs.crs, w / abs(view[1] - view[0]), y_mid, no_data="no data")
+    return sheet.figure
+
+
+def closeup_figure(outputs: Outputs, model: str, closeup: Closeup) -> Figure | None:
+    """A window at full resolution: true colour where there is one, and clusters."""
+    labels = outputs.cluster_window(model, closeup.rows, closeup.cols)
+    if labels is None or outputs.overview is None:
+        return None
+    n = outputs.n_clusters(model)
+    size = f"{labels.shape[1]} {TIMES} {labels.shape[0]} pixels"
+    panels: list[tuple[str, str, npt.NDArray[np.uint8], bool]] = []
+    extents = []
+    finest = outputs.overview.levels[0]
+    colour = closeup.colour(outputs.overview)
+    if colour is not None:
+        values, extent = colour
+        detail = "full resolution" if finest == 1 else f"1/{finest} resolution"
+        panels.append(("True colour", detail, rgba(values, stretch(values)), finest == 1))
+        extents.append(extent)
+    panels.append((f"Clusters, {model}", size, colour_labels(labels, n), False))
+    extents.append(closeup.extent)
+    return _map_sheet(outputs, panels, extents, closeup.extent, n_pixels=labels.shape[1])
+
+
+def colour_labels(labels: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.uint8]:
+    """RGBA of labels; everything that is no cluster is transparent."""
+    table = np.zeros((256, 4), np.uint8)
+    colours = np.asarray(style.cluster_colours(n)).reshape(-1, 3)
+    table[:n, :3] = np.round(colours * 255)
+    table[:n, 3] = 255
+    table[NO_CLUSTER] = 0
+    return table[labels]
+
+
+def whole_view(outputs: Outputs) -> Extent:
+    """Edges of the analysed area on a map (left, right, bottom, top)."""
+    assert outputs.overview is not None
+    # The last row of a reduced level may stick out of the area; the area is what counts.
+    bounds = outputs.overview.bounds
+    left, right, bottom, top = outputs.overview.extent(outputs.overview.level)
+    if bounds is not None and outputs.overview.level > 1:
+        left, right = max(left, bounds[0]), min(right, bounds[2])
+        if top > bottom:
+            bottom, top = max(bottom, bounds[1]), min(top, bounds[3])
+    return left, right, bottom, top
+
+
+def _keys(outputs: Outputs, pixels: list[int], total: int, shown: list[int]) -> list[list[str]]:
+    """Name, share and area of each cluster, the latter two where they are known."""
+    if not total:
+        return [[f"C{k}"] for k in shown]
+    whole = outputs.hectares(total)
+    decimals = max(0, hectare_decimals(whole) - 1) if whole else 0
+    unit, factor = ("ha", 1.0) if whole is None or whole >= 0.1 else ("m²", 1e4)
+    if unit == "m²":
+        decimals = 0
+    keys = []
+    for k in shown:
+        hectares = outputs.hectares(pixels[k])
+        size = []
+        if hectares is not None:
+            size = [f"{number(hectares * factor, decimals)}{THIN}{unit}"]
+        keys.append([f"C{k}", percent(pixels[k] / total), *size])
+    return keys
+
+
+def _map_sheet(
+    outputs: Outputs,
+    panels: list[tuple[str, str, npt.NDArray[np.uint8], bool]],
+    extents: Extent | list[Extent],
+    view: Extent,
+    n_pixels: int | None = None,
+) -> Figure:
+    """Maps of equal size under a title each, with one footer.
+
+    ``n_pixels`` across, where it is given, are drawn with a whole number of dots each.
+    """
+    aspect = aspect_of(view, outputs.crs)
+    left, gap = TICKS_LEFT + MARGIN, 0.16
+    n_cols, w, h = columns(
+        len(panels), aspect, (11.0 if n_pixels else PAGE) - TICKS_LEFT, 7.0, gap + 0.02,
+        TITLE + TICKS_BELOW,
+    )  # fmt: skip
+    if n_pixels:
+        w, h = crisp(w, h, n_pixels)
+    n_rows = -(-len(panels) // n_cols)
+    # Maps may be narrower than their titles.
+    pitch = max(w + gap, 1.35)
+    width = max(5.0, left + n_cols * pitch + 0.1)
+    sheet = Sheet(width, n_rows * (TITLE + h + TICKS_BELOW) + FOOTER)
+    for i, (title, words, image, is_smooth) in enumerate(panels):
+        row, col = divmod(i, n_cols)
+        x, y = left + col * pitch, row * (TITLE + h + TICKS_BELOW)
+        sheet.text(x, y + 0.1, title, fontsize=9, fontweight="bold")
+        if w > 0.075 * len(title) + 0.055 * len(words) + 0.2:
+            sheet.text(x + w, y + 0.12, words, fontsize=7, color=style.MUTED, ha="right")
+        ax = sheet.axes(x, y + TITLE, w, h)
+        draw_map(
+            ax, image, extents[i] if isinstance(extents, list) else extents, outputs.crs,
+            view=view, is_smooth=is_smooth, show_y=col == 0,
+        )  # fmt: skip
+    sheet.footer(outputs.crs, w / abs(view[1] - view[0]), (view[2] + view[3]) / 2)
+    return sheet.figure
+
+
+def _frame(ax: Axes, extent: Extent) -> None:
+    left, right, bottom, top = extent
+    box = (left, bottom), right - left, top - bottom
+    # White under black is seen on every colour of the palette.
+    for colour, width in (("white", 2.6), (style.INK, 1.1)):
+        ax.add_patch(Rectangle(*box, fill=False, edgecolor=colour, lw=width, clip_on=False))
+
+
+def _key(
+    sheet: Sheet, x: float, y: float, keys: list[list[str]], colours: list[Any], rows: int,
+    more: int,
+) -> None:  # fmt: skip
+    for i, (name, *numbers) in enumerate(keys):
+        col, row = divmod(i, rows)
+        left, top = x + col * _KEY_WIDTH, y + row * _ROW
+        swatch = Rectangle(
+            (left / sheet.width, 1 - (top + 0.13) / sheet.height),
+            0.17 / sheet.width, 0.12 / sheet.height,
+            facecolor=colours[i], edgecolor="#00000040", lw=0.4,
+            transform=sheet.figure.transFigure,
+        )  # fmt: skip
+        sheet.figure.add_artist(swatch)
+        sheet.text(left + 0.24, top + 0.07, name, fontsize=7, va="center")
+        for text, end in zip(numbers, (0.98, 1.62), strict=False):
+            sheet.text(left + end, top + 0.07, text, fontsize=7, va="center", ha="right",
+                       color=style.MUTED)  # fmt: skip
+    if more:
+        sheet.text(
+            x, y + rows * _ROW + 0.02, f"and {more} more, in the table", fontsize=7,
+            color=style.MUTED,
+        )  # fmt: skip

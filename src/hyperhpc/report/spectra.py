@@ -1,0 +1,360 @@
+"""Spectra at points and of clusters: a line only where bands were measured and kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import matplotlib.patheffects as pe
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from . import style
+from .formats import coordinate, percent
+from .outputs import Outputs
+from .sheet import (
+    MARGIN,
+    PAGE,
+    TICKS_BELOW,
+    TICKS_LEFT,
+    Sheet,
+    aspect_of,
+    draw_map,
+    fit,
+    rgba,
+    stretch,
+)
+
+Ranges = Sequence[Sequence[float]]
+Vector = npt.NDArray[np.float64]
+
+# Where the atmosphere lets next to nothing through; named on the grey, for orientation.
+_WATER_NM = ((1350.0, 1450.0), (1800.0, 1950.0))
+_REGIONS = (
+    ("VIS", 400, 700),
+    ("NIR", 700, 1300),
+    ("SWIR 1", 1450, 1800),
+    ("SWIR 2", 1950, 2450),
+)
+_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
+# Small multiples beyond this are too small to read.
+_MOST_PANELS = 24
+# Points named inside the chart; more are named below it, up to the second number.
+_MOST_INSIDE, _MOST_NAMED = 6, 80
+
+
+def plot_spectra(
+    spectra: Sequence[dict[str, Any]], good_ranges: Ranges | None = None
+) -> Figure:
+    """Reflectance spectra of points in one chart.
+
+    Parameters
+    ----------
+    spectra
+        As ``hyperhpc spectrum --json`` prints them: ``x, y, wavelength_nm, reflectance``,
+        reflectance 0-1 with None where there is no data, bands in any order.
+    good_ranges
+        Wavelength ranges in nm to draw; what lies between them is greyed and left out.
+        Without them every band is drawn.
+
+    Returns
+    -------
+    Figure
+        Not attached to pyplot; save it with ``figure.savefig``.
+    """
+    with style.use_style():
+        sheet = Sheet(PAGE, 4.6 + _legend_room(len(spectra)))
+        ax = sheet.axes(0.62, 0.32, PAGE - 0.62 - MARGIN, 3.75)
+        _draw_points(sheet, ax, spectra, good_ranges)
+        return sheet.figure
+
+
+def spectra_figure(outputs: Outputs) -> Figure:
+    """The chart of the run's points with, beside it, a map of where they are."""
+    quicklook = outputs.overview.quicklook((0, 1, 2)) if outputs.overview else None
+    if quicklook is None or outputs.overview is None:
+        return plot_spectra(outputs.spectra, outputs.good_ranges)
+    extent = outputs.overview.drawn_extent(quicklook)
+    view = outputs.overview.extent(outputs.overview.level)
+    aspect = aspect_of(view, outputs.crs)
+    w, h = fit(aspect, 3.1 if aspect < 2.2 else PAGE - 1.0, 3.6)
+    if w <= 3.2:  # beside the chart
+        slot = max(w, 0.7)  # a strip's labels are wider than the strip
+        chart_w = PAGE - slot - 0.62 - TICKS_LEFT - 2 * MARGIN - 0.15
+        sheet = Sheet(PAGE, 4.45 + _legend_room(len(outputs.spectra)))
+        chart = sheet.axes(0.62, 0.32, chart_w, 3.62)
+        ax = sheet.axes(PAGE - MARGIN - (slot + w) / 2, 0.32 + max(0.0, (3.62 - h) / 2), w, h)
+    else:  # a wide scene: below it
+        sheet = Sheet(PAGE, 4.5 + h + TICKS_BELOW + 0.1 + _legend_room(len(outputs.spectra)))
+        chart = sheet.axes(0.62, 0.32, PAGE - 0.62 - MARGIN, 3.62)
+        ax = sheet.axes((PAGE - w) / 2 + 0.15, 4.5, w, h)
+    _draw_points(sheet, chart, outputs.spectra, outputs.good_ranges, outputs.crs.is_degrees)
+    image = rgba(quicklook, stretch(quicklook))
+    draw_map(ax, image, extent, outputs.crs, view=view, is_smooth=True)
+    halo = [pe.withStroke(linewidth=1.6, foreground="white")]
+    for i, spectrum in enumerate(outputs.spectra):
+        x, y = spectrum["x"], spectrum["y"]
+        ax.plot(x, y, "o", ms=5.5, mfc=_colour(i), mec="white", mew=0.8, clip_on=False)
+        is_right = x > (view[0] + view[1]) / 2
+        ax.annotate(
+            f"P{i + 1}", (x, y), (-4 if is_right else 4, 3), textcoords="offset points",
+            fontsize=7, fontweight="bold", path_effects=halo,
+            ha="right" if is_right else "left",
+        )  # fmt: skip
+    return sheet.figure
+
+
+def cluster_spectra_figure(outputs: Outputs, model: str) -> Figure | None:
+    """Mean of every cluster in one panel, and mean +- one sd of each in its own below."""
+    entry = (outputs.clusters.get("models") or {}).get(model)
+    wavelength = outputs.model.get("wavelength_nm")
+    if not entry or not wavelength:
+        return None
+    means, sds = _table(entry["mean"]), _table(entry["sd"])
+    colours = style.cluster_colours(len(means))
+    runs = _runs(np.asarray(wavelength, float), outputs.good_ranges)
+    chosen = list(range(len(means)))
+    if len(chosen) > _MOST_PANELS:  # the largest, still in label order
+        chosen = sorted(sorted(chosen, key=lambda k: -entry["pixels"][k])[:_MOST_PANELS])
+    n_cols = min(4 if len(chosen) <= 12 else 6, len(chosen))
+    n_rows = -(-len(chosen) // n_cols)
+    gap_x, gap_y, panel_h = 0.12, 0.34, 1.25 if n_cols <= 4 else 1.0
+    left, width = 0.62, PAGE - 0.62 - MARGIN
+    panel_w = (width - gap_x * (n_cols - 1)) / n_cols
+    top = 3.2
+    sheet = Sheet(PAGE, top + 0.5 + n_rows * (panel_h + gap_y) + 0.45)
+
+    ax = sheet.axes(left, 0.32, width, top - 0.55)
+    for k in chosen if len(means) > 36 else range(len(means)):
+        _line(ax, runs, means[k], color=colours[k], label=f"C{k}", lw=1.3)
+    limit = _y_limits([means + np.nan_to_num(sds), means - np.nan_to_num(sds)])
+    _frame(ax, runs, outputs.good_ranges, limit)
+    if len(means) <= 36:
+        legend = ax.legend(ncols=-(-len(means) // 12), loc="upper right", handlelength=1.4)
+        legend.set(frame_on=True)
+        legend.get_frame().set(facecolor="white", edgecolor="none", alpha=0.85)
+    words = "Each cluster: mean ± one standard deviation (others in grey)"
+    if len(chosen) < len(means):
+        words = (
+            f"The {len(chosen)} largest of {len(means)} clusters: mean ± one standard deviation"
+        )
+    sheet.text(left, top + 0.36, words, fontsize=8, color=style.MUTED)
+
+    total = sum(p for p in entry["pixels"] if p) or 1
+    for i, k in enumerate(chosen):
+        row, col = divmod(i, n_cols)
+        x, y = left + col * (panel_w + gap_x), top + 0.8 + row * (panel_h + gap_y)
+        panel = sheet.axes(x, y, panel_w, panel_h)
+        for other in range(len(means)) if len(means) <= _MOST_PANELS else ():
+            _line(panel, runs, means[other], color="#d3d7dc", lw=0.5, outline=False)
+        low, high = means[k] - sds[k], means[k] + sds[k]
+        for run in runs:
+            panel.fill_between(
+                run.nm, low[run.at], high[run.at], color=colours[k], alpha=0.28, lw=0
+            )
+        _line(panel, runs, means[k], color=colours[k], lw=1.3)
+        _frame(panel, runs, outputs.good_ranges, limit, is_small=True)
+        panel.tick_params(labelleft=col == 0, labelbottom=i + n_cols >= len(chosen))
+        share = f"{percent(entry['pixels'][k] / total)}"
+        panel.set_title(f"C{k}", loc="left", fontweight="bold", fontsize=8, pad=3)
+        panel.set_title(share, loc="right", fontsize=7, color=style.MUTED, pad=3)
+    sheet.text(left + width / 2, sheet.height - 0.25, "Wavelength (nm)", ha="center")
+    return sheet.figure
+
+
+class _Run:
+    """Bands that belong on one unbroken line: indices into the spectrum, ascending in nm."""
+
+    def __init__(self, at: npt.NDArray[np.intp], nm: Vector) -> None:
+        order = np.argsort(nm[at], kind="stable")
+        self.at = at[order]
+        self.nm = nm[self.at]
+
+
+def _runs(nm: Vector, good_ranges: Ranges | None) -> list[_Run]:
+    """Cut bands into lines: at dropped windows, and where the next detector begins.
+
+    Sensors with two overlapping detectors store 902 nm after 993 nm; sorting the whole
+    spectrum would draw a saw, so that each ascending stretch is a line by itself.
+    """
+    if len(nm) > 1 and np.median(np.diff(nm)) < 0:
+        return [_Run(r.at, nm) for r in _runs_ascending(nm, good_ranges, reverse=True)]
+    return _runs_ascending(nm, good_ranges, reverse=False)
+
+
+def _runs_ascending(nm: Vector, good_ranges: Ranges | None, *, reverse: bool) -> list[_Run]:
+    order = np.arange(len(nm))[:: -1 if reverse else 1]
+    cuts = [i + 1 for i, (a, b) in enumerate(pairwise(nm[order])) if b < a]
+    if len(cuts) > 4:  # no order at all: then by wavelength
+        order, cuts = np.argsort(nm, kind="stable"), []
+    pieces = np.split(order, cuts)
+    if good_ranges is None:
+        ranges: Ranges = _steady_ranges(nm)
+    else:
+        ranges = good_ranges
+    found = []
+    for piece in pieces:
+        for low, high in ranges:
+            at = piece[(nm[piece] >= low - 1e-6) & (nm[piece] <= high + 1e-6)]
+            if len(at):
+                found.append(_Run(at, nm))
+    return found
+
+
+def _steady_ranges(nm: Vector) -> list[tuple[float, float]]:
+    """Ranges without a hole wider than three usual band steps."""
+    nm = np.sort(nm)
+    if len(nm) < 3:
+        return [(nm[0], nm[-1])] if len(nm) else []
+    step = np.diff(nm)
+    cuts = np.flatnonzero(step > 3 * np.median(step)) + 1
+    return [(float(p[0]), float(p[-1])) for p in np.split(nm, cuts)]
+
+
+def _line(
+    ax: Axes, runs: list[_Run], values: Vector, *, label: str | None = None,
+    outline: bool = True, **kwargs: Any,
+) -> None:  # fmt: skip
+    colour = kwargs["color"]
+    if outline and not isinstance(colour, str) and style.is_light(colour):
+        # Yellow alone vanishes on paper: a thin dark edge keeps the hue and the contrast.
+        kwargs["path_effects"] = [
+            pe.Stroke(linewidth=kwargs["lw"] + 0.9, foreground="#6b6b60"), pe.Normal()
+        ]  # fmt: skip
+    for i, run in enumerate(runs):
+        y = values[run.at]
+        # A band alone between two gaps makes no line, so it gets a dot.
+        alone = np.isfinite(y) & ~np.isfinite(np.r_[np.nan, y[:-1]])
+        alone &= ~np.isfinite(np.r_[y[1:], np.nan])
+        ax.plot(run.nm, y, label=label if i == 0 else None, **kwargs)
+        if alone.any():
+            ax.plot(run.nm[alone], y[alone], ".", ms=3, color=colour)
+
+
+def _frame(
+    ax: Axes, runs: list[_Run], good_ranges: Ranges | None, limit: tuple[float, float],
+    *, span: tuple[float, float] | None = None, is_small: bool = False,
+) -> None:  # fmt: skip
+    """Axis limits (all bands' span, or that of the lines), grey windows, names, labels."""
+    if span is None and runs:
+        span = min(r.nm[0] for r in runs), max(r.nm[-1] for r in runs)
+    low, high = span or (400.0, 2500.0)
+    pad = (high - low) * 0.02 or 5.0
+    ax.set(xlim=(low - pad, high + pad), ylim=limit)
+    for left, right in _gaps(runs, good_ranges, low, high):
+        ax.axvspan(left, right, facecolor=style.SHADE, edgecolor="none", zorder=0.5)
+        is_water = any(left < b and right > a for a, b in _WATER_NM)
+        if is_water and not is_small and right - left > 60:
+            ax.text(
+                (left + right) / 2, 0.97, "H$_2$O", transform=ax.get_xaxis_transform(),
+                ha="center", va="top", fontsize=6.5, color="#8a939d",
+            )  # fmt: skip
+    ax.grid(axis="y")
+    ax.spines[["top", "right"]].set_visible(False)
+    if limit[0] < 0 < limit[1]:
+        ax.axhline(0, color="#aab1b9", lw=0.6, zorder=0.8)
+    if is_small:
+        ax.locator_params(axis="x", nbins=3)
+        ax.locator_params(axis="y", nbins=3)
+        return
+    ax.set(xlabel="Wavelength (nm)", ylabel="Reflectance")
+    for name, start, stop in _REGIONS:
+        a, b = max(float(start), low), min(float(stop), high)
+        if b - a > 0.06 * (high - low):
+            ax.text(
+                (a + b) / 2, 1.015, name, transform=ax.get_xaxis_transform(), ha="center",
+                va="bottom", fontsize=6.5, color="#8a939d",
+            )  # fmt: skip
+
+
+def _gaps(
+    runs: list[_Run], good_ranges: Ranges | None, low: float, high: float
+) -> list[tuple[float, float]]:
+    """What no line covers: the complement of the good ranges within the axis."""
+    if good_ranges is None:
+        kept = sorted((float(r.nm[0]), float(r.nm[-1])) for r in runs)
+    else:
+        kept = sorted((float(a), float(b)) for a, b in good_ranges)
+    gaps, end = [], low
+    for a, b in [*kept, (high, high)]:
+        if a > end:
+            gaps.append((end, a))
+        end = max(end, b)
+    return gaps
+
+
+def _legend_room(n_points: int) -> float:
+    """Inches below everything for the legend of more points than the chart can hold."""
+    return (
+        0.0 if n_points <= _MOST_INSIDE else 0.3 + 0.165 * -(-min(n_points, _MOST_NAMED) // 4)
+    )
+
+
+def _draw_points(
+    sheet: Sheet,
+    ax: Axes,
+    spectra: Sequence[dict[str, Any]],
+    good_ranges: Ranges | None,
+    is_degrees: bool | None = None,
+) -> None:
+    drawn, all_runs, ends = [], [], []
+    for i, spectrum in enumerate(spectra):
+        nm = np.asarray(spectrum["wavelength_nm"], float)
+        values = _table(spectrum["reflectance"])
+        runs = _runs(nm, good_ranges)
+        all_runs += runs
+        ends += [float(nm.min()), float(nm.max())] if len(nm) else []
+        x, y = float(spectrum["x"]), float(spectrum["y"])
+        degrees = abs(x) <= 180 and abs(y) <= 90 if is_degrees is None else is_degrees
+        where = ", ".join(coordinate(v, is_degrees=degrees) for v in (x, y))
+        label = f"P{i + 1}   {where}"
+        kept = np.concatenate([values[r.at] for r in runs]) if runs else np.empty(0)
+        if not np.isfinite(kept).any():
+            label += "  (no data)"
+        drawn.append(kept)
+        dashes = _DASHES[(i // 12) % len(_DASHES)]
+        _line(ax, runs, values, color=_colour(i), label=label, lw=1.2, linestyle=dashes)
+        if not runs:
+            ax.plot([], [], color=_colour(i), label=label)
+    span = (min(ends), max(ends)) if ends else None
+    _frame(ax, all_runs, good_ranges, _y_limits(drawn), span=span)
+    if not spectra:
+        return
+    handles, labels = ax.get_legend_handles_labels()
+    handles, labels = handles[:_MOST_NAMED], labels[:_MOST_NAMED]
+    words: dict[str, Any] = {"title": "Point   x, y", "alignment": "left", "handlelength": 1.6}
+    if len(spectra) <= _MOST_INSIDE:
+        legend = ax.legend(handles, labels, loc="best", **words)
+        legend.set(frame_on=True)
+        legend.get_frame().set(facecolor="white", edgecolor="none", alpha=0.85)
+    else:
+        corner = 0.62 / sheet.width, 0.06 / sheet.height
+        sheet.figure.legend(handles, labels, loc="lower left", bbox_to_anchor=corner, ncols=4,
+                            borderaxespad=0, borderpad=0, **words)  # fmt: skip
+
+
+def _colour(i: int) -> tuple[float, float, float]:
+    return style.cluster_colours(12)[i % 12]
+
+
+def _table(values: Any) -> Vector:
+    """JSON numbers with null as an array with NaN."""
+    return np.array(values, dtype=np.float64)
+
+
+def _y_limits(arrays: Sequence[Vector]) -> tuple[float, float]:
+    """From zero to a bit above the data; single spikes do not flatten all the rest."""
+    parts = [a[np.isfinite(a)] for a in arrays]
+    values = np.concatenate(parts) if parts else np.empty(0)
+    if not values.size:
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(values, (0.3, 99.7)))
+    top = float(values.max()) if values.max() < 1.5 * high else 1.25 * high
+    bottom = float(values.min()) if values.min() > 1.5 * low else low
+    if not top > 0:
+        top = 0.1
+    return min(0.0, math.floor(bottom * 100) / 100), top * 1.06

@@ -1,0 +1,172 @@
+"""One look for every picture: inks, type sizes, colours for categories and for values.
+
+Nothing here touches matplotlib's global state: :func:`use_style` is a context manager,
+and figures are plain :class:`matplotlib.figure.Figure` objects, never pyplot's.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
+
+#: Dots per inch of every picture: a page-wide figure of 9.6 inches has 1920 pixels.
+DPI = 200
+
+INK = "#1c2127"
+MUTED = "#5b6570"
+RULE = "#c4cad1"
+SHADE = "#eceef1"
+#: No-data on every map. Light and without hue, so that it is never read as a value.
+NODATA = "#dfe1e4"
+
+RC: Any = {  # keys are literals in matplotlib's types
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#8a939d",
+    "axes.facecolor": "white",
+    "axes.labelcolor": INK,
+    "axes.labelsize": 8.0,
+    "axes.linewidth": 0.6,
+    "axes.titlesize": 9.0,
+    "figure.dpi": DPI,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
+    "font.size": 8.0,
+    "grid.color": "#e4e7ea",
+    "grid.linewidth": 0.6,
+    "image.composite_image": False,
+    "image.interpolation": "nearest",
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "lines.solid_capstyle": "round",
+    "mathtext.default": "regular",
+    "patch.linewidth": 0.6,
+    "savefig.dpi": DPI,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "xtick.labelsize": 7.0,
+    "xtick.major.size": 3.0,
+    "xtick.major.width": 0.6,
+    "ytick.color": MUTED,
+    "ytick.labelsize": 7.0,
+    "ytick.major.size": 3.0,
+    "ytick.major.width": 0.6,
+}
+
+# Okabe & Ito (2008) without its black, and an indigo: apart for readers with red-green
+# colour blindness too. (Longer published lists have pairs that are not: a wine and an olive.)
+_BASE = (
+    "#0072B2", "#D55E00", "#009E73", "#F0E442", "#56B4E9", "#CC79A7", "#E69F00", "#332288",
+)  # fmt: skip
+
+# What red-green colour blindness makes of linear RGB (Machado et al. 2009, full severity).
+_SIGHTS = (
+    np.eye(3),
+    np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+              [-0.011820, 0.042940, 0.968881]]),
+    np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+              [-0.003882, -0.048116, 1.051998]]),
+)  # fmt: skip
+
+_COLOUR_MAPS = {
+    "ndvi": "YlGn", "mrendvi": "YlGn",
+    "cai": "YlOrBr", "ndli": "YlOrBr",
+    "ndni": "PuBu", "sipi": "BuPu",
+    "cri1": "OrRd", "cri2": "OrRd",
+}  # fmt: skip
+
+
+def use_style() -> AbstractContextManager[None]:
+    """The settings all figures are drawn *and* saved under, for the length of a ``with``."""
+    return mpl.rc_context(RC)
+
+
+def colour_map(index: str, *, diverging: bool) -> Colormap:
+    """Colours of one index: by what it stands for, or two-sided where zero has a meaning."""
+    if diverging:
+        return mpl.colormaps["BrBG"]
+    name = _COLOUR_MAPS.get(index.lower(), "viridis")
+    # The palest tints are left out: beside the no-data grey they would read as nothing.
+    shades = mpl.colormaps[name](np.linspace(0.0 if name == "viridis" else 0.1, 1, 256))
+    return LinearSegmentedColormap.from_list(name, shades)
+
+
+@cache
+def _palette(n: int) -> tuple[tuple[float, float, float], ...]:
+    base = [to_rgb(c) for c in _BASE]
+    if n <= len(base):
+        return tuple(base[:n])
+    # The rest by greedy choice: each time the colour farthest from all those taken, in a
+    # perceptual space, for the worst of three kinds of sight. Deterministic.
+    steps = np.linspace(0.05, 0.95, 13)
+    candidates = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
+    # Near-black, near-white and neon are far from everything, and shout or say nothing.
+    lightness, a, b = _oklab(candidates, _SIGHTS[0]).T
+    is_calm = np.hypot(a, b) < 0.2
+    candidates = candidates[(lightness > 0.4) & (lightness < 0.9) & is_calm]
+    views = [_oklab(candidates, sight) for sight in _SIGHTS]
+    nearest = np.full(len(candidates), np.inf)
+
+    def take(colour: npt.ArrayLike) -> None:
+        for seen, sight in zip(views, _SIGHTS, strict=True):
+            gap = np.linalg.norm(seen - _oklab(np.atleast_2d(colour), sight), axis=1)
+            np.minimum(nearest, gap, out=nearest)
+
+    for colour in (*base, to_rgb(NODATA), (1.0, 1.0, 1.0)):
+        take(colour)
+    while len(base) < n:
+        best = candidates[int(nearest.argmax())]
+        base.append((float(best[0]), float(best[1]), float(best[2])))
+        take(best)
+    return tuple(base)
+
+
+def cluster_colours(n: int) -> list[tuple[float, float, float]]:
+    """Colours of clusters 0 to n-1 as RGB in 0-1; the same cluster number, the same colour.
+
+    Parameters
+    ----------
+    n
+        Number of clusters, at most 255. The first eight are a published colour-blind-safe
+        set, the others are generated to stay as far from it, and from no-data, as they can.
+    """
+    return list(_palette(n))
+
+
+def _oklab(rgb: npt.ArrayLike, sight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """OKLab (Ottosson 2020) of sRGB colours as a kind of sight receives them."""
+    rgb = np.asarray(rgb, dtype=np.float64)
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(linear @ sight.T, 0, 1)
+    cones = np.cbrt(
+        linear
+        @ np.array(
+            [
+                [0.4122214708, 0.2119034982, 0.0883024619],
+                [0.5363325363, 0.6806995451, 0.2817188376],
+                [0.0514459929, 0.1073969566, 0.6299787005],
+            ]
+        )
+    )
+    return np.asarray(
+        cones
+        @ np.array(
+            [
+                [0.2104542553, 1.9779984951, 0.0259040371],
+                [0.7936177850, -2.4285922050, 0.7827717662],
+                [-0.0040720468, 0.4505937099, -0.8086757660],
+            ]
+        )
+    )
+
+
+def is_light(colour: tuple[float, float, float]) -> bool:
+    """Whether a thin line of this colour would vanish on white paper."""
+    r, g, b = colour
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.7

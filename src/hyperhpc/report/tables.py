@@ -1,0 +1,385 @@
+"""The report's tables: cells as text, with the plain number beside it to sort (and test) by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from . import style
+from .draw import Sketch
+from .formats import (
+    MINUS,
+    NOTHING,
+    THIN,
+    TIMES,
+    area,
+    coordinate,
+    duration,
+    formula_parts,
+    hectare_decimals,
+    nanometres,
+    number,
+    percent,
+    plural,
+    short_count,
+    significant,
+    size,
+)
+from .outputs import JsonDict, Outputs
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One table cell.
+
+    Parameters
+    ----------
+    text
+        What is read.
+    value
+        What is sorted by: a number, or None for text.
+    href, swatch, parts, mark
+        A link's target, a colour as ``#rrggbb``, a formula's pieces, an emphasis
+        (``warn`` or ``strong``).
+    """
+
+    text: str
+    value: float | None = None
+    href: str | None = None
+    swatch: str | None = None
+    parts: Sequence[tuple[str, bool]] = ()
+    mark: str = ""
+    is_number: bool = False
+    note: str = ""
+
+
+@dataclass
+class Table:
+    """A table with a caption; ``foot`` stays at the bottom when rows are sorted."""
+
+    name: str
+    caption: str
+    head: list[tuple[str, bool]]
+    rows: list[list[Cell]]
+    foot: list[Cell] = field(default_factory=list)
+    is_sortable: bool = True
+
+
+def _text(text: Any, **kwargs: Any) -> Cell:
+    return Cell(str(text), **kwargs)
+
+
+def _num(value: float | None, text: str | None = None, **kwargs: Any) -> Cell:
+    shown = number(value) if text is None else text
+    return Cell(shown, value, is_number=True, **kwargs)
+
+
+def cluster_table(outputs: Outputs, model: str) -> Table | None:
+    """Areas of one model's clusters over the whole area, and their nearest other centres."""
+    entry = (outputs.clusters.get("models") or {}).get(model)
+    if not entry:
+        return None
+    pixels = [int(p or 0) for p in entry["pixels"]]
+    total = sum(pixels)
+    total_ha = outputs.hectares(total)
+    decimals = hectare_decimals(total_ha) if total_ha is not None else 0
+    nearest = _nearest_centres(outputs.model, model)
+    rows = []
+    for k, n in enumerate(pixels):
+        hectares = outputs.hectares(n)
+        red, green, blue = (round(255 * c) for c in style.cluster_colours(len(pixels))[k])
+        near = nearest[k] if k < len(nearest) else None
+        rows.append([
+            _text(f"C{k}", value=k, swatch=f"#{red:02x}{green:02x}{blue:02x}", mark="strong"),
+            _num(n),
+            _num(hectares, number(hectares, decimals)),
+            _num(n / total if total else None, percent(n / total if total else None, 2)),
+            _num(entry["nir"][k], number(entry["nir"][k], 4)),
+            _num(entry["counts"][k]),
+            _num(near[1], f"{number(near[1], 2)} to C{near[0]}") if near else _num(None),
+        ])  # fmt: skip
+    foot = [
+        _text("All"), _num(total), _num(total_ha, number(total_ha, decimals)),
+        _num(1.0 if total else None, percent(1.0 if total else None, 2)), _text(""),
+        _num(sum(int(c or 0) for c in entry["counts"])), _text(""),
+    ]  # fmt: skip
+    head = [("Cluster", False), ("Pixels", True), ("Area (ha)", True), ("Share", True),
+            ("Mean NIR", True), ("Fitted pixels", True), ("Nearest centre", True)]  # fmt: skip
+    caption = (
+        "Pixels, area and share are of the whole area; fitted pixels are those of the sample. "
+        "Mean NIR is the reflectance the clusters are numbered by. Nearest centre: root mean "
+        "square distance per band to the closest other centre, in standard deviations."
+    )
+    return Table(f"areas-{model}", caption, head, rows, foot)
+
+
+def _nearest_centres(model_json: JsonDict, model: str) -> list[tuple[int, float] | None]:
+    entry = (model_json.get("models") or {}).get(model)
+    if not entry:
+        return []
+    centres = np.asarray(entry["centers"], dtype=np.float64)
+    scale = np.asarray(model_json.get("scale") or np.ones(centres.shape[1]), dtype=np.float64)
+    if len(centres) < 2:
+        return [None]
+    scaled = centres / np.where(scale > 0, scale, 1)
+    found: list[tuple[int, float] | None] = []
+    for k, centre in enumerate(scaled):
+        gap = np.sqrt(np.mean((scaled - centre) ** 2, axis=1))
+        gap[k] = np.inf
+        other = int(gap.argmin())
+        found.append((other, float(gap[other])) if math.isfinite(gap[other]) else None)
+    return found
+
+
+def index_table(outputs: Outputs, sketch: Sketch) -> Table | None:
+    """What each index is, which bands it used, and how its values are spread."""
+    rows = []
+    is_dropped = is_any_odd = False
+    for entry in outputs.computed:
+        bands = []
+        for band in entry.get("bands") or []:
+            wanted, centre = float(band["wanted_nm"]), float(band["centre_nm"])
+            mark = "*" if band.get("dropped") else ""
+            is_dropped |= bool(mark)
+            gap = number(centre - wanted, 1)
+            gap = gap if gap.startswith(MINUS) or gap == "0.0" else f"+{gap}"
+            bands.append(f"{nanometres(wanted)} \u2192 {nanometres(centre)} ({gap}){mark}")
+        limits = entry.get("range")
+        expected = NOTHING
+        if limits:
+            expected = f"{limits[0]:g} to {limits[1]:g}".replace("-", MINUS)
+        index = sketch.indices.get(str(entry["name"]))
+        stats = (index.p2, index.median, index.p98) if index else (None, None, None)
+        missing = index.n_missing / index.n_pixels if index and index.n_pixels else None
+        doi = doi_link(entry.get("doi"))
+        median = stats[1]
+        is_odd = False
+        if limits and median is not None:
+            is_odd = not limits[0] <= median <= limits[1]
+        is_any_odd |= is_odd
+        rows.append([
+            _text(entry.get("title") or entry["name"], mark="strong",
+                  note=str(entry.get("note") or "")),
+            _text(f"doi:{doi[0]}" if doi else entry.get("citation") or "",
+                  parts=formula_parts(entry.get("formula") or NOTHING),
+                  href=doi[1] if doi else None),
+            _text("\n".join(bands)),
+            _text(expected, value=limits[0] if limits else None),
+            _num(stats[0], significant(stats[0])),
+            _num(stats[1], significant(stats[1]), mark="warn" if is_odd else ""),
+            _num(stats[2], significant(stats[2])),
+            _num(missing, percent(missing)),
+        ])  # fmt: skip
+    if not rows:
+        return None
+    level = outputs.overview.level if outputs.overview else 1
+    where = "all pixels" if level == 1 else f"the overview at 1/{level} of the resolution"
+    caption = (
+        f"R is reflectance 0\u20131 at the band nearest to the wavelength in nm. Bands: wanted "
+        f"\u2192 used (distance), nm. Percentiles and missing values are of {where}."
+    )
+    if is_dropped:
+        caption += " * This band lies in a window dropped for clustering."
+    if is_any_odd:
+        caption += " ! The median lies outside the range expected for this index."
+    head = [("Index", False), ("Formula and source", False), ("Bands (nm)", False),
+            ("Expected", False),
+            ("2 %", True), ("Median", True), ("98 %", True), ("Missing", True)]  # fmt: skip
+    return Table("indices", caption, head, rows)
+
+
+def doi_link(doi: Any) -> tuple[str, str] | None:
+    """(text, address) of a DOI given bare, as ``doi:...`` or as an address; else None."""
+    text = str(doi or "").strip()
+    for prefix in ("https://doi.org/", "http://doi.org/", "https://dx.doi.org/",
+                   "http://dx.doi.org/", "doi:"):  # fmt: skip
+        text = text.removeprefix(prefix)
+    text = text.strip()
+    if not text.startswith("10."):
+        return None
+    return text, f"https://doi.org/{quote(text, safe='/:().;-_')}"
+
+
+def agreement_table(pair: JsonDict) -> Table:
+    """The confusion table of two models in pixels."""
+    first, second = (str(m) for m in pair["models"])
+    table = [[int(v or 0) for v in row] for row in pair["confusion"]]
+    n_cols = len(table[0]) if table else 0
+    rows = [
+        [_text(f"C{i}", value=i, mark="strong"), *(_num(v) for v in row), _num(sum(row))]
+        for i, row in enumerate(table)
+    ]
+    sums = [sum(row[j] for row in table) for j in range(n_cols)]
+    foot = [_text("All"), *(_num(v) for v in sums), _num(sum(sums))]
+    head = [(f"{first} \\ {second}", False), *((f"C{j}", True) for j in range(n_cols))]
+    caption = (
+        f"Pixels of the whole area by {first} cluster (rows) and {second} cluster (columns)."
+    )
+    return Table(f"confusion-{first}-{second}", caption, [*head, ("All", True)], rows, foot)
+
+
+def stage_table(outputs: Outputs) -> Table | None:
+    """Seconds, bytes and rates of each stage."""
+    stages = outputs.run.get("stages") or []
+    if not stages:
+        return None
+    rows = []
+    for stage in stages:
+        seconds, read = stage.get("seconds"), stage.get("bytes_read")
+        written, tiles = stage.get("bytes_written"), stage.get("tiles")
+        rate = read / seconds if read and seconds else None
+        resumed = stage.get("tiles_resumed") if tiles else None
+        rows.append([
+            _text(stage.get("name") or NOTHING, mark="strong"),
+            _num(seconds, duration(seconds)),
+            _num(read, size(read or None)),
+            _num(rate, f"{size(rate)}/s" if rate else NOTHING),
+            _num(written, size(written or None)),
+            _num(tiles, number(tiles or None)),
+            _num(resumed, number(resumed)),
+        ])  # fmt: skip
+    total = sum(s.get("seconds") or 0 for s in stages)
+    read = sum(s.get("bytes_read") or 0 for s in stages)
+    written = sum(s.get("bytes_written") or 0 for s in stages)
+    foot = [_text("All"), _num(total, duration(total)), _num(read, size(read)), _text(""),
+            _num(written, size(written)), _text(""), _text("")]  # fmt: skip
+    head = [("Stage", False), ("Time", True), ("Read", True), ("Read rate", True),
+            ("Written", True), ("Tiles", True), ("of these resumed", True)]  # fmt: skip
+    return Table("stages", "Time, bytes and tiles of each stage.", head, rows, foot)
+
+
+def memory_table(outputs: Outputs) -> Table | None:
+    """Peak memory of each process; only the largest of many workers."""
+    peaks = {
+        k: v for k, v in (outputs.run.get("peak_memory_mib") or {}).items() if v is not None
+    }
+    if not peaks:
+        return None
+    order = sorted(peaks, key=lambda k: -float(peaks[k]))
+    caption = "Peak resident memory of each process."
+    if len(order) > 12:
+        caption = f"Peak resident memory of the 12 largest of {number(len(order))} processes."
+    rows = [[_text(k), _num(peaks[k], size(float(peaks[k]) * 2**20))] for k in order[:12]]
+    return Table("memory", caption, [("Process", False), ("Peak", True)], rows)
+
+
+def point_table(outputs: Outputs) -> Table | None:
+    """Where the points are."""
+    if not outputs.spectra:
+        return None
+    is_degrees = outputs.crs.is_degrees
+    rows = []
+    for i, point in enumerate(outputs.spectra):
+        values = point["reflectance"]
+        n_valid = sum(v is not None for v in values)
+        rows.append([
+            _text(f"P{i + 1}", value=i, mark="strong"),
+            _num(point["x"], coordinate(point["x"], is_degrees=is_degrees)),
+            _num(point["y"], coordinate(point["y"], is_degrees=is_degrees)),
+            _num(point.get("row")), _num(point.get("col")),
+            _num(n_valid, f"{number(n_valid)} of {number(len(values))}"),
+        ])  # fmt: skip
+    names = ("Longitude", "Latitude") if is_degrees else ("x", "y")
+    head = [("Point", False), (names[0], True), (names[1], True), ("Row", True),
+            ("Column", True), ("Bands with data", True)]  # fmt: skip
+    caption = "Rows and columns count from 0 at the upper left corner of the scene."
+    return Table("points", caption, head, rows)
+
+
+def model_table(outputs: Outputs) -> Table | None:
+    """How each fit ended."""
+    models = outputs.model.get("models") or {}
+    if not models:
+        return None
+    n_fit = outputs.model.get("n_pixels_fit")
+    rows = []
+    for name, entry in models.items():
+        inertia = entry.get("inertia")
+        per = inertia / n_fit if inertia is not None and n_fit else None
+        rows.append([
+            _text(name, mark="strong"), _num(len(entry["centers"])), _num(n_fit),
+            _num(inertia, significant(inertia, 6)), _num(per, significant(per, 4)),
+            _num(entry.get("n_iter")),
+        ])  # fmt: skip
+    head = [("Model", False), ("Clusters", True), ("Fitted pixels", True), ("Inertia", True),
+            ("per pixel", True), ("Iterations", True)]  # fmt: skip
+    caption = (
+        "Inertia is the sum of squared distances to the nearest centre over the fitted pixels, "
+        "in scaled units; less is tighter."
+    )
+    return Table("models", caption, head, rows)
+
+
+def pairs(items: dict[str, Any]) -> list[tuple[str, str]]:
+    """Settings as (name, value) in words for a definition list."""
+    found = []
+    for key, value in items.items():
+        if value is None:
+            text = "not set"
+        elif isinstance(value, bool):
+            text = "yes" if value else "no"
+        elif isinstance(value, list):
+            text = ", ".join(_item(v) for v in value) or "none"
+        elif isinstance(value, dict):
+            text = ", ".join(f"{k} = {v}" for k, v in value.items()) or "none"
+        else:
+            text = str(value)
+        found.append((key.replace("_", " "), text))
+    return found
+
+
+def _item(value: Any) -> str:
+    if isinstance(value, list):  # a window
+        ends = ("\u221e" if v is None else f"{v:g}" if isinstance(v, float) else str(v)
+                for v in value)  # fmt: skip
+        return "\u2013".join(ends)  # fmt: skip
+    return str(value)
+
+
+def cards(outputs: Outputs) -> list[tuple[str, str, str]]:
+    """Key numbers at the top: (what, value, small print)."""
+    found = []
+    pixels = outputs.run.get("pixels") or {}
+    total, valid = outputs.n_pixels, pixels.get("valid")
+    if total:
+        hectares = outputs.hectares(total)
+        shape = outputs.area.get("shape") or [0, 0]
+        grid = f"{number(shape[0])} {TIMES} {number(shape[1])} pixels"
+        if hectares is None:
+            found.append(("Area", number(total), f"pixels ({grid})"))
+        else:
+            found.append(("Area", area(hectares), grid))
+    if valid is not None and total:
+        found.append(("Valid pixels", percent(valid / total), f"{number(valid)} pixels"))
+    if outputs.n_bands and outputs.n_good:
+        low_high = outputs.scene.get("wavelength_nm")
+        small = f"of {number(outputs.n_bands)}"
+        if low_high:
+            small += f"; {low_high[0]:.0f}\u2013{low_high[1]:.0f}{THIN}nm"
+        found.append(("Bands used", number(outputs.n_good), small))
+    n_indices = len(outputs.computed)
+    if n_indices:
+        skipped = len((outputs.run.get("indices") or {}).get("skipped") or [])
+        found.append(
+            ("Indices", number(n_indices), f"{skipped} skipped" if skipped else "all computed")
+        )
+    if outputs.models:
+        n = [outputs.n_clusters(m) for m in outputs.models]
+        same = number(n[0]) if len(set(n)) == 1 else ", ".join(map(number, n))
+        found.append(("Clusters", same, f"by {', '.join(outputs.models)}"))
+    for pair in (outputs.clusters.get("agreement") or [])[:1]:
+        ari = number(pair.get("adjusted_rand_index"), 3)
+        found.append(("Agreement", ari, "adjusted Rand index"))
+    stages = outputs.run.get("stages") or []
+    if stages:
+        seconds = sum(s.get("seconds") or 0 for s in stages)
+        small = plural(len(stages), "stage")
+        if total and seconds:
+            small = f"{short_count(total / seconds)} pixel/s overall"
+        found.append(("Time", duration(seconds), small))
+    return found

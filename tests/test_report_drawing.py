@@ -1,0 +1,215 @@
+"""What is in the drawings: gaps, colours, the right pixels in the right place."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from hyperhpc.report import formats as f
+from hyperhpc.report import plot_spectra
+from hyperhpc.report.closeup import choose_closeup
+from hyperhpc.report.crs import describe_crs
+from hyperhpc.report.draw import Drawing
+from hyperhpc.report.index_maps import measure_index
+from hyperhpc.report.maps import colour_labels
+from hyperhpc.report.outputs import open_outputs
+from hyperhpc.report.overview import TARGET, reduce_mean
+from hyperhpc.report.page import BUDGET, Picture, _lossy, _within_budget
+from hyperhpc.report.style import _SIGHTS, NODATA, _oklab, cluster_colours
+from report_case import WAVELENGTH, write_case
+
+GOOD = [[401.0, 1337.0], [1447.0, 1788.0], [1958.0, 2449.0]]
+
+
+def _point(nm, reflectance, x=515000.5, y=4525999.5):
+    return {"x": x, "y": y, "row": 0, "col": 0, "wavelength_nm": list(nm),
+            "reflectance": list(reflectance)}  # fmt: skip
+
+
+def _lines(figure):
+    return [line.get_xydata() for line in figure.axes[0].lines if len(line.get_xydata()) > 1]
+
+
+def test_plot_spectra__draws_no_line_across_a_dropped_window():
+    figure = plot_spectra([_point(WAVELENGTH, np.full(426, 0.3))], GOOD)
+    for line in _lines(figure):
+        low, high = line[:, 0].min(), line[:, 0].max()
+        assert any(a <= low and high <= b for a, b in GOOD)
+    drawn = np.concatenate([line[:, 0] for line in _lines(figure)])
+    expected = [w for w in WAVELENGTH if any(a <= w <= b for a, b in GOOD)]
+    np.testing.assert_array_equal(np.sort(drawn), expected)
+    # Water windows and both noisy ends are grey.
+    assert len(figure.axes[0].patches) == 4
+
+
+def test_plot_spectra__breaks_where_the_scene_has_no_data():
+    values = [0.3] * 426
+    values[60:70] = [None] * 10
+    figure = plot_spectra([_point(WAVELENGTH, values)], GOOD)
+    y = np.concatenate([line[:, 1] for line in _lines(figure)])
+    assert np.isnan(y).sum() == 10
+
+
+def test_plot_spectra__keeps_overlapping_detectors_apart():
+    nm = np.r_[np.arange(420, 1000, 7.0), np.arange(902, 2440, 10.0)]
+    figure = plot_spectra([_point(nm, np.linspace(0.1, 0.4, len(nm)))])
+    assert [len(line) for line in _lines(figure)] == [83, 154]
+    assert all((np.diff(line[:, 0]) > 0).all() for line in _lines(figure))
+
+
+def test_plot_spectra__takes_descending_bands_and_no_points_at_all():
+    figure = plot_spectra([_point(WAVELENGTH[::-1], np.linspace(0, 1, 426))], GOOD)
+    assert len(_lines(figure)) == 3
+    assert all((np.diff(line[:, 0]) > 0).all() for line in _lines(figure))
+    plot_spectra([]).savefig(io.BytesIO(), format="png")
+
+
+def test_plot_spectra__names_points_by_their_coordinates_and_says_no_data():
+    figure = plot_spectra(
+        [_point(WAVELENGTH, [0.2] * 426), _point(WAVELENGTH, [None] * 426)], GOOD
+    )
+    words = [t.get_text() for t in figure.axes[0].get_legend().get_texts()]
+    assert words[0] == "P1   515\u202f000.5, 4\u202f525\u202f999.5"
+    assert words[1].endswith("(no data)")
+
+
+def test_plot_spectra__is_not_flattened_by_one_spike():
+    values = np.full(426, 0.3)
+    values[30] = 12.0
+    assert plot_spectra([_point(WAVELENGTH, values)], GOOD).axes[0].get_ylim()[1] < 1
+
+
+def test_plot_spectra__leaves_matplotlib_as_it_was():
+    before = dict(mpl.rcParams)
+    plot_spectra([_point(WAVELENGTH, [0.2] * 426)])
+    assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize("n", [1, 8, 20, 255])
+def test_cluster_colours__are_distinct_and_none_is_no_data(n):
+    colours = cluster_colours(n)
+    assert len(set(colours)) == n
+    assert colours == cluster_colours(255)[:n]
+    assert to_rgb(NODATA) not in colours
+
+
+def test_cluster_colours__stay_apart_for_every_kind_of_sight():
+    colours = np.array(cluster_colours(12))
+    for sight in _SIGHTS:
+        seen = _oklab(colours, sight)
+        gaps = np.linalg.norm(seen[:, None] - seen[None], axis=-1) + np.eye(12)
+        assert gaps.min() > 0.07  # that of Okabe and Ito's own set
+
+
+def test_colour_labels__no_cluster_is_transparent():
+    image = colour_labels(np.array([[0, 1, 255, 7]], np.uint8), 2)
+    assert image[0, :, 3].tolist() == [255, 255, 0, 0]
+    np.testing.assert_allclose(image[0, 1, :3] / 255, cluster_colours(2)[1], atol=0.003)
+
+
+def test_reduce_mean__is_the_mean_of_valid_pixels():
+    rng = np.random.default_rng(0)
+    values = rng.random((TARGET * 2 - 1, 6)).astype(np.float32)
+    values[:2, :2] = np.nan
+    values[2, 0] = np.nan
+    small = reduce_mean(values)
+    assert small.shape == (TARGET, 3)
+    assert np.isnan(small[0, 0])
+    assert small[1, 0] == pytest.approx(np.nanmean(values[2:4, :2]))
+    assert small[-1, 2] == pytest.approx(values[-1, 4:6].mean())
+
+
+def test_overview__puts_every_level_on_the_same_ground(tmp_path):
+    write_case(tmp_path, shape=(64, 96), points=0, indices=("ndvi",))
+    overview = open_outputs(tmp_path).overview
+    assert overview.levels == (1, 4, 16)
+    for level in overview.levels:
+        assert overview.extent(level) == pytest.approx((515000, 515096, 4525936, 4526000))
+
+
+def test_closeup__is_where_the_variety_is_and_shows_those_pixels(tmp_path):
+    write_case(tmp_path, shape=(700, 1300), points=0, indices=("ndvi",), models=("lloyd",))
+    outputs = open_outputs(tmp_path)
+    closeup = choose_closeup(outputs, "lloyd")
+    assert closeup.is_part
+    labels = outputs.cluster_window("lloyd", closeup.rows, closeup.cols)
+    assert labels.shape == (500, 500)
+    assert (labels != 255).mean() > 0.95
+    left, right, bottom, top = closeup.extent
+    assert (left, top) == (515000 + closeup.cols.start, 4526000 - closeup.rows.start)
+    assert (right - left, top - bottom) == (500, 500)
+    values, extent = closeup.colour(outputs.overview)
+    assert values.shape == (500, 500, 3)
+    assert extent == pytest.approx(closeup.extent)
+    np.testing.assert_array_equal(np.isfinite(values[..., 0]), labels != 255)
+
+
+def test_measure_index__ranges_are_robust_and_a_diverging_one_is_centred(tmp_path):
+    write_case(tmp_path, shape=(60, 60), points=0, indices=("ndvi", "cai"))
+    outputs = open_outputs(tmp_path)
+    ndvi, cai = (measure_index(outputs, e) for e in outputs.computed)
+    assert ndvi.limits == pytest.approx((ndvi.p2, ndvi.p98))
+    assert cai.limits[0] == -cai.limits[1]
+    assert ndvi.extend == "both"
+    values = outputs.overview.index("ndvi")
+    np.testing.assert_array_equal(ndvi.image[..., 3] == 0, np.isnan(values))
+    assert ndvi.n_missing == np.isnan(values).sum()
+
+
+def test_page__shrinks_pictures_until_they_fit(monkeypatch):
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    monkeypatch.setattr("hyperhpc.report.page.BUDGET", 300_000)
+    assert BUDGET > 300_000
+    noise = np.random.default_rng(0).integers(0, 255, (600, 600, 3), dtype=np.uint8)
+    kind, data = _lossy(Image.fromarray(noise))
+    drawing = Drawing("a", "quicklook", Figure(), "", "")
+    pictures = [Picture(drawing, data, kind, 600, 600) for _ in range(3)]
+    small = _within_budget(pictures)
+    assert sum(len(p.data) for p in small) <= 300_000 < sum(len(p.data) for p in pictures)
+    assert all(p.width == 600 for p in small)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f.number(1234567.891, 1), "1\u202f234\u202f567.9"),
+        (f.number(-0.001, 2), "0.00"),
+        (f.number(-12.5, 1), "\u221212.5"),
+        (f.number(None), "\u2013"),
+        (f.number(float("nan")), "\u2013"),
+        (f.significant(0.0073700), "0.00737"),
+        (f.significant(1234.5), "1\u202f234"),
+        (f.significant(1e-9), "1.00e\u22129"),
+        (f.percent(0.00001), "<\u202f0.1\u202f%"),
+        (f.percent(0.5), "50.0\u202f%"),
+        (f.area(0.0035), "35.0\u202fm²"),
+        (f.area(90), "90.00\u202fha"),
+        (f.area(15_776.1), "157.8\u202fkm²"),
+        (f.duration(4.021), "4.02\u202fs"),
+        (f.duration(185), "3\u202fmin 05\u202fs"),
+        (f.duration(7620), "2\u202fh 07\u202fmin"),
+        (f.size(1536), "1.50\u202fKiB"),
+        (f.windows([[0, 400], [1340, 1445], [2450, None]]),
+         "\u2264\u202f400, 1340\u20131445, \u2265\u202f2450\u202fnm"),
+        (f.windows([]), "none"),
+        (f.slug("My Model/2"), "my-model-2"),
+        (f.short_count(12_345), "12.3\u202fk"),
+        (f.formula_mathtext("R(858.6) - 2*R(550)"), "R$_{858.6}$ \u2212 2\u00b7R$_{550}$"),
+    ],
+)  # fmt: skip
+def test_formats__numbers_as_people_read_them(text, expected):
+    assert text == expected
+
+
+def test_describe_crs__metres_degrees_feet_and_nothing():
+    assert describe_crs(32613).kind == "projected"
+    assert describe_crs(4326).is_degrees
+    assert describe_crs(2227).unit_m == pytest.approx(0.3048, rel=1e-4)
+    assert describe_crs(None).kind == "unknown"
+    assert describe_crs(999_999).label == "EPSG:999999"
