@@ -74,13 +74,26 @@ def size_workers(count: int | None, threads: int, memory_bytes: int) -> int:
     if count is None:
         count = max(1, min(usable_cores() // threads, fitting))
     if count * memory_bytes > available:
+        less = f"--memory-per-worker {available // 2**20}MiB"
         raise ResourceError(
-            f"{count} worker(s) of {memory_bytes / 2**30:.1f} GiB need "
+            f"{count} worker{'s' if count > 1 else ''} of {memory_bytes / 2**30:.1f} GiB need "
             f"{count * memory_bytes / 2**30:.1f} GiB; "
             f"this machine has {available / 2**30:.1f} GiB",
-            f"give --memory-per-worker {available // count // 2**20}MiB or fewer --workers",
+            f"give --workers {fitting}" if fitting else f"give --workers 1 {less}",
         )
     return count
+
+
+def check_workers(launcher: str, *, count: int | None, threads: int, memory_bytes: int) -> None:
+    """Refuse workers that cannot be had, before anything is written.
+
+    Raises
+    ------
+    ResourceError
+        If the machine has not got what was asked for.
+    """
+    if launcher == "local":
+        size_workers(count, threads, memory_bytes)
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""Workers on this machine: a LocalCluster that speaks TLS on every socket.
+"""Workers on this machine: a Dask cluster that speaks TLS on every socket.
 
 An open loopback port of Dask lets every other user of the machine run code as you, so
 there is none: scheduler, workers and nannies speak TLS with keys that exist in memory
-only. Their small HTTP servers listen on loopback and serve nothing unless a dashboard is
-asked for, and then under a secret prefix.
+only. There is no HTTP server unless a dashboard is asked for, and that is on loopback
+under a secret prefix.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from distributed.security import Security
 
 _LOOPBACK = "127.0.0.1"
+#: Dask logs a task's error with a traceback, and closed sockets; we tell them ourselves.
+_LOG_LEVEL = logging.CRITICAL
 #: One thread for every library that would start its own: Dask has the threads.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -39,9 +41,9 @@ def temporary_security() -> Security:
     return Security.temporary()
 
 
-def dask_settings(dashboard_prefix: str | None) -> dict:
+def dask_settings() -> dict:
     """Dask's configuration for a run of ours."""
-    settings: dict = {
+    return {
         "array.query-planning": False,  # dask-ml breaks under it
         "distributed.comm.require-encryption": True,
         "distributed.comm.timeouts.connect": "60s",
@@ -53,14 +55,6 @@ def dask_settings(dashboard_prefix: str | None) -> dict:
         "distributed.worker.memory.pause": 0.9,
         "distributed.worker.memory.terminate": 0.98,
     }
-    if dashboard_prefix is None:
-        settings["distributed.scheduler.http.routes"] = []
-        settings["distributed.worker.http.routes"] = []
-    else:
-        settings["distributed.scheduler.dashboard.bokeh-application"] = {
-            "prefix": f"/{dashboard_prefix}"
-        }
-    return settings
 
 
 @contextmanager
@@ -69,31 +63,41 @@ def local_workers(
 ) -> Iterator[Workers]:
     """Worker processes on this machine, as many as fit, and a client."""
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client, Nanny, SpecCluster
+
+    from hyperhpc.workers.nodes import ClosedScheduler, ClosedWorker
 
     count = size_workers(count, threads, memory_bytes)
     prefix = secrets.token_urlsafe(16) if dashboard else None
     with ExitStack() as stack:
-        stack.enter_context(dask.config.set(dask_settings(prefix)))
-        stack.enter_context(_quiet_shutdown())
+        stack.enter_context(dask.config.set(dask_settings()))
         scratch = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="hyperhpc-", ignore_cleanup_errors=True)
         )
         security = temporary_security()
+        everywhere = {"host": _LOOPBACK, "protocol": "tls://", "security": security}
+        scheduler = {
+            "port": 0,
+            "dashboard_address": f"{_LOOPBACK}:0" if prefix else None,
+            "http_prefix": prefix and f"/{prefix}",
+        }
+        worker = {
+            "worker_class": ClosedWorker,
+            "nthreads": threads,
+            "memory_limit": memory_bytes,
+            "local_directory": scratch,
+            "dashboard": False,
+            "silence_logs": _LOG_LEVEL,
+        }
         cluster = stack.enter_context(
-            LocalCluster(
-                n_workers=count,
-                threads_per_worker=threads,
-                memory_limit=memory_bytes,
-                processes=True,
-                host=_LOOPBACK,
-                protocol="tls://",
+            SpecCluster(
+                scheduler={"cls": ClosedScheduler, "options": everywhere | scheduler},
+                workers={
+                    number: {"cls": Nanny, "options": everywhere | worker}
+                    for number in range(count)
+                },
                 security=security,
-                dashboard_address=f"{_LOOPBACK}:0",
-                worker_dashboard_address=f"{_LOOPBACK}:0",
-                local_directory=scratch,
-                silence_logs=logging.ERROR,
-                scheduler_kwargs={"http_prefix": f"/{prefix}"} if prefix else {},
+                silence_logs=_LOG_LEVEL,
             )
         )
         client = stack.enter_context(Client(cluster, security=security))
@@ -102,14 +106,3 @@ def local_workers(
             port = cluster.scheduler.http_server.port
             link = f"http://{_LOOPBACK}:{port}/{prefix}/status"
         yield Workers(client, count, threads, memory_bytes, link)
-
-
-@contextmanager
-def _quiet_shutdown() -> Iterator[None]:
-    """Closing TLS sockets logs errors of no consequence; errors before that stay."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
