@@ -9,14 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.config import load_config
+from hyperhpc.config import RunConfig, load_config
 from hyperhpc.errors import ConfigError
+from hyperhpc.pipeline.folder import check_free
 from hyperhpc.pipeline.manifest import RunFolder
 from hyperhpc.pipeline.progress import Progress
 from hyperhpc.pipeline.stages import run
+from hyperhpc.workers.launch import usable_memory
 
 #: What the demonstration keeps in OUT besides the run.
 BESIDE = ("scene.zarr", "scene.zarr.truth.zarr")
+
+
+#: Fewer pixels than this side squared may not hold the eight clusters.
+SMALLEST = 64
 
 
 def run_demo(
@@ -31,23 +37,42 @@ def run_demo(
     ----------
     show
         Runs work that reports (done, total) under a title.
+
+    Raises
+    ------
+    ConfigError
+        OUT is somebody else's, or a demonstration of another size.
     """
     from hyperhpc.scene import open_scene
     from hyperhpc.scene.simulate import simulate
 
+    if min(size) < SMALLEST:
+        raise ConfigError(
+            f"--size {size[0]}x{size[1]} is too small to show anything",
+            f"give --size {SMALLEST}x{SMALLEST} or more",
+        )
     path = out / BESIDE[0]
     if not path.exists():
+        if RunFolder(out).plan.is_file():
+            raise ConfigError(
+                f"{out} is the folder of a run, but not of a demonstration", "name another OUT"
+            )
+        check_free(out, BESIDE)
         show("simulating a scene", lambda tick: simulate(path, *size, progress=tick))
     scene = open_scene(path)
     if scene.shape[:2] != size:
         raise ConfigError(
             f"{path} has {scene.shape[0]}x{scene.shape[1]} pixels, not {size[0]}x{size[1]}",
-            f"name another folder, or remove it: rm -r {shlex.quote(str(out))}",
+            f"name another OUT, or give --size {scene.shape[0]}x{scene.shape[1]}",
         )
-    flags = {"points": _demo_points(scene)}
+    points = _demo_points(scene)
+    flags: dict[str, Any] = {"points": points}
+    words = [f"--point {x:.10g},{y:.10g}" for x, y in points]
+    if (memory := usable_memory()) < RunConfig(scene=path, out=out).memory_bytes:
+        flags["memory_per_worker"] = f"{memory // 2**20}MiB"
+        words.append(f"--memory-per-worker {flags['memory_per_worker']}")
     config = load_config(path, out, flags)
-    points = " ".join(f"--point {x:.10g},{y:.10g}" for x, y in flags["points"])
-    command = f"hyperhpc run {shlex.quote(str(path))} {shlex.quote(str(config.out))} {points}"
+    command = shlex.join(["hyperhpc", "run", str(path), str(out)]) + " " + " ".join(words)
     progress.note(command)
     return run(config, progress, command, beside=BESIDE)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,16 @@ from hyperhpc.errors import ConfigError, ResourceError
 from hyperhpc.pipeline.manifest import RunFolder, read_json, write_json
 from hyperhpc.pipeline.plan import Plan
 
+_ELSEWHERE = "name another OUT"
+
 
 def claim_folder(
-    folder: RunFolder, plan: Plan, *, restart: bool, beside: Collection[str] = ()
+    folder: RunFolder,
+    plan: Plan,
+    *,
+    scene: Path,
+    restart: bool,
+    beside: Collection[str] = (),
 ) -> tuple[Plan, bool]:
     """Make OUT, or take up the plan that is in it.
 
@@ -20,6 +29,8 @@ def claim_folder(
     ----------
     plan
         Of this call. A plan found in OUT wins if options and scene agree.
+    scene
+        Where the scene lies: OUT must not be in it.
     restart
         Rename what is there aside (``OUT.old-1``) and begin anew.
     beside
@@ -27,47 +38,113 @@ def claim_folder(
 
     Returns
     -------
-    The plan to follow, and True if OUT was made by this call.
+    The plan to follow, and True if it is new.
 
     Raises
     ------
     ConfigError
-        OUT is a file, holds something else, or another run.
+        OUT is a file, lies in the scene, holds something else, or another run.
     ResourceError
         OUT cannot be made.
     """
     out = folder.out
+    _check_outside(out, scene)
     if restart and folder.plan.is_file():
-        out.rename(_free_name(out))
+        _rename_aside(folder, scene)
     if folder.plan.is_file():
-        found = Plan.from_json(read_json(folder.plan))
-        _check_same(folder, found, plan)
+        found = _read_plan(folder)
+        _check_same(folder, found, plan, _restart_hint(out, scene))
         return found, False
-    if out.is_file():
-        raise ConfigError(f"{out} is a file; OUT must be a folder", "name another OUT")
-    if out.is_dir() and any(path.name not in beside for path in out.iterdir()):
-        raise ConfigError(
-            f"{out} exists and is not a run of hyperhpc; nothing in it was touched",
-            "name another OUT",
-        )
+    check_free(out, beside)
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_json(folder.plan, plan.to_json())
     except OSError as error:
+        folder.remove()
         raise ResourceError(
-            f"{out} cannot be made: {error.strerror}", "name another OUT"
+            f"{out} cannot be made: {error.strerror or error}", _ELSEWHERE
         ) from None
     return plan, True
 
 
-def _free_name(out: Path) -> Path:
+def check_free(out: Path, beside: Collection[str] = ()) -> None:
+    """Refuse an OUT without a run that is a file, or holds anything but ``beside``.
+
+    What a killed simulation has left of those names (``.part-``) does not count.
+
+    Raises
+    ------
+    ConfigError
+        OUT is somebody else's.
+    ResourceError
+        It cannot be looked into.
+    """
+    try:
+        names = os.listdir(out)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        what = f"{out} is a file" if out.exists() else f"{out} lies under a file"
+        raise ConfigError(f"{what}; OUT must be a folder", _ELSEWHERE) from None
+    except OSError as error:
+        raise ResourceError(f"{out} cannot be read: {error.strerror}", _ELSEWHERE) from None
+    if {name.partition(".part-")[0] for name in names} - set(beside):
+        raise ConfigError(
+            f"{out} exists and is not a run of hyperhpc; nothing in it was touched", _ELSEWHERE
+        )
+
+
+def _check_outside(out: Path, scene: Path) -> None:
+    real_out, real_scene = out.resolve(), scene.resolve()
+    if real_out == real_scene:
+        raise ConfigError(f"{out} is the scene itself; OUT must be a folder", _ELSEWHERE)
+    if real_scene in real_out.parents:
+        raise ConfigError(f"{out} lies inside the scene {scene}", _ELSEWHERE)
+
+
+def _restart_hint(out: Path, scene: Path) -> str:
+    if out.resolve() in scene.resolve().parents:  # it would be renamed away with OUT
+        return _ELSEWHERE
+    return f"{_ELSEWHERE}, or give --restart to rename the old run aside and begin anew"
+
+
+def _rename_aside(folder: RunFolder, scene: Path) -> None:
+    out = folder.out
+    if out.resolve() in scene.resolve().parents:
+        raise ConfigError(
+            f"{out} holds the scene itself, so --restart cannot rename it aside", _ELSEWHERE
+        )
+    with contextlib.suppress(_DamagedPlanError):  # --restart is the way out of that
+        _read_plan(folder)
     number = 1
-    while (name := out.with_name(f"{out.name}.old-{number}")).exists():
-        number += 1
-    return name
+    try:
+        while (name := out.with_name(f"{out.name}.old-{number}")).exists():
+            number += 1
+        out.rename(name)
+    except (OSError, ValueError) as error:  # ValueError: "." has no name
+        reason = error.strerror if isinstance(error, OSError) else "it has no name of its own"
+        raise ResourceError(f"{out} cannot be renamed aside: {reason}", _ELSEWHERE) from None
 
 
-def _check_same(folder: RunFolder, found: Plan, plan: Plan) -> None:
+class _DamagedPlanError(ConfigError):
+    """plan.json is not whole."""
+
+
+def _read_plan(folder: RunFolder) -> Plan:
+    try:
+        value = read_json(folder.plan)
+    except ConfigError as error:
+        raise _DamagedPlanError(error.message, error.hint) from None
+    try:
+        return Plan.from_json(value)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ConfigError(
+            f"{folder.plan} is no plan of this version of hyperhpc; nothing was touched",
+            _ELSEWHERE,
+        ) from None
+
+
+def _check_same(folder: RunFolder, found: Plan, plan: Plan, hint: str) -> None:
     new, old = plan.to_json(), found.to_json()
     changes = [
         f"{name} was {_show(old['options'].get(name))}, is {_show(value)}"
@@ -79,8 +156,7 @@ def _check_same(folder: RunFolder, found: Plan, plan: Plan) -> None:
         changes.append(f"the scene is another or has changed ({', '.join(changed)})")
     if changes:
         raise ConfigError(
-            f"{folder.out} is the folder of another run: {'; '.join(changes)}",
-            "name another OUT, or give --restart to rename the old run aside and begin anew",
+            f"{folder.out} is the folder of another run: {'; '.join(changes)}", hint
         )
 
 

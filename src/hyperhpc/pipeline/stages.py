@@ -40,7 +40,7 @@ from hyperhpc.pipeline.transpose import (
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import Grid, Scene
 from hyperhpc.schema import COLORS_NM, RESULTS
-from hyperhpc.workers import Workers, launch_workers
+from hyperhpc.workers import Workers, check_workers, launch_workers
 
 
 class Run:
@@ -63,11 +63,18 @@ class Run:
         )
         self.model_names = check_models(config)
         self.spectra = spectra_at(self.scene, config.points, self.selection.bands)
+        check_workers(
+            config.launcher,
+            count=config.workers,
+            threads=config.threads_per_worker,
+            memory_bytes=config.memory_bytes,
+        )
         self.folder = RunFolder(config.out)
         # Checked above, claimed here: nothing is written for a run that cannot start
         self.plan, self.is_new = claim_folder(
             self.folder,
             make_plan(self.scene, config),
+            scene=Path(self.scene.path),
             restart=config.restart,
             beside=beside,
         )
