@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -13,9 +14,11 @@ from typing import Any
 import click
 
 from hyperhpc import __version__
-from hyperhpc.errors import HyperhpcError
+from hyperhpc.errors import HyperhpcError, ResourceError
 
 _INTERRUPTED, _TERMINATED = 130, 143
+#: Names, which keep their capital at the start of a hint.
+_NAMES = ("Zarr", "Dask", "Slurm", "Python")
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -25,28 +28,39 @@ class _Terminated(BaseException):
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status: the only place errors are caught."""
-    signal.signal(signal.SIGTERM, _terminate)
+    words = list(sys.argv[1:] if args is None else args)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = cli.main(args, prog_name="hyperhpc", standalone_mode=False)
+        code = cli.main(words, prog_name="hyperhpc", standalone_mode=False)
     except click.exceptions.Exit as error:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted; what is finished is kept: give the same command again to go on")
-        code = _INTERRUPTED
+        code = _stopped("interrupted", words, _INTERRUPTED)
     except _Terminated:
-        _say("terminated; what is finished is kept: give the same command again to go on")
-        code = _TERMINATED
-    except click.ClickException as error:
+        code = _stopped("terminated", words, _TERMINATED)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "hyperhpc"
+        code = _failed(error.format_message(), f"see {command} --help", error.exit_code)
     except HyperhpcError as error:
-        _say(f"error: {error.message}")
-        if error.hint:
-            _say(f"  hint: {error.hint}")
-        code = error.exit_code
+        code = _failed(error.message, error.hint, error.exit_code)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone; nothing to tell it
-        code = 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0  # the reader of our output has gone; nothing to tell it
+    except OSError as error:  # of a disk, seldom enough to be told in one place
+        where = f"{error.filename}: " if error.filename else ""
+        code = _failed(
+            f"{where}{error.strerror or error}",
+            "see that the disk has room and the folder may be written",
+            ResourceError.exit_code,
+        )
+    except MemoryError as error:
+        code = _failed(f"not enough memory: {error}", "ask for less", ResourceError.exit_code)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -54,8 +68,38 @@ def _terminate(number: int, frame: object) -> None:
     raise _Terminated
 
 
+def _failed(message: str, hint: str | None, code: int) -> int:
+    """One message, in one style: no full stop, which might be taken for part of a path."""
+    _say(f"error: {message.rstrip('.')}")
+    if hint:
+        first = hint.split(maxsplit=1)[0]
+        if first.isalpha() and first[1:].islower() and first not in _NAMES:
+            hint = hint[0].lower() + hint[1:]
+        _say(f"  hint: {hint.rstrip('.')}")
+    return code
+
+
+def _stopped(how: str, words: Sequence[str], code: int) -> int:
+    """Say how to go on, if that is possible."""
+    if words[:1] in (["run"], ["demo"]):
+        again = [word for word in words if word != "--restart"]
+        _say(f"{how}; what is finished is kept. To go on: {shlex.join(['hyperhpc', *again])}")
+    else:
+        _say(how)
+    return code
+
+
 def _say(text: str) -> None:
     click.echo(text, err=True)
+
+
+class _Path(click.Path):
+    """A path that is not empty: the empty one would mean the current folder."""
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> Path:
+        if value == "":
+            self.fail("the path is empty", parameter, context)
+        return Path(value)
 
 
 @click.group(context_settings=CONTEXT)
@@ -82,7 +126,7 @@ _size_option = click.option(
 
 
 @cli.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=_Path())
 @click.option("--size", callback=_size, required=True, metavar="ROWSxCOLS", help="Pixels.")
 @click.option("--bands", type=int, default=426, show_default=True, help="Number of bands.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another scene.")
@@ -162,7 +206,7 @@ def _windows(texts: Sequence[str]) -> list[tuple[float, float]] | None:
 
 
 @cli.command()
-@click.argument("scene", type=click.Path(path_type=Path))
+@click.argument("scene", type=_Path())
 @_group_option
 @_bbox_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -199,12 +243,14 @@ def _numbers(text: str | None, count: int, option: str) -> Any:
     except ValueError:
         numbers = ()
     if len(numbers) != count:
-        raise click.BadParameter(f"{text!r}: {count} numbers with commas", param_hint=option)
+        raise click.BadParameter(
+            f"{text!r} is not {count} numbers with commas between", param_hint=option
+        )
     return numbers
 
 
 @cli.command()
-@click.argument("scene", type=click.Path(path_type=Path))
+@click.argument("scene", type=_Path())
 @_group_option
 @click.option("--x", "xs", type=float, multiple=True, required=True, help="Easting.")
 @click.option("--y", "ys", type=float, multiple=True, required=True, help="Northing.")
@@ -212,7 +258,7 @@ def _numbers(text: str | None, count: int, option: str) -> Any:
     "--method", type=click.Choice(["nearest", "linear"]), default="nearest", show_default=True
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-@click.option("--figure", type=click.Path(path_type=Path), help="Draw them into this file.")
+@click.option("--figure", type=_Path(), help="Draw them into this file.")
 def spectrum(
     scene: Path,
     group: str | None,
@@ -225,8 +271,10 @@ def spectrum(
     """Print the spectra at points (--x and --y, repeated in pairs)."""
     if len(xs) != len(ys):
         raise click.UsageError(f"{len(xs)} --x but {len(ys)} --y; give them in pairs")
-    from hyperhpc.pipeline.inspect import draw_spectra, read_spectra
+    from hyperhpc.pipeline.inspect import check_figure, draw_spectra, read_spectra
 
+    if figure:
+        check_figure(figure)
     spectra = read_spectra(scene, group, list(zip(xs, ys, strict=True)), method)
     if figure:
         draw_spectra(scene, group, spectra, figure)
@@ -242,8 +290,8 @@ def spectrum(
 
 
 @cli.command()
-@click.argument("scene", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("scene", type=_Path())
+@click.argument("out", type=_Path())
 @_group_option
 @_bbox_option
 @_drop_option
@@ -263,7 +311,7 @@ def spectrum(
 @click.option("--engine", help="hyperhpc or dask-ml, for lloyd.  [default: hyperhpc]")
 @click.option("--estimator", metavar="MODULE:CLASS", help="One more model from scikit-learn.")
 @click.option("--seed-compat", is_flag=True, default=None, help="The tutorial's own choices.")
-@click.option("--config", "file", type=click.Path(path_type=Path), help="Options as TOML.")
+@click.option("--config", "file", type=_Path(), help="Options as TOML.")
 @click.option("--dashboard", is_flag=True, default=None, help="Dask's dashboard, on loopback.")
 @click.option("--restart", is_flag=True, default=None, help="Rename the old run, begin anew.")
 @click.option("--json", "as_json", is_flag=True, help="Print run.json at the end.")
@@ -271,6 +319,7 @@ def run(scene: Path, out: Path, file: Path | None, as_json: bool, **flags: Any) 
     """Run the whole analysis of SCENE into the folder OUT, or go on with it."""
     from hyperhpc.config import load_config
 
+    flags["bbox"] = _numbers(flags["bbox"], 4, "--bbox")
     flags["drop"] = _windows(flags["drop"])
     flags["points"] = [_numbers(p, 2, "--point") for p in flags["points"]] or None
     flags["index"] = _formulas(flags["index"]) or None
@@ -281,9 +330,11 @@ def _formulas(texts: Sequence[str]) -> dict[str, str]:
     formulas = {}
     for text in texts:
         name, equals, formula = text.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{text!r}; write NAME=FORMULA", param_hint="--index")
-        formulas[name.strip()] = formula
+        name = name.strip()
+        if not equals or name in formulas:
+            problem = "is given twice" if equals else "has no formula; write NAME=FORMULA"
+            raise click.BadParameter(f"{name!r} {problem}", param_hint="--index")
+        formulas[name] = formula
     return formulas
 
 
@@ -300,7 +351,7 @@ def _run(config: Any, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=_Path())
 def report(out: Path) -> None:
     """Draw the report again, from what is on disk."""
     from hyperhpc.report import write_report
@@ -309,7 +360,7 @@ def report(out: Path) -> None:
 
 
 @cli.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=_Path())
 @_size_option
 def demo(out: Path, size: tuple[int, int]) -> None:
     """Make a NEON-like scene and run the full analysis on this machine."""

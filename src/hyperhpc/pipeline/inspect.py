@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from hyperhpc.errors import ResourceError
+from hyperhpc.errors import ConfigError, ResourceError
 from hyperhpc.pipeline.plan import choose_area
 from hyperhpc.pipeline.selection import describe_bands, select_bands, spectra_at
 from hyperhpc.scene import describe, open_scene
+
+#: Endings of picture files that are written.
+FIGURE_FORMATS = (".png", ".pdf", ".svg", ".jpg")
 
 
 def inspect_scene(
@@ -33,6 +37,23 @@ def inspect_scene(
     return facts
 
 
+def check_figure(figure: Path) -> None:
+    """Refuse a file no figure can be written to, before anything is read.
+
+    Raises
+    ------
+    ConfigError
+        The name's ending is no picture format, or it names a folder.
+    """
+    if figure.suffix.lower() not in FIGURE_FORMATS:
+        raise ConfigError(
+            f"--figure {figure}: its ending {figure.suffix!r} is no picture format of ours",
+            f"name a file that ends in {', '.join(FIGURE_FORMATS)}",
+        )
+    if figure.is_dir():
+        raise ConfigError(f"--figure {figure} is a folder", "name a file")
+
+
 def read_spectra(
     path: str | Path, group: str | None, points: Sequence[tuple[float, float]], method: str
 ) -> list[dict[str, Any]]:
@@ -44,15 +65,17 @@ def read_spectra(
 def draw_spectra(
     path: str | Path, group: str | None, spectra: list[dict[str, Any]], figure: Path
 ) -> None:
-    """Draw spectra into a file; its ending says which format."""
+    """Draw spectra into a file, whole or not at all; its ending says which format."""
     from hyperhpc.report import plot_spectra
 
     scene = open_scene(path, group)
     good = describe_bands(scene, select_bands(scene))["good_nm"]
+    picture = BytesIO()
+    kind = figure.suffix.lower().removeprefix(".")
+    plot_spectra(spectra, good).savefig(picture, dpi=200, format=kind)
     try:
-        plot_spectra(spectra, good).savefig(figure, dpi=200)
-    except (OSError, ValueError) as error:
+        figure.write_bytes(picture.getbuffer())
+    except OSError as error:
         raise ResourceError(
-            f"{figure} cannot be written: {error}",
-            "name a file that ends in .png, .pdf or .svg",
+            f"{figure} cannot be written: {error.strerror}", "name another file"
         ) from None

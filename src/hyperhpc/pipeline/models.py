@@ -6,7 +6,9 @@ there, whether the run has just fitted them or found them on disk.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,15 +92,16 @@ def load_estimator(spec: str, n_clusters: int, seed: int) -> Any:
     """
     module_name, _, class_name = spec.partition(":")
     try:
-        kind = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
+        with contextlib.redirect_stdout(sys.stderr):  # a module may greet; stdout is the result
+            kind = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, TypeError) as error:
         raise ConfigError(
             f"--estimator {spec}: {error}", "for example --estimator sklearn.cluster:Birch"
         ) from None
     if not all(hasattr(kind, name) for name in ("get_params", "fit", "predict")):
         raise ConfigError(
             f"--estimator {spec} is no scikit-learn estimator with fit and predict",
-            "for example --estimator sklearn.mixture:GaussianMixture",
+            "for example --estimator sklearn.cluster:Birch",
         )
     try:
         estimator = kind()
@@ -106,11 +109,29 @@ def load_estimator(spec: str, n_clusters: int, seed: int) -> Any:
         settings: dict[str, Any] = {"n_clusters": n_clusters, "n_components": n_clusters}
         settings = {k: v for k, v in settings.items() if k in known}
         settings |= {"random_state": seed} if "random_state" in known else {}
-        return estimator.set_params(**settings)
+        estimator = estimator.set_params(**settings)
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"--estimator {spec} cannot be made without arguments: {error}"
+            f"--estimator {spec} cannot be made without arguments: {error}",
+            "for example --estimator sklearn.cluster:Birch",
         ) from None
+    if (sort := _sort_of(estimator)) in ("classifier", "regressor", "outlier_detector"):
+        raise ConfigError(
+            f"--estimator {spec} finds no clusters (it is called a {sort}); "
+            "a clusterer is needed",
+            "for example --estimator sklearn.cluster:Birch",
+        )
+    return estimator
+
+
+def _sort_of(estimator: Any) -> str | None:
+    """What scikit-learn calls it (clusterer, regressor, ...); None if it has no word."""
+    from sklearn.utils import get_tags
+
+    try:
+        return get_tags(estimator).estimator_type
+    except AttributeError:  # from elsewhere, with fit and predict but without tags
+        return None
 
 
 def own_labels(estimator: Any, seen: np.ndarray) -> int:

@@ -112,19 +112,25 @@ def choose_area(scene: Scene, bbox: tuple[float, float, float, float] | None) ->
     Raises
     ------
     ConfigError
-        If the box holds no pixel centre of the scene.
+        If the box is reversed, or holds no pixel centre of the scene.
     """
     height, width, _ = scene.shape
     if bbox is None:
         return Area(0, height, 0, width)
+    box = ",".join(f"{v:.10g}" for v in bbox)
+    if bbox[0] > bbox[2] or bbox[1] > bbox[3]:
+        raise ConfigError(
+            f"the bounding box {box} is reversed", "give XMIN,YMIN,XMAX,YMAX in this order"
+        )
     grid = scene.grid
     xs, ys = grid.x_centres(0, width), grid.y_centres(0, height)
     cols = np.flatnonzero((xs >= bbox[0]) & (xs <= bbox[2]))
     rows = np.flatnonzero((ys >= bbox[1]) & (ys <= bbox[3]))
     if not (rows.size and cols.size):
         raise ConfigError(
-            f"the bounding box {','.join(f'{v:g}' for v in bbox)} holds no pixel of the scene",
-            f"the scene spans {','.join(f'{v:.10g}' for v in scene.bounds)}",
+            f"the bounding box {box} holds no pixel centre of the scene, which spans "
+            f"{','.join(f'{v:.10g}' for v in scene.bounds)}",
+            "give a box that overlaps the scene",
         )
     return Area(int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
 
@@ -158,7 +164,8 @@ def make_plan(scene: Scene, config: RunConfig) -> Plan:
         raise ResourceError(
             f"--memory-per-worker {config.memory_per_worker} is too little for tiles of this "
             f"scene; at least {math.ceil(need / 0.9 / 2**20)} MiB are needed",
-            f"give --memory-per-worker {math.ceil(need / 0.9 / 2**20)}MiB",
+            f"give --memory-per-worker {math.ceil(need / 0.9 / 2**20)}MiB"
+            + (" or fewer --threads-per-worker" if config.threads_per_worker > 1 else ""),
         )
     # A chunk of few bands costs the memory of all bands when its pixels are wanted
     unit = (min(scene.chunks[0], scene.shape[0]), min(scene.chunks[1], scene.shape[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,6 @@ from hyperhpc.analysis.bands import (
     seed_bands,
 )
 from hyperhpc.analysis.spectra import (
-    check_point,
     linear_spectrum,
     nearest_spectrum,
     to_reflectance,
@@ -80,6 +80,20 @@ def describe_bands(scene: Scene, selection: Selection) -> dict[str, Any]:
     }
 
 
+def _pixel_of(scene: Scene, x: float, y: float) -> tuple[int, int]:
+    """Row and column of a point; ConfigError if it lies outside the scene."""
+    if np.isfinite(x) and np.isfinite(y):
+        row, col = scene.grid.pixel_of(x, y)
+        if 0 <= row < scene.shape[0] and 0 <= col < scene.shape[1]:
+            return row, col
+    xmin, ymin, xmax, ymax = scene.bounds
+    raise ConfigError(
+        f"point {x:.10g},{y:.10g} lies outside the scene, which spans "
+        f"{xmin:.10g} to {xmax:.10g} in x and {ymin:.10g} to {ymax:.10g} in y",
+        f"see hyperhpc info {shlex.quote(scene.path)}",
+    )
+
+
 def spectra_at(
     scene: Scene,
     points: Sequence[tuple[float, float]],
@@ -122,8 +136,7 @@ def spectra_at(
 
     spectra = []
     for x, y in points:
-        row, col = scene.grid.pixel_of(x, y)
-        check_point(x, y, row, col, (height, width))
+        row, col = _pixel_of(scene, x, y)
         values: np.ndarray | None = nearest_spectrum(read, row, col, to_values)
         if values is None or np.isnan(values[bands]).any():
             raise ConfigError(
