@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ ENGINES = ("hyperhpc", "dask-ml")
 LAUNCHERS = ("local",)
 #: 255 marks a missing label, so 0-254 can be used.
 MAX_CLUSTERS = 255
+#: What scikit-learn takes as random_state.
+MAX_SEED = 2**32 - 1
 
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
@@ -85,11 +90,14 @@ def parse_memory(text: str) -> int:
     ConfigError
         If it is no amount of memory.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?B?)\s*", str(text), re.IGNORECASE)
+    match = re.fullmatch(
+        r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*(?:([KMGT])(i?B?)|B?)\s*", str(text), re.IGNORECASE
+    )
     if not match:
         raise ConfigError(f"{text!r} is no amount of memory", "write it as 4GiB or 512MiB")
-    base = 1000 if match[3].upper() == "B" and match[2] else 1024
-    return int(float(match[1]) * base ** _UNITS[match[2].upper()])
+    unit = (match[2] or "").upper()
+    base = 1000 if unit and match[3].upper() == "B" else 1024
+    return int(Fraction(match[1]) * base ** _UNITS[unit])
 
 
 def load_config(
@@ -120,12 +128,15 @@ def load_config(
             continue
         try:
             clean[name] = _CLEANERS[name](value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             problems.append(f"{name} = {value!r}: {error}")
-    if problems:
-        raise ConfigError("; ".join(problems), f"known keys: {' '.join(sorted(fields))}")
     config = RunConfig(scene=Path(scene), out=Path(out), **clean)
-    _check(config)
+    problems += _find_problems(config)
+    if problems:
+        known = f"known keys: {' '.join(sorted(fields))}"
+        raise ConfigError(
+            "; ".join(problems), known if values.keys() - fields else "see hyperhpc run --help"
+        )
     return config
 
 
@@ -134,18 +145,18 @@ def _read_toml(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, nested too deep
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
 
 
-def _check(config: RunConfig) -> None:
+def _find_problems(config: RunConfig) -> list[str]:
     problems = []
     if not 1 <= config.clusters <= MAX_CLUSTERS:
         problems.append(f"clusters = {config.clusters}: 1 to {MAX_CLUSTERS} are possible")
     if config.stride < 1:
         problems.append(f"stride = {config.stride}: at least 1")
-    if config.seed < 0:
-        problems.append(f"seed = {config.seed}: at least 0")
+    if not 0 <= config.seed <= MAX_SEED:
+        problems.append(f"seed = {config.seed}: 0 to {MAX_SEED} are possible")
     problems += [
         f"model {m!r}: choose of {', '.join(MODELS)}" for m in config.models if m not in MODELS
     ]
@@ -172,34 +183,48 @@ def _check(config: RunConfig) -> None:
         for lo, hi in config.drop or ()
         if lo > hi
     ]
+    problems += [
+        f"point {x:g},{y:g}: both must be finite"
+        for x, y in config.points
+        if not (math.isfinite(x) and math.isfinite(y))
+    ]
     try:
-        config.memory_bytes  # noqa: B018 - parsed for its error
+        if config.memory_bytes < 1:
+            problems.append(f"memory-per-worker = {config.memory_per_worker}: more than 0")
     except ConfigError as error:
         problems.append(error.message)
-    if problems:
-        raise ConfigError("; ".join(problems), "see hyperhpc run --help")
+    return problems
 
 
 def _integer(value: Any) -> int:
-    if isinstance(value, bool) or int(value) != value:
+    if isinstance(value, bool) or not isinstance(value, Integral | float) or value % 1 != 0:
         raise ValueError("a whole number is needed")
     return int(value)
 
 
+def _items(value: Any, what: str) -> list[Any]:
+    """What a list, tuple or array holds; letters and keys are not meant."""
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        raise ValueError(what)
+    return list(value)
+
+
 def _words(value: Any) -> tuple[str, ...]:
-    words = value.split(",") if isinstance(value, str) else value
+    words = _items(value.split(",") if isinstance(value, str) else value, "names are needed")
     if not all(isinstance(word, str) for word in words):
         raise ValueError("names are needed")
     return tuple(word.strip() for word in words if word.strip())
 
 
 def _numbers(count: int) -> Any:
+    what = f"{count} numbers are needed"
+
     def clean(value: Any) -> tuple[float, ...]:
-        numbers = value.split(",") if isinstance(value, str) else value
-        if len(numbers) != count:
-            raise ValueError(f"{count} numbers are needed")
+        numbers = _items(value.split(",") if isinstance(value, str) else value, what)
+        if len(numbers) != count or any(isinstance(number, bool) for number in numbers):
+            raise ValueError(what)
         clean = tuple(float(number) for number in numbers)
-        if any(number != number for number in clean):
+        if any(math.isnan(number) for number in clean):
             raise ValueError("NaN is no number")
         return clean
 
@@ -207,7 +232,7 @@ def _numbers(count: int) -> Any:
 
 
 def _list_of(clean: Any) -> Any:
-    return lambda values: tuple(clean(value) for value in values)
+    return lambda values: tuple(clean(value) for value in _items(values, "a list is needed"))
 
 
 def _formulas(value: Any) -> dict[str, str]:
@@ -254,8 +279,8 @@ _CLEANERS: dict[str, Any] = {
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, Mapping):
-        return dict(value)
+    if isinstance(value, Mapping):  # a list: the order is that of the results
+        return [f"{name}={text}" for name, text in value.items()]
     if isinstance(value, float) and value in (float("inf"), float("-inf")):
         return str(value)  # JSON has no infinity
     return value

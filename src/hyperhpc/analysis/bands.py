@@ -101,7 +101,8 @@ def nearest_band(
     """
     distance = np.abs(wavelength_nm - wanted_nm)
     band = int(np.argmin(distance))
-    if distance[band] > tolerance_nm:
+    # Centres are decimals: 512.2 - 507.2 is a little more than 5
+    if distance[band] > tolerance_nm + 1e-6:
         raise ConfigError(
             f"no band within {tolerance_nm:g} nm of {wanted_nm:g} nm: "
             f"the nearest is {wavelength_nm[band]:.1f} nm, {distance[band]:.1f} nm away"
@@ -111,6 +112,8 @@ def nearest_band(
 
 def band_runs(bands: np.ndarray) -> list[tuple[int, int]]:
     """Band positions as runs [start, stop) of neighbours, for copying by slices."""
+    if len(bands) == 0:
+        return []
     breaks = np.flatnonzero(np.diff(bands) != 1) + 1
     return [(int(run[0]), int(run[-1]) + 1) for run in np.split(bands, breaks)]
 

@@ -7,7 +7,9 @@ brackets, and the functions ln, exp, sqrt and abs; nothing else.
 from __future__ import annotations
 
 import ast
+import math
 import operator
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -31,6 +33,8 @@ _FUNCTIONS: dict[str, Callable] = {
     "abs": np.abs,
 }
 _MAX_LENGTH = 2000
+#: A formula is walked by recursion, in workers whose stack is already deep.
+_MAX_DEPTH = 200
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,11 @@ class Formula:
         """
         with np.errstate(all="ignore"):
             value = _compute(ast.parse(self.text, mode="eval").body, reflectance)
-        return np.where(np.isfinite(value), value, np.nan)
+        is_value = np.isfinite(value)
+        if "**" in self.text:  # NaN ** 0 and 1 ** NaN are 1: the one way to lose a NaN
+            for nm in self.wanted_nm:
+                is_value = is_value & ~np.isnan(reflectance[nm])
+        return np.where(is_value, value, np.nan)
 
 
 def parse_formula(text: str) -> Formula:
@@ -81,7 +89,12 @@ def parse_formula(text: str) -> Formula:
         )
     wanted: set[float] = set()
     try:
-        _check(ast.parse(text, mode="eval").body, wanted)
+        if "#" in text:  # lines have been joined: it would swallow all that follows
+            raise ValueError("comments are not allowed")
+        with warnings.catch_warnings():  # of what Python thinks of 1or 2
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text, mode="eval")
+        _check(tree.body, wanted)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(
             f"formula {text!r} is not arithmetic: {error}",
@@ -94,13 +107,15 @@ def parse_formula(text: str) -> Formula:
     return Formula(text, tuple(sorted(wanted)))
 
 
-def _check(node: ast.AST, wanted: set[float]) -> None:
+def _check(node: ast.AST, wanted: set[float], depth: int = 1) -> None:
     """Raise ValueError at the first node that is not on the whitelist."""
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"more than {_MAX_DEPTH} operations are nested in one another")
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        _check(node.left, wanted)
-        _check(node.right, wanted)
+        _check(node.left, wanted, depth + 1)
+        _check(node.right, wanted, depth + 1)
     elif isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
-        _check(node.operand, wanted)
+        _check(node.operand, wanted, depth + 1)
     elif isinstance(node, ast.Constant):
         _number(node)
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -109,7 +124,7 @@ def _check(node: ast.AST, wanted: set[float]) -> None:
         if node.func.id == "R":
             wanted.add(_number(node.args[0]))
         elif node.func.id in _FUNCTIONS:
-            _check(node.args[0], wanted)
+            _check(node.args[0], wanted, depth + 1)
         else:
             raise ValueError(f"there is no function {node.func.id!r}")
     else:
@@ -121,9 +136,12 @@ def _number(node: ast.AST) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{ast.unparse(node)[:60]!r} is not a plain number")
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
-        raise ValueError("a number is too large") from None
+        number = math.inf
+    if math.isinf(number):
+        raise ValueError("a number is too large")
+    return number
 
 
 def _compute(node: ast.AST, reflectance: Mapping[float, np.ndarray]) -> np.ndarray:

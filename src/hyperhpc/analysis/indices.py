@@ -18,6 +18,7 @@ import numpy as np
 
 from hyperhpc.analysis.bands import TOLERANCE_NM, in_windows, nearest_band
 from hyperhpc.analysis.formula import Formula, parse_formula
+from hyperhpc.analysis.nodata import stored_marks
 from hyperhpc.errors import ConfigError
 
 #: The tutorial's NDLI, whose denominator has the wrong sign; only for --seed-compat.
@@ -156,7 +157,7 @@ def _bind(index: Index, wavelength_nm: np.ndarray, seed_bands: np.ndarray | None
             nearest_band(wavelength_nm, nm, TOLERANCE_NM) for nm in index.formula.wanted_nm
         ]
         return BoundIndex(index, tuple(bands))
-    if index.name == "ndli":
+    if index is built_in()["ndli"]:  # not a formula of the user's with that name
         index = Index(index.name, index.title, parse_formula(SEED_NDLI), index.about)
     kept = wavelength_nm[seed_bands]
     bands = [int(seed_bands[nearest_band(kept, nm, np.inf)]) for nm in index.formula.wanted_nm]
@@ -200,8 +201,10 @@ def compute_indices(
         reflectance = stored.astype(np.float64)
         reflectance /= scale_factor
         in_window = is_window_band is not None and is_window_band[band]
-        for value in (*nodata, *window_nodata) if in_window else nodata:
-            reflectance[stored == value] = np.nan
+        marks = (*nodata, *window_nodata) if in_window else nodata
+        for mark in stored_marks(marks, stored.dtype):
+            reflectance[stored == mark] = np.nan
+        reflectance[~np.isfinite(reflectance)] = np.nan  # 1 / inf would be a value
         bands[band] = reflectance
     for i, bound in enumerate(indices):
         wanted = bound.index.formula.wanted_nm

@@ -1,10 +1,12 @@
 """Nearest centres, fast and exact.
 
 For integer scenes the label of a pixel is *defined* by scores in integer arithmetic:
-weights are rounded to integers small enough that every sum stays below 2**53, so a
-float64 product gives the same value in any order, on any machine. A float32 product is
+weights are rounded to integers of about 80 bits, held in three limbs so short that every
+float64 product with pixels is exact, in any order, on any machine. A float32 product is
 used first; only pixels whose two best scores lie closer than its error bound are scored
 again. The labels are therefore the same bits for any tile, block, thread or processor.
+(Less than 80 bits will not do: a band that is constant but for a few pixels has weights
+1e11 times those of its neighbours, which must not be rounded away beside it.)
 
 Float scenes take the same road with float64 scores, and a sum of fixed order for the
 pixels near a tie.
@@ -19,10 +21,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperhpc.analysis.bands import band_runs
+from hyperhpc.analysis.nodata import stored_marks
 
-#: Pixels per block: centred DN and scores stay in the second-level cache.
+#: Pixels per block: few enough for the caches, enough to make numpy's calls cheap.
 BLOCK = 1024
-#: Rows of one one-hot product: 256 * 65535 < 2**24, so float32 sums are exact.
+#: Rows of one product: the fastest, and 256 * 65535 < 2**24, so float32 sums are exact.
 SLICE = 256
 
 
@@ -35,7 +38,7 @@ class Scaler:
     mean, scale
         float64 (band): mean and population standard deviation of the sample, in DN.
     is_integer
-        True if the DN are integers.
+        True if the DN are integers, of 16 bits.
     """
 
     mean: np.ndarray
@@ -55,6 +58,60 @@ class Scaler:
         return scaled
 
 
+@dataclass(frozen=True)
+class _Limbs:
+    """Weights and biases as whole numbers of one unit, cut into short parts.
+
+    Attributes
+    ----------
+    bits
+        Length of the lower parts.
+    weights, biases
+        Most significant part first, float64 (band, cluster) and (cluster): their sum,
+        each part after the first worth 2**-bits of the one before, is the number.
+    """
+
+    bits: int
+    weights: list[np.ndarray]
+    biases: list[np.ndarray]
+
+    @classmethod
+    def cut(cls, weights: np.ndarray, biases: np.ndarray) -> _Limbs:
+        """Round weights (band, cluster) and biases (cluster) to whole numbers.
+
+        With |x| < 2**16 every sum of products, in any order, stays below 2**52: in the
+        first part by the choice of the unit, in the others by their length.
+        """
+        reach = 2.0**16 * np.abs(weights).sum(axis=0) + np.abs(biases)
+        exponent = 51 - math.frexp(float(reach.max()))[1]
+        bits = min(36 - math.ceil(math.log2(len(weights) + 1)), 31)
+        limbs: list[list[np.ndarray]] = []
+        for numbers in (np.ldexp(weights, exponent), np.ldexp(biases, exponent)):
+            parts, rest = [], numbers
+            for _ in range(3):
+                parts.append(np.rint(rest))
+                rest = (rest - parts[-1]) * 2.0**bits  # exact, both
+            limbs.append(parts)
+        return cls(bits, *limbs)
+
+    def total(self, parts: list[np.ndarray]) -> np.ndarray:
+        """The numbers themselves, rounded to float64."""
+        return parts[0] + (parts[1] + parts[2] * 2.0**-self.bits) * 2.0**-self.bits
+
+    def label(self, centred: np.ndarray) -> np.ndarray:
+        """Label pixels (pixel, band), whole numbers in float64; the lower wins a tie."""
+        top, middle, low = (
+            (centred @ w + b).astype(np.int64)
+            for w, b in zip(self.weights, self.biases, strict=True)
+        )
+        mask = (1 << self.bits) - 1
+        middle += low >> self.bits
+        top += middle >> self.bits
+        low = ((middle & mask) << self.bits) | (low & mask)
+        low[top > top.min(axis=1, keepdims=True)] = np.iinfo(np.int64).max
+        return np.argmin(low, axis=1).astype(np.uint8)
+
+
 class Scorer:
     """Labels of pixels for one set of centres.
 
@@ -67,28 +124,34 @@ class Scorer:
     """
 
     def __init__(self, centres: np.ndarray, scaler: Scaler) -> None:
-        n_clusters, n_bands = centres.shape
-        self.n_clusters, self.scaler = n_clusters, scaler
+        self.n_clusters, n_bands = centres.shape
+        self.scaler = scaler
         self.dtype = np.dtype(np.float32 if scaler.is_integer else np.float64)
         self.offset = scaler.offset.astype(self.dtype)
         # |x - c|^2 without |x|^2: x.W + b, with x and c relative to the offset
         centred = centres - scaler.offset
-        weights = -2.0 * centred / scaler.scale**2
+        weights = np.ascontiguousarray((-2.0 * centred / scaler.scale**2).T)
         biases = np.array([math.fsum(row) for row in (centred / scaler.scale) ** 2])
-        if scaler.is_integer:
-            # |x| < 2**17, so that n_bands * 2**17 * 2**bits + bias stays below 2**53
-            bits = 53 - 17 - 1 - math.ceil(math.log2(n_bands + 1))
-            largest = float(np.abs(weights).max()) or 1.0
-            factor = math.ldexp(1.0, bits - math.frexp(largest)[1])
-            weights, biases = np.rint(weights * factor), np.rint(biases * factor)
-        self._exact_weights, self._exact_biases = weights, biases
-        self._weights = np.ascontiguousarray(weights, dtype=self.dtype)
-        self._biases = biases
-        self._bound_weights = np.abs(weights).max(axis=0).astype(self.dtype)
-        # Rounding of n products and sums in any order, of the weights and of the bias
+        self._limbs = _Limbs.cut(weights, biases) if scaler.is_integer else None
+        if self._limbs:
+            weights = self._limbs.total(self._limbs.weights)
+            biases = self._limbs.total(self._limbs.biases)
+        self._exact_weights, self._biases = weights, biases
+        self._weights = weights.astype(self.dtype)
+        # The error of x.W + b as computed, with unit roundoff u and n bands, is at most
+        #   u |W| |x|        rounding of the weights (float32 only)
+        #   n u |W| |x|      products and sums, in any order, fused or not
+        #   u' (|xW| + 2|b|) rounding of b, and its addition, in float64 (u' <= u)
+        # to first order; |W| |x| is bounded by the product of the Euclidean lengths, with
+        # the largest |W| of each band. 4 units more and 5 % cover that these are
+        # themselves computed, and the higher orders (n u is below 1 % up to 1e5 bands).
         unit = 2.0**-24 if scaler.is_integer else 2.0**-53
-        self._gamma = 1.05 * (n_bands + 4) * unit
-        self._bias_error = float(np.abs(biases).max()) * 4 * unit
+        largest = np.abs(weights).max(axis=1)
+        self._gamma = 1.05 * (n_bands + 6) * unit * math.sqrt(math.fsum(largest**2))
+        self._bias_error = 2.1 * 2.0**-53 * float(np.abs(biases).max())
+        # The gap of two scores is off by twice that. A second score that has errors of
+        # its own must not turn a gap the first one was sure of: twice as wide again.
+        self._widths = 2.0 if scaler.is_integer else 4.0
 
     def label(self, centred: np.ndarray) -> np.ndarray:
         """Number of the nearest centre; the lower number wins a tie.
@@ -102,8 +165,14 @@ class Scorer:
         -------
         uint8 (pixel).
         """
-        scores = (self._weights @ centred.T).astype(np.float64, copy=False)
-        scores += self._biases[:, None]
+        products = np.empty((len(centred), self.n_clusters), dtype=self.dtype)
+        length = np.empty(len(centred), dtype=self.dtype)
+        for start in range(0, len(centred), SLICE):  # as much as the caches hold
+            rows = slice(start, start + SLICE)
+            np.matmul(centred[rows], self._weights, out=products[rows])
+            np.einsum("ij,ij->i", centred[rows], centred[rows], out=length[rows])
+        scores = np.empty((self.n_clusters, len(centred)))
+        np.add(products.T, self._biases[:, None], out=scores)
         labels = np.zeros(len(centred), dtype=np.uint8)
         best = scores[0].copy()
         second = np.full(len(centred), np.inf)
@@ -112,18 +181,23 @@ class Scorer:
             np.minimum(second, np.maximum(scores[k], best), out=second)
             np.minimum(best, scores[k], out=best)
             labels[is_better] = k
-        bound = np.abs(centred) @ self._bound_weights
-        near = np.flatnonzero(second - best <= 2 * self._gamma * bound + 2 * self._bias_error)
+        error = self._gamma * np.sqrt(length, dtype=np.float64) + self._bias_error
+        near = np.flatnonzero(second - best <= self._widths * error)
         if near.size:
             labels[near] = self._label_near(centred[near].astype(np.float64))
         return labels
 
     def _label_near(self, centred: np.ndarray) -> np.ndarray:
-        if self.scaler.is_integer:  # exact whatever the order of the sum
-            scores = centred @ self._exact_weights.T
-        else:  # not exact, but of one order that does not depend on the neighbours
-            scores = np.stack([(centred * w).sum(axis=1) for w in self._exact_weights], axis=1)
-        return np.argmin(scores + self._exact_biases, axis=1).astype(np.uint8)
+        if self._limbs:
+            return self._limbs.label(centred)
+        # Not exact, but of one order that does not depend on the neighbours
+        scores = [
+            (centred * w).sum(axis=1) + b
+            for w, b in zip(
+                np.ascontiguousarray(self._exact_weights.T), self._biases, strict=True
+            )
+        ]
+        return np.argmin(scores, axis=0).astype(np.uint8)
 
 
 def valid_pixels(
@@ -141,25 +215,20 @@ def valid_pixels(
         Positions of the good bands in ``dn``; None if it holds good bands only.
     """
     is_float = np.issubdtype(dn.dtype, np.floating)
-    marks = [v for v in nodata if is_float or _fits(v, dn.dtype)]
+    marks = stored_marks(nodata, dn.dtype)
     is_valid = np.ones(len(dn), dtype=bool)
     for low, high in band_runs(np.arange(dn.shape[1]) if bands is None else bands):
         run = dn[:, low:high]
         if is_float:
             is_valid &= np.isfinite(run).all(axis=1)
-        for value in marks:
-            # The minimum is many times faster than a comparison of all, and the ignore
-            # value is nearly always below everything else
-            suspects = np.flatnonzero(~(run.min(axis=1) > value) & is_valid)
+        for mark in marks:
+            # An extreme is found many times faster than all are compared, and an ignore
+            # value nearly always lies beyond everything else, on one side or the other
+            reach = run.max(axis=1) >= mark if mark > 0 else run.min(axis=1) <= mark  # type: ignore[operator]
+            suspects = np.flatnonzero(reach & is_valid)
             if suspects.size:
-                stored = dn.dtype.type(value)
-                is_valid[suspects[(run[suspects] == stored).any(axis=1)]] = False
+                is_valid[suspects[(run[suspects] == mark).any(axis=1)]] = False
     return is_valid
-
-
-def _fits(value: float, dtype: np.dtype) -> bool:
-    info = np.iinfo(dtype)
-    return float(value).is_integer() and info.min <= value <= info.max
 
 
 def centred_blocks(

@@ -55,15 +55,14 @@ class Moments:
 def measure_moments(dn: np.ndarray, reference: np.ndarray) -> Moments:
     """Moments of valid pixels (pixel, band) about a reference (band) of whole DN."""
     is_integer = np.issubdtype(dn.dtype, np.integer)
-    sums = np.zeros(dn.shape[1])
-    squares = np.zeros(dn.shape[1])
+    kind = np.int64 if is_integer else np.float64
+    sums, squares = np.zeros(dn.shape[1], kind), np.zeros(dn.shape[1], kind)
     for start in range(0, len(dn), 4096):
         part = dn[start : start + 4096].astype(np.float64)
         part -= reference
-        sums += part.sum(axis=0)  # integers: exact below 2**53, as the squares are
-        squares += np.square(part, out=part).sum(axis=0)
-    if is_integer:
-        return Moments(len(dn), sums.astype(np.int64), squares.astype(np.int64))
+        # Integers: 4096 squares of less than 2**34 are exact in float64
+        sums += part.sum(axis=0).astype(kind)
+        squares += np.square(part, out=part).sum(axis=0).astype(kind)
     return Moments(len(dn), sums, squares)
 
 
@@ -72,8 +71,9 @@ def fit_scaler(
 ) -> Scaler:
     """Mean and population standard deviation from moments.
 
-    For integer scenes both are the correctly rounded values of the exact rationals. A
-    constant band gets a scale of 1 in units of reflectance.
+    For integer scenes mean and variance are the exact rationals, correctly rounded, and
+    the deviation is the root of that. A constant band gets a scale of 1 in units of
+    reflectance.
     """
     n = moments.count
     if is_integer:
@@ -86,7 +86,7 @@ def fit_scaler(
         mean = reference + moments.sums / n
         variance = np.maximum(moments.squares / n - (moments.sums / n) ** 2, 0.0)
         # What is left of a constant band after rounding is not a variance
-        variance[variance <= 1e-12 * np.maximum(mean**2, np.finfo(float).tiny)] = 0.0
+        variance[variance <= 1e-12 * moments.squares / n] = 0.0
     scale = np.sqrt(variance)
     scale[scale == 0] = scale_factor
     return Scaler(mean, scale, is_integer)
@@ -145,18 +145,14 @@ def lloyd(
     squares
         (band) sum of squares of DN minus offset over all pixels, for the inertia.
     tolerance
-        Of the summed squared move of the centres, in units of the mean scaled variance.
+        Of the summed squared move of the centres, in units of the mean scaled variance
+        of the pixels, as scikit-learn's is.
     """
-    is_constant = inertia_of(
-        ClusterSums(np.zeros(1, np.int64), np.zeros((1, len(scaler.mean)))),
-        squares,
-        scaler.offset[None, :],
-        scaler,
-    )
-    limit = tolerance if is_constant > 0 else 0.0
-    n_iter = 0
+    n_iter, limit = 0, None
     for n_iter in range(1, max_iterations + 1):
         sums = sum_by(centres)
+        if limit is None:
+            limit = tolerance * _mean_variance(sums, squares, scaler)
         moved = _means(sums, centres, scaler)
         lost = np.flatnonzero(sums.counts == 0)
         if lost.size:
@@ -169,6 +165,13 @@ def lloyd(
         if shift <= limit:
             break
     return Fit(centres, n_iter, inertia_of(sum_by(centres), squares, centres, scaler))
+
+
+def _mean_variance(sums: ClusterSums, squares: np.ndarray, scaler: Scaler) -> float:
+    """Variance of the scaled pixels, mean over the bands."""
+    n = int(sums.counts.sum())
+    variance = squares / n - (sums.sums.sum(axis=0) / n) ** 2
+    return max(math.fsum(variance / scaler.scale**2) / len(variance), 0.0)
 
 
 def _means(sums: ClusterSums, centres: np.ndarray, scaler: Scaler) -> np.ndarray:
@@ -302,13 +305,14 @@ def measure_clusters(
 ) -> ClusterMoments:
     """Moments per cluster of labelled pixels (pixel, band); exact for integers."""
     shape = (n_clusters, dn.shape[1])
-    moments = [np.zeros(shape[0], np.int64), np.zeros(shape), np.zeros(shape)]
+    kind = np.int64 if scaler.is_integer else np.float64
+    moments = ClusterMoments(
+        np.zeros(n_clusters, np.int64), np.zeros(shape, kind), np.zeros(shape, kind)
+    )
     for rows, block in centred_blocks(dn, scaler):
         for k in np.unique(labels[rows]):
             part = block[labels[rows] == k].astype(np.float64)
-            moments[0][k] += len(part)
-            moments[1][k] += part.sum(axis=0)
-            moments[2][k] += np.square(part, out=part).sum(axis=0)
-    if scaler.is_integer:
-        return ClusterMoments(moments[0], *(m.astype(np.int64) for m in moments[1:]))
-    return ClusterMoments(*moments)
+            moments.counts[k] += len(part)
+            moments.sums[k] += part.sum(axis=0).astype(kind)
+            moments.squares[k] += np.square(part, out=part).sum(axis=0).astype(kind)
+    return moments

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from hyperhpc.analysis.nodata import stored_marks
 from hyperhpc.errors import ConfigError
 
 #: Reads a window: (row0, row1, col0, col1) to DN (y, x, band).
@@ -22,11 +23,11 @@ def to_reflectance(
     """Reflectance 0-1, float64, of DN (..., band); NaN where the stored value is no-data."""
     reflectance = dn.astype(np.float64)
     reflectance /= scale_factor
-    for value in nodata:
-        reflectance[dn == value] = np.nan
+    for mark in stored_marks(nodata, dn.dtype):
+        reflectance[dn == mark] = np.nan
     if is_window_band is not None:
-        for value in window_nodata:
-            reflectance[(dn == value) & is_window_band] = np.nan
+        for mark in stored_marks(window_nodata, dn.dtype):
+            reflectance[(dn == mark) & is_window_band] = np.nan
     reflectance[~np.isfinite(reflectance)] = np.nan
     return reflectance
 
@@ -57,8 +58,10 @@ def linear_spectrum(
     Returns
     -------
     None if a neighbour lies outside the scene; bands that are no-data in any neighbour
-    are NaN. A neighbour of weight zero is not asked.
+    are NaN. A neighbour of weight zero (below a millionth of a pixel) is not asked.
     """
+    # A pixel centre in metres is seldom exactly one in pixels
+    row, col = (round(p) if abs(p - round(p)) < 1e-6 else p for p in (row, col))
     row0, col0 = int(np.floor(row)), int(np.floor(col))
     down, right = row - row0, col - col0
     rows, cols = (row0, row0 + (1 if down else 0)), (col0, col0 + (1 if right else 0))
