@@ -105,7 +105,7 @@ def nearest_band(
     if distance[band] > tolerance_nm + 1e-6:
         raise ConfigError(
             f"no band within {tolerance_nm:g} nm of {wanted_nm:g} nm: "
-            f"the nearest is {wavelength_nm[band]:.1f} nm, {distance[band]:.1f} nm away"
+            f"the nearest is {wavelength_nm[band]:.1f} nm, {distance[band]:.4g} nm away"
         )
     return band
 

@@ -1,0 +1,215 @@
+"""Options: cleaned, checked all at once, merged from flags and file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hyperhpc.config import RunConfig, load_config, parse_memory
+from hyperhpc.errors import ConfigError
+
+
+def load(text: str | None = None, tmp_path: Path | None = None, **flags: Any) -> RunConfig:
+    file = None
+    if text is not None:
+        assert tmp_path
+        file = tmp_path / "options ü.toml"
+        file.write_text(text, encoding="utf-8")
+    return load_config("scene", "out", flags, file)
+
+
+def problem_of(**flags: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(**flags)
+    assert caught.value.hint
+    return caught.value.message
+
+
+def test_load_config__defaults() -> None:
+    config = load()
+    assert config == RunConfig(scene=Path("scene"), out=Path("out"))
+    assert (config.clusters, config.stride, config.seed) == (8, 4, 0)
+    assert config.models == ("lloyd", "minibatch")
+    assert config.indices == ("all",)
+    assert config.memory_bytes == 4 * 2**30
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.clusters = 9  # type: ignore[misc]
+
+
+def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
+    text = """
+    group = "SJER/Reflectance"
+    bbox = [257000, 4112000.5, 257030, inf]
+    drop = [[0, 400], [2450, inf]]
+    clusters = 5
+    stride = 2
+    models = ["lloyd"]
+    indices = ["ndvi", "cai"]
+    points = [[257001.5, 4111990], [1, 2]]
+    seed = 4294967295
+    engine = "dask-ml"
+    estimator = "sklearn.cluster:Birch"
+    seed_compat = true
+    workers = 3
+    threads_per_worker = 2
+    memory_per_worker = "512MiB"
+    launcher = "local"
+    dashboard = true
+    restart = false
+    [index]
+    pri = "(R(531) - R(570)) / (R(531) + R(570))"
+    """
+    config = load(text, tmp_path)
+    assert config.bbox == (257000.0, 4112000.5, 257030.0, math.inf)
+    assert config.drop == ((0.0, 400.0), (2450.0, math.inf))
+    assert config.points == ((257001.5, 4111990.0), (1.0, 2.0))
+    assert config.models == ("lloyd",)
+    assert config.indices == ("ndvi", "cai")
+    assert list(config.index) == ["pri"]
+    assert config.seed == 2**32 - 1
+    assert config.memory_bytes == 2**29
+    assert config.seed_compat is config.dashboard is True
+    missing = {f.name for f in dataclasses.fields(RunConfig)} - {"scene", "out", "restart"}
+    default = RunConfig(scene=Path("scene"), out=Path("out"))
+    same = {n for n in missing if getattr(config, n) == getattr(default, n)}
+    assert same == {"launcher"}
+
+
+def test_load_config__flags_over_file(tmp_path: Path) -> None:
+    config = load(
+        "clusters = 5\nstride = 2\ndashboard = true", tmp_path, clusters=6, stride=None
+    )
+    assert (config.clusters, config.stride, config.dashboard) == (6, 2, True)
+    assert load("clusters = 'many'", tmp_path, clusters=6).clusters == 6
+
+
+def test_load_config__words_and_numbers_as_text() -> None:
+    config = load(models=" minibatch , lloyd,", indices="ndvi, cai", bbox="0,1, 2,3e0")
+    assert config.models == ("minibatch", "lloyd")
+    assert config.indices == ("ndvi", "cai")
+    assert config.bbox == (0.0, 1.0, 2.0, 3.0)
+    assert load(indices="").indices == ()
+    assert load(models=[], estimator="a.b:C").models == ()
+
+
+def test_load_config__what_a_notebook_has() -> None:
+    points = np.array([[1.5, 2.0], [3.0, 4.0]])
+    config = load(clusters=np.int64(7), stride=2.0, points=points, drop=((1, 2),))
+    assert config.points == ((1.5, 2.0), (3.0, 4.0))
+    assert type(config.clusters) is type(config.stride) is int
+    json.dumps(config.result_options())
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("clusters", [0, -1, 256, 1.5, "8", True, math.inf, -math.inf, math.nan, [8], 10**400]),
+        ("stride", [0, -4, 0.5, "x", math.inf]),
+        ("seed", [-1, 2**32, 1e300, math.nan]),
+        ("workers", [0, -1, 1.5, math.inf]),
+        ("threads_per_worker", [0, False]),
+        ("models", ["kmeans", "lloyd,lloyd", 3, [1], {"lloyd": 1}, "", []]),
+        ("indices", [7, [None], {"ndvi": 1}]),
+        ("index", ["ndvi=1", {"a": 1}, [["a", "b"]], 1]),
+        ("bbox", [[0, 1, 2], "0,1,2,x", [0, 1, 2, math.nan], [2, 0, 1, 1], [0, 1, 1, 1],
+                  [0, 0, True, 1], 5, "", [0, 0, 1, 10**400], [0, 0, [1], 1], {"a": 1}]),
+        ("drop", [[[2, 1]], [[1]], "0,400", [["a", 1]], [[1, math.nan]], 3, [1, 2]]),
+        ("points", [[[1]], [1, 2], "1,2", [[math.inf, 0]], [[0, math.nan]], [["x", 0]]]),
+        ("engine", ["sklearn", 1]),
+        ("launcher", ["slurm", True]),
+        ("estimator", ["Birch", "a:b:c", "os;x:y", "sklearn.cluster:", 4]),
+        ("group", [1, ["a"]]),
+        ("seed_compat", [1, "true", 0.0]),
+        ("dashboard", ["no"]),
+        ("restart", [0]),
+        ("memory_per_worker", ["0", "0GiB", "lots", "-1GiB", "4 PiB", "", 4, 2**32, "inf"]),
+    ],
+)  # fmt: skip
+def test_load_config__refuses(name: str, values: list[Any]) -> None:
+    for value in values:
+        message = problem_of(**{name: value})
+        word = {"models": "model", "points": "point", "memory_per_worker": "memory"}.get(
+            name, name
+        )
+        assert word in message.replace("threads-per", "threads_per").replace(
+            "per-worker", "per_worker"
+        ) or "amount of memory" in message, (value, message)  # fmt: skip
+
+
+def test_load_config__reports_all_problems_at_once(tmp_path: Path) -> None:
+    text = "clusterz = 3\nscene = 'a'\nseed = inf\nstride = 0\nmodels = ['a', 'b']"
+    with pytest.raises(ConfigError) as caught:
+        load(text, tmp_path, clusters=999, memory_per_worker="much", engine="x")
+    for part in ("unknown key 'clusterz'", "unknown key 'scene'", "seed = inf", "stride = 0",
+                 "'a'", "'b'", "clusters = 999: 1 to 255", "'much'", "'x'"):  # fmt: skip
+        assert part in caught.value.message
+    assert "known keys: bbox clusters" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"clusters = ", b"clusters 5", b"a = 1\na = 2", b"\xff\xfe", b"x = " + b"[" * 5000],
+)
+def test_load_config__file_is_no_toml(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"bad.toml is not valid TOML"):
+        load_config("scene", "out", {}, file)
+
+
+def test_load_config__file_cannot_be_read(tmp_path: Path) -> None:
+    for file in (tmp_path / "absent.toml", tmp_path):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            load_config("scene", "out", {}, file)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("4GiB", 4 * 2**30),
+        (" 4 gib ", 4 * 2**30),
+        ("4Gi", 4 * 2**30),
+        ("4G", 4 * 2**30),
+        ("4GB", 4 * 10**9),
+        ("3.5G", 7 * 2**29),
+        ("512MiB", 2**29),
+        ("1kB", 1000),
+        ("1.1TB", 1_100_000_000_000),
+        ("100", 100),
+        ("100B", 100),
+        ("0.5", 0),
+    ],
+)
+def test_parse_memory__units(text: str, expected: int) -> None:
+    assert parse_memory(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "GiB", "4PiB", "-4GiB", "4iB", "4i", "4GiBi", "1e9", "4,5GiB", "inf", "nan",
+             "4GiB 2", ".5G", "9" * 400 + "T", "None"],
+)  # fmt: skip
+def test_parse_memory__refuses(text: str) -> None:
+    with pytest.raises(ConfigError, match="no amount of memory"):
+        parse_memory(text)
+
+
+def test_result_options__json_and_only_what_changes_results() -> None:
+    flags = {"drop": [[2450, math.inf]], "bbox": [-math.inf, 0, 1, 1]}
+    first = load(**flags, index={"a": "R(800)", "b": "R(700)"}, workers=1, restart=True)
+    other = load(**flags, index={"a": "R(800)", "b": "R(700)"}, memory_per_worker="9GiB")
+    assert first.result_options() == other.result_options()
+    options = json.loads(json.dumps(first.result_options(), allow_nan=False))
+    assert options == first.result_options()
+    turned = load(**flags, index={"b": "R(700)", "a": "R(800)"})
+    assert turned.result_options() != options  # the order of the results
+    changes = {"clusters": 9, "stride": 1, "seed": 1, "models": "lloyd", "group": "g",
+               "points": [[1, 2]], "indices": "ndvi", "engine": "dask-ml", "drop": [],
+               "seed_compat": True, "estimator": "a:B", "bbox": "0,0,1,1"}  # fmt: skip
+    for name, value in changes.items():
+        assert load(**{name: value}).result_options() != load().result_options(), name
