@@ -160,6 +160,15 @@ def test_measure_index__ranges_are_robust_and_a_diverging_one_is_centred(tmp_pat
     assert ndvi.n_missing == np.isnan(values).sum()
 
 
+def test_measure_index__takes_the_runs_own_count_of_missing_pixels(tmp_path):
+    write_case(tmp_path, shape=(60, 60), points=0, indices=("ndvi",))
+    outputs = open_outputs(tmp_path)
+    outputs.run["pixels"]["missing"] = {"ndvi": 1234}
+    index = measure_index(outputs, outputs.computed[0])
+    assert index.missing_words == "1\u202f234 pixels without value"
+    assert index.share_missing == pytest.approx(1234 / 3600)
+
+
 def test_page__shrinks_pictures_until_they_fit(monkeypatch):
     from matplotlib.figure import Figure
     from PIL import Image
@@ -187,6 +196,8 @@ def test_page__shrinks_pictures_until_they_fit(monkeypatch):
         (f.significant(1234.5), "1\u202f234"),
         (f.significant(1e-9), "1.00e\u22129"),
         (f.percent(0.00001), "<\u202f0.1\u202f%"),
+        (f.score(0.99987), ">\u202f0.999"),
+        (f.score(1.0), "1.000"),
         (f.percent(0.5), "50.0\u202f%"),
         (f.area(0.0035), "35.0\u202fm²"),
         (f.area(90), "90.00\u202fha"),

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import style
-from .formats import THIN, number, short_count
+from .formats import THIN, number, score, short_count
 from .outputs import JsonDict
 from .sheet import MARGIN, Sheet
 
@@ -46,6 +46,8 @@ def agreement_figure(pair: JsonDict) -> Figure:
                 continue
             colour = "white" if value > 0.55 else style.INK
             text = f"{number(value * 100, 0 if value >= 0.095 else 1)}{THIN}%"
+            if 0.995 <= value < 1:  # nearly all is not all
+                text = f">{THIN}99{THIN}%"
             is_roomy = cell >= _ROOMY
             ax.text(j, i - 0.1 * is_roomy, text, ha="center", va="center", color=colour,
                     fontsize=7 if is_roomy else 5.5)  # fmt: skip
@@ -64,10 +66,9 @@ def agreement_figure(pair: JsonDict) -> Figure:
     bar.set_label(f"share of the {first} cluster", fontsize=7)
     bar.outline.set(linewidth=0.4)
     cax.tick_params(labelsize=6.5, length=2)
-    score = pair.get("adjusted_rand_index")
     sheet.text(left, 0.1, f"{first} against {second}", fontsize=9, fontweight="bold")
-    sheet.text(left, 0.28, f"adjusted Rand index {number(score, 3)}", fontsize=7,
-               color=style.MUTED)  # fmt: skip
+    words = f"adjusted Rand index {score(pair.get('adjusted_rand_index'))}"
+    sheet.text(left, 0.28, words, fontsize=7, color=style.MUTED)
     return sheet.figure
 
 

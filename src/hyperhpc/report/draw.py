@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from . import style
 from .agreement import agreement_figure
 from .closeup import Closeup, choose_closeup
-from .formats import listing, number, plural, slug, windows
+from .formats import listing, plural, score, slug, windows
 from .index_maps import IndexMap, index_figure, indices_figure, measure_index
 from .maps import closeup_figure, cluster_figure, quicklook_figure
 from .outputs import Outputs
@@ -85,7 +85,7 @@ def draw(outputs: Outputs, sketch: Sketch | None = None) -> Iterator[Drawing]:
             "over the whole area: share of the row, and count below it. Both are numbered by "
             "near-infrared reflectance, so that agreement lies near the diagonal.",
             f"Confusion table of {names[0]} and {names[1]} as a heat map; adjusted Rand index "
-            f"{number(pair.get('adjusted_rand_index'), 3)}.",
+            f"{score(pair.get('adjusted_rand_index'))}.",
         )  # fmt: skip
 
 

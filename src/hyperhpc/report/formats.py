@@ -46,6 +46,13 @@ def percent(share: float | None, decimals: int = 1) -> str:
     return f"{number(share * 100, decimals)}{THIN}%"
 
 
+def score(value: float | None) -> str:
+    """An index of agreement to three decimals; only what is exactly 1 is printed as 1."""
+    if value is not None and 0.9995 <= value < 1:
+        return f">{THIN}0.999"
+    return number(value, 3)
+
+
 def hectare_decimals(total_ha: float) -> int:
     """Decimals for a column of hectares by its total: five digits, at most four decimals."""
     if total_ha <= 0:

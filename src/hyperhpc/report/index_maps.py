@@ -53,7 +53,8 @@ class IndexMap:
     p2, median, p98
         Percentiles over the pixels that have a value; None likewise.
     n_missing, n_pixels
-        Pixels of the overview without a value, and all of them.
+        Pixels without a value, and all of them: of the whole area where the run counted
+        them (``is_counted``), else of the overview.
     """
 
     entry: JsonDict
@@ -68,7 +69,12 @@ class IndexMap:
     p98: float | None
     n_missing: int
     n_pixels: int
-    level: int
+    is_counted: bool
+
+    @property
+    def share_missing(self) -> float | None:
+        """Share of pixels without a value."""
+        return self.n_missing / self.n_pixels if self.n_pixels else None
 
     @property
     def title(self) -> str:
@@ -77,11 +83,10 @@ class IndexMap:
 
     @property
     def missing_words(self) -> str:
-        """How much has no value; a count where the overview has every pixel."""
-        share = self.n_missing / self.n_pixels if self.n_pixels else 0.0
-        if self.level == 1:
+        """How much has no value; a number of pixels where every pixel was counted."""
+        if self.is_counted:
             return f"{number(self.n_missing)} pixels without value"
-        return f"{percent(share)} without value"
+        return f"{percent(self.share_missing)} without value"
 
 
 def measure_index(outputs: Outputs, entry: JsonDict) -> IndexMap | None:
@@ -110,10 +115,15 @@ def measure_index(outputs: Outputs, entry: JsonDict) -> IndexMap | None:
         counts = np.histogram(thin, bins=_BINS, range=limits)[0]
     drawn = reduce_mean(values)
     colours = style.colour_map(str(entry["name"]), diverging=is_diverging)
+    n_missing, n_pixels = int(values.size - finite.size), int(values.size)
+    counted = (outputs.run.get("pixels") or {}).get("missing") or {}
+    is_counted = overview.level == 1
+    if counted.get(entry["name"]) is not None and outputs.n_pixels:
+        n_missing, n_pixels = int(counted[entry["name"]]), outputs.n_pixels
+        is_counted = True
     return IndexMap(
         entry, _coloured(drawn, limits, colours), overview.drawn_extent(drawn), colours,
-        limits, extend, counts, p2, median, p98, int(values.size - finite.size),
-        int(values.size), overview.level,
+        limits, extend, counts, p2, median, p98, n_missing, n_pixels, is_counted,
     )  # fmt: skip
 
 

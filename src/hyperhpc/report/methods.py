@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .formats import TIMES, listing, number, plural, windows
+from .formats import TIMES, listing, number, plural, score, windows
 from .outputs import Outputs
 from .tables import doi_link
 
@@ -77,7 +77,10 @@ def methods(outputs: Outputs) -> tuple[list[str], list[Reference]]:
         kinds = []
         for model in models:
             k = plural(outputs.n_clusters(model), "cluster")
-            if model == "lloyd":
+            if model == "lloyd" and options.get("engine") == "dask-ml":
+                kinds.append(f"full-batch k-means (Lloyd 1982) as in dask-ml, {k}")
+                cited.append("lloyd")
+            elif model == "lloyd":
                 kinds.append(f"full-batch k-means (Lloyd 1982) with k-means++ starts, {k}")
                 cited += ["lloyd", "kmeans++"]
             elif model == "minibatch":
@@ -100,7 +103,7 @@ def methods(outputs: Outputs) -> tuple[list[str], list[Reference]]:
             a, b = pair["models"]
             text += (
                 f" The adjusted Rand index (Hubert and Arabie 1985) of {a} and {b} over all "
-                f"classified pixels is {number(pair.get('adjusted_rand_index'), 3)}."
+                f"classified pixels is {score(pair.get('adjusted_rand_index'))}."
             )
         paragraphs.append(text)
 
@@ -158,12 +161,16 @@ def _cite(entry: dict[str, object]) -> str:
 
 
 def _short(citation: str) -> str:
-    """First author and year of a reference, if it can be told; else all of it."""
+    """Authors and year of a reference, if they can be told; else all of it."""
     year = re.search(r"\b(1[89]|20)\d\d\b", citation)
     author = re.match(r"\s*([^\s,.;(&]+)", citation)
     if not year or not author:
         return citation
-    several = bool(re.search(r",|&|\band\b|et al", citation[: year.start()].split("(")[0]))
+    before = citation[: year.start()].rstrip(" (.,")
+    two = re.fullmatch(r"(\w+) (?:and|&) (\w+)", before)
+    if two:
+        return f"{two[1]} and {two[2]} {year[0]}"
+    several = re.search(r",|&|\band\b|et al", before)
     return f"{author[1]}{' et al.' if several else ''} {year[0]}"
 
 

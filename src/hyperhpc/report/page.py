@@ -17,7 +17,7 @@ from PIL import Image
 
 from . import style, tables
 from .draw import Drawing, Sketch, draw
-from .formats import NOTHING, THIN, TIMES, listing, number, slug, windows
+from .formats import NOTHING, THIN, TIMES, listing, number, score, slug, windows
 from .methods import methods
 from .outputs import Outputs
 
@@ -81,7 +81,9 @@ def render(outputs: Outputs, pictures: list[Picture], sketch: Sketch) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(slug=slug, number=number, windows=windows, listing=listing)
+    environment.filters.update(
+        slug=slug, number=number, windows=windows, listing=listing, score=score
+    )
     sections: dict[str, list[tuple[int, Picture]]] = {}
     order = [
         "quicklook",

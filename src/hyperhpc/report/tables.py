@@ -26,6 +26,7 @@ from .formats import (
     number,
     percent,
     plural,
+    score,
     short_count,
     significant,
     size,
@@ -155,7 +156,7 @@ def index_table(outputs: Outputs, sketch: Sketch) -> Table | None:
             expected = f"{limits[0]:g} to {limits[1]:g}".replace("-", MINUS)
         index = sketch.indices.get(str(entry["name"]))
         stats = (index.p2, index.median, index.p98) if index else (None, None, None)
-        missing = index.n_missing / index.n_pixels if index and index.n_pixels else None
+        missing = index.share_missing if index else None
         doi = doi_link(entry.get("doi"))
         median = stats[1]
         is_odd = False
@@ -167,7 +168,8 @@ def index_table(outputs: Outputs, sketch: Sketch) -> Table | None:
                   note=str(entry.get("note") or "")),
             _text(f"doi:{doi[0]}" if doi else entry.get("citation") or "",
                   parts=formula_parts(entry.get("formula") or NOTHING),
-                  href=doi[1] if doi else None),
+                  href=doi[1] if doi else None,
+                  note=str(entry.get("long_name") or "")),
             _text("\n".join(bands)),
             _text(expected, value=limits[0] if limits else None),
             _num(stats[0], significant(stats[0])),
@@ -181,7 +183,7 @@ def index_table(outputs: Outputs, sketch: Sketch) -> Table | None:
     where = "all pixels" if level == 1 else f"the overview at 1/{level} of the resolution"
     caption = (
         f"R is reflectance 0\u20131 at the band nearest to the wavelength in nm. Bands: wanted "
-        f"\u2192 used (distance), nm. Percentiles and missing values are of {where}."
+        f"\u2192 used (distance), nm. Percentiles are of {where}."
     )
     if is_dropped:
         caption += " * This band lies in a window dropped for clustering."
@@ -324,7 +326,7 @@ def pairs(items: dict[str, Any]) -> list[tuple[str, str]]:
         elif isinstance(value, bool):
             text = "yes" if value else "no"
         elif isinstance(value, list):
-            text = ", ".join(_item(v) for v in value) or "none"
+            text = "; ".join(_item(v, "window" in key) for v in value) or "none"
         elif isinstance(value, dict):
             text = ", ".join(f"{k} = {v}" for k, v in value.items()) or "none"
         else:
@@ -333,12 +335,14 @@ def pairs(items: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _item(value: Any) -> str:
-    if isinstance(value, list):  # a window
-        ends = ("\u221e" if v is None else f"{v:g}" if isinstance(v, float) else str(v)
-                for v in value)  # fmt: skip
-        return "\u2013".join(ends)  # fmt: skip
-    return str(value)
+def _item(value: Any, is_window: bool) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    ends = [
+        "\u221e" if v is None else f"{v:.10g}" if isinstance(v, float) else str(v)
+        for v in value
+    ]
+    return ("\u2013" if is_window else ", ").join(ends)
 
 
 def cards(outputs: Outputs) -> list[tuple[str, str, str]]:
@@ -373,7 +377,7 @@ def cards(outputs: Outputs) -> list[tuple[str, str, str]]:
         same = number(n[0]) if len(set(n)) == 1 else ", ".join(map(number, n))
         found.append(("Clusters", same, f"by {', '.join(outputs.models)}"))
     for pair in (outputs.clusters.get("agreement") or [])[:1]:
-        ari = number(pair.get("adjusted_rand_index"), 3)
+        ari = score(pair.get("adjusted_rand_index"))
         found.append(("Agreement", ari, "adjusted Rand index"))
     stages = outputs.run.get("stages") or []
     if stages:
