@@ -31,13 +31,13 @@ from hyperhpc.analysis.kmeans import (
 )
 from hyperhpc.errors import ResourceError
 from hyperhpc.pipeline.models import Labeller
+from hyperhpc.pipeline.plan import SUBSAMPLE, starts_at_once
 from hyperhpc.pipeline.progress import Progress
 from hyperhpc.pipeline.sample import Sample
 from hyperhpc.workers import Workers
 
-#: Starts of the full-batch model, and the most pixels they are tried on.
+#: Starts of the full-batch model.
 STARTS = 10
-SUBSAMPLE = 200_000
 
 
 @dataclass(frozen=True)
@@ -166,14 +166,22 @@ def fit_lloyd(
 ) -> Fit:
     """Several starts on the subsample; the best refined on the whole sample."""
     client = data.workers.client
-    starts = [
-        client.submit(try_start, subsample, n_clusters, scaler, [seed, 2, i], pure=False)
-        for i in range(STARTS)
-    ]
+    workers, values = data.workers, data.sample.values
+    at_once = workers.count * starts_at_once(
+        values.pixel_bytes,
+        min(SUBSAMPLE, data.sample.n_pixels),
+        workers.memory_bytes,
+        workers.threads,
+    )
     fits = []
-    for start in starts:
-        fits.append(start.result())
-        progress.advance(1)
+    for first in range(0, STARTS, at_once):
+        starts = [
+            client.submit(try_start, subsample, n_clusters, scaler, [seed, 2, i], pure=False)
+            for i in range(first, min(first + at_once, STARTS))
+        ]
+        for start in starts:
+            fits.append(start.result())
+            progress.advance(1)
     best = min(fits, key=lambda fit: fit.inertia)  # the first of equals
     return lloyd(
         lambda centres: _sums(data, centres, scaler),

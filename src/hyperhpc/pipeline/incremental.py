@@ -19,8 +19,10 @@ from hyperhpc.pipeline.sample import SAMPLE_BLOCK, Sample
 #: Neighbouring grid pixels that stay together when blocks are shuffled.
 RUN = 64
 #: Pixels of a mini-batch, and how many steps the model gets at least.
-BATCH_LIMITS = (1024, 8192)
+BATCH_LIMITS = (1024, 4096)
 MIN_STEPS = 100
+#: Mini-batches handed to dask-ml at a time: it reads all it is given at once.
+AT_ONCE = 8
 
 
 def block_rows(sample: Sample, is_valid: np.ndarray) -> list[tuple[int, int]]:
@@ -34,14 +36,12 @@ def scaled_block(sample: Sample, numbers: range, scaler: Scaler, n_rows: int) ->
     return _lazy(_read_blocks, n_rows, sample, numbers, scaler)
 
 
-def shuffled_blocks(sample: Sample, scaler: Scaler, seed: int) -> Any:
-    """Dask array (pixel, band), float64, scaled: the sample in shuffled mini-batches.
+def shuffled_blocks(sample: Sample, scaler: Scaler, seed: int) -> list[Any]:
+    """Lazy mini-batches (pixel, band), float64, scaled: Dask arrays of one block each.
 
     At least 100 mini-batches: a small sample is gone through several times, shuffled
     anew each time.
     """
-    import dask.array as da
-
     is_valid = sample.is_valid()
     starts = np.arange(0, sample.n_pixels, RUN)
     counts = np.add.reduceat(is_valid.astype(np.int64), starts)
@@ -62,7 +62,7 @@ def shuffled_blocks(sample: Sample, scaler: Scaler, seed: int) -> Any:
         for chosen in batches:
             n_rows = int(counts[chosen].sum())
             lazy.append(_lazy(_read_runs, n_rows, sample, np.sort(chosen), scaler))
-    return da.concatenate(lazy)
+    return lazy
 
 
 def _lazy(function: Any, n_rows: int, sample: Sample, *args: Any) -> Any:
@@ -110,12 +110,16 @@ def fit_minibatch(
     return centres, int(fitted.n_steps_)
 
 
-def fit_incremental(estimator: Any, table: Any) -> Any:
-    """The estimator fitted to the blocks of a Dask array, one after the other."""
+def fit_incremental(estimator: Any, batches: list[Any]) -> Any:
+    """The estimator fitted to mini-batches, one after the other, in their order."""
+    import dask.array as da
     from dask_ml.wrappers import Incremental
 
-    # The blocks are shuffled already; their order is part of the result
-    return Incremental(estimator, shuffle_blocks=False).fit(table).estimator_
+    # The batches are shuffled already; their order is part of the result
+    model = Incremental(estimator, shuffle_blocks=False)
+    for first in range(0, len(batches), AT_ONCE):
+        model.partial_fit(da.concatenate(batches[first : first + AT_ONCE]))
+    return model.estimator_
 
 
 def fit_estimator(

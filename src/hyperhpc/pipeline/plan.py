@@ -25,6 +25,10 @@ TARGET_TILE_BYTES = 192 * 2**20
 TARGET_TILES = 16
 #: Peak memory of a task over the bytes of its tile: stored chunks, DN, results.
 TILE_FACTOR = 3.0
+#: The most sampled pixels that the starts of the models are tried on, in memory.
+SUBSAMPLE = 200_000
+#: Peak memory of a start over the bytes of its pixels: DN, coarse values, distances.
+SUBSAMPLE_FACTOR = 2.5
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,7 @@ def make_plan(scene: Scene, config: RunConfig) -> Plan:
         If the memory of a worker does not hold even a small tile.
     """
     area = choose_area(scene, config.bbox)
+    _check_fit(scene, area, config)
     promise = tile_promise(config.memory_bytes, config.threads_per_worker)
     per_pixel = pixel_bytes(scene)
     if promise < 64 * 64 * per_pixel:
@@ -175,6 +180,27 @@ def make_plan(scene: Scene, config: RunConfig) -> Plan:
     target = min(TARGET_TILE_BYTES, promise)
     tile = _grow(unit, area.shape, target / per_pixel)
     return Plan(area, tile, is_transposed, config.result_options(), scene.fingerprint())
+
+
+def starts_at_once(pixel_bytes: int, n_pixels: int, memory_bytes: int, threads: int) -> int:
+    """How many threads of a worker may hold the subsample at the same time (0: none)."""
+    room = memory_bytes * 0.9 - BASE_BYTES
+    return min(threads, int(room // (n_pixels * pixel_bytes * SUBSAMPLE_FACTOR)))
+
+
+def _check_fit(scene: Scene, area: Area, config: RunConfig) -> None:
+    """Raise ResourceError if a worker cannot hold the pixels starts are tried on."""
+    height, width = (-(-side // config.stride) for side in area.shape)
+    n_pixels = min(SUBSAMPLE, height * width)
+    per_pixel = scene.shape[2] * np.dtype(scene.dtype).itemsize
+    if not starts_at_once(per_pixel, n_pixels, config.memory_bytes, 1):
+        need = n_pixels * per_pixel * SUBSAMPLE_FACTOR + BASE_BYTES
+        raise ResourceError(
+            f"--memory-per-worker {config.memory_per_worker} is too little to fit models to "
+            f"{n_pixels} pixels of {scene.shape[2]} bands; at least "
+            f"{math.ceil(need / 0.9 / 2**20)} MiB are needed",
+            f"give --memory-per-worker {math.ceil(need / 0.9 / 2**20)}MiB",
+        )
 
 
 def _grow(unit: tuple[int, int], area: tuple[int, int], pixels: float) -> tuple[int, int]:

@@ -52,7 +52,8 @@ def dask_settings() -> dict:
         # A tile is memory we planned for: no spilling of what must be fast
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
-        "distributed.worker.memory.pause": 0.9,
+        # nor a pause, which nothing would end: what is used is in use
+        "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": 0.98,
     }
 
