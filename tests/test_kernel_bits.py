@@ -71,7 +71,7 @@ def test_label_pixels__same_bits_on_other_processors(core: str) -> None:
     )
     environment = os.environ | {
         "OPENBLAS_CORETYPE": core,
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": os.pathsep.join(sys.path),
     }
     out = subprocess.run(
         [sys.executable, "-c", code],
