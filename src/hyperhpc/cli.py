@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,8 @@ class _Terminated(BaseException):
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status: the only place errors are caught."""
     words = list(sys.argv[1:] if args is None else args)
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, _terminate), sys.unraisablehook
+    sys.unraisablehook = _send_again
     try:
         code = cli.main(words, prog_name="hyperhpc", standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -60,7 +63,8 @@ def main(args: Sequence[str] | None = None) -> None:
     except MemoryError as error:
         code = _failed(f"not enough memory: {error}", "ask for less", ResourceError.exit_code)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before[0])
+        sys.unraisablehook = before[1]
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -68,12 +72,21 @@ def _terminate(number: int, frame: object) -> None:
     raise _Terminated
 
 
+def _send_again(lost: Any) -> None:
+    """A signal that came while an object was being deleted is lost: send it once more."""
+    for kind, number in ((KeyboardInterrupt, signal.SIGINT), (_Terminated, signal.SIGTERM)):
+        if issubclass(lost.exc_type, kind):
+            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+            return
+    sys.__unraisablehook__(lost)
+
+
 def _failed(message: str, hint: str | None, code: int) -> int:
     """One message, in one style: no full stop, which might be taken for part of a path."""
     _say(f"error: {message.rstrip('.')}")
     if hint:
         first = hint.split(maxsplit=1)[0]
-        if first.isalpha() and first[1:].islower() and first not in _NAMES:
+        if first.isalpha() and first.istitle() and first not in _NAMES:
             hint = hint[0].lower() + hint[1:]
         _say(f"  hint: {hint.rstrip('.')}")
     return code
@@ -81,6 +94,7 @@ def _failed(message: str, hint: str | None, code: int) -> int:
 
 def _stopped(how: str, words: Sequence[str], code: int) -> int:
     """Say how to go on, if that is possible."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it misses results of futures
     if words[:1] in (["run"], ["demo"]):
         again = [word for word in words if word != "--restart"]
         _say(f"{how}; what is finished is kept. To go on: {shlex.join(['hyperhpc', *again])}")

@@ -8,6 +8,7 @@ secret prefix: left to itself it would redirect ``/`` to the secret, and list it
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 import threading
@@ -16,24 +17,40 @@ from typing import Any
 from distributed import Scheduler, Worker
 from tornado.web import ErrorHandler
 
+#: Seconds a worker that was told to terminate waits for its client to end it in order.
+GRACE_S = 10.0
+_STOPS = {signal.SIGINT, signal.SIGTERM}
+
 
 class ClosedWorker(Worker):
-    """A worker without HTTP, which leaves Ctrl-C to the process that started it."""
+    """A worker without HTTP, which leaves its end to the process that started it.
+
+    Terminals and Slurm signal all processes at once; workers would die untidily.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if threading.current_thread() is threading.main_thread():
-            # A terminal sends it to all; here it would only print a traceback
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, _exit_later)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         super().__init__(*args, **kwargs)
 
     def start_http_server(self, *args: Any, **kwargs: Any) -> None:
         """Start none."""
 
 
+def _exit_later(number: int, frame: object) -> None:
+    timer = threading.Timer(GRACE_S, os._exit, (128 + number,))
+    timer.daemon = True
+    timer.start()
+
+
 class ClosedScheduler(Scheduler):
     """A scheduler whose HTTP server, if it has one, is found by its prefix only."""
 
     def __init__(self, *args: Any, http_prefix: str | None = None, **kwargs: Any) -> None:
+        # The processes of the workers are started from this thread, and inherit its mask:
+        # while they import, a signal would end them with a traceback
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         self._secret = (http_prefix or "").strip("/")
         super().__init__(*args, http_prefix=http_prefix, dashboard=bool(self._secret), **kwargs)
 
