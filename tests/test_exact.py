@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from run_case import RunCase, assert_same_results
 
 from hyperhpc.cli import main
 from hyperhpc.scene.simulate import simulate
+from run_case import RunCase, assert_same_results
 
 POINT = ["--point", "517100.5,4525919.5"]
 
@@ -34,7 +34,9 @@ def test_run__same_bits_with_other_workers_and_tiles(
     monkeypatch.setattr("hyperhpc.pipeline.plan.TARGET_TILES", 2)
     options = "--workers 1 --threads-per-worker 3 --memory-per-worker 700MiB".split()
     run(run_case.scene, tmp_path / "out", *options)
-    plans = [json.loads((o / "plan.json").read_text()) for o in (run_case.out, tmp_path / "out")]
+    plans = [
+        json.loads((o / "plan.json").read_text()) for o in (run_case.out, tmp_path / "out")
+    ]
     assert plans[0]["tile_shape"] != plans[1]["tile_shape"]
     assert_same_results(run_case.out, tmp_path / "out")
 
@@ -108,7 +110,9 @@ def test_run__of_a_finished_run_does_nothing(run_case: RunCase, tmp_path: Path) 
 def test_run__bbox_equals_a_cut_of_the_whole(run_case: RunCase, tmp_path: Path) -> None:
     # Columns 30-129, rows 20-139; stride counts from the first row and column of the box
     options = "--bbox 517030,4525860,517130,4525980 --models minibatch --clusters 3".split()
-    run(run_case.scene, tmp_path / "out", *options, "--index", "red=R(650)", "--indices", "ndvi")
+    run(
+        run_case.scene, tmp_path / "out", *options, "--index", "red=R(650)", "--indices", "ndvi"
+    )
     results = xr.open_zarr(tmp_path / "out" / "results.zarr").load()
     assert results.sizes == {"index": 2, "model": 1, "y": 120, "x": 100}
     whole = run_case.results.indices.sel(index="ndvi")[20:140, 30:130]

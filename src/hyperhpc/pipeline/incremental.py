@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.analysis.kernel import Scaler
+from hyperhpc.errors import ConfigError
 from hyperhpc.pipeline.fit import SampleOnWorkers, load_subsample, seed_on_worker
 from hyperhpc.pipeline.sample import SAMPLE_BLOCK, Sample
 
@@ -36,11 +37,11 @@ def scaled_block(sample: Sample, numbers: range, scaler: Scaler, n_rows: int) ->
     return _lazy(_read_blocks, n_rows, sample, numbers, scaler)
 
 
-def shuffled_blocks(sample: Sample, scaler: Scaler, seed: int) -> list[Any]:
+def shuffled_blocks(sample: Sample, scaler: Scaler, seed: int, min_steps: int = 1) -> list[Any]:
     """Lazy mini-batches (pixel, band), float64, scaled: Dask arrays of one block each.
 
-    At least 100 mini-batches: a small sample is gone through several times, shuffled
-    anew each time.
+    At least ``min_steps`` of them: a small sample is gone through several times,
+    shuffled anew each time.
     """
     is_valid = sample.is_valid()
     starts = np.arange(0, sample.n_pixels, RUN)
@@ -50,13 +51,11 @@ def shuffled_blocks(sample: Sample, scaler: Scaler, seed: int) -> list[Any]:
     batch = int(np.clip(n_valid // MIN_STEPS, *BATCH_LIMITS))
     n_batches = max(1, n_valid // batch)
     lazy = []
-    for epoch in range(-(-MIN_STEPS // n_batches)):
+    for epoch in range(-(-min_steps // n_batches)):
         order = np.random.default_rng([seed, 3, epoch]).permutation(runs)
         # A batch ends with the run that fills it, so the first is never short
-        filled = np.cumsum(counts[order]) // batch
-        edges = [0, *(np.flatnonzero(np.diff(filled)) + 1).tolist()]
-        edges = [edge for edge in edges if edge < len(order)]
-        batches = np.split(order, edges[1:])
+        number = (np.cumsum(counts[order]) - counts[order]) // batch
+        batches = np.split(order, np.flatnonzero(np.diff(number)) + 1)
         if len(batches) > 1 and counts[batches[-1]].sum() < batch // 2:
             batches[-2:] = [np.concatenate(batches[-2:])]
         for chosen in batches:
@@ -105,7 +104,8 @@ def fit_minibatch(
         random_state=seed,
         compute_labels=False,
     )
-    fitted = fit_incremental(model, shuffled_blocks(data.sample, scaler, seed))
+    batches = shuffled_blocks(data.sample, scaler, seed, MIN_STEPS)
+    fitted = fit_incremental(model, batches)
     centres = scaler.mean + fitted.cluster_centers_ * scaler.scale
     return centres, int(fitted.n_steps_)
 
@@ -116,22 +116,44 @@ def fit_incremental(estimator: Any, batches: list[Any]) -> Any:
     from dask_ml.wrappers import Incremental
 
     # The batches are shuffled already; their order is part of the result
-    model = Incremental(estimator, shuffle_blocks=False)
+    model = Incremental(estimator, scoring=_no_score, shuffle_blocks=False)
     for first in range(0, len(batches), AT_ONCE):
         model.partial_fit(da.concatenate(batches[first : first + AT_ONCE]))
     return model.estimator_
 
 
+def _no_score(estimator: Any, table: Any, y: Any = None) -> float:
+    """Incremental refuses estimators without a score (Birch), though none is asked for."""
+    return 0.0
+
+
+def _no_score(estimator: Any, table: Any, y: Any = None) -> float:
+    """Incremental refuses estimators without a score (Birch), though none is asked for."""
+    return 0.0
+
+
 def fit_estimator(
     data: SampleOnWorkers, estimator: Any, subsample: Path, scaler: Scaler, seed: int
 ) -> Any:
-    """Any scikit-learn estimator, by ``partial_fit`` or else ``fit`` on the subsample."""
-    if hasattr(estimator, "partial_fit"):
-        return fit_incremental(estimator, shuffled_blocks(data.sample, scaler, seed))
-    future = data.workers.client.submit(
-        _fit_on_worker, estimator, subsample, scaler, pure=False
-    )
-    return future.result()
+    """Any scikit-learn estimator, by ``partial_fit`` or else ``fit`` on the subsample.
+
+    Raises
+    ------
+    ConfigError
+        If the estimator itself fails.
+    """
+    try:
+        if hasattr(estimator, "partial_fit"):
+            return fit_incremental(estimator, shuffled_blocks(data.sample, scaler, seed))
+        return data.workers.client.submit(
+            _fit_on_worker, estimator, subsample, scaler, pure=False
+        ).result()
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(
+            f"{type(estimator).__name__} cannot be fitted: {why}",
+            "name a clusterer that is fitted without classes, such as sklearn.cluster:Birch",
+        ) from error
 
 
 def _fit_on_worker(estimator: Any, subsample: Path, scaler: Scaler) -> Any:

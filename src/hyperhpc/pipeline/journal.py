@@ -140,11 +140,19 @@ class Journal:
             else "Pixels are no-data only where a remaining band is not a finite number."
         )
         choices.append(
-            f"Models were fitted to the valid pixels of every {config.stride}. row and column, "
+            f"Models were fitted to the valid pixels of {_every(config.stride)} row and column, "
             "scaled to zero mean and unit standard deviation per band."
         )
         choices.append("Clusters are numbered by ascending mean near-infrared reflectance.")
         return choices
+
+
+def _every(stride: int) -> str:
+    """``every``, ``every second``, ``every 4th``."""
+    if stride <= 3:
+        return ("every", "every second", "every third")[stride - 1]
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(stride % 10, "th")
+    return f"every {stride}{'th' if stride % 100 in (11, 12, 13) else ending}"
 
 
 def _peak_mib() -> float:
