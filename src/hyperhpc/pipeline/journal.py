@@ -140,8 +140,8 @@ class Journal:
             else "Pixels are no-data only where a remaining band is not a finite number."
         )
         choices.append(
-            f"Models were fitted to the valid pixels of {_every(config.stride)} row and column, "
-            "scaled to zero mean and unit standard deviation per band."
+            f"Models were fitted to the valid pixels of {_every(config.stride)} row and "
+            "column, scaled to zero mean and unit standard deviation per band."
         )
         choices.append("Clusters are numbered by ascending mean near-infrared reflectance.")
         return choices
