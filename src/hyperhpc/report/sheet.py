@@ -230,7 +230,8 @@ def _ticks(
         step = ticks[1] - ticks[0]
         decimals = _decimals(step)
         widest = 0.056 * max(len(number(t, decimals)) for t in ticks) + 0.12
-        if step / (end - start) * inches > 1.2 * widest + 0.07 * bool(unit):
+        # The last label carries the unit and, at a corner, stands wholly to one side.
+        if step / (end - start) * inches > 1.5 * widest + 0.2 * bool(unit):
             break
     else:
         # Room for one: in the middle, to a tenth of the axis.
