@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import logging
 import secrets
-import signal
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hyperhpc.workers.launch import Workers, size_workers
+from hyperhpc.workers.processes import main_hidden, signals_later, silent
 
 if TYPE_CHECKING:
     from distributed.security import Security
@@ -79,7 +77,8 @@ def local_workers(
     with signals_later(), _closed_on_error(stack):
         stack.enter_context(dask.config.set(dask_settings()))
         # It reports futures whose results nobody waits for any more, after an error
-        stack.enter_context(_silent(logging.getLogger("asyncio")))
+        stack.enter_context(silent(logging.getLogger("asyncio")))
+        stack.enter_context(main_hidden())
         scratch = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="hyperhpc-", ignore_cleanup_errors=True)
         )
@@ -122,47 +121,9 @@ def local_workers(
 
 
 @contextmanager
-def _silent(logger: logging.Logger) -> Iterator[None]:
-    level = logger.level
-    logger.setLevel(_LOG_LEVEL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextmanager
 def _closed_on_error(stack: ExitStack) -> Iterator[None]:
     try:
         yield
     except BaseException:
         stack.close()
         raise
-
-
-@contextmanager
-def signals_later() -> Iterator[None]:
-    """Hold back an interrupt while workers start or stop, which must not be cut in two.
-
-    It takes seconds at most; a second signal is not held back.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before: dict[int, Any] = {}
-
-    def hold(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        if len(came) > 1 and callable(before[number]):
-            before[number](number, frame)
-
-    for number in map(int, (signal.SIGINT, signal.SIGTERM)):
-        before[number] = signal.signal(number, hold)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        if came:
-            signal.raise_signal(came[0])
