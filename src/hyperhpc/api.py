@@ -43,19 +43,19 @@ def open_scene(path: str | Path, group: str | None = None) -> xr.DataArray:
     SceneError
         If there is no readable cube.
     """
-    return to_xarray(open_any_scene(path, group))
+    scene = open_any_scene(path, group)
+    return to_xarray(scene).assign_attrs(group=scene.group)
 
 
 def _scene_of(cube: xr.DataArray | str | Path) -> Scene:
     if isinstance(cube, str | Path):
         return open_any_scene(cube)
-    try:
-        return open_any_scene(cube.attrs["path"], cube.attrs.get("group") or None)
-    except KeyError:
+    if "path" not in cube.attrs:
         raise ConfigError(
             "this array does not say which scene it is from",
             "open it with hyperhpc.open_scene(PATH)",
-        ) from None
+        )
+    return open_any_scene(cube.attrs["path"], cube.attrs.get("group") or None)
 
 
 def spectrum(
@@ -101,8 +101,8 @@ def spectrum(
 
 
 def indices(
-    cube: xr.DataArray,
-    names: Sequence[str] = ("all",),
+    cube: xr.DataArray | str | Path,
+    names: str | Sequence[str] = "all",
     formulas: Mapping[str, str] | None = None,
 ) -> xr.DataArray:
     """Spectral indices of a cube, or of any window of one.
@@ -110,7 +110,8 @@ def indices(
     Parameters
     ----------
     cube
-        (y, x, wavelength) from :func:`open_scene`, all bands, whole or cut in y and x.
+        Digital numbers (y, x, wavelength) from :func:`open_scene`, all bands, whole or
+        cut in y and x; or the path of a scene.
     names
         Of the built-in indices; ``all`` takes those the bands allow.
     formulas
@@ -118,21 +119,32 @@ def indices(
 
     Returns
     -------
-    float32 (index, y, x), lazy if the cube is; NaN where no-data or not finite.
+    float32 (index, y, x), lazy if the cube is; NaN where no-data or not finite. The same
+    numbers as in ``results.zarr`` of a run with the usual bands.
 
     Raises
     ------
     ConfigError
-        An unknown name, a far band, a formula that is not arithmetic.
+        An unknown name, a far band, a formula that is not arithmetic, a cube that has
+        lost bands or is not of digital numbers any more.
     """
-    wavelength_nm = cube["wavelength"].values
-    bound, _ = choose_indices(names, formulas or {}, wavelength_nm)
+    if isinstance(cube, str | Path):
+        cube = open_scene(cube)
     scene = _scene_of(cube)
-    if not np.array_equal(scene.wavelength_nm, wavelength_nm):
+    wavelength_nm = scene.wavelength_nm
+    if not np.array_equal(wavelength_nm, np.atleast_1d(cube["wavelength"].values)):
         raise ConfigError(
             "the cube has lost bands; validity needs all of them",
             "cut the cube in y and x only",
         )
+    if cube.dtype != scene.dtype:
+        raise ConfigError(
+            f"the cube holds {cube.dtype}; digital numbers of this scene are {scene.dtype}",
+            "give the cube as open_scene returns it, without scaling or masking",
+        )
+    bound, _ = choose_indices(
+        [names] if isinstance(names, str) else names, formulas or {}, wavelength_nm
+    )
     good = select_bands(scene).bands
     is_window_band = in_windows(wavelength_nm, scene.bad_band_windows_nm or WATER_WINDOWS_NM)
 
@@ -148,7 +160,10 @@ def indices(
             window_nodata=scene.window_nodata,
             is_window_band=is_window_band,
         )
-        return np.moveaxis(values, 0, -1).astype(np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, hence missing
+            stored = np.moveaxis(values, 0, -1).astype(np.float32)
+        stored[~np.isfinite(stored)] = np.nan
+        return stored
 
     out = xr.apply_ufunc(
         compute,
@@ -156,11 +171,12 @@ def indices(
         input_core_dims=[["wavelength"]],
         output_core_dims=[["index"]],
         dask="parallelized",
+        keep_attrs=False,  # scale and no-data are the cube's
         output_dtypes=[np.float32],
         dask_gufunc_kwargs={"output_sizes": {"index": len(bound)}},
     )
     out = out.assign_coords(index=[b.index.name for b in bound]).rename("indices")
-    return out.transpose("index", "y", "x")
+    return out.transpose("index", ...)
 
 
 @dataclass(frozen=True)
