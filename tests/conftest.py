@@ -35,3 +35,24 @@ def run_case(tmp_path_factory: pytest.TempPathFactory) -> RunCase:
         main(["run", str(case.scene), str(case.out), *options])
     assert stop.value.code == 0
     return case
+
+
+@pytest.fixture(scope="session")
+def small_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated scene of 96 x 112 pixels, all bands, Zarr v3; not to be changed."""
+    from hyperhpc.scene.simulate import simulate
+
+    path = tmp_path_factory.mktemp("small") / "scene.zarr"
+    simulate(path, 96, 112, seed=1)
+    return path
+
+
+@pytest.fixture
+def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a run that gets as far as starting workers stop there, with exit code 77."""
+    from hyperhpc.pipeline import stages
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise SystemExit(77)
+
+    monkeypatch.setattr(stages, "launch_workers", refuse)

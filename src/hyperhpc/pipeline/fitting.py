@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,7 @@ def _check_sample(job: FitJob) -> None:
     if n_valid == 0:
         raise SceneError(
             f"the scene has no valid pixel among the {job.data.sample.n_pixels} sampled",
-            "check its no-data value with: hyperhpc info SCENE",
+            f"check its no-data value: hyperhpc info {shlex.quote(str(job.config.scene))}",
         )
     if n_valid < job.config.clusters:
         raise ConfigError(

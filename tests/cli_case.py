@@ -1,0 +1,83 @@
+"""The command line for the tests: called in this process, or as a program of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from hyperhpc.cli import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line that says what is wrong."""
+        (line,) = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        return line
+
+    @property
+    def hint(self) -> str:
+        """The line that says what to do; empty if there is none."""
+        lines = [line for line in self.err.splitlines() if line.startswith("  hint: ")]
+        assert len(lines) <= 1
+        return lines[0].removeprefix("  hint: ") if lines else ""
+
+
+def call(*words: str | Path) -> Outcome:
+    """Run a command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as stop,
+    ):
+        main([str(word) for word in words])
+    assert isinstance(stop.value.code, int)
+    return Outcome(stop.value.code, out.getvalue(), err.getvalue())
+
+
+def program(*words: str | Path) -> list[str]:
+    """The words that start a command as a program."""
+    return [sys.executable, "-m", "hyperhpc", *map(str, words)]
+
+
+def spawn(*words: str | Path) -> Outcome:
+    """Run a command as a program of its own."""
+    done = subprocess.run(program(*words), capture_output=True, text=True, timeout=300)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def check_refused(outcome: Outcome, code: int, *parts: str) -> None:
+    """One message on stderr in our style, nothing on stdout, no traceback."""
+    assert outcome.code == code, outcome.err
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+    assert not outcome.error.endswith(".")
+    assert not outcome.hint.endswith(".")
+    for part in parts:
+        assert part in outcome.error + outcome.hint, outcome.err
+
+
+def options_in(hint: str) -> list[str]:
+    """The options a hint names with a value, as they would be typed."""
+    words = shlex.split(hint.replace(",", " "))
+    found = []
+    for option, value in pairwise(words):
+        if option.startswith("--") and value[0].isdigit():
+            found += [option, value]
+    return found
