@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 
 from hyperhpc.config import RunConfig, load_config
 from hyperhpc.errors import ConfigError
@@ -15,12 +16,13 @@ from hyperhpc.pipeline.folder import check_free
 from hyperhpc.pipeline.manifest import RunFolder
 from hyperhpc.pipeline.progress import Progress
 from hyperhpc.pipeline.stages import run
+from hyperhpc.scene import Scene
 from hyperhpc.workers.launch import usable_memory
 
 #: What the demonstration keeps in OUT besides the run.
 BESIDE = ("scene.zarr", "scene.zarr.truth.zarr")
-
-
+#: True classes of which a spectrum is shown.
+SHOWN = ("green_grass", "dry_grass", "soil_bright", "shrub_tree", "water")
 #: Fewer pixels than this side squared may not hold the eight clusters.
 SMALLEST = 64
 
@@ -65,7 +67,7 @@ def run_demo(
             f"{path} has {scene.shape[0]}x{scene.shape[1]} pixels, not {size[0]}x{size[1]}",
             f"name another OUT, or give --size {scene.shape[0]}x{scene.shape[1]}",
         )
-    points = _demo_points(scene)
+    points = _demo_points(scene, out / BESIDE[1])
     flags: dict[str, Any] = {"points": points}
     words = [f"--point {x:.10g},{y:.10g}" for x, y in points]
     if (memory := usable_memory()) < RunConfig(scene=path, out=out).memory_bytes:
@@ -77,24 +79,23 @@ def run_demo(
     return run(config, progress, command, beside=BESIDE)
 
 
-def _demo_points(scene: Any) -> list[tuple[float, float]]:
-    """Three pixels that are surely valid, far from each other."""
-    from hyperhpc.analysis.kernel import valid_pixels
-    from hyperhpc.pipeline.selection import select_bands
-
-    bands = select_bands(scene).bands
-    height, width, _ = scene.shape
+def _demo_points(scene: Scene, truth_path: Path) -> list[tuple[float, float]]:
+    """The middle one of the pixels well inside their class, for each class shown."""
+    truth: zarr.Array = zarr.open_group(str(truth_path), mode="r")["true_class"]  # type: ignore[assignment]
+    names = str(truth.attrs["flag_meanings"]).split()
+    classes = np.asarray(truth[:])
+    inner = classes[2:-2, 2:-2]
+    is_inside = np.ones(inner.shape, dtype=bool)
+    for dy, dx in ((0, 2), (4, 2), (2, 0), (2, 4)):  # two pixels up, down, left and right
+        is_inside &= inner == classes[dy : dy + inner.shape[0], dx : dx + inner.shape[1]]
     points = []
-    for where in (0.35, 0.5, 0.65):
-        row = int(height * where)
-        dn = scene.read(slice(row, row + 1), slice(0, width), bands)[0]
-        valid = np.flatnonzero(valid_pixels(dn, scene.nodata))
-        if valid.size:
-            col = int(valid[int(valid.size * where)])
-            points.append(
-                (
-                    float(scene.grid.x_centres(col, col + 1)[0]),
-                    float(scene.grid.y_centres(row, row + 1)[0]),
-                )
+    for name in SHOWN:
+        rows, cols = np.nonzero(is_inside & (inner == names.index(name)))
+        if rows.size:
+            row, col = int(rows[rows.size // 2]) + 2, int(cols[rows.size // 2]) + 2
+            (x,), (y,) = (
+                scene.grid.x_centres(col, col + 1).tolist(),
+                scene.grid.y_centres(row, row + 1).tolist(),
             )
+            points.append((x, y))
     return points

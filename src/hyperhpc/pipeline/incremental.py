@@ -127,11 +127,6 @@ def _no_score(estimator: Any, table: Any, y: Any = None) -> float:
     return 0.0
 
 
-def _no_score(estimator: Any, table: Any, y: Any = None) -> float:
-    """Incremental refuses estimators without a score (Birch), though none is asked for."""
-    return 0.0
-
-
 def fit_estimator(
     data: SampleOnWorkers, estimator: Any, subsample: Path, scaler: Scaler, seed: int
 ) -> Any:
