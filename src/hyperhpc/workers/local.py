@@ -75,13 +75,14 @@ def local_workers(
     resource_tracker.ensure_running()  # or it starts later, and undoes the scheduler's mask
     stack = ExitStack()
     with signals_later(), _closed_on_error(stack):
-        stack.enter_context(dask.config.set(dask_settings()))
         # It reports futures whose results nobody waits for any more, after an error
         stack.enter_context(silent(logging.getLogger("asyncio")))
         stack.enter_context(main_hidden())
         scratch = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="hyperhpc-", ignore_cleanup_errors=True)
         )
+        settings = dask_settings() | {"temporary-directory": scratch}
+        stack.enter_context(dask.config.set(settings))
         security = temporary_security()
         everywhere = {"host": _LOOPBACK, "protocol": "tls://", "security": security}
         scheduler = {
@@ -93,7 +94,6 @@ def local_workers(
             "worker_class": ClosedWorker,
             "nthreads": threads,
             "memory_limit": memory_bytes,
-            "local_directory": scratch,
             "dashboard": False,
             "silence_logs": _LOG_LEVEL,
         }
