@@ -1,0 +1,170 @@
+"""Ctrl-C and SIGTERM: a quiet end, no process left behind, and the way to go on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cli_case import Outcome, program, spawn
+from hyperhpc.scene.simulate import simulate
+from hyperhpc.workers.processes import main_hidden, signals_later
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+LIMIT_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A run of a few seconds; each test goes on with what the one before has left."""
+    folder = tmp_path_factory.mktemp("signals") / "a folder"
+    simulate(folder / "scene.zarr", 300, 300, bands=60, seed=1, zarr_format=2)
+    options = "--workers 2 --memory-per-worker 1GiB --clusters 3".split()
+    return ["run", str(folder / "scene.zarr"), str(folder / "out"), *options]
+
+
+def stop_run(
+    words: list[str], event: Callable[[], bool], send: Callable[[int], None]
+) -> Outcome:
+    """Start a run, wait for an event, send a signal; no process may stay."""
+    process = subprocess.Popen(
+        program(*words),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + LIMIT_S
+        while not event():
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline, "the event never came"
+            time.sleep(0.002)
+        family = psutil.Process(process.pid).children(recursive=True)
+        send(process.pid)
+        out, err = process.communicate(timeout=LIMIT_S)
+    finally:
+        process.kill()
+    _, alive = psutil.wait_procs(family, timeout=LIMIT_S)
+    assert not alive
+    return Outcome(process.returncode, out, err)
+
+
+def check_stopped(outcome: Outcome, code: int, how: str, words: list[str]) -> None:
+    assert outcome.code == code, outcome.err
+    assert outcome.out == ""
+    *before, last = [line for line in outcome.err.splitlines() if line]
+    again = shlex.join(["hyperhpc", *(word for word in words if word != "--restart")])
+    assert last == f"{how}; what is finished is kept. To go on: {again}"
+    assert all(line.endswith(" ...") for line in before), outcome.err
+
+
+def test_run__interrupt_terminate_and_go_on(words: list[str], tmp_path: Path) -> None:
+    out = Path(words[2])
+    check_stopped(
+        stop_run(
+            words,
+            lambda: any((out / "work" / "sample").glob("*.json")),
+            lambda pid: os.killpg(pid, signal.SIGINT),  # as a terminal does, workers too
+        ),
+        130,
+        "interrupted",
+        words,
+    )
+    check_stopped(
+        stop_run(
+            words,
+            lambda: any((out / "work").glob("subsample*")),
+            lambda pid: os.kill(pid, signal.SIGTERM),
+        ),
+        143,
+        "terminated",
+        words,
+    )
+    done = spawn(*words)
+    assert done.code == 0, done.err
+    assert (out / "report.html").exists()
+
+
+def test_run__signals_while_workers_start(words: list[str]) -> None:
+    again = [*words, "--restart"]
+    out = Path(words[2])
+
+    def has_children() -> bool:
+        found = [p for p in psutil.Process().children() if out.name in " ".join(p.cmdline())]
+        return any("spawn_main" in " ".join(c.cmdline()) for p in found for c in p.children())
+
+    for number, code, how in (
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "terminated"),
+    ):
+        outcome = stop_run(
+            again, has_children, lambda pid, number=number: os.killpg(pid, number)
+        )
+        check_stopped(outcome, code, how, again)
+
+
+def test_signal__lost_in_a_destructor_comes_again() -> None:
+    script = (
+        "import os, signal, sys, time, click\n"
+        "from hyperhpc import cli\n"
+        "class Dying:\n"
+        "    def __del__(self):\n"
+        "        signal.raise_signal(int(sys.argv[1]))\n"
+        "@cli.cli.command()\n"
+        "def die():\n"
+        "    Dying()\n"
+        "    time.sleep(60)\n"
+        "cli.main(['die'])\n"
+    )
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(int(number))], capture_output=True, text=True
+        )
+        assert done.returncode == code, done.stderr
+        assert done.stderr.strip() in ("interrupted", "terminated")
+
+
+def test_signals_later__held_back_and_raised_at_the_end() -> None:
+    steps = []
+
+    def work() -> None:
+        with signals_later():
+            signal.raise_signal(signal.SIGINT)
+            steps.append("went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert steps == ["went on"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_signals_later__second_is_not_held_back() -> None:
+    steps = []
+
+    def work() -> None:
+        with signals_later():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            steps.append("went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert not steps
+
+
+def test_main_hidden__comes_back() -> None:
+    main = sys.modules["__main__"]
+    before = dict(vars(main))
+    with main_hidden():
+        assert not hasattr(main, "__file__")
+        assert main.__spec__ is None
+    assert vars(main) == before

@@ -1,0 +1,240 @@
+"""Workers: as many as fit, TLS on every socket, nothing served to strangers."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hyperhpc.errors import ResourceError
+from hyperhpc.workers import Workers, check_workers, launch, launch_workers
+
+GIB = 2**30
+PATHS = (
+    "/", "/status", "/workers", "/metrics", "/health", "/sitemap.json", "/json/counts.json",
+    "/json/identity.json", "/info/main/workers.html", "/individual-plots.json", "/proxy/1/x",
+    "/statics/css/base.css", "/eventstream",
+)  # fmt: skip
+
+# --- how many -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of 8 cores and 20 GiB."""
+    monkeypatch.setattr(launch, "usable_cores", lambda: 8)
+    monkeypatch.setattr(launch, "usable_memory", lambda: 20 * GIB)
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    ("count", "threads", "memory_gib", "expected"),
+    [
+        (None, 1, 1, 8),  # cores
+        (None, 3, 1, 2),
+        (None, 16, 1, 1),  # threads than cores: one worker all the same
+        (None, 1, 4, 5),  # memory
+        (None, 1, 20, 1),
+        (20, 1, 1, 20),  # as asked for
+        (1, 1, 20, 1),
+    ],
+)
+def test_size_workers(count: int | None, threads: int, memory_gib: int, expected: int) -> None:
+    assert launch.size_workers(count, threads, memory_gib * GIB) == expected
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    ("count", "memory_gib", "message", "hint"),
+    [
+        (6, 4, "6 workers of 4.0 GiB need 24.0 GiB; this machine has 20.0 GiB", "--workers 5"),
+        (None, 21, "1 worker of 21.0 GiB", "--workers 1 --memory-per-worker 20480MiB"),
+        (3, 30, "3 workers of 30.0 GiB", "--workers 1 --memory-per-worker 20480MiB"),
+    ],
+)
+def test_size_workers__too_much(
+    count: int | None, memory_gib: int, message: str, hint: str
+) -> None:
+    with pytest.raises(ResourceError) as caught:
+        check_workers("local", count=count, threads=1, memory_bytes=memory_gib * GIB)
+    assert caught.value.message.startswith(message)
+    assert caught.value.hint == f"give {hint}"
+
+
+def test_usable__is_what_this_process_has() -> None:
+    assert 1 <= launch.usable_cores() <= (os.cpu_count() or 1)
+    assert GIB / 4 < launch.usable_memory() <= psutil.virtual_memory().total
+
+
+# --- what they open -------------------------------------------------------------------
+
+
+def listening() -> set[tuple[str, int]]:
+    """Address and port of every listening socket of this process and its children."""
+    me = psutil.Process()
+    return {
+        (connection.laddr.ip, connection.laddr.port)
+        for process in (me, *me.children(recursive=True))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+def speaks_tls(port: int) -> bool:
+    """True if it shows a certificate; a Dask port that does not would take plain TCP."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=2) as plain,
+            context.wrap_socket(plain) as secure,
+        ):
+            return bool(secure.getpeercert(binary_form=True))
+    except OSError:
+        return False
+
+
+def http_status(port: int, path: str) -> int | None:
+    """Status of a plain HTTP request; None if the port does not speak HTTP."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "dashboard"])
+def workers(request: pytest.FixtureRequest) -> Iterator[tuple[Workers, set[tuple[str, int]]]]:
+    """Two workers, and the sockets that were opened for them."""
+    before = listening()
+    with launch_workers(
+        "local", count=2, threads=1, memory_bytes=GIB, dashboard=request.param
+    ) as started:
+        assert started.client.submit(abs, -2).result() == 2
+        yield started, listening() - before
+    assert not listening() - before
+    assert not [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if "spawn_main" in " ".join(child.cmdline())
+    ]
+
+
+def test_sockets__are_on_loopback_and_speak_tls(
+    workers: tuple[Workers, set[tuple[str, int]]],
+) -> None:
+    started, sockets = workers
+    assert {address for address, _ in sockets} == {"127.0.0.1"}
+    plain = {port for _, port in sockets if not speaks_tls(port)}
+    secure = {port for _, port in sockets} - plain
+    assert len(secure) == 5  # scheduler, two workers, two nannies
+    assert len(plain) == (1 if started.dashboard else 0)
+    assert all(http_status(port, "/status") is None for port in secure)
+
+
+def test_sockets__take_no_client_without_the_key(
+    workers: tuple[Workers, set[tuple[str, int]]],
+) -> None:
+    from distributed.comm import CommClosedError, connect
+    from distributed.security import Security
+
+    started, _ = workers
+    scheduler = started.client.scheduler.address
+    stranger = Security.temporary().get_connection_args("client")
+
+    async def knock(address: str, arguments: dict) -> None:
+        comm = await connect(address, timeout=2, **arguments)
+        await comm.close()
+
+    for address, arguments in (
+        (scheduler, stranger),
+        (scheduler.replace("tls://", "tcp://"), {"require_encryption": False}),
+    ):
+        with pytest.raises((OSError, CommClosedError)):
+            started.client.sync(knock, address, arguments)
+
+
+def test_dashboard__only_under_its_secret(
+    workers: tuple[Workers, set[tuple[str, int]]],
+) -> None:
+    started, sockets = workers
+    if started.dashboard is None:
+        return
+    _, _, host, secret, page = started.dashboard.split("/")
+    port = int(host.removeprefix("127.0.0.1:"))
+    assert ("127.0.0.1", port) in sockets
+    assert len(secret) >= 20
+    assert page == "status"
+    assert {path: http_status(port, path) for path in PATHS} == dict.fromkeys(PATHS, 404)
+    assert http_status(port, f"/{secret}x/status") == 404
+    for path in ("status", "workers", "info/main/workers.html"):
+        assert http_status(port, f"/{secret}/{path}") == 200
+
+
+def test_workers__one_thread_per_library(
+    workers: tuple[Workers, set[tuple[str, int]]],
+) -> None:
+    from hyperhpc.workers.local import THREAD_VARIABLES
+
+    started, _ = workers
+    for settings in started.client.run(_settings, THREAD_VARIABLES).values():
+        assert settings == {
+            **dict.fromkeys(THREAD_VARIABLES, "1"),
+            "query-planning": False,
+        }
+
+
+def _settings(names: tuple[str, ...]) -> dict[str, object]:
+    import dask
+
+    return {
+        **{name: os.environ.get(name) for name in names},
+        "query-planning": dask.config.get("array.query-planning"),
+    }
+
+
+def test_workers__leave_no_key_and_print_nothing(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def key_files() -> list[Path]:
+        files = (path for path in tmp_path.rglob("*") if path.is_file())
+        return [path for path in files if b"PRIVATE KEY" in path.read_bytes()]
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with launch_workers("local", count=1, threads=1, memory_bytes=GIB) as started:
+        assert isinstance(started.client.submit(_fail).exception(), ZeroDivisionError)
+        assert list(tmp_path.glob("hyperhpc-*"))
+        assert not key_files()
+    assert not list(tmp_path.iterdir())
+    assert capfd.readouterr() == ("", "")
+
+
+def _fail() -> float:
+    return 1 / 0
+
+
+def test_workers__of_a_script_do_not_run_it_again(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from hyperhpc.workers import launch_workers\n"
+        "print('once')\n"
+        "with launch_workers('local', count=1, threads=1, memory_bytes=2**30) as workers:\n"
+        "    print(workers.client.submit(abs, -3).result())\n",
+        "utf-8",
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "once\n3\n", "")
