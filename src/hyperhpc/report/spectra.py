@@ -43,8 +43,8 @@ _REGIONS = (
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
 # Small multiples beyond this are too small to read.
 _MOST_PANELS = 24
-# Points named inside the chart; more are named below it, up to the second number.
-_MOST_INSIDE, _MOST_NAMED = 6, 80
+# Points named in the legend; beyond them the table has the names.
+_MOST_NAMED = 80
 
 
 def plot_spectra(
@@ -288,10 +288,8 @@ def _gaps(
 
 
 def _legend_room(n_points: int) -> float:
-    """Inches below everything for the legend of more points than the chart can hold."""
-    return (
-        0.0 if n_points <= _MOST_INSIDE else 0.3 + 0.165 * -(-min(n_points, _MOST_NAMED) // 4)
-    )
+    """Inches below everything for the legend: inside it would lie on some spectrum."""
+    return 0.3 + 0.165 * -(-min(n_points, _MOST_NAMED) // 4) if n_points else 0.0
 
 
 def _draw_points(
@@ -327,14 +325,9 @@ def _draw_points(
     handles, labels = ax.get_legend_handles_labels()
     handles, labels = handles[:_MOST_NAMED], labels[:_MOST_NAMED]
     words: dict[str, Any] = {"title": "Point   x, y", "alignment": "left", "handlelength": 1.6}
-    if len(spectra) <= _MOST_INSIDE:
-        legend = ax.legend(handles, labels, loc="best", **words)
-        legend.set(frame_on=True)
-        legend.get_frame().set(facecolor="white", edgecolor="none", alpha=0.85)
-    else:
-        corner = 0.62 / sheet.width, 0.06 / sheet.height
-        sheet.figure.legend(handles, labels, loc="lower left", bbox_to_anchor=corner, ncols=4,
-                            borderaxespad=0, borderpad=0, **words)  # fmt: skip
+    corner = 0.62 / sheet.width, 0.06 / sheet.height
+    sheet.figure.legend(handles, labels, loc="lower left", bbox_to_anchor=corner, ncols=4,
+                        borderaxespad=0, borderpad=0, **words)  # fmt: skip
 
 
 def _colour(i: int) -> tuple[float, float, float]:
