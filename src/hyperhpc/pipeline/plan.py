@@ -25,6 +25,8 @@ TARGET_TILE_BYTES = 192 * 2**20
 TARGET_TILES = 16
 #: Peak memory of a task over the bytes of its tile: stored chunks, DN, results.
 TILE_FACTOR = 3.0
+#: Side of the smallest tile that memory must allow; also of the chunks of a transposed scene.
+SMALL_TILE = 128
 #: The most sampled pixels that the starts of the models are tried on, in memory.
 SUBSAMPLE = 200_000
 #: Peak memory of a start over the bytes of its pixels: DN, coarse values, distances.
@@ -161,22 +163,14 @@ def make_plan(scene: Scene, config: RunConfig) -> Plan:
         If the memory of a worker does not hold even a small tile.
     """
     area = choose_area(scene, config.bbox)
-    _check_fit(scene, area, config)
+    _check_memory(scene, area, config)
     promise = tile_promise(config.memory_bytes, config.threads_per_worker)
     per_pixel = pixel_bytes(scene)
-    if promise < 64 * 64 * per_pixel:
-        need = 64 * 64 * per_pixel * TILE_FACTOR * config.threads_per_worker + BASE_BYTES
-        raise ResourceError(
-            f"--memory-per-worker {config.memory_per_worker} is too little for tiles of this "
-            f"scene; at least {math.ceil(need / 0.9 / 2**20)} MiB are needed",
-            f"give --memory-per-worker {math.ceil(need / 0.9 / 2**20)}MiB"
-            + (" or fewer --threads-per-worker" if config.threads_per_worker > 1 else ""),
-        )
     # A chunk of few bands costs the memory of all bands when its pixels are wanted
     unit = (min(scene.chunks[0], scene.shape[0]), min(scene.chunks[1], scene.shape[1]))
     is_transposed = unit[0] * unit[1] * per_pixel > promise
     if is_transposed:
-        unit = (128, 128)
+        unit = (SMALL_TILE, SMALL_TILE)
     target = min(TARGET_TILE_BYTES, promise)
     tile = _grow(unit, area.shape, target / per_pixel)
     return Plan(area, tile, is_transposed, config.result_options(), scene.fingerprint())
@@ -188,18 +182,21 @@ def starts_at_once(pixel_bytes: int, n_pixels: int, memory_bytes: int, threads: 
     return min(threads, int(room // (n_pixels * pixel_bytes * SUBSAMPLE_FACTOR)))
 
 
-def _check_fit(scene: Scene, area: Area, config: RunConfig) -> None:
-    """Raise ResourceError if a worker cannot hold the pixels starts are tried on."""
+def _check_memory(scene: Scene, area: Area, config: RunConfig) -> None:
+    """Raise ResourceError if a worker can hold neither a small tile nor the subsample."""
+    tile = SMALL_TILE**2 * pixel_bytes(scene) * TILE_FACTOR * config.threads_per_worker
     height, width = (-(-side // config.stride) for side in area.shape)
     n_pixels = min(SUBSAMPLE, height * width)
-    per_pixel = scene.shape[2] * np.dtype(scene.dtype).itemsize
-    if not starts_at_once(per_pixel, n_pixels, config.memory_bytes, 1):
-        need = n_pixels * per_pixel * SUBSAMPLE_FACTOR + BASE_BYTES
+    starts = n_pixels * scene.shape[2] * np.dtype(scene.dtype).itemsize * SUBSAMPLE_FACTOR
+    need = math.ceil((max(tile, starts) + BASE_BYTES) / 0.9 / 2**20)
+    if config.memory_bytes < need * 2**20:
+        what = "tiles" if tile > starts else f"fitting models to {n_pixels} pixels"
+        fewer = tile > starts and config.threads_per_worker > 1
         raise ResourceError(
-            f"--memory-per-worker {config.memory_per_worker} is too little to fit models to "
-            f"{n_pixels} pixels of {scene.shape[2]} bands; at least "
-            f"{math.ceil(need / 0.9 / 2**20)} MiB are needed",
-            f"give --memory-per-worker {math.ceil(need / 0.9 / 2**20)}MiB",
+            f"--memory-per-worker {config.memory_per_worker} is too little for {what} of "
+            f"{scene.shape[2]} bands; at least {need} MiB are needed",
+            f"give --memory-per-worker {need}MiB"
+            + (" or fewer --threads-per-worker" if fewer else ""),
         )
 
 

@@ -39,7 +39,7 @@ class TerminalProgress(Progress):
     """A bar on a terminal, one line a stage elsewhere; all of it on stderr."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, markup=False)
         self._bar: RichBar | None = None
         self._task: Any = None
 
