@@ -196,8 +196,24 @@ class OpenedRun:
         """Indices (index, y, x) and clusters (model, y, x), lazy."""
         return xr.open_zarr(self.folder.results)
 
+    @cached_property
+    def levels(self) -> list[int]:
+        """Pixels on the side of one pixel of each overview, finest first."""
+        return [int(level) for level in xr.open_zarr(self.folder.overview).attrs["levels"]]
+
     def overview(self, level: int) -> xr.Dataset:
-        """Every level-th pixel: quicklook, indices, clusters, lazy."""
+        """Quicklook, indices and clusters at a coarser level, lazy.
+
+        Raises
+        ------
+        ConfigError
+            There is no such level.
+        """
+        if level not in self.levels:
+            raise ConfigError(
+                f"there is no overview level {level}",
+                f"the levels of this run are {' '.join(map(str, self.levels))}",
+            )
         return xr.open_zarr(self.folder.overview, group=str(level))
 
     @cached_property
