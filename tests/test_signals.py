@@ -27,7 +27,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """A run of a few seconds; each test goes on with what the one before has left."""
     folder = tmp_path_factory.mktemp("signals") / "a folder"
     simulate(folder / "scene.zarr", 300, 300, bands=60, seed=1, zarr_format=2)
-    options = "--workers 2 --memory-per-worker 1GiB --clusters 3".split()
+    options = "--workers 2 --memory-per-worker 1GiB --models lloyd".split()
     return ["run", str(folder / "scene.zarr"), str(folder / "out"), *options]
 
 

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 
 from hyperhpc.analysis.spectra import (
-    check_point,
     linear_spectrum,
     nearest_spectrum,
     to_reflectance,
 )
-from hyperhpc.errors import ConfigError
 
 SHAPE = (3, 4)
 #: Linear in rows and columns, other slopes in each band.
@@ -96,11 +94,3 @@ def test_linear_spectrum__no_data_of_a_neighbour_counts_if_it_has_weight() -> No
         found = linear_spectrum(read, row, col, SHAPE, same)
         assert found is not None
         assert np.isfinite(found).all()
-
-
-def test_check_point__edges() -> None:
-    for row, col in ((0, 0), (2, 3)):
-        check_point(1.0, 2.0, row, col, SHAPE)
-    for row, col in ((-1, 0), (0, -1), (3, 0), (0, 4)):
-        with pytest.raises(ConfigError, match=r"257000.5,4112000.25 lies outside the scene"):
-            check_point(257000.5, 4112000.25, row, col, SHAPE)

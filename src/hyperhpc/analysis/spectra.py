@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hyperhpc.analysis.nodata import stored_marks
-from hyperhpc.errors import ConfigError
 
 #: Reads a window: (row0, row1, col0, col1) to DN (y, x, band).
 ReadWindow = Callable[[int, int, int, int], np.ndarray]
@@ -71,12 +70,3 @@ def linear_spectrum(
     upper = values[0, 0] * (1 - right) + values[0, -1] * right if right else values[0, 0]
     lower = values[-1, 0] * (1 - right) + values[-1, -1] * right if right else values[-1, 0]
     return upper * (1 - down) + lower * down if down else upper
-
-
-def check_point(x: float, y: float, row: int, col: int, shape: tuple[int, int]) -> None:
-    """Raise ConfigError if the pixel (row, col) of a point lies outside the scene."""
-    if not (0 <= row < shape[0] and 0 <= col < shape[1]):
-        raise ConfigError(
-            f"point {x:.10g},{y:.10g} lies outside the scene",
-            "see its bounds with: hyperhpc info SCENE",
-        )
