@@ -16,10 +16,8 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
-from hyperhpc.pipeline.plan import Area, Tile, tile_promise
+from hyperhpc.pipeline.plan import SMALL_TILE, Area, Tile, tile_promise
 from hyperhpc.scene.cube import Scene
-
-CHUNK = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +70,7 @@ def create_transposed(scene: Scene, area: Area, groups: list[Tile], path: Path) 
     """The empty store, and the scene that reads it."""
     height, width = area.shape
     depth = groups[0].x1 - groups[0].x0
-    chunks = (min(CHUNK, height), min(CHUNK, width), depth)
+    chunks = (min(SMALL_TILE, height), min(SMALL_TILE, width), depth)
     if not (path / "zarr.json").exists():
         zarr.create_array(
             str(path),
