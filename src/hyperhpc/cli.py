@@ -386,5 +386,24 @@ def demo(out: Path, size: tuple[int, int]) -> None:
     click.echo(f"report: {folder.report}")
 
 
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def doctor(as_json: bool) -> None:
+    """Say what is right and wrong with the environment this runs in."""
+    from hyperhpc.doctor import examine, show_json, show_lines
+
+    lines = examine()
+    if as_json:
+        click.echo(show_json(lines))
+    else:
+        show_lines(lines)
+    wrong = [line.check for line in lines if line.status == "error"]
+    if wrong:
+        raise ResourceError(
+            f"the environment is not fit for a run: {', '.join(wrong)}",
+            "type what the lines name, then hyperhpc doctor again",
+        )
+
+
 if __name__ == "__main__":
     main()

@@ -1,0 +1,84 @@
+"""What is right and wrong with the environment a command stands in: ``hyperhpc doctor``.
+
+Each check is a function without arguments (those it has are for tests) that returns a
+:class:`Finding`. It imports what it needs itself, so that a broken package spoils its own
+lines only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+
+from hyperhpc.doctor import (
+    container,
+    files,
+    leaks,
+    libraries,
+    machine,
+    network,
+    packages,
+    process,
+    slurm,
+)
+from hyperhpc.doctor.finding import Finding, Line
+from hyperhpc.doctor.show import show_json, show_lines
+
+__all__ = ["CHECKS", "Finding", "Line", "examine", "show_json", "show_lines"]
+
+#: In the order they are shown: what it runs on, in what, with what, and whom it can reach.
+CHECKS: Mapping[str, Callable[[], Finding]] = {
+    "python": packages.check_python,
+    "packages": packages.check_versions,
+    "imports": packages.check_imports,
+    "container": container.check_container,
+    "PYTHONPATH": leaks.check_pythonpath,
+    "user site": leaks.check_user_site,
+    "conda": leaks.check_conda,
+    "origins": leaks.check_origins,
+    "cores": machine.check_cores,
+    "memory": machine.check_memory,
+    "cgroup": machine.check_cgroup,
+    "slurm job": slurm.check_allocation,
+    "slurm": slurm.check_commands,
+    "threads": libraries.check_threads,
+    "blas": libraries.check_blas,
+    "codecs": libraries.check_codecs,
+    "TMPDIR": files.check_tmpdir,
+    "caches": files.check_caches,
+    "locale": process.check_locale,
+    "open files": process.check_open_files,
+    "core files": process.check_core_files,
+    "interfaces": network.check_interfaces,
+    "openssl": network.check_openssl,
+    "tls": network.check_tls,
+}
+
+
+def examine(checks: Mapping[str, Callable[[], Finding]] | None = None) -> list[Line]:
+    """Make all checks; one that fails by itself is an error line, never a traceback."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # what libraries have to say is in the lines
+    try:
+        # Nor may a package that prints while it is imported get between the lines
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return [_line(name, check) for name, check in (checks or CHECKS).items()]
+    finally:
+        logging.disable(before)
+
+
+def _line(name: str, check: Callable[[], Finding]) -> Line:
+    try:
+        found = check()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - broken packages raise anything
+        what = " ".join(str(error).split())[:200]
+        found = Finding(
+            "error",
+            f"the check itself failed: {type(error).__name__}: {what}",
+            "see the errors of other lines first; if there is none, please report this line",
+        )
+    return Line(name, found.status, found.value, found.remedy)
