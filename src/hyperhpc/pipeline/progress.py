@@ -24,8 +24,10 @@ class Progress:
     """Says nothing; the base of those that do, and right for notebooks and tests."""
 
     @contextmanager
-    def stage(self, name: str, total: int | None = None, unit: str = "px") -> Iterator[None]:
-        """One stage, of ``total`` units (None: unknown)."""
+    def stage(
+        self, name: str, total: int | None = None, unit: str = "px", tiles: int = 0
+    ) -> Iterator[None]:
+        """One stage, of ``total`` units (None: unknown), in so many tiles."""
         yield
 
     def advance(self, amount: int) -> None:
@@ -42,9 +44,12 @@ class TerminalProgress(Progress):
         self._console = Console(stderr=True, highlight=False, markup=False)
         self._bar: RichBar | None = None
         self._task: Any = None
+        self._tiles = self._done = 0
 
     @contextmanager
-    def stage(self, name: str, total: int | None = None, unit: str = "px") -> Iterator[None]:
+    def stage(
+        self, name: str, total: int | None = None, unit: str = "px", tiles: int = 0
+    ) -> Iterator[None]:
         """Show a bar that stays when the stage is over."""
         if not self._console.is_terminal:
             self._console.print(f"{name} ...", soft_wrap=True)
@@ -55,12 +60,14 @@ class TerminalProgress(Progress):
             TextColumn("{task.description:<34}"),
             BarColumn(bar_width=28),
             TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[tiles]}"),
             _Rate(unit),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
         with RichBar(*columns, console=self._console) as self._bar:
-            self._task = self._bar.add_task(name, total=total)
+            self._tiles, self._done = tiles, 0
+            self._task = self._bar.add_task(name, total=total, tiles=self._count())
             yield
             self._bar.update(self._task, total=total or 1, completed=total or 1)
         self._bar = None
@@ -68,7 +75,11 @@ class TerminalProgress(Progress):
     def advance(self, amount: int) -> None:
         """Move the bar."""
         if self._bar:
-            self._bar.advance(self._task, amount)
+            self._done += 1
+            self._bar.update(self._task, advance=amount, tiles=self._count())
+
+    def _count(self) -> str:
+        return f"{self._done}/{self._tiles} tiles" if self._tiles else ""
 
     def note(self, text: str) -> None:
         """Print one line above the bar."""

@@ -92,12 +92,12 @@ class Run:
 
     @contextmanager
     def stage(
-        self, name: str, title: str, total: int | None = None
+        self, name: str, title: str, total: int | None = None, tiles: int = 0
     ) -> Iterator[dict[str, Any]]:
         """Time a stage, show it, and note it in the journal."""
         entry: dict[str, Any] = {"name": name}
         start = time.perf_counter()
-        with self.progress.stage(title, total):
+        with self.progress.stage(title, total, tiles=tiles):
             yield entry
         entry["seconds"] = round(time.perf_counter() - start, 3)
         self.journal.add_stage(entry)
@@ -225,10 +225,9 @@ def take_sample(this: Run, scene: Scene, workers: Workers) -> Sample:
         sample.values.create()
         sample.mask.create()
     job = SampleJob(scene, plan.area, this.config.stride, this.selection.bands, sample)
-    with this.stage("sample", "reading the sample", _pixels(plan)) as s:
-        results, resumed = run_tiles(
-            workers, sample_tile, job, plan.tiles(), records, this.progress
-        )
+    tiles = list(plan.tiles())
+    with this.stage("sample", "reading the sample", _pixels(plan), len(tiles)) as s:
+        results, resumed = run_tiles(workers, sample_tile, job, tiles, records, this.progress)
         s.update(_totals(results, resumed))
     return sample
 
@@ -275,10 +274,11 @@ def classify(
         folder.results,
         files,
     )
-    with this.stage("classify", "indices and labels, whole area", _pixels(plan)) as s:
-        results, resumed = run_tiles(
-            workers, classify_tile, job, plan.tiles(), records, this.progress
-        )
+    tiles = list(plan.tiles())
+    with this.stage(
+        "classify", "indices and labels, whole area", _pixels(plan), len(tiles)
+    ) as s:
+        results, resumed = run_tiles(workers, classify_tile, job, tiles, records, this.progress)
         s.update(_totals(results, resumed))
     with this.stage("overview", "building the overviews"):
         write_overview(
