@@ -13,7 +13,6 @@ from rich.progress import (
     SpinnerColumn,
     Task,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichBar
@@ -57,13 +56,12 @@ class TerminalProgress(Progress):
             return
         columns = (
             SpinnerColumn(finished_text="[green]✓"),
-            TextColumn("{task.description:<34}"),
-            BarColumn(bar_width=28),
+            TextColumn("{task.description:<20}"),
+            BarColumn(bar_width=12),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[tiles]}"),
             _Rate(unit),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
         )
         with RichBar(*columns, console=self._console) as self._bar:
             self._tiles, self._done = tiles, 0

@@ -198,7 +198,7 @@ def transpose(this: Run, workers: Workers) -> Scene:
         f"it is transposed first, {volume / 2**30:.2f} GiB (before compression) to {path}"
     )
     with this.stage(
-        "transpose", "transposing band by band", sum(_size(g) for g in groups)
+        "transpose", "transposing bands", sum(_size(g) for g in groups)
     ) as s:
         scene = create_transposed(this.scene, area, groups, path)
         job = TransposeJob(this.scene, area, path)
@@ -276,11 +276,11 @@ def classify(
     )
     tiles = list(plan.tiles())
     with this.stage(
-        "classify", "indices and labels, whole area", _pixels(plan), len(tiles)
+        "classify", "indices and labels", _pixels(plan), len(tiles)
     ) as s:
         results, resumed = run_tiles(workers, classify_tile, job, tiles, records, this.progress)
         s.update(_totals(results, resumed))
-    with this.stage("overview", "building the overviews"):
+    with this.stage("overview", "building overviews"):
         write_overview(
             folder.overview,
             files,
