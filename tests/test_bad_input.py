@@ -255,10 +255,20 @@ def test_run__no_valid_pixel(tmp_path: Path) -> None:
     simulate(scene, 64, 64, bands=30)
     zarr.open_array(scene / "reflectance" / "reflectance", mode="r+")[:] = -9999
     outcome = run_for_real(scene, tmp_path)
-    check_refused(outcome, 4, "no valid pixel", "256 sampled", f"info '{scene}'")
+    check_refused(outcome, 4, "no valid pixel", "among 4096", f"info '{scene}'")
 
 
 def test_run__fewer_valid_pixels_than_clusters(tmp_path: Path) -> None:
     simulate(tmp_path / "scene.zarr", 64, 64, bands=30, nodata_fraction=0.0)
     outcome = run_for_real(tmp_path / "scene.zarr", tmp_path, "--stride", "32")
     check_refused(outcome, 3, "4 valid sampled pixels", "8 clusters")
+
+
+def test_run__data_between_the_sampled_pixels(tmp_path: Path) -> None:
+    scene = tmp_path / "scene.zarr"
+    simulate(scene, 64, 64, bands=30, nodata_fraction=0.0)
+    array = zarr.open_array(scene / "reflectance" / "reflectance", mode="r+")
+    values = array[:]
+    values[::4, ::4] = -9999
+    array[:] = values
+    check_refused(run_for_real(scene, tmp_path), 3, "0 valid sampled", "8 clusters", "--stride")

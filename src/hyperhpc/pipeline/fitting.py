@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from hyperhpc.analysis.bands import nir_bands
 from hyperhpc.analysis.kernel import ClusterSums, Scaler
 from hyperhpc.analysis.kmeans import ClusterMoments, inertia_of, order_by_nir
 from hyperhpc.config import RunConfig
-from hyperhpc.errors import ConfigError, SceneError
+from hyperhpc.errors import ConfigError
 from hyperhpc.pipeline.fit import (
     STARTS,
     SampleOnWorkers,
@@ -77,8 +76,6 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
 
     Raises
     ------
-    SceneError
-        If no sampled pixel is valid.
     ConfigError
         If there are fewer valid sampled pixels than clusters.
     """
@@ -143,11 +140,6 @@ def _as_stored(scaler: Scaler, scale_factor: float) -> Scaler:
 
 def _check_sample(job: FitJob) -> None:
     n_valid = int(job.data.sample.is_valid().sum())
-    if n_valid == 0:
-        raise SceneError(
-            f"the scene has no valid pixel among the {job.data.sample.n_pixels} sampled",
-            f"check its no-data value: hyperhpc info {shlex.quote(str(job.config.scene))}",
-        )
     if n_valid < job.config.clusters:
         raise ConfigError(
             f"{n_valid} valid sampled pixels are fewer than {job.config.clusters} clusters",

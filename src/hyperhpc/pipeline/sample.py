@@ -110,3 +110,13 @@ def sample_tile(job: SampleJob, tile: Tile) -> dict[str, Any]:
         "bytes_read": tile.shape[0] * tile.shape[1] * pixel,
         "bytes_written": dn.nbytes + mask.size,
     }
+
+
+def count_valid(job: SampleJob, tile: Tile) -> dict[str, Any]:
+    """On a worker: how many of all pixels of one tile are valid; nothing is written."""
+    dn = job.scene.read(
+        slice(job.area.row0 + tile.y0, job.area.row0 + tile.y1),
+        slice(job.area.col0 + tile.x0, job.area.col0 + tile.x1),
+        job.bands,
+    )
+    return {"valid": int(valid_pixels(dn.reshape(-1, dn.shape[2]), job.scene.nodata).sum())}

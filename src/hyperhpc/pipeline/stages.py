@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from collections.abc import Collection, Iterator
@@ -26,7 +27,7 @@ from hyperhpc.pipeline.models import Labeller
 from hyperhpc.pipeline.overview import finest_step, write_overview
 from hyperhpc.pipeline.plan import Plan, make_plan
 from hyperhpc.pipeline.progress import Progress
-from hyperhpc.pipeline.sample import Sample, SampleJob, sample_tile
+from hyperhpc.pipeline.sample import Sample, SampleJob, count_valid, sample_tile
 from hyperhpc.pipeline.selection import Selection, select_bands, spectra_at
 from hyperhpc.pipeline.stores import consolidate, create_group, create_store
 from hyperhpc.pipeline.tiles import run_tiles
@@ -197,9 +198,7 @@ def transpose(this: Run, workers: Workers) -> Scene:
         f"the scene is stored in chunks of {this.scene.chunks} (rows, columns, bands): "
         f"it is transposed first, {volume / 2**30:.2f} GiB (before compression) to {path}"
     )
-    with this.stage(
-        "transpose", "transposing bands", sum(_size(g) for g in groups)
-    ) as s:
+    with this.stage("transpose", "transposing bands", sum(_size(g) for g in groups)) as s:
         scene = create_transposed(this.scene, area, groups, path)
         job = TransposeJob(this.scene, area, path)
         results, resumed = run_tiles(
@@ -229,7 +228,23 @@ def take_sample(this: Run, scene: Scene, workers: Workers) -> Sample:
     with this.stage("sample", "reading the sample", _pixels(plan), len(tiles)) as s:
         results, resumed = run_tiles(workers, sample_tile, job, tiles, records, this.progress)
         s.update(_totals(results, resumed))
+    if not any(record["valid"] for record in results.values()):
+        _check_any_valid(this, job, workers)
     return sample
+
+
+def _check_any_valid(this: Run, job: SampleJob, workers: Workers) -> None:
+    """Tell a scene without a valid pixel from a sample that has missed them all."""
+    folder = this.folder.records("count")
+    with this.stage("count", "looking for data", _pixels(this.plan)):
+        records, _ = run_tiles(
+            workers, count_valid, job, this.plan.tiles(), folder, this.progress
+        )
+    if not any(record["valid"] for record in records.values()):
+        raise SceneError(
+            f"the scene has no valid pixel among {_pixels(this.plan)}",
+            f"check its no-data value: hyperhpc info {shlex.quote(str(this.config.scene))}",
+        )
 
 
 def fit(this: Run, sample: Sample, workers: Workers) -> list[Labeller]:
@@ -275,9 +290,7 @@ def classify(
         files,
     )
     tiles = list(plan.tiles())
-    with this.stage(
-        "classify", "indices and labels", _pixels(plan), len(tiles)
-    ) as s:
+    with this.stage("classify", "indices and labels", _pixels(plan), len(tiles)) as s:
         results, resumed = run_tiles(workers, classify_tile, job, tiles, records, this.progress)
         s.update(_totals(results, resumed))
     with this.stage("overview", "building overviews"):
