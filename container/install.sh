@@ -43,6 +43,8 @@ install_wheel() {
   "$PYTHON" -m pip -q install --no-compile --no-deps --no-index $PLACE/wheel/*.whl
   rm -rf $PLACE/wheel
   "$PYTHON" -m pip check
+  install -D -m 755 $PLACE/start.sh $PLACE/bin/hyperhpc
+  install -m 755 $PLACE/start.sh $PLACE/bin/python
   install -D -m 644 $PLACE/dask.yaml "$VENV/etc/dask/hyperhpc.yaml"
   mkdir -p $PLACE/matplotlib # the list of fonts, else made at each first figure
   MPLCONFIGDIR=$PLACE/matplotlib "$PYTHON" -I -c 'import matplotlib.font_manager'

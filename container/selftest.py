@@ -76,7 +76,9 @@ def small_scene_from_end_to_end() -> str:
     with tempfile.TemporaryDirectory(prefix="hyperhpc selftest ") as folder:
         out = Path(folder) / "out"
         command = [sys.executable, "-m", "hyperhpc", "demo", str(out), "--size", "96x96"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, cwd=folder, timeout=600
+        )
         assert done.returncode == 0, done.stderr[-2000:]
         results = xr.open_zarr(out / "results.zarr").load()
         ndvi = results["indices"].sel(index="ndvi").values

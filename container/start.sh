@@ -1,8 +1,11 @@
-# The environment inside the image, read by Apptainer's %environment and Docker's entry point
-# (POSIX sh). What is set here must hold for any user, any host, a read-only root and no home.
+#!/bin/sh
+# The way into the image. install.sh puts this file at /opt/hyperhpc/bin as hyperhpc and python:
+# it sets the environment and starts the program of the same name. Not in %environment, since
+# Apptainer shows it none of the user's variables. What is set here must hold for any user, any
+# host, a read-only root and no home.
+set -eu
 
 # Nothing of the host's Python, conda, desktop or module system gets in.
-export PATH=/opt/hyperhpc/venv/bin:/usr/local/bin:/usr/bin:/bin
 export PYTHONNOUSERSITE=1 PYTHONUTF8=1 LANG=C.UTF-8 LC_ALL=C.UTF-8 MPLBACKEND=Agg
 unset PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS MATPLOTLIBRC
 unset PROJ_DATA PROJ_LIB GDAL_DATA GDAL_DRIVER_PATH
@@ -32,3 +35,5 @@ export MPLCONFIGDIR="$hyperhpc_cache/matplotlib" NUMBA_CACHE_DIR="$hyperhpc_cach
 export XDG_CACHE_HOME="$hyperhpc_cache" XDG_CONFIG_HOME="$hyperhpc_cache/config"
 export XDG_DATA_HOME="$hyperhpc_cache/data" DASK_TEMPORARY_DIRECTORY="$TMPDIR"
 unset hyperhpc_cache
+
+exec "/opt/hyperhpc/venv/bin/${0##*/}" "$@"
