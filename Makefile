@@ -9,11 +9,11 @@ DEMO_SIZE ?= 1000x1000
 DEMO_OUT ?= demo
 ARGS ?=
 
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test lint lock image docker clean
 
 help: ## this list
 	@echo "hyperhpc: make TARGET, in the order you will want them"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv with the locked packages and this checkout [PYTHON=python3.12]
 	@bash container/venv.sh setup
@@ -34,6 +34,12 @@ lint: ## check style, types and the direction of imports
 
 lock: ## resolve both locks again; pins that still fit stay [ARGS=--upgrade takes the newest]
 	@bash container/lock.sh $(ARGS)
+
+image: setup ## build build/hyperhpc.sif by Apptainer, without root [BOOTSTRAP=localimage FROM=base.sif]
+	@container/build.sh prepare sif
+
+docker: setup ## build the Docker image [IMAGE=hyperhpc:latest FROM=base:bookworm]
+	@container/build.sh prepare docker
 
 clean: ## remove .venv*, caches, build results and demo/
 	@echo "Removing .venv*, caches, build results and demo/ from this checkout"
