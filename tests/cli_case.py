@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hyperhpc.cli import main
@@ -49,6 +50,14 @@ def call(*words: str | Path) -> Outcome:
         main([str(word) for word in words])
     assert isinstance(stop.value.code, int)
     return Outcome(stop.value.code, out.getvalue(), err.getvalue())
+
+
+def command_of(process: psutil.Process) -> str:
+    """Command line of a process; empty if it has ended, waited for or not."""
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
 
 
 def program(*words: str | Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli_case import Outcome, program, spawn
+from cli_case import Outcome, command_of, program, spawn
 from hyperhpc.scene.simulate import simulate
 from hyperhpc.workers.processes import main_hidden, signals_later
 
@@ -99,8 +100,10 @@ def test_run__signals_while_workers_start(words: list[str]) -> None:
     out = Path(words[2])
 
     def has_children() -> bool:
-        found = [p for p in psutil.Process().children() if out.name in " ".join(p.cmdline())]
-        return any("spawn_main" in " ".join(c.cmdline()) for p in found for c in p.children())
+        found = [p for p in psutil.Process().children() if out.name in command_of(p)]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return any("spawn_main" in command_of(c) for p in found for c in p.children())
+        return False
 
     for number, code, how in (
         (signal.SIGINT, 130, "interrupted"),

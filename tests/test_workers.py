@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cli_case import command_of
 from hyperhpc.errors import ResourceError
 from hyperhpc.workers import Workers, check_workers, launch, launch_workers
 
@@ -80,13 +82,15 @@ def test_usable__is_what_this_process_has() -> None:
 
 def listening() -> set[tuple[str, int]]:
     """Address and port of every listening socket of this process and its children."""
-    me = psutil.Process()
-    return {
-        (connection.laddr.ip, connection.laddr.port)
-        for process in (me, *me.children(recursive=True))
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    me, found = psutil.Process(), set()
+    for process in (me, *me.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            found |= {
+                (connection.laddr.ip, connection.laddr.port)
+                for connection in process.net_connections("inet")
+                if connection.status == psutil.CONN_LISTEN
+            }
+    return found
 
 
 def speaks_tls(port: int) -> bool:
@@ -129,7 +133,7 @@ def workers(request: pytest.FixtureRequest) -> Iterator[tuple[Workers, set[tuple
     assert not [
         child
         for child in psutil.Process().children(recursive=True)
-        if "spawn_main" in " ".join(child.cmdline())
+        if "spawn_main" in command_of(child)
     ]
 
 
