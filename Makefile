@@ -9,7 +9,7 @@ DEMO_SIZE ?= 1000x1000
 DEMO_OUT ?= demo
 ARGS ?=
 
-.PHONY: help setup demo test lint lock image docker clean
+.PHONY: help setup demo test lint lock image docker test-image clean
 
 help: ## this list
 	@echo "hyperhpc: make TARGET, in the order you will want them"
@@ -40,6 +40,9 @@ image: setup ## build build/hyperhpc.sif by Apptainer, without root [BOOTSTRAP=l
 
 docker: setup ## build the Docker image [IMAGE=hyperhpc:latest FROM=base:bookworm]
 	@container/build.sh prepare docker
+
+test-image: setup ## build both images from nothing and test them; Debian, as root [ARGS="-k docker"]
+	@bash tests/image/run.sh $(ARGS)
 
 clean: ## remove .venv*, caches, build results and demo/
 	@echo "Removing .venv*, caches, build results and demo/ from this checkout"
