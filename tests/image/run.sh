@@ -148,6 +148,10 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+mkdir -p "$HYPERHPC_CACHE"
+exec 8>"$HYPERHPC_CACHE/image.lock" # two clones would share Docker's folder
+flock 8
+
 say "Roots and base"
 wait_for bash tests/image/roots.sh
 BASE=$(bash tests/image/roots.sh path base)
