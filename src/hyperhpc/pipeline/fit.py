@@ -167,17 +167,28 @@ def fit_lloyd(
     """Several starts on the subsample; the best refined on the whole sample."""
     client = data.workers.client
     workers, values = data.workers, data.sample.values
-    at_once = workers.count * starts_at_once(
+    each = starts_at_once(
         values.pixel_bytes,
         min(SUBSAMPLE, data.sample.n_pixels),
         workers.memory_bytes,
         workers.threads,
     )
+    # Dealt out one by one: two on a worker that has room for one would be too much
+    hands = list(client.scheduler_info(n_workers=-1)["workers"]) * max(each, 1)
     fits = []
-    for first in range(0, STARTS, at_once):
+    for first in range(0, STARTS, len(hands)):
         starts = [
-            client.submit(try_start, subsample, n_clusters, scaler, [seed, 2, i], pure=False)
-            for i in range(first, min(first + at_once, STARTS))
+            client.submit(
+                try_start,
+                subsample,
+                n_clusters,
+                scaler,
+                [seed, 2, number],
+                pure=False,
+                workers=[hand],
+                allow_other_workers=True,
+            )
+            for number, hand in zip(range(first, STARTS), hands, strict=False)
         ]
         for start in starts:
             fits.append(start.result())

@@ -34,6 +34,8 @@ THREAD_VARIABLES = (
     "BLOSC_NTHREADS",
     "NUMEXPR_NUM_THREADS",
 )
+#: Large arrays go back to the system when freed: what a worker holds is what it uses.
+MEMORY_VARIABLES = {"MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "1048576"}
 
 
 def temporary_security() -> Security:
@@ -50,7 +52,8 @@ def dask_settings() -> dict:
         "distributed.comm.require-encryption": True,
         "distributed.comm.timeouts.connect": "60s",
         "distributed.admin.large-graph-warning-threshold": "100MB",
-        "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREAD_VARIABLES, "1"),
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREAD_VARIABLES, "1")
+        | MEMORY_VARIABLES,
         # A tile is memory we planned for: no spilling of what must be fast
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
