@@ -2,9 +2,10 @@
 # A machine to test on: a root folder of roots.sh in namespaces of its own, on this machine's
 # network. When this process ends, everything in it ends and its mounts are gone.
 #
-#   tests/image/machine.sh ROOT FOLDER[:FOLDER...] COMMAND...
+#   tests/image/machine.sh ROOT FOLDER[=PLACE][:FOLDER[=PLACE]...] COMMAND...
 #
-# The FOLDERs are seen inside, under the same paths; all else that is written lies in memory.
+# The FOLDERs are seen inside, at their PLACE or under the same path; all else that is written
+# lies in memory.
 # A plain chroot would not do: the kernel allows no user namespace there.
 set -euo pipefail
 
@@ -41,8 +42,9 @@ mount -t tmpfs -o mode=755 tmpfs /mnt/root/run
 mount -t tmpfs -o mode=1777 tmpfs /mnt/root/tmp
 cp /etc/resolv.conf /etc/hosts /mnt/root/etc/
 while IFS= read -r -d : folder; do
-  mkdir -p "/mnt/root$folder"
-  mount --bind "$folder" "/mnt/root$folder"
+  place=/mnt/root${folder#*=}
+  mkdir -p "$place"
+  mount --bind "${folder%%=*}" "$place"
 done <<<"$folders:"
 
 cd /mnt/root

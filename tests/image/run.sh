@@ -131,7 +131,7 @@ make_base_sif() {
 build_sif() {
   make_base_sif
   as_user env BOOTSTRAP=localimage FROM="$WORK/base.sif" PIP_CERT="$WORK/ca.crt" \
-    HYPERHPC_CACHE="$LENT" APPTAINER_TMPDIR="$WORK/checkout/build" "$WORK/checkout/container/build.sh" sif
+    HYPERHPC_CACHE="$WORK/cache" APPTAINER_TMPDIR="$WORK/checkout/build" "$WORK/checkout/container/build.sh" sif
 }
 
 build_docker() {
@@ -157,13 +157,15 @@ wait_for bash tests/image/roots.sh
 BASE=$(bash tests/image/roots.sh path base)
 BASE_SIF=${BASE%.tar}.sif
 WORK=$(mktemp -d "${TMPDIR:-/var/tmp}/hyperhpc-image.XXXXXX")
-LENT=$HYPERHPC_CACHE/image/user # the unprivileged user's HYPERHPC_CACHE
+LENT=$HYPERHPC_CACHE/image/user # what becomes the unprivileged user's HYPERHPC_CACHE
 DATA=$HYPERHPC_CACHE/image/docker-data
 mkdir -p "$DATA"
 container/build.sh prepare
 copy_checkout
 
-start apptainer "$WORK:$LENT" :
+# The cache may lie in root's home, where no other user gets in: it is shown elsewhere
+mkdir "$WORK/cache"
+start apptainer "$WORK:$LENT=$WORK/cache" :
 start docker "$WORK:$DATA" "
   dockerd --iptables=false --bridge=none --data-root '$DATA' &
   until docker info >/dev/null 2>&1; do kill -0 \$!; sleep 0.2; done"
