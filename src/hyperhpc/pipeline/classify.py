@@ -18,7 +18,7 @@ from hyperhpc.pipeline.gridfile import GridFile
 from hyperhpc.pipeline.models import Labeller, label_all
 from hyperhpc.pipeline.plan import Area, Tile
 from hyperhpc.scene.cube import Scene
-from hyperhpc.schema import NO_CLUSTER
+from hyperhpc.schema import CLUSTER, COLORS, INDICES, NO_CLUSTER, QUICKLOOK
 
 #: Pixels handled at a time, which bounds the float64 values of the index bands.
 STRIP = 65536
@@ -41,9 +41,11 @@ class OverviewFiles:
         height, width = (-(-side // step) for side in area.shape)
         return cls(
             step,
-            GridFile(work / "overview-quicklook.dat", (height, width, 4), "float32"),
-            GridFile(work / "overview-indices.dat", (height, width, n_indices), "float32"),
-            GridFile(work / "overview-cluster.dat", (height, width, n_models), "uint8"),
+            GridFile(
+                work / "overview-quicklook.dat", (height, width, len(COLORS)), QUICKLOOK.dtype
+            ),
+            GridFile(work / "overview-indices.dat", (height, width, n_indices), INDICES.dtype),
+            GridFile(work / "overview-cluster.dat", (height, width, n_models), CLUSTER.dtype),
         )
 
     def files(self) -> tuple[GridFile, ...]:

@@ -19,7 +19,7 @@ from hyperhpc.pipeline.classify import OverviewFiles
 from hyperhpc.pipeline.gridfile import GridFile
 from hyperhpc.pipeline.stores import consolidate, create_group, create_store
 from hyperhpc.scene.cube import Grid
-from hyperhpc.schema import CLUSTER, COLORS, INDICES, NO_CLUSTER, QUICKLOOK, Variable
+from hyperhpc.schema import CLUSTER, COLORS, NO_CLUSTER, OVERVIEW, Variable
 
 #: Areas up to this many pixels on the longer side keep all of them.
 WHOLE_SIDE = 2048
@@ -69,7 +69,7 @@ def write_overview(
     root.attrs.update(
         {"levels": levels, "quicklook_wavelength_nm": [float(c) for c in colors_nm]}
     )
-    variables = {QUICKLOOK: COLORS, INDICES: index_names, CLUSTER: model_names}
+    variables = dict(zip(OVERVIEW, (COLORS, index_names, model_names), strict=True))
     sources = dict(zip(variables, files.files(), strict=True))
     finer: zarr.Group | None = None
     for level in levels:

@@ -17,6 +17,7 @@ from hyperhpc.analysis.kernel import valid_pixels
 from hyperhpc.pipeline.gridfile import GridFile
 from hyperhpc.pipeline.plan import Area, Tile
 from hyperhpc.scene.cube import Scene
+from hyperhpc.schema import SAMPLE_MASK
 
 #: Grid pixels of one block: the fixed unit of every sum over the sample.
 SAMPLE_BLOCK = 16384
@@ -43,7 +44,7 @@ class Sample:
         height, width = (-(-side // stride) for side in area.shape)
         return cls(
             GridFile(work / "sample.dat", (height, width, n_bands), dtype),
-            GridFile(work / "sample-mask.dat", (height, width, 1), "uint8"),
+            GridFile(work / "sample-mask.dat", (height, width, 1), SAMPLE_MASK.dtype),
         )
 
     @property

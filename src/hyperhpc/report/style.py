@@ -20,7 +20,6 @@ DPI = 200
 
 INK = "#1c2127"
 MUTED = "#5b6570"
-RULE = "#c4cad1"
 SHADE = "#eceef1"
 #: No-data on every map. Light and without hue, so that it is never read as a value.
 NODATA = "#dfe1e4"
