@@ -56,6 +56,7 @@ def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
     engine = "dask-ml"
     estimator = "sklearn.cluster:Birch"
     seed_compat = true
+    skip_bad_tiles = true
     workers = 3
     threads_per_worker = 2
     memory_per_worker = "512MiB"
@@ -78,7 +79,7 @@ def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
     missing = {f.name for f in dataclasses.fields(RunConfig)} - {"scene", "out", "restart"}
     default = RunConfig(scene=Path("scene"), out=Path("out"))
     same = {n for n in missing if getattr(config, n) == getattr(default, n)}
-    assert same == {"launcher"}
+    assert same == {"launcher", "address", "interface", "insecure", "model"}  # go together
 
 
 def test_load_config__flags_over_file(tmp_path: Path) -> None:
@@ -110,10 +111,10 @@ def test_load_config__what_a_notebook_has() -> None:
     ("name", "values"),
     [
         ("clusters", [0, -1, 256, 1.5, "8", True, math.inf, -math.inf, math.nan, [8], 10**400]),
-        ("stride", [0, -4, 0.5, "x", math.inf]),
+        ("stride", [0, -4, 0.5, "x", math.inf, 2**63]),
         ("seed", [-1, 2**32, 1e300, math.nan]),
-        ("workers", [0, -1, 1.5, math.inf]),
-        ("threads_per_worker", [0, False]),
+        ("workers", [0, -1, 1.5, math.inf, 10**400]),
+        ("threads_per_worker", [0, False, 10**400]),
         ("models", ["kmeans", "lloyd,lloyd", 3, [1], {"lloyd": 1}, "", []]),
         ("indices", [7, [None], {"ndvi": 1}]),
         ("index", ["ndvi=1", {"a": 1}, [["a", "b"]], 1]),
@@ -122,7 +123,10 @@ def test_load_config__what_a_notebook_has() -> None:
         ("drop", [[[2, 1]], [[1]], "0,400", [["a", 1]], [[1, math.nan]], 3, [1, 2]]),
         ("points", [[[1]], [1, 2], "1,2", [[math.inf, 0]], [[0, math.nan]], [["x", 0]]]),
         ("engine", ["sklearn", 1]),
-        ("launcher", ["slurm", True]),
+        ("launcher", ["slurm", True, "scheduler"]),
+        ("address", ["tls://a:1", 1]),
+        ("interface", ["eth0", 1]),
+        ("insecure", [True, "yes"]),
         ("estimator", ["Birch", "a:b:c", "os;x:y", "sklearn.cluster:", 4]),
         ("group", [1, ["a"]]),
         ("seed_compat", [1, "true", 0.0]),
@@ -149,7 +153,7 @@ def test_load_config__reports_all_problems_at_once(tmp_path: Path) -> None:
     for part in ("unknown key 'clusterz'", "unknown key 'scene'", "seed = inf", "stride = 0",
                  "'a'", "'b'", "clusters = 999: 1 to 255", "'much'", "'x'"):  # fmt: skip
         assert part in caught.value.message
-    assert "known keys: bbox clusters" in str(caught.value.hint)
+    assert "known keys: address bbox clusters" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

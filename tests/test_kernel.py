@@ -98,7 +98,7 @@ def test_scorer__errors_stay_below_their_bound(n_bands: int) -> None:
     assert scorer._limbs is not None
     unit = Fraction(1, 1 << (2 * scorer._limbs.bits))
     centred = dn.astype(np.float32)
-    found = (centred @ scorer._weights).astype(np.float64) + scorer._biases
+    found = (centred @ scorer.weights).astype(np.float64) + scorer._biases
     exact = exact_scores(dn, scorer) * unit
     error = np.array([[float(abs(Fraction(f) - e)) for f, e in zip(*rows, strict=True)]
                       for rows in zip(found.tolist(), exact, strict=True)])  # fmt: skip

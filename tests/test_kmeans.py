@@ -12,6 +12,7 @@ from hyperhpc.analysis.kernel import Scaler, Scorer, label_pixels, sum_clusters
 from hyperhpc.analysis.kmeans import (
     ClusterMoments,
     Fit,
+    Step,
     farthest_pixels,
     fit_in_memory,
     fit_scaler,
@@ -35,7 +36,7 @@ def brute_inertia(dn: np.ndarray, centres: np.ndarray, scaler: Scaler) -> float:
 
 def fit(dn: np.ndarray, centres: np.ndarray, scaler: Scaler | None = None) -> Fit:
     scaler = scaler or scaler_of(dn)
-    return fit_in_memory(dn, centres.astype(np.float64), scaler, squares_of(dn, scaler))
+    return fit_in_memory(dn, centres.astype(np.float64), scaler)
 
 
 @pytest.mark.parametrize("dtype", ["int16", "uint16"])
@@ -124,22 +125,43 @@ def test_lloyd__same_as_scikit_learn(case: str) -> None:
         np.testing.assert_allclose(ours.centres, centres, rtol=1e-8, atol=1e-6)
 
 
-def test_lloyd__stops_at_max_iterations_and_reports() -> None:
-    dn = land(2000, 10)
-    scaler = scaler_of(dn)
-    seen: list[tuple[int, float]] = []
-    result = lloyd(
+def steps(dn: np.ndarray, step: Step, **options: int) -> list[Step]:
+    """Each step of Lloyd's iterations."""
+    scaler, seen = scaler_of(dn), []
+    lloyd(
         lambda c: sum_clusters(dn, Scorer(c, scaler)),
         lambda c, n: farthest_pixels(dn, c, scaler, n)[1],
         squares_of(dn, scaler),
-        dn[:5] + 0.0,
+        step,
         scaler,
-        max_iterations=3,
-        on_iteration=lambda n, shift: seen.append((n, shift)),
+        on_step=seen.append,
+        **options,
     )
-    assert result.n_iter == 3
-    assert [n for n, _ in seen] == [1, 2, 3]
-    np.testing.assert_allclose(result.inertia, brute_inertia(dn, result.centres, scaler), 1e-9)
+    return seen
+
+
+def test_lloyd__stops_at_max_iterations_and_reports() -> None:
+    dn = land(2000, 10)
+    seen = steps(dn, Step(dn[:5] + 0.0), max_iterations=3)
+    assert [(step.n_iter, step.is_settled) for step in seen] == [
+        (1, False),
+        (2, False),
+        (3, False),
+    ]
+
+
+def test_lloyd__goes_on_from_any_step_to_the_same_bits() -> None:
+    dn = land(2000, 10)
+    seen = steps(dn, Step(dn[:5] + 0.0))
+    last = seen[-1]
+    assert last.is_settled
+    assert len(seen) > 3
+    for number, step in enumerate(seen[:-1], 1):
+        again = steps(dn, step)
+        assert len(again) == len(seen) - number
+        assert again[-1].n_iter == last.n_iter
+        np.testing.assert_array_equal(again[-1].centres, last.centres)
+    assert steps(dn, last) == []
 
 
 def test_lloyd__moves_a_cluster_without_pixels() -> None:
@@ -222,15 +244,17 @@ def test_order_by_nir__ascending_stable_nan_last() -> None:
 def test_measure_clusters__numpy(dtype: str) -> None:
     dn = land(2100, 13, dtype=dtype)
     scaler = scaler_of(dn)
-    labels = np.random.default_rng(0).integers(0, 4, 2100).astype(np.uint8)
-    moments = measure_clusters(dn, labels, 5, scaler)
-    assert moments.counts.tolist() == np.bincount(labels, minlength=5).tolist()
-    halves = [measure_clusters(dn[a], labels[a], 5, scaler) for a in np.s_[:999, 999:]]
+    rng, sizes = np.random.default_rng(0), (5, 3)
+    labels = np.stack([rng.integers(0, n, 2100) for n in (4, 3)]).astype(np.uint8)
+    moments = measure_clusters(dn, labels, sizes, scaler)
+    halves = [measure_clusters(dn[a], labels[:, a], sizes, scaler) for a in np.s_[:999, 999:]]
     total: ClusterMoments = halves[0] + halves[1]
-    for k in range(5):
-        wide = dn[labels == k].astype(np.float64) - scaler.offset
+    own = [(m, k) for m, n in enumerate(sizes) for k in range(n)]
+    assert moments.counts.tolist() == [int((labels[m] == k).sum()) for m, k in own]
+    for row, (m, k) in enumerate(own):
+        wide = dn[labels[m] == k].astype(np.float64) - scaler.offset
         close = np.testing.assert_allclose if dtype == "float32" else (
             lambda a, b, **_: np.testing.assert_array_equal(a, b))  # fmt: skip
-        close(moments.sums[k], wide.sum(axis=0), atol=1e-6)
-        close(moments.squares[k], (wide**2).sum(axis=0), rtol=1e-9)
-        close(total.squares[k], moments.squares[k], rtol=1e-9)
+        close(moments.sums[row], wide.sum(axis=0), atol=1e-6)
+        close(moments.squares[row], (wide**2).sum(axis=0), rtol=1e-9)
+        close(total.squares[row], moments.squares[row], rtol=1e-9)

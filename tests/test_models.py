@@ -51,6 +51,16 @@ def test_dask_ml_and_an_estimator__label_every_valid_pixel(scene: Path, tmp_path
     assert adjusted_rand_score(*(results.cluster.values[m][is_valid] for m in (0, 1))) > 0.4
 
 
+def test_minibatch__is_what_dask_ml_makes_of_the_same_batches(
+    scene: Path, tmp_path: Path
+) -> None:
+    options = "--models minibatch --clusters 5".split()
+    own, results = run(scene, tmp_path / "own", *options)
+    theirs, same = run(scene, tmp_path / "theirs", *options, "--engine", "dask-ml")
+    assert own == theirs
+    xr.testing.assert_identical(results.cluster, same.cluster)
+
+
 def test_float_scene__with_an_estimator_without_partial_fit(tmp_path: Path) -> None:
     dn, _ = Painter(64, 80, 426, 9, 0.2).window(0, 0, 64, 80)
     nm = 381.5 + 5.0085 * np.arange(426)

@@ -18,7 +18,7 @@ from hyperhpc.report.index_maps import measure_index
 from hyperhpc.report.maps import colour_labels
 from hyperhpc.report.outputs import open_outputs
 from hyperhpc.report.overview import TARGET, reduce_mean
-from hyperhpc.report.page import BUDGET, Picture, _lossy, _within_budget
+from hyperhpc.report.pictures import BUDGET, Picture, _lossy, within_budget
 from hyperhpc.report.style import _SIGHTS, NODATA, _oklab, cluster_colours
 from report_case import WAVELENGTH, write_case
 
@@ -173,13 +173,13 @@ def test_page__shrinks_pictures_until_they_fit(monkeypatch):
     from matplotlib.figure import Figure
     from PIL import Image
 
-    monkeypatch.setattr("hyperhpc.report.page.BUDGET", 300_000)
+    monkeypatch.setattr("hyperhpc.report.pictures.BUDGET", 300_000)
     assert BUDGET > 300_000
     noise = np.random.default_rng(0).integers(0, 255, (600, 600, 3), dtype=np.uint8)
     kind, data = _lossy(Image.fromarray(noise))
     drawing = Drawing("a", "quicklook", Figure(), "", "")
     pictures = [Picture(drawing, data, kind, 600, 600) for _ in range(3)]
-    small = _within_budget(pictures)
+    small = within_budget(pictures)
     assert sum(len(p.data) for p in small) <= 300_000 < sum(len(p.data) for p in pictures)
     assert all(p.width == 600 for p in small)
 

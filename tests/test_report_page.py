@@ -92,12 +92,32 @@ def run(tmp_path_factory):
 def quick(monkeypatch):
     """A third of the resolution, for tests that look at the page and not at the pictures."""
     monkeypatch.setattr("hyperhpc.report.style.DPI", 60)
+    monkeypatch.setattr(
+        "os.sched_getaffinity", lambda pid: {0}
+    )  # another process has no DPI 60
 
 
 def test_write_report__gives_the_page_and_leaves_nothing_half_written(run):
     out, path, _, _ = run
     assert path == out / "report.html"
     assert not [p for p in out.rglob("*") if p.name.endswith(".part")]
+
+
+@pytest.mark.parametrize("other", ["none", "fails", "cannot start"])
+def test_write_report__alone_draws_the_same(run, tmp_path, monkeypatch, other):
+    """The fixture had a second process draw one half, where there are two cores."""
+    out, path, _, _ = run
+    own = tmp_path / out.name
+    shutil.copytree(out, own, ignore=shutil.ignore_patterns("figures", "report.html"))
+    if other == "none":
+        monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0})
+    else:
+        program = "/bin/false" if other == "fails" else "/nowhere/python"
+        monkeypatch.setattr("sys.executable", program)
+    page = write_report(own)
+    assert page.read_text().replace(str(own), str(out)) == path.read_text()
+    for picture in (out / "figures").iterdir():
+        assert (own / "figures" / picture.name).read_bytes() == picture.read_bytes()
 
 
 def test_figures__are_decodable_opaque_and_not_blank(run):

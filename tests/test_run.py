@@ -219,6 +219,7 @@ def test_model_json__holds_nothing_of_the_day(run_case: RunCase) -> None:
 
 def test_out__holds_no_leftovers(run_case: RunCase) -> None:
     assert sorted(path.name for path in run_case.out.iterdir()) == [
+        "checksums.json",
         "clusters.json",
         "figures",
         "model.json",
@@ -228,4 +229,5 @@ def test_out__holds_no_leftovers(run_case: RunCase) -> None:
         "results.zarr",
         "run.json",
         "spectra.json",
+        "status.txt",
     ]

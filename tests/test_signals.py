@@ -18,6 +18,7 @@ import pytest
 from cli_case import Outcome, command_of, program, spawn
 from hyperhpc.scene.simulate import simulate
 from hyperhpc.workers.processes import main_hidden, signals_later
+from run_case import assert_same_results
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 LIMIT_S = 120.0
@@ -171,3 +172,29 @@ def test_main_hidden__comes_back() -> None:
         assert not hasattr(main, "__file__")
         assert main.__spec__ is None
     assert vars(main) == before
+
+
+def test_run__second_interrupt_stops_at_once_and_is_safe(
+    words: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = [*words[:2], str(out), *words[3:]]
+
+    def send_twice(pid: int) -> None:
+        os.killpg(pid, signal.SIGINT)
+        time.sleep(0.05)
+        os.killpg(pid, signal.SIGINT)
+
+    for stage in ("sample", "classify"):
+        begin = time.monotonic()
+        stopped = stop_run(
+            words,
+            lambda stage=stage: any((out / "work" / stage).glob("*.json")),  # type: ignore[misc]
+            send_twice,
+        )
+        check_stopped(stopped, 130, "interrupted", words)
+        print(f"stopped {time.monotonic() - begin:.1f} s after its start")
+    assert spawn(*words).code == 0
+    assert spawn(*words[:2], str(tmp_path / "alone"), *words[3:]).code == 0
+    assert_same_results(out, tmp_path / "alone")
+    assert not list(out.glob(".*"))

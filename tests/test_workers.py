@@ -5,20 +5,25 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import signal
 import socket
 import ssl
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from cli_case import command_of
+from hyperhpc.config import RunConfig
 from hyperhpc.errors import ResourceError
-from hyperhpc.workers import Workers, check_workers, launch, launch_workers
+from hyperhpc.workers import Workers, check_workers, launch_workers, losses_told, sizes
 
 GIB = 2**30
 PATHS = (
@@ -27,14 +32,21 @@ PATHS = (
     "/statics/css/base.css", "/eventstream",
 )  # fmt: skip
 
+
+def config(**options: Any) -> RunConfig:
+    """Options of a run on small workers."""
+    small: dict[str, Any] = {"memory_per_worker": "1GiB"}
+    return RunConfig(scene=Path("scene"), out=Path("out"), **(small | options))
+
+
 # --- how many -------------------------------------------------------------------------
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of 8 cores and 20 GiB."""
-    monkeypatch.setattr(launch, "usable_cores", lambda: 8)
-    monkeypatch.setattr(launch, "usable_memory", lambda: 20 * GIB)
+    monkeypatch.setattr(sizes, "usable_cores", lambda: 8)
+    monkeypatch.setattr(sizes, "usable_memory", lambda: 20 * GIB)
 
 
 @pytest.mark.usefixtures("machine")
@@ -51,7 +63,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_size_workers(count: int | None, threads: int, memory_gib: int, expected: int) -> None:
-    assert launch.size_workers(count, threads, memory_gib * GIB) == expected
+    assert sizes.size_workers(count, threads, memory_gib * GIB) == expected
 
 
 @pytest.mark.usefixtures("machine")
@@ -67,14 +79,14 @@ def test_size_workers__too_much(
     count: int | None, memory_gib: int, message: str, hint: str
 ) -> None:
     with pytest.raises(ResourceError) as caught:
-        check_workers("local", count=count, threads=1, memory_bytes=memory_gib * GIB)
+        check_workers(config(workers=count, memory_per_worker=f"{memory_gib}GiB"))
     assert caught.value.message.startswith(message)
     assert caught.value.hint == f"give {hint}"
 
 
 def test_usable__is_what_this_process_has() -> None:
-    assert 1 <= launch.usable_cores() <= (os.cpu_count() or 1)
-    assert GIB / 4 < launch.usable_memory() <= psutil.virtual_memory().total
+    assert 1 <= sizes.usable_cores() <= (os.cpu_count() or 1)
+    assert GIB / 4 < sizes.usable_memory() <= psutil.virtual_memory().total
 
 
 # --- what they open -------------------------------------------------------------------
@@ -124,9 +136,7 @@ def http_status(port: int, path: str) -> int | None:
 def workers(request: pytest.FixtureRequest) -> Iterator[tuple[Workers, set[tuple[str, int]]]]:
     """Two workers, and the sockets that were opened for them."""
     before = listening()
-    with launch_workers(
-        "local", count=2, threads=1, memory_bytes=GIB, dashboard=request.param
-    ) as started:
+    with launch_workers(config(workers=2, dashboard=request.param)) as started:
         assert started.client.submit(abs, -2).result() == 2
         yield started, listening() - before
     assert not listening() - before
@@ -191,7 +201,7 @@ def test_dashboard__only_under_its_secret(
 def test_workers__one_thread_per_library(
     workers: tuple[Workers, set[tuple[str, int]]],
 ) -> None:
-    from hyperhpc.workers.local import THREAD_VARIABLES
+    from hyperhpc.workers.settings import THREAD_VARIABLES
 
     started, _ = workers
     for settings in started.client.run(_settings, THREAD_VARIABLES).values():
@@ -219,7 +229,7 @@ def test_workers__leave_no_key_and_print_nothing(
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with launch_workers("local", count=1, threads=1, memory_bytes=GIB) as started:
+    with launch_workers(config(workers=1)) as started:
         assert isinstance(started.client.submit(_fail).exception(), ZeroDivisionError)
         assert list(tmp_path.glob("hyperhpc-*"))
         assert not key_files()
@@ -231,12 +241,72 @@ def _fail() -> float:
     return 1 / 0
 
 
+@contextlib.contextmanager
+def _deadly(deaths: int) -> Iterator[None]:
+    """Kill so many workers of this process, each before it can connect."""
+
+    def kill() -> None:
+        killed: set[int] = set()
+        while len(killed) < deaths and not over.wait(0.01):
+            for child in psutil.Process().children():
+                if child.pid not in killed and "spawn_main" in command_of(child):
+                    child.kill()
+                    killed.add(child.pid)
+
+    over = threading.Event()
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        killer.join()
+
+
+def test_workers__that_die_while_they_start_are_replaced() -> None:
+    with _deadly(2), launch_workers(config(workers=1)) as started:
+        assert started.client.submit(abs, -3).result() == 3
+
+
+def test_workers__that_never_live_to_connect_are_given_up() -> None:
+    with (
+        _deadly(100),
+        pytest.raises(ResourceError, match="1024 MiB has ended 3 times while it was started"),
+        launch_workers(config(workers=1)),
+    ):
+        pass
+
+
+def test_workers__that_one_task_ends_again_and_again_are_told() -> None:
+    said: list[str] = []
+    with (
+        pytest.raises(ResourceError, match="has ended 3 workers, each with 1024 MiB") as caught,
+        launch_workers(config(workers=1)) as started,
+        losses_told(started, said.append),
+    ):
+        started.client.submit(os._exit, 1).result()
+    assert "--memory-per-worker 1536MiB" in str(caught.value.hint)
+    assert said
+
+
+def test_workers__lost_all_at_once_do_their_tasks_when_they_are_back() -> None:
+    with launch_workers(config(workers=1)) as started:
+        client = started.client
+        (place,) = client.scheduler_info()["workers"]
+        os.kill(client.submit(os.getpid).result(), signal.SIGKILL)
+        while started.up():
+            time.sleep(0.01)
+        found = client.submit(abs, -3, workers=[place], allow_other_workers=True)
+        assert found.result(timeout=60) == 3
+
+
 def test_workers__of_a_script_do_not_run_it_again(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
+        "from hyperhpc.config import load_config\n"
         "from hyperhpc.workers import launch_workers\n"
         "print('once')\n"
-        "with launch_workers('local', count=1, threads=1, memory_bytes=2**30) as workers:\n"
+        "with launch_workers(load_config('scene', 'out', {'workers': 1})) as workers:\n"
         "    print(workers.client.submit(abs, -3).result())\n",
         "utf-8",
     )

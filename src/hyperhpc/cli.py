@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ from typing import Any
 import click
 
 from hyperhpc import __version__
-from hyperhpc.errors import HyperhpcError, ResourceError
+from hyperhpc.errors import HyperhpcError, IncompleteRunError, ResourceError
 
 _INTERRUPTED, _TERMINATED = 130, 143
 #: Names, which keep their capital at the start of a hint.
@@ -33,6 +34,9 @@ def main(args: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if args is None else args)
     before = signal.signal(signal.SIGTERM, _terminate), sys.unraisablehook
     sys.unraisablehook = _send_again
+    interrupts = signal.getsignal(signal.SIGINT)
+    if interrupts is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _Interrupts(words))
     try:
         code = cli.main(words, prog_name="hyperhpc", standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -64,8 +68,35 @@ def main(args: Sequence[str] | None = None) -> None:
         code = _failed(f"not enough memory: {error}", "ask for less", ResourceError.exit_code)
     finally:
         signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, interrupts)
         sys.unraisablehook = before[1]
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    _tell_code(code)
+    sys.exit(code)
+
+
+class _Interrupts:
+    """Ctrl-C ends a run in order; once more, at once. Nothing is lost either way."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words, self.count = words, 0
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.count += 1
+        if self.count == 1:
+            raise KeyboardInterrupt
+        code = _stopped("interrupted", self._words, _INTERRUPTED)
+        _tell_code(code)
+        os._exit(
+            code
+        )  # its workers see that it is gone, the next run that its lock is nobody's
+
+
+def _tell_code(code: int) -> None:
+    """Into a file, for job scripts: srun tells only the highest of its tasks."""
+    if path := os.environ.get("HYPERHPC_EXIT_FILE"):
+        with contextlib.suppress(OSError):
+            Path(path).write_text(f"{code}\n", "ascii")
 
 
 def _terminate(number: int, frame: object) -> None:
@@ -76,6 +107,9 @@ def _send_again(lost: Any) -> None:
     """A signal that came while an object was being deleted is lost: send it once more."""
     for kind, number in ((KeyboardInterrupt, signal.SIGINT), (_Terminated, signal.SIGTERM)):
         if issubclass(lost.exc_type, kind):
+            handler = signal.getsignal(number)
+            if isinstance(handler, _Interrupts):
+                handler.count = 0
             threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
             return
     sys.__unraisablehook__(lost)
@@ -229,6 +263,10 @@ def info(scene: Path, group: str | None, bbox: str | None, as_json: bool) -> Non
     from hyperhpc.pipeline.inspect import inspect_scene
 
     facts = inspect_scene(scene, group, _numbers(bbox, 4, "--bbox"))
+    _print_facts(facts, as_json)
+
+
+def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=1))
         return
@@ -303,41 +341,96 @@ def spectrum(
             click.echo(f"{nm:.3f},{row}")
 
 
-@cli.command()
-@click.argument("scene", type=_Path())
-@click.argument("out", type=_Path())
-@_group_option
-@_bbox_option
-@_drop_option
-@click.option("--clusters", type=int, help="Number of clusters.  [default: 8]")
-@click.option("--stride", type=int, help="Fit to every n-th row and column.  [default: 4]")
-@click.option("--models", help="Of lloyd,minibatch.  [default: both]")
-@click.option("--indices", help="Names with commas, or all.  [default: all]")
-@click.option("--index", "index", multiple=True, metavar="NAME=FORMULA", help="Your own index.")
-@click.option(
-    "--point", "points", multiple=True, metavar="E,N", help="Spectrum here. Repeatable."
+def _run_options(function: Any) -> Any:
+    """The options of ``run``, which ``plan`` takes too."""
+    for option in reversed(_RUN_OPTIONS):
+        function = option(function)
+    return function
+
+
+_RUN_OPTIONS = (
+    click.argument("scene", type=_Path()),
+    click.argument("out", type=_Path()),
+    _group_option,
+    _bbox_option,
+    _drop_option,
+    click.option("--clusters", type=int, help="Number of clusters.  [default: 8]"),
+    click.option("--stride", type=int, help="Fit to every n-th row and column.  [default: 4]"),
+    click.option("--models", help="Of lloyd,minibatch.  [default: both]"),
+    click.option("--indices", help="Names with commas, or all.  [default: all]"),
+    click.option(
+        "--index", "index", multiple=True, metavar="NAME=FORMULA", help="Your own index."
+    ),
+    click.option(
+        "--point", "points", multiple=True, metavar="E,N", help="Spectrum here. Repeatable."
+    ),
+    click.option("--seed", type=int, help="Of every random choice.  [default: 0]"),
+    click.option(
+        "--skip-bad-tiles", is_flag=True, default=None, help="No-data where it is unreadable."
+    ),
+    click.option(
+        "--workers", type=int, help="Worker processes.  [default: as fit the machine]"
+    ),
+    click.option("--threads-per-worker", type=int, help="[default: 1]"),
+    click.option("--memory-per-worker", help="For example 2GiB.  [default: 4GiB]"),
+    click.option(
+        "--launcher",
+        help="Where workers run: local, gang, elastic, scheduler. [default: local]",
+    ),
+    click.option("--address", metavar="tls://HOST:PORT", help="Of --launcher scheduler."),
+    click.option("--interface", help="Network between nodes, if it is not found out right."),
+    click.option("--insecure", is_flag=True, default=None, help="No TLS: others can intrude."),
+    click.option("--engine", help="hyperhpc or dask-ml.  [default: hyperhpc]"),
+    click.option(
+        "--estimator", metavar="MODULE:CLASS", help="One more model from scikit-learn."
+    ),
+    click.option("--model", type=_Path(), help="Apply OUT/model.json of another run."),
+    click.option(
+        "--seed-compat", is_flag=True, default=None, help="The tutorial's own choices."
+    ),
+    click.option("--config", "file", type=_Path(), help="Options as TOML."),
+    click.option(
+        "--dashboard", is_flag=True, default=None, help="Dask's dashboard, on loopback."
+    ),
+    click.option(
+        "--restart", is_flag=True, default=None, help="Rename the old run, begin anew."
+    ),
 )
-@click.option("--seed", type=int, help="Of every random choice.  [default: 0]")
-@click.option("--workers", type=int, help="Worker processes.  [default: as fit the machine]")
-@click.option("--threads-per-worker", type=int, help="[default: 1]")
-@click.option("--memory-per-worker", help="For example 2GiB.  [default: 4GiB]")
-@click.option("--launcher", help="Where workers run: local.  [default: local]")
-@click.option("--engine", help="hyperhpc or dask-ml, for lloyd.  [default: hyperhpc]")
-@click.option("--estimator", metavar="MODULE:CLASS", help="One more model from scikit-learn.")
-@click.option("--seed-compat", is_flag=True, default=None, help="The tutorial's own choices.")
-@click.option("--config", "file", type=_Path(), help="Options as TOML.")
-@click.option("--dashboard", is_flag=True, default=None, help="Dask's dashboard, on loopback.")
-@click.option("--restart", is_flag=True, default=None, help="Rename the old run, begin anew.")
+
+
+@cli.command()
+@_run_options
 @click.option("--json", "as_json", is_flag=True, help="Print run.json at the end.")
-def run(scene: Path, out: Path, file: Path | None, as_json: bool, **flags: Any) -> None:
+def run(as_json: bool, **options: Any) -> None:
     """Run the whole analysis of SCENE into the folder OUT, or go on with it."""
+    from hyperhpc.workers import serve_gang
+
+    config = _config(**options)
+    if not serve_gang(config):
+        _run(config, as_json)
+
+
+@cli.command()
+@_run_options
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def plan(as_json: bool, **options: Any) -> None:
+    """Say what run would do with the same options, or why it would refuse."""
+    from hyperhpc.pipeline.prepare import describe_plan
+
+    _print_facts(describe_plan(_config(**options)), as_json)
+
+
+def _config(scene: Path, out: Path, file: Path | None, **flags: Any) -> Any:
     from hyperhpc.config import load_config
 
     flags["bbox"] = _numbers(flags["bbox"], 4, "--bbox")
     flags["drop"] = _windows(flags["drop"])
     flags["points"] = [_numbers(p, 2, "--point") for p in flags["points"]] or None
     flags["index"] = _formulas(flags["index"]) or None
-    _run(load_config(scene, out, flags, file), as_json)
+    config = load_config(scene, out, flags, file)
+    if config.insecure:
+        _say("warning: --insecure: whoever reaches the ports of this run runs programs as you")
+    return config
 
 
 def _formulas(texts: Sequence[str]) -> dict[str, str]:
@@ -355,9 +448,11 @@ def _formulas(texts: Sequence[str]) -> dict[str, str]:
 def _run(config: Any, as_json: bool) -> None:
     from hyperhpc.pipeline.progress import TerminalProgress
     from hyperhpc.pipeline.stages import run as run_stages
+    from hyperhpc.pipeline.stop import stoppable
 
     command = shlex.join(["hyperhpc", *sys.argv[1:]])
-    folder = run_stages(config, TerminalProgress(), command)
+    with stoppable():
+        folder = run_stages(config, TerminalProgress(), command)
     if as_json:
         click.echo(folder.run.read_text("utf-8"), nl=False)
     else:
@@ -366,11 +461,60 @@ def _run(config: Any, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("out", type=_Path())
-def report(out: Path) -> None:
-    """Draw the report again, from what is on disk."""
-    from hyperhpc.report import write_report
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(out: Path, as_json: bool) -> None:
+    """Say what the run in OUT is doing, wherever it runs, or how it ended."""
+    from hyperhpc.pipeline.status import read_status
 
-    click.echo(f"report: {write_report(out)}")
+    _print_facts(read_status(out), as_json)
+
+
+@cli.command(hidden=True)
+@click.argument("connection", type=_Path())
+@click.option("--name", required=True)
+@click.option("--threads", type=int, required=True)
+@click.option("--memory", type=int, required=True, help="Bytes.")
+def worker(connection: Path, name: str, threads: int, memory: int) -> None:
+    """Be a worker of a run on Slurm; its job script calls this."""
+    from hyperhpc.workers.serve import serve_worker
+
+    serve_worker(connection, name, threads, memory)
+
+
+@cli.command()
+@click.argument("out", type=_Path())
+def report(out: Path) -> None:
+    """Draw the report again, or that of an unfinished run, from what is on disk."""
+    from hyperhpc.pipeline.preview import report_run
+
+    click.echo(f"report: {report_run(out, _say)}")
+
+
+@cli.command()
+@click.argument("out", type=_Path())
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def verify(out: Path, as_json: bool) -> None:
+    """Compare every file of the results in OUT with its checksum; nothing is changed."""
+    from dataclasses import asdict
+
+    from hyperhpc.pipeline.verify import verify as verify_run
+
+    found = verify_run(out)
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=1))
+    else:
+        for name, what in found.damaged.items():
+            click.echo(f"{name} {what}")
+        what = "files" if found.complete else "files of the tiles finished so far"
+        click.echo(
+            f"{found.files} {what}, {found.nbytes / 1e6:.1f} MB: {len(found.damaged)} damaged"
+        )
+    if found.damaged:
+        raise IncompleteRunError(
+            f"{len(found.damaged)} of {found.files} files in {out} are not as they were "
+            f"written; the first is {next(iter(found.damaged))}",
+            found.hint,
+        )
 
 
 @cli.command()

@@ -17,7 +17,7 @@ from hyperhpc.errors import ConfigError
 
 MODELS = ("lloyd", "minibatch")
 ENGINES = ("hyperhpc", "dask-ml")
-LAUNCHERS = ("local",)
+LAUNCHERS = ("local", "gang", "elastic", "scheduler")
 #: 255 marks a missing label, so 0-254 can be used.
 MAX_CLUSTERS = 255
 #: What scikit-learn takes as random_state.
@@ -61,10 +61,15 @@ class RunConfig:
     engine: str = dataclasses.field(default="hyperhpc", metadata={"changes results": True})
     estimator: str | None = dataclasses.field(default=None, metadata={"changes results": True})
     seed_compat: bool = dataclasses.field(default=False, metadata={"changes results": True})
+    model: Path | None = None  # it counts by its content: Plan.options
+    skip_bad_tiles: bool = dataclasses.field(default=False, metadata={"changes results": True})
     workers: int | None = None
     threads_per_worker: int = 1
     memory_per_worker: str = "4GiB"
     launcher: str = "local"
+    address: str | None = None
+    interface: str | None = None
+    insecure: bool = False
     dashboard: bool = False
     restart: bool = False
 
@@ -168,6 +173,9 @@ def _find_problems(config: RunConfig) -> list[str]:
         problems.append(f"engine = {config.engine!r}: choose of {', '.join(ENGINES)}")
     if config.launcher not in LAUNCHERS:
         problems.append(f"launcher = {config.launcher!r}: choose of {', '.join(LAUNCHERS)}")
+    problems += _find_launcher_problems(config)
+    if config.model and config.estimator:
+        problems.append("model and estimator: a model that is applied is not fitted")
     if config.estimator and not re.fullmatch(r"[\w.]+:\w+", config.estimator):
         problems.append(f"estimator = {config.estimator!r}: write module:Class")
     if config.workers is not None and config.workers < 1:
@@ -196,10 +204,31 @@ def _find_problems(config: RunConfig) -> list[str]:
     return problems
 
 
+def _find_launcher_problems(config: RunConfig) -> list[str]:
+    problems = []
+    if config.launcher == "scheduler" and not config.address:
+        problems.append("launcher = 'scheduler' needs --address tls://HOST:PORT")
+    if config.address and config.launcher != "scheduler":
+        problems.append("address: only with --launcher scheduler")
+    if config.address and not re.fullmatch(r"(tls|tcp)://\S+:\d+", config.address):
+        problems.append(f"address = {config.address!r}: write tls://HOST:PORT")
+    elif config.address and config.address.startswith("tcp://") and not config.insecure:
+        problems.append(
+            f"address = {config.address!r}: whoever reaches an unencrypted port runs "
+            "programs as you; --insecure allows it"
+        )
+    if config.launcher == "local" and (config.insecure or config.interface):
+        problems.append("insecure and interface: a local run has no network")
+    return problems
+
+
 def _integer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral | float) or value % 1 != 0:
         raise ValueError("a whole number is needed")
-    return int(value)
+    number = int(value)
+    if abs(number) >= 2**63:  # Python reads on where TOML ends, and floats follow no further
+        raise ValueError("a number of at most 63 bits is needed")
+    return number
 
 
 def _items(value: Any, what: str) -> list[Any]:
@@ -253,6 +282,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _path(value: Any) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("a path is needed")
+    return Path(value)
+
+
 _CLEANERS: dict[str, Any] = {
     "group": _text,
     "bbox": _numbers(4),
@@ -267,10 +302,15 @@ _CLEANERS: dict[str, Any] = {
     "engine": _text,
     "estimator": _text,
     "seed_compat": _truth,
+    "model": _path,
+    "skip_bad_tiles": _truth,
     "workers": _integer,
     "threads_per_worker": _integer,
     "memory_per_worker": _text,
     "launcher": _text,
+    "address": _text,
+    "interface": _text,
+    "insecure": _truth,
     "dashboard": _truth,
     "restart": _truth,
 }

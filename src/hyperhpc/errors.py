@@ -16,6 +16,16 @@ place, :mod:`hyperhpc.cli`; a traceback is a bug of ours.
 
 from __future__ import annotations
 
+#: What a terminal obeys, but for the end of a line. Parts of a message may come out of a
+#: damaged file.
+_CONTROLS = dict.fromkeys({*range(32), *range(127, 160)} - {10}, "?")
+
+
+def cause(error: BaseException) -> str:
+    """One line for an error of a library: its kind and what it says."""
+    text = " ".join(str(error).split()).rstrip(".")[:300]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
 
 class HyperhpcError(Exception):
     """Base of all errors a user can cause or mend.
@@ -31,9 +41,9 @@ class HyperhpcError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message, hint)  # both, so that the error survives pickling
-        self.message = message
-        self.hint = hint
+        self.message = message.translate(_CONTROLS)
+        self.hint = hint and hint.translate(_CONTROLS)
+        super().__init__(self.message, self.hint)  # both, so that it survives pickling
 
     def __str__(self) -> str:
         return self.message

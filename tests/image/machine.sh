@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
-# A machine to test on: a root folder of roots.sh in namespaces of its own, on this machine's
-# network. When this process ends, everything in it ends and its mounts are gone.
+# A machine to test on: a root folder of roots.sh in namespaces of its own. When this process
+# ends, everything in it ends and its mounts are gone.
 #
-#   tests/image/machine.sh ROOT FOLDER[=PLACE][:FOLDER[=PLACE]...] COMMAND...
+#   tests/image/machine.sh [--net] NAME ROOT FOLDER[=PLACE][:FOLDER[=PLACE]...] COMMAND...
 #
 # The FOLDERs are seen inside, at their PLACE or under the same path; all else that is written
-# lies in memory.
+# lies in memory. Its network is the caller's; with --net, one of its own with nothing in it.
 # A plain chroot would not do: the kernel allows no user namespace there.
 set -euo pipefail
 
 if [ "${1:-}" != inside ]; then
-  exec unshare --mount --uts --ipc --pid --fork --kill-child --propagation private \
+  namespaces=(--mount --uts --ipc --pid)
+  if [ "$1" = --net ]; then namespaces+=("$1"); shift; fi
+  exec unshare "${namespaces[@]}" --fork --kill-child --propagation private \
     bash "$(realpath "${BASH_SOURCE[0]}")" inside "$@"
 fi
-root=$2 folders=$3
-shift 3
+name=$2 root=$3 folders=$4
+shift 4
 
 # The machine's own /dev/fuse is for root only, and users mount images through it.
 make_devices() {
@@ -31,12 +33,13 @@ make_devices() {
   ln -s fd/0 "$dev/stdin" && ln -s fd/1 "$dev/stdout" && ln -s fd/2 "$dev/stderr"
 }
 
-hostname testmachine
+hostname "$name"
 mount -t tmpfs -o mode=755 tmpfs /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay overlay -o "lowerdir=$root,upperdir=/mnt/upper,workdir=/mnt/work" /mnt/root
 mount -t proc proc /mnt/root/proc
-mount --rbind /sys /mnt/root/sys
+mount -t sysfs sysfs /mnt/root/sys # of this network
+mount --rbind /sys/fs/cgroup /mnt/root/sys/fs/cgroup
 make_devices /mnt/root/dev
 mount -t tmpfs -o mode=755 tmpfs /mnt/root/run
 mount -t tmpfs -o mode=1777 tmpfs /mnt/root/tmp

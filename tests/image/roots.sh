@@ -1,27 +1,30 @@
 #!/usr/bin/env bash
-# Make what the tests of the image stand on, once, in $HYPERHPC_CACHE/image:
+# Make what the tests of images and of Slurm stand on, once, in $HYPERHPC_CACHE/image:
 #
 #   base-N.tar      Debian bookworm, minbase: what both images are built from
 #   apptainer-N/    a root folder of a machine with Apptainer (Debian trixie; Apptainer from sid)
 #   docker-N/       a root folder of a machine with a Docker engine (Debian bookworm)
+#   slurm-N/        a root folder of a cluster's hosts: Slurm, munge, Apptainer (as above)
 #
-#   tests/image/roots.sh            make what is missing
-#   tests/image/roots.sh path WHAT  print where base, apptainer or docker is
+#   tests/image/roots.sh WHAT...    make those of base, apptainer, docker, slurm that are missing
+#   tests/image/roots.sh path WHAT  print where it is
 #
-# N is the checksum of this script, so a changed recipe is made again. The Debian mirror is the
-# one this machine's apt uses.
+# N is the checksum of its recipe, so a changed recipe is made again, and it alone. The Debian
+# mirror is the one this machine's apt uses.
 set -euo pipefail
 
-SELF=$(realpath "${BASH_SOURCE[0]}")
 CACHE=${HYPERHPC_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/hyperhpc}/image
-N=$(cksum <"$SELF" | cut -d ' ' -f 1)
 USER_ID=1001 # the unprivileged user of the roots
 
 path_of() {
+  local recipe
+  recipe=$(declare -f "make_$1" bootstrap in_root install_apptainer add_user) || {
+    echo "error: there is no root called $1" >&2
+    exit 1
+  }
   case $1 in
-    base) printf '%s\n' "$CACHE/base-$N.tar" ;;
-    apptainer | docker) printf '%s\n' "$CACHE/$1-$N" ;;
-    *) echo "error: there is no root called $1" >&2; exit 1 ;;
+    base) printf '%s/%s-%s.tar\n' "$CACHE" "$1" "$(cksum <<<"$recipe" | cut -d ' ' -f 1)" ;;
+    *) printf '%s/%s-%s\n' "$CACHE" "$1" "$(cksum <<<"$recipe" | cut -d ' ' -f 1)" ;;
   esac
 }
 
@@ -47,20 +50,36 @@ make_base() {
   rm -rf "$1.folder"
 }
 
-# Debian's stable releases have no Apptainer. sid's runs on trixie; it alone comes from there.
-# sid's index may be past its date on a frozen mirror; its signature is checked all the same.
 make_apptainer() {
   local root=$1
   bootstrap trixie "$root" \
     squashfs-tools,squashfuse,fuse-overlayfs,fakeroot,uidmap,openssl,ca-certificates
+  install_apptainer "$root"
+  add_user "$root" user
+}
+
+# One munge key for all hosts is what makes them a cluster.
+make_slurm() {
+  local root=$1 packages=slurmctld,slurmd,slurm-client,munge,openssl,python3
+  packages+=,squashfuse,fuse3,uidmap,iproute2,procps,hostname,make
+  bootstrap trixie "$root" "$packages"
+  install_apptainer "$root"
+  add_user "$root" alice
+  add_user "$root" mallory $((USER_ID + 1))
+  head -c 1024 /dev/urandom >"$root/etc/munge/munge.key"
+  in_root "$root" 'chown munge:munge /etc/munge/munge.key; chmod 400 /etc/munge/munge.key'
+}
+
+# Debian's stable releases have no Apptainer. sid's runs on trixie; it alone comes from there.
+# sid's index may be past its date on a frozen mirror; its signature is checked all the same.
+install_apptainer() {
+  local root=$1
   printf 'Package: *\nPin: release n=sid\nPin-Priority: 50\n\n%s\n' \
     'Package: apptainer
 Pin: release n=sid
 Pin-Priority: 500' >"$root/etc/apt/preferences.d/sid"
   echo "deb [check-valid-until=no] $(mirror) sid main" >"$root/etc/apt/sources.list.d/sid.list"
   in_root "$root" 'apt-get -qq update && apt-get -qq install -y --no-install-recommends apptainer'
-  add_user "$root"
-  echo "user:100000:65536" | tee "$root/etc/subuid" >"$root/etc/subgid"
 }
 
 make_docker() {
@@ -70,7 +89,7 @@ make_docker() {
   # The package is named after a registry's host, which no file of ours names.
   engine=$(printf 'docker.%s' io)
   in_root "$root" "apt-get -qq update && apt-get -qq install -y --no-install-recommends $engine"
-  add_user "$root"
+  add_user "$root" user
 }
 
 in_root() {
@@ -84,7 +103,13 @@ in_root() {
   rm -rf "$1.log" "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*
 }
 
-add_user() { chroot "$1" useradd --create-home --home-dir /srv/user --uid "$USER_ID" --shell /bin/bash user; }
+# add_user ROOT NAME [ID]: a user who may use user namespaces
+add_user() {
+  local name=$2 id=${3:-$USER_ID}
+  chroot "$1" useradd --create-home --base-dir /srv --uid "$id" --shell /bin/bash "$name"
+  echo "$name:$((100000 + (id - USER_ID) * 65536)):65536" |
+    tee -a "$1/etc/subuid" >>"$1/etc/subgid"
+}
 
 # Made aside and renamed, so that what is there is whole.
 make_once() {
@@ -105,7 +130,7 @@ mkdir -p "$CACHE"
 exec 9>"$CACHE/lock"
 flock 9 # two clones may get here at once
 making=()
-for what in base apptainer docker; do
+for what in "$@"; do
   make_once "$what" &
   making+=($!)
 done

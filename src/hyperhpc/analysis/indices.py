@@ -164,6 +164,15 @@ def _bind(index: Index, wavelength_nm: np.ndarray, seed_bands: np.ndarray | None
     return BoundIndex(index, tuple(bands))
 
 
+def gather_bands(indices: Sequence[BoundIndex]) -> tuple[list[int], list[BoundIndex]]:
+    """The bands that indices read, ascending, and the indices bound to these alone."""
+    bands = sorted({band for bound in indices for band in bound.bands})
+    place = {band: i for i, band in enumerate(bands)}
+    return bands, [
+        BoundIndex(bound.index, tuple(place[band] for band in bound.bands)) for bound in indices
+    ]
+
+
 def compute_indices(
     dn: np.ndarray,
     indices: Sequence[BoundIndex],

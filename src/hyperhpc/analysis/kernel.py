@@ -15,7 +15,7 @@ pixels near a tie.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,8 @@ from hyperhpc.analysis.nodata import stored_marks
 
 #: Pixels per block: few enough for the caches, enough to make numpy's calls cheap.
 BLOCK = 1024
+#: Pixels that are labelled at a time, once they are multiplied.
+PIECE = 4096
 #: Rows of one product: the fastest, and 256 * 65535 < 2**24, so float32 sums are exact.
 SLICE = 256
 
@@ -137,7 +139,8 @@ class Scorer:
             weights = self._limbs.total(self._limbs.weights)
             biases = self._limbs.total(self._limbs.biases)
         self._exact_weights, self._biases = weights, biases
-        self._weights = weights.astype(self.dtype)
+        #: (band, cluster), of ``dtype``: what pixels are multiplied with.
+        self.weights = weights.astype(self.dtype)
         # The error of x.W + b as computed, with unit roundoff u and n bands, is at most
         #   u |W| |x|        rounding of the weights (float32 only)
         #   n u |W| |x|      products and sums, in any order, fused or not
@@ -167,15 +170,35 @@ class Scorer:
         """
         products = np.empty((len(centred), self.n_clusters), dtype=self.dtype)
         length = np.empty(len(centred), dtype=self.dtype)
-        for start in range(0, len(centred), SLICE):  # as much as the caches hold
-            rows = slice(start, start + SLICE)
-            np.matmul(centred[rows], self._weights, out=products[rows])
-            np.einsum("ij,ij->i", centred[rows], centred[rows], out=length[rows])
-        scores = np.empty((self.n_clusters, len(centred)))
+        _multiply(centred, self.weights, products, length)
+        return self.choose(products, length, lambda near: centred[near])
+
+    def choose(
+        self,
+        products: np.ndarray,
+        length: np.ndarray,
+        centred: Callable[[np.ndarray], np.ndarray],
+    ) -> np.ndarray:
+        """The nearest centres, from products that are already there.
+
+        Parameters
+        ----------
+        products
+            Pixels minus ``offset`` times ``weights`` (pixel, cluster).
+        length
+            Squared Euclidean length of those pixels (pixel).
+        centred
+            Gives the pixels of some positions, to score them again.
+
+        Returns
+        -------
+        uint8 (pixel).
+        """
+        scores = np.empty((self.n_clusters, len(products)))
         np.add(products.T, self._biases[:, None], out=scores)
-        labels = np.zeros(len(centred), dtype=np.uint8)
+        labels = np.zeros(len(products), dtype=np.uint8)
         best = scores[0].copy()
-        second = np.full(len(centred), np.inf)
+        second = np.full(len(products), np.inf)
         for k in range(1, self.n_clusters):
             is_better = scores[k] < best
             np.minimum(second, np.maximum(scores[k], best), out=second)
@@ -184,7 +207,7 @@ class Scorer:
         error = self._gamma * np.sqrt(length, dtype=np.float64) + self._bias_error
         near = np.flatnonzero(second - best <= self._widths * error)
         if near.size:
-            labels[near] = self._label_near(centred[near].astype(np.float64))
+            labels[near] = self._label_near(centred(near).astype(np.float64))
         return labels
 
     def _label_near(self, centred: np.ndarray) -> np.ndarray:
@@ -198,6 +221,16 @@ class Scorer:
             )
         ]
         return np.argmin(scores, axis=0).astype(np.uint8)
+
+
+def _multiply(
+    centred: np.ndarray, weights: np.ndarray, products: np.ndarray, length: np.ndarray
+) -> None:
+    """Products of pixels and weights, and the squared lengths of the pixels."""
+    for start in range(0, len(centred), SLICE):  # as much as the caches hold
+        rows = slice(start, start + SLICE)
+        np.matmul(centred[rows], weights, out=products[rows])
+        np.einsum("ij,ij->i", centred[rows], centred[rows], out=length[rows])
 
 
 def valid_pixels(
@@ -256,23 +289,45 @@ def centred_blocks(
     offset = scaler.offset.astype(dtype)
     for start in range(0, len(dn), BLOCK):
         rows = slice(start, min(start + BLOCK, len(dn)))
-        block, column = buffer[: rows.stop - start], 0
-        for low, high in runs:
-            block[:, column : column + high - low] = dn[rows, low:high]
-            column += high - low
-        block -= offset
+        block = buffer[: rows.stop - start]
+        for first in range(0, len(block), SLICE):
+            part, column = block[first : first + SLICE], 0
+            for low, high in runs:
+                here = dn[start + first : start + first + len(part), low:high]
+                part[:, column : column + high - low] = here
+                column += high - low
+            part -= offset
         yield rows, block
 
 
 def label_pixels(
     dn: np.ndarray, scorers: Sequence[Scorer], bands: np.ndarray | None = None
 ) -> np.ndarray:
-    """Labels (model, pixel), uint8, of DN (pixel, band) for several models at once."""
+    """Labels (model, pixel), uint8, of DN (pixel, band) for several models at once.
+
+    All are multiplied in one product. The scorers share their scaler; ``bands`` as in
+    :func:`centred_blocks`.
+    """
     labels = np.empty((len(scorers), len(dn)), dtype=np.uint8)
-    if scorers:
-        for rows, block in centred_blocks(dn, scorers[0].scaler, bands):
-            for m, scorer in enumerate(scorers):
-                labels[m, rows] = scorer.label(block)
+    if not scorers:
+        return labels
+    first = scorers[0]
+    weights = np.concatenate([scorer.weights for scorer in scorers], axis=1)
+    edges = np.cumsum([0, *(scorer.n_clusters for scorer in scorers)])
+    for start in range(0, len(dn), PIECE):
+        part = dn[start : start + PIECE]
+        products = np.empty((len(part), weights.shape[1]), dtype=first.dtype)
+        length = np.empty(len(part), dtype=first.dtype)
+        for rows, block in centred_blocks(part, first.scaler, bands):
+            _multiply(block, weights, products[rows], length[rows])
+
+        def again(near: np.ndarray, part: np.ndarray = part) -> np.ndarray:
+            chosen = part[near] if bands is None else part[near[:, None], bands]
+            return chosen.astype(first.dtype) - first.offset
+
+        for m, scorer in enumerate(scorers):
+            own = products[:, edges[m] : edges[m + 1]]
+            labels[m, start : start + len(part)] = scorer.choose(own, length, again)
     return labels
 
 

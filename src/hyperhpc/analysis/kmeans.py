@@ -10,7 +10,7 @@ integer and every draw the same on any machine.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from hyperhpc.analysis.bands import nir_bands
 from hyperhpc.analysis.kernel import (
+    SLICE,
     ClusterSums,
     Scaler,
     Scorer,
@@ -77,19 +78,29 @@ def fit_scaler(
     """
     n = moments.count
     if is_integer:
-        pairs = [(int(s), int(q)) for s, q in zip(moments.sums, moments.squares, strict=True)]
         mean = np.array(
-            [float(int(r) + Fraction(s, n)) for r, (s, _) in zip(reference, pairs, strict=True)]
+            [
+                float(int(r) + Fraction(int(s), n))
+                for r, s in zip(reference, moments.sums, strict=True)
+            ]
         )
-        variance = np.array([float(Fraction(n * q - s * s, n * n)) for s, q in pairs])
     else:
         mean = reference + moments.sums / n
-        variance = np.maximum(moments.squares / n - (moments.sums / n) ** 2, 0.0)
-        # What is left of a constant band after rounding is not a variance
-        variance[variance <= 1e-12 * moments.squares / n] = 0.0
-    scale = np.sqrt(variance)
+    scale = np.sqrt(variance_of(moments))
     scale[scale == 0] = scale_factor
     return Scaler(mean, scale, is_integer)
+
+
+def variance_of(moments: Moments) -> np.ndarray:
+    """Population variance (band), float64; exactly 0 for a constant band."""
+    n = moments.count
+    if np.issubdtype(moments.sums.dtype, np.integer):
+        pairs = [(int(s), int(q)) for s, q in zip(moments.sums, moments.squares, strict=True)]
+        return np.array([float(Fraction(n * q - s * s, n * n)) for s, q in pairs])
+    variance = np.maximum(moments.squares / n - (moments.sums / n) ** 2, 0.0)
+    # What is left of a constant band after rounding is not a variance
+    variance[variance <= 1e-12 * moments.squares / n] = 0.0
+    return variance
 
 
 def inertia_of(
@@ -113,6 +124,28 @@ def inertia_of(
 
 
 @dataclass(frozen=True)
+class Step:
+    """Where Lloyd's iterations are: all that is needed to go on from there.
+
+    Attributes
+    ----------
+    centres
+        float64 (cluster, band), DN.
+    n_iter
+        Iterations that led to them.
+    limit
+        Of the move that ends the iterations; None before the first.
+    is_settled
+        True if there is nothing left to do.
+    """
+
+    centres: np.ndarray
+    n_iter: int = 0
+    limit: float | None = None
+    is_settled: bool = False
+
+
+@dataclass(frozen=True)
 class Fit:
     """Outcome of a fit: centres float64 (cluster, band) in DN, and how it was reached."""
 
@@ -125,13 +158,13 @@ def lloyd(
     sum_by: Callable[[np.ndarray], ClusterSums],
     farthest: Callable[[np.ndarray, int], np.ndarray],
     squares: np.ndarray,
-    centres: np.ndarray,
+    step: Step,
     scaler: Scaler,
     *,
     tolerance: float = TOLERANCE,
     max_iterations: int = MAX_ITERATIONS,
-    on_iteration: Callable[[int, float], None] | None = None,
-) -> Fit:
+    on_step: Callable[[Step], None] | None = None,
+) -> Step:
     """Refine centres until they move less than scikit-learn's tolerance.
 
     Parameters
@@ -143,28 +176,34 @@ def lloyd(
         their centres, farthest first; fewer if fewer are off their centre. It is asked
         only when a cluster has lost all its pixels, which is then moved there.
     squares
-        (band) sum of squares of DN minus offset over all pixels, for the inertia.
+        (band) sum of squares of DN minus offset over all pixels.
+    step
+        Where to begin.
     tolerance
         Of the summed squared move of the centres, in units of the mean scaled variance
         of the pixels, as scikit-learn's is.
+    on_step
+        Told each step.
+
+    Returns
+    -------
+    The last step.
     """
-    n_iter, limit = 0, None
-    for n_iter in range(1, max_iterations + 1):
-        sums = sum_by(centres)
+    while not step.is_settled and step.n_iter < max_iterations:
+        sums = sum_by(step.centres)
+        limit = step.limit
         if limit is None:
             limit = tolerance * _mean_variance(sums, squares, scaler)
-        moved = _means(sums, centres, scaler)
+        moved = _means(sums, step.centres, scaler)
         lost = np.flatnonzero(sums.counts == 0)
         if lost.size:
-            pixels = farthest(centres, lost.size)
+            pixels = farthest(step.centres, lost.size)
             moved[lost[: len(pixels)]] = pixels
-        shift = math.fsum((((moved - centres) / scaler.scale) ** 2).ravel())
-        centres = moved
-        if on_iteration:
-            on_iteration(n_iter, shift)
-        if shift <= limit:
-            break
-    return Fit(centres, n_iter, inertia_of(sum_by(centres), squares, centres, scaler))
+        shift = math.fsum((((moved - step.centres) / scaler.scale) ** 2).ravel())
+        step = Step(moved, step.n_iter + 1, limit, is_settled=shift <= limit)
+        if on_step:
+            on_step(step)
+    return step
 
 
 def _mean_variance(sums: ClusterSums, squares: np.ndarray, scaler: Scaler) -> float:
@@ -259,17 +298,22 @@ def _distances(coarse: np.ndarray, squares: np.ndarray, picks: np.ndarray) -> np
     return out
 
 
-def fit_in_memory(
-    dn: np.ndarray, centres: np.ndarray, scaler: Scaler, squares: np.ndarray
-) -> Fit:
+def fit_in_memory(dn: np.ndarray, centres: np.ndarray, scaler: Scaler) -> Fit:
     """Lloyd over pixels in memory (pixel, band), from given centres in DN."""
-    return lloyd(
-        lambda c: sum_clusters(dn, Scorer(c, scaler)),
-        lambda c, n: farthest_pixels(dn, c, scaler, n)[1],
+    squares = measure_moments(dn, scaler.offset).squares.astype(np.float64)
+
+    def sum_by(centres: np.ndarray) -> ClusterSums:
+        return sum_clusters(dn, Scorer(centres, scaler))
+
+    last = lloyd(
+        sum_by,
+        lambda centres, n: farthest_pixels(dn, centres, scaler, n)[1],
         squares,
-        centres,
+        Step(centres),
         scaler,
     )
+    inertia = inertia_of(sum_by(last.centres), squares, last.centres, scaler)
+    return Fit(last.centres, last.n_iter, inertia)
 
 
 def order_by_nir(centres: np.ndarray, wavelength_nm: np.ndarray) -> np.ndarray:
@@ -299,20 +343,40 @@ class ClusterMoments:
             self.counts + other.counts, self.sums + other.sums, self.squares + other.squares
         )
 
+    def __getitem__(self, clusters: slice | np.ndarray) -> ClusterMoments:
+        return ClusterMoments(
+            self.counts[clusters], self.sums[clusters], self.squares[clusters]
+        )
+
 
 def measure_clusters(
-    dn: np.ndarray, labels: np.ndarray, n_clusters: int, scaler: Scaler
+    dn: np.ndarray, labels: np.ndarray, sizes: Sequence[int], scaler: Scaler
 ) -> ClusterMoments:
-    """Moments per cluster of labelled pixels (pixel, band); exact for integers."""
-    shape = (n_clusters, dn.shape[1])
-    kind = np.int64 if scaler.is_integer else np.float64
-    moments = ClusterMoments(
-        np.zeros(n_clusters, np.int64), np.zeros(shape, kind), np.zeros(shape, kind)
+    """Moments per cluster of labelled pixels; exact for integers.
+
+    Parameters
+    ----------
+    dn
+        Valid pixels, good bands (pixel, band).
+    labels
+        uint8 (model, pixel).
+    sizes
+        Clusters of each model; those of one model follow those of the one before.
+    """
+    shape = (sum(sizes), dn.shape[1])
+    counts = np.concatenate(
+        [np.bincount(row, minlength=size) for row, size in zip(labels, sizes, strict=True)]
     )
+    sums, squares = np.zeros(shape), np.zeros(shape)
+    model = np.repeat(np.arange(len(sizes)), sizes)
+    number = np.concatenate([np.arange(size) for size in sizes])[:, None]
     for rows, block in centred_blocks(dn, scaler):
-        for k in np.unique(labels[rows]):
-            part = block[labels[rows] == k].astype(np.float64)
-            moments.counts[k] += len(part)
-            moments.sums[k] += part.sum(axis=0).astype(kind)
-            moments.squares[k] += np.square(part, out=part).sum(axis=0).astype(kind)
-    return moments
+        here = labels[:, rows]
+        for start in range(0, len(block), SLICE):
+            # Whole numbers of less than 2**34, added below 2**53: exact in any order
+            part = block[start : start + SLICE].astype(np.float64)
+            hot = (here[model, start : start + SLICE] == number).astype(np.float64)
+            sums += hot @ part
+            squares += hot @ np.square(part, out=part)
+    kind = np.int64 if scaler.is_integer else np.float64
+    return ClusterMoments(counts.astype(np.int64), sums.astype(kind), squares.astype(kind))

@@ -10,7 +10,7 @@ from hyperhpc.doctor.finding import Finding
 
 def check_threads(cores: int | None = None) -> Finding:
     """Variables that say how many threads libraries start."""
-    from hyperhpc.workers.local import THREAD_VARIABLES
+    from hyperhpc.workers.settings import THREAD_VARIABLES
 
     cores = cores or len(os.sched_getaffinity(0))
     given = {name: os.environ[name] for name in THREAD_VARIABLES if os.environ.get(name)}

@@ -16,14 +16,14 @@ _MIB = 2**20
 
 def usable() -> tuple[int, int]:
     """Cores and bytes that ``hyperhpc run`` would take by itself."""
-    from hyperhpc.workers.launch import usable_cores, usable_memory
+    from hyperhpc.workers.sizes import usable_cores, usable_memory
 
     return usable_cores(), usable_memory()
 
 
 def run_options(cores: float, memory_bytes: int) -> str:
     """The command that stays within these cores and this memory."""
-    from hyperhpc.workers.launch import BASE_BYTES
+    from hyperhpc.workers.sizes import BASE_BYTES
 
     promise, room = _default_memory(), int(memory_bytes * _SHARE)
     count = max(1, min(int(cores), room // promise))
@@ -52,7 +52,7 @@ def check_memory() -> Finding:
     """Memory of the machine, and what is available now."""
     import psutil
 
-    from hyperhpc.workers.launch import BASE_BYTES
+    from hyperhpc.workers.sizes import BASE_BYTES
 
     memory, promise = psutil.virtual_memory(), _default_memory()
     value = f"{gib(memory.total)}, {gib(memory.available)} available"

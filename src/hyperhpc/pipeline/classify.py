@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import zarr
 
-from hyperhpc.analysis.indices import BoundIndex, compute_indices
+from hyperhpc.analysis.indices import BoundIndex, compute_indices, gather_bands
 from hyperhpc.analysis.kernel import valid_pixels
-from hyperhpc.errors import ResourceError
+from hyperhpc.pipeline.checksums import Sums, measure_tile
 from hyperhpc.pipeline.gridfile import GridFile
+from hyperhpc.pipeline.manifest import disk_error
 from hyperhpc.pipeline.models import Labeller, label_all
 from hyperhpc.pipeline.plan import Area, Tile
 from hyperhpc.scene.cube import Scene
 from hyperhpc.schema import CLUSTER, COLORS, INDICES, NO_CLUSTER, QUICKLOOK
 
-#: Pixels handled at a time, which bounds the float64 values of the index bands.
+#: Pixels whose indices are computed at a time: bounds the float64 values of their bands.
 STRIP = 65536
 
 
@@ -80,44 +81,76 @@ class ClassifyJob:
 
 def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
     """On a worker: one tile from the scene to all its outputs."""
-    dn = job.scene.read(
-        slice(job.area.row0 + tile.y0, job.area.row0 + tile.y1),
-        slice(job.area.col0 + tile.x0, job.area.col0 + tile.x1),
+    height, width = tile.shape
+    bands, indices = gather_bands(job.indices)
+    kept = np.empty((height, width, len(bands)), dtype=job.scene.dtype)
+    colors = np.empty((height, width, len(job.colors)), dtype=job.scene.dtype)
+    is_valid = np.empty((height, width), dtype=bool)
+    labels = np.empty((len(job.labellers), height, width), dtype=np.uint8)
+    first = job.area.row0 + tile.y0, job.area.col0 + tile.x0
+    pieces = job.scene.blocks(
+        slice(first[0], first[0] + height), slice(first[1], first[1] + width)
     )
-    height, width, n_bands = dn.shape
-    flat = dn.reshape(-1, n_bands)
-    is_valid = np.empty(len(flat), dtype=bool)
-    indices = np.empty((len(job.indices), len(flat)), dtype=np.float32)
-    labels = np.full((len(job.labellers), len(flat)), NO_CLUSTER, dtype=np.uint8)
+    for row, col, dn in pieces:
+        y = slice(row - first[0], row - first[0] + dn.shape[0])
+        x = slice(col - first[1], col - first[1] + dn.shape[1])
+        flat = dn.reshape(-1, dn.shape[2])
+        valid = valid_pixels(flat, job.scene.nodata, job.bands)
+        is_valid[y, x] = valid.reshape(dn.shape[:2])
+        found = label_all(job.labellers, flat, job.bands, valid)
+        labels[:, y, x] = found.reshape(-1, *dn.shape[:2])
+        for i, band in enumerate(bands):
+            kept[y, x, i] = dn[..., band]
+        for i, band in enumerate(job.colors):
+            colors[y, x, i] = dn[..., band]
+    maps = _index_maps(job, kept, indices, job.is_window_band[bands], is_valid)
+    files = _write_results(job, tile, maps, labels)
+    _write_overview(job, tile, colors, is_valid, maps, labels)
+    pixel = job.scene.shape[2] * np.dtype(job.scene.stored_dtype).itemsize
+    record = _record(job, height * width * pixel, is_valid, maps, labels)
+    return record | {"files": files}
+
+
+def blank_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
+    """On a worker: a tile that cannot be read, as no-data."""
+    maps = np.full((len(job.indices), *tile.shape), np.nan, dtype=np.float32)
+    labels = np.full((len(job.labellers), *tile.shape), NO_CLUSTER, dtype=np.uint8)
+    is_valid = np.zeros(tile.shape, dtype=bool)
+    colors = np.zeros((*tile.shape, len(job.colors)), dtype=np.float32)
+    files = _write_results(job, tile, maps, labels)
+    _write_overview(job, tile, colors, is_valid, maps, labels)
+    return _record(job, 0, is_valid, maps, labels) | {"files": files}
+
+
+def _index_maps(
+    job: ClassifyJob,
+    dn: np.ndarray,
+    indices: Sequence[BoundIndex],
+    is_window_band: np.ndarray,
+    is_valid: np.ndarray,
+) -> np.ndarray:
+    """float32 (index, y, x), NaN where missing, from the bands that indices read."""
+    flat, valid = dn.reshape(is_valid.size, dn.shape[2]), is_valid.reshape(-1)
+    maps = np.empty((len(indices), len(flat)), dtype=np.float32)
     for start in range(0, len(flat), STRIP):
-        rows = slice(start, min(start + STRIP, len(flat)))
-        strip = flat[rows]
-        valid = is_valid[rows] = valid_pixels(strip, job.scene.nodata, job.bands)
+        rows = slice(start, start + STRIP)
         with np.errstate(over="ignore"):  # beyond float32 is infinite, hence missing
-            indices[:, rows] = compute_indices(
-                strip,
-                job.indices,
+            maps[:, rows] = compute_indices(
+                flat[rows],
+                indices,
                 scale_factor=job.scene.scale_factor,
-                is_missing=~valid,
+                is_missing=~valid[rows],
                 nodata=job.scene.nodata,
                 window_nodata=job.scene.window_nodata,
-                is_window_band=job.is_window_band,
+                is_window_band=is_window_band,
             )
-        if valid.any():
-            pixels = strip[valid][:, job.bands]
-            labels[:, rows][:, valid] = label_all(job.labellers, pixels)
-    indices[~np.isfinite(indices)] = np.nan
-    index_maps = indices.reshape(-1, height, width)
-    label_maps = labels.reshape(-1, height, width)
-    _write_results(job, tile, index_maps, label_maps)
-    is_valid_map = is_valid.reshape(height, width)
-    _write_overview(job, tile, dn, is_valid_map, index_maps, label_maps)
-    return _record(job, tile, dn.nbytes, is_valid, indices, labels)
+    maps[~np.isfinite(maps)] = np.nan
+    return maps.reshape(-1, *is_valid.shape)
 
 
 def _write_results(
     job: ClassifyJob, tile: Tile, indices: np.ndarray, labels: np.ndarray
-) -> None:
+) -> Sums:
     try:
         group = zarr.open_group(str(job.results), mode="r+", use_consolidated=False)
         window = (slice(None), slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
@@ -126,17 +159,15 @@ def _write_results(
         if len(labels):
             clusters: zarr.Array = group["cluster"]  # type: ignore[assignment]
             clusters.with_config({"write_empty_chunks": True})[window] = labels
+        return measure_tile(group, (INDICES.name, CLUSTER.name), job.results, tile)
     except OSError as error:
-        raise ResourceError(
-            f"{job.results} cannot be written: {error.strerror or error}",
-            "make room on the disk, then give the same command again: it goes on",
-        ) from None
+        raise disk_error(error, job.results) from None
 
 
 def _write_overview(
     job: ClassifyJob,
     tile: Tile,
-    dn: np.ndarray,
+    colors: np.ndarray,
     is_valid: np.ndarray,
     indices: np.ndarray,
     labels: np.ndarray,
@@ -148,12 +179,10 @@ def _write_overview(
     y, x = (
         slice(f - start, None, step) for f, start in zip(first, (tile.y0, tile.x0), strict=True)
     )
-    colors = dn[y, x][:, :, list(job.colors)].astype(np.float32) / np.float32(
-        job.scene.scale_factor
-    )
-    colors[~is_valid[y, x]] = np.nan
+    quicklook = colors[y, x].astype(np.float32) / np.float32(job.scene.scale_factor)
+    quicklook[~is_valid[y, x]] = np.nan
     row, col = first[0] // step, first[1] // step
-    job.overview.quicklook.write(row, col, colors)
+    job.overview.quicklook.write(row, col, quicklook)
     if len(indices):
         job.overview.indices.write(row, col, np.moveaxis(indices[:, y, x], 0, -1))
     if len(labels):
@@ -162,7 +191,6 @@ def _write_overview(
 
 def _record(
     job: ClassifyJob,
-    tile: Tile,
     bytes_read: int,
     is_valid: np.ndarray,
     indices: np.ndarray,
@@ -184,7 +212,7 @@ def _record(
             for row, size in zip(flat, sizes, strict=True)
         ],
         "confusion": confusion,
-        "missing": np.isnan(indices).sum(axis=1).tolist(),
+        "missing": np.isnan(indices).sum(axis=(1, 2)).tolist(),
         "bytes_read": bytes_read,
         "bytes_written": indices.nbytes + labels.nbytes,
     }

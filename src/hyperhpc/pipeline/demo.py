@@ -17,7 +17,7 @@ from hyperhpc.pipeline.manifest import RunFolder
 from hyperhpc.pipeline.progress import Progress
 from hyperhpc.pipeline.stages import run
 from hyperhpc.scene import Scene
-from hyperhpc.workers.launch import usable_memory
+from hyperhpc.workers.sizes import usable_memory
 
 #: What the demonstration keeps in OUT besides the run.
 BESIDE = ("scene.zarr", "scene.zarr.truth.zarr")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,24 +11,31 @@ import numpy as np
 
 from hyperhpc.analysis.bands import nir_bands
 from hyperhpc.analysis.kernel import ClusterSums, Scaler
-from hyperhpc.analysis.kmeans import ClusterMoments, inertia_of, order_by_nir
+from hyperhpc.analysis.kmeans import (
+    ClusterMoments,
+    Moments,
+    Step,
+    inertia_of,
+    order_by_nir,
+    variance_of,
+)
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError
-from hyperhpc.pipeline.fit import (
-    STARTS,
-    SampleOnWorkers,
-    fit_dask_ml,
-    fit_lloyd,
-    load_subsample,
-    measure_model,
-    measure_scaler,
-    squares_about,
-    write_subsample,
-)
+from hyperhpc.pipeline import daskml
+from hyperhpc.pipeline.checkpoint import Checkpoint
+from hyperhpc.pipeline.fit import fit_lloyd
 from hyperhpc.pipeline.incremental import fit_estimator, fit_minibatch
 from hyperhpc.pipeline.manifest import RunFolder, read_json, write_json
-from hyperhpc.pipeline.models import Labeller, load_estimator, own_labels
+from hyperhpc.pipeline.models import Labeller, load_estimator, or_null, own_labels
 from hyperhpc.pipeline.progress import Progress
+from hyperhpc.pipeline.starts import STARTS, Subsample, write_subsample
+from hyperhpc.pipeline.sums import (
+    SampleOnWorkers,
+    measure_models,
+    measure_scaler,
+    squares_about,
+)
+from hyperhpc.pipeline.tiles import shorten
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ class FitJob:
         Centres of the good bands.
     scale_factor
         Divisor from DN to reflectance.
+    warn
+        Told what is odd about the sample or a model.
     """
 
     config: RunConfig
@@ -48,11 +57,16 @@ class FitJob:
     folder: RunFolder
     wavelength_nm: np.ndarray
     scale_factor: float
+    warn: Callable[[str], None]
 
     @property
-    def subsample(self) -> Path:
+    def subsample(self) -> Subsample:
         """The pixels starts are tried on."""
-        return self.folder.work / "subsample.npy"
+        return Subsample.at(self.folder.work)
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """How far a model has come."""
+        return Checkpoint(self.folder.work / f"fit-{name}.json")
 
     @property
     def spectra(self) -> Path:
@@ -91,16 +105,24 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
         job.data.workers.client.submit(
             write_subsample, job.data.sample, config.seed, job.subsample, pure=False
         ).result()
-    fitted: dict[str, tuple[Labeller, dict[str, Any], ClusterMoments]] = {}
-    for name in model_names(config):
+    _warn_of_constant(job, moments)
+    names = model_names(config)
+    begun = [_begin(job, name, scaler, squares, progress) for name in names]
+    fitted = []
+    for name, finish in zip(names, begun, strict=True):
         with progress.stage(f"fitting {name}", STARTS if name == "lloyd" else None, "steps"):
-            labeller, n_iter = _fit_one(job, name, scaler, squares, progress)
-            moment = measure_model(job.data, labeller, scaler)
-        labeller, moment = _renumber(job, labeller, moment, scaler)
-        fitted[name] = labeller, _describe(job, labeller, moment, squares, n_iter), moment
-    write_json(
-        job.spectra, {name: _spectra(job, m, scaler) for name, (_, _, m) in fitted.items()}
-    )
+            fitted.append(finish())
+    with progress.stage("measuring clusters"):
+        measured = measure_models(job.data, [labeller for labeller, _ in fitted], scaler)
+    entries, spectra, labellers = {}, {}, []
+    for name, (labeller, n_iter), moment in zip(names, fitted, measured, strict=True):
+        if labeller.centres is None:
+            labeller, moment = _renumber(labeller, moment, job.wavelength_nm)
+        _warn_of_empty(job, name, moment)
+        labellers.append(labeller)
+        entries[name] = _describe(job, labeller, moment, squares, n_iter)
+        spectra[name] = _spectra(job, moment, scaler)
+    write_json(job.spectra, spectra)
     write_json(
         job.folder.model,
         {
@@ -108,10 +130,10 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
             "mean": (scaler.mean / job.scale_factor).tolist(),
             "scale": (scaler.scale / job.scale_factor).tolist(),
             "n_pixels_fit": moments.count,
-            "models": {name: entry for name, (_, entry, _) in fitted.items()},
+            "models": entries,
         },
     )
-    return [labeller for labeller, _, _ in fitted.values()]
+    return labellers
 
 
 def read_labellers(
@@ -147,36 +169,90 @@ def _check_sample(job: FitJob) -> None:
         )
 
 
-def _fit_one(
+def _warn_of_constant(job: FitJob, moments: Moments) -> None:
+    constant = np.flatnonzero(variance_of(moments) == 0)
+    if constant.size:
+        nm = [f"{wavelength:.1f}" for wavelength in job.wavelength_nm[constant]]
+        job.warn(
+            f"{constant.size} of {job.wavelength_nm.size} bands have one value in all sampled "
+            f"pixels and tell no clusters apart: {shorten(nm)} nm"
+        )
+
+
+def _warn_of_empty(job: FitJob, name: str, moments: ClusterMoments) -> None:
+    empty = np.flatnonzero(moments.counts == 0)
+    if empty.size:
+        job.warn(
+            f"{name}: {empty.size} of {moments.counts.size} clusters hold no sampled pixel "
+            f"({shorten([str(k) for k in empty])}); give fewer --clusters"
+        )
+
+
+def _begin(
     job: FitJob, name: str, scaler: Scaler, squares: np.ndarray, progress: Progress
-) -> tuple[Labeller, int | None]:
-    """A fitted model, its clusters numbered as they came, and its iterations."""
-    config, data, k = job.config, job.data, job.config.clusters
-    n_iter: int | None
-    if name == "lloyd" and config.engine == "dask-ml":
-        centres, n_iter = fit_dask_ml(data, k, scaler, config.seed)
-    elif name == "lloyd":
-        fit = fit_lloyd(data, job.subsample, k, scaler, squares, config.seed, progress)
-        centres, n_iter = fit.centres, fit.n_iter
-    elif name == "minibatch":
-        centres, n_iter = fit_minibatch(data, job.subsample, k, scaler, config.seed)
-    else:
-        estimator = load_estimator(str(config.estimator), k, config.seed)
-        estimator = fit_estimator(data, estimator, job.subsample, scaler, config.seed)
-        seen = data.workers.client.submit(
-            _seen_labels, estimator, job.subsample, scaler, pure=False
-        ).result()
-        n = own_labels(estimator, seen)
-        numbers = np.arange(n, dtype=np.uint8)
-        n_iter = getattr(estimator, "n_iter_", None)
-        n_iter = int(n_iter) if isinstance(n_iter, int | np.integer) else None
-        return Labeller(scaler, n, estimator=estimator, numbers=numbers), n_iter
-    return Labeller(scaler, len(centres), centres), n_iter
+) -> Callable[[], tuple[Labeller, int | None]]:
+    """Begin one model; what is returned finishes it."""
+    if name == "lloyd":
+        return lambda: _numbered(job, scaler, _fit_lloyd(job, scaler, squares, progress))
+    if name == "minibatch":
+        step = _begin_minibatch(job, scaler)
+        return lambda: _numbered(job, scaler, step())
+    return lambda: _fit_estimator(job, scaler)
 
 
-def _seen_labels(estimator: Any, subsample: Path, scaler: Scaler) -> np.ndarray:
+def _begin_minibatch(job: FitJob, scaler: Scaler) -> Callable[[], Step]:
+    """Its steps follow one another, on one worker: the others try starts meanwhile."""
+    config, data, checkpoint = job.config, job.data, job.checkpoint("minibatch")
+    arguments = (job.subsample, config.clusters, scaler, config.seed)
+    kept = checkpoint.read()
+    if kept is not None:
+        return lambda: kept
+    if config.engine == "dask-ml":
+        return lambda: daskml.fit_incremental(data, *arguments)
+    future = data.workers.client.submit(fit_minibatch, data.sample, *arguments, pure=False)
+
+    def wait() -> Step:
+        step: Step = future.result()
+        checkpoint.keep(step)
+        return step
+
+    return wait
+
+
+def _fit_lloyd(job: FitJob, scaler: Scaler, squares: np.ndarray, progress: Progress) -> Step:
+    config, data, checkpoint = job.config, job.data, job.checkpoint("lloyd")
+    if config.engine == "dask-ml":
+        return daskml.fit_kmeans(data, config.clusters, scaler, config.seed)
+    return fit_lloyd(
+        data, job.subsample, config.clusters, scaler, squares, config.seed, progress, checkpoint
+    )
+
+
+def _numbered(job: FitJob, scaler: Scaler, step: Step) -> tuple[Labeller, int]:
+    """Clusters numbered by ascending near-infrared reflectance of their centres."""
+    order = order_by_nir(step.centres, job.wavelength_nm)
+    centres = step.centres[order] / job.scale_factor * job.scale_factor  # as stored
+    return Labeller(scaler, len(order), centres), step.n_iter
+
+
+def _fit_estimator(job: FitJob, scaler: Scaler) -> tuple[Labeller, int | None]:
+    """A model of scikit-learn, its clusters numbered as they came."""
+    config, data = job.config, job.data
+    estimator = load_estimator(str(config.estimator), config.clusters, config.seed)
+    estimator = fit_estimator(data, estimator, job.subsample, scaler, config.seed)
+    seen = data.workers.client.submit(
+        _seen_labels, estimator, job.subsample, scaler, pure=False
+    ).result()
+    n = own_labels(estimator, seen)
+    numbers = np.arange(n, dtype=np.uint8)
+    n_iter = getattr(estimator, "n_iter_", None)
+    n_iter = int(n_iter) if isinstance(n_iter, int | np.integer) else None
+    return Labeller(scaler, n, estimator=estimator, numbers=numbers), n_iter
+
+
+def _seen_labels(estimator: Any, subsample: Subsample, scaler: Scaler) -> np.ndarray:
     """On a worker: the labels an estimator gives on the subsample."""
-    dn = load_subsample(subsample)
+    dn = subsample.load()
     parts = [
         np.unique(estimator.predict(scaler.transform(dn[start : start + 16384])))
         for start in range(0, len(dn), 16384)
@@ -185,22 +261,16 @@ def _seen_labels(estimator: Any, subsample: Path, scaler: Scaler) -> np.ndarray:
 
 
 def _renumber(
-    job: FitJob, labeller: Labeller, moments: ClusterMoments, scaler: Scaler
+    labeller: Labeller, moments: ClusterMoments, wavelength_nm: np.ndarray
 ) -> tuple[Labeller, ClusterMoments]:
-    """Number the clusters by ascending near-infrared reflectance of their centres."""
-    if labeller.centres is None:
-        order = order_by_nir(_means(moments, scaler), job.wavelength_nm)
-        numbers = np.empty(len(order), dtype=np.uint8)
-        numbers[order] = np.arange(len(order), dtype=np.uint8)
-        numbered = Labeller(scaler, len(order), estimator=labeller.estimator, numbers=numbers)
-        return numbered, ClusterMoments(
-            moments.counts[order], moments.sums[order], moments.squares[order]
-        )
-    order = order_by_nir(labeller.centres, job.wavelength_nm)
-    centres = labeller.centres[order] / job.scale_factor * job.scale_factor
-    numbered = Labeller(scaler, len(order), centres)
-    # Measured again: a tie goes to the lower number, and that has changed
-    return numbered, measure_model(job.data, numbered, scaler)
+    """Number the clusters of an estimator by ascending near-infrared reflectance."""
+    order = order_by_nir(_means(moments, labeller.scaler), wavelength_nm)
+    numbers = np.empty(len(order), dtype=np.uint8)
+    numbers[order] = np.arange(len(order), dtype=np.uint8)
+    numbered = Labeller(
+        labeller.scaler, len(order), estimator=labeller.estimator, numbers=numbers
+    )
+    return numbered, moments[order]
 
 
 def _means(moments: ClusterMoments, scaler: Scaler) -> np.ndarray:
@@ -240,18 +310,11 @@ def _spectra(job: FitJob, moments: ClusterMoments, scaler: Scaler) -> dict[str, 
     sd = np.sqrt(np.maximum(variance, 0.0))
     nir = mean[:, nir_bands(job.wavelength_nm)].mean(axis=1)
     return {
-        "mean": _or_null(mean / job.scale_factor),
-        "sd": _or_null(sd / job.scale_factor),
+        "mean": or_null(mean / job.scale_factor),
+        "sd": or_null(sd / job.scale_factor),
         "counts": moments.counts.tolist(),
-        "nir": _or_null(nir / job.scale_factor),
+        "nir": or_null(nir / job.scale_factor),
     }
-
-
-def _or_null(values: np.ndarray) -> list[Any]:
-    """Nested lists with null for NaN."""
-    if values.ndim == 1:
-        return [None if np.isnan(v) else float(v) for v in values]
-    return [_or_null(row) for row in values]
 
 
 def check_models(config: RunConfig) -> Sequence[str]:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hyperhpc.errors import ConfigError, ResourceError
+from hyperhpc.pipeline.lock import LOCK, move_lock
 from hyperhpc.pipeline.manifest import RunFolder, read_json, write_json
 from hyperhpc.pipeline.plan import Plan
 
 _ELSEWHERE = "name another OUT"
+#: The option that a run may be given later: all it has finished it would have done so too.
+_MAY_BE_ADDED = "skip_bad_tiles"
+#: Logs that a job writes there before and beside the run.
+_LOGS = "slurm"
 
 
 def claim_folder(
@@ -48,14 +54,14 @@ def claim_folder(
         OUT cannot be made.
     """
     out = folder.out
-    _check_outside(out, scene)
+    found = check_folder(folder, plan, scene, restart, beside)
+    if found is not None:
+        if found.options != plan.options:
+            found = replace(found, options=plan.options)
+            write_json(folder.plan, found.to_json())
+        return found, False
     if restart and folder.plan.is_file():
         _rename_aside(folder, scene)
-    if folder.plan.is_file():
-        found = _read_plan(folder)
-        _check_same(folder, found, plan, _restart_hint(out, scene))
-        return found, False
-    check_free(out, beside)
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_json(folder.plan, plan.to_json())
@@ -65,6 +71,27 @@ def claim_folder(
             f"{out} cannot be made: {error.strerror or error}", _ELSEWHERE
         ) from None
     return plan, True
+
+
+def check_folder(
+    folder: RunFolder, plan: Plan, scene: Path, restart: bool, beside: Collection[str] = ()
+) -> Plan | None:
+    """The checks of :func:`claim_folder`, which touch nothing.
+
+    Returns
+    -------
+    The plan found in OUT, to go on with; None if a new run begins.
+    """
+    out = folder.out
+    _check_outside(out, scene)
+    if folder.plan.is_file():
+        if restart:
+            return None
+        found = _read_plan(folder)
+        _check_same(folder, found, plan, _restart_hint(out, scene))
+        return found
+    check_free(out, beside)
+    return None
 
 
 def check_free(out: Path, beside: Collection[str] = ()) -> None:
@@ -88,7 +115,7 @@ def check_free(out: Path, beside: Collection[str] = ()) -> None:
         raise ConfigError(f"{what}; OUT must be a folder", _ELSEWHERE) from None
     except OSError as error:
         raise ResourceError(f"{out} cannot be read: {error.strerror}", _ELSEWHERE) from None
-    if {name.partition(".part-")[0] for name in names} - set(beside):
+    if {name.partition(".part-")[0] for name in names} - {*beside, _LOGS, LOCK, "status.txt"}:
         raise ConfigError(
             f"{out} exists and is not a run of hyperhpc; nothing in it was touched", _ELSEWHERE
         )
@@ -121,6 +148,10 @@ def _rename_aside(folder: RunFolder, scene: Path) -> None:
         while (name := out.with_name(f"{out.name}.old-{number}")).exists():
             number += 1
         out.rename(name)
+        out.mkdir()
+        move_lock(name, out)
+        if (name / _LOGS).is_dir():  # of the job that is running: they are being written
+            (name / _LOGS).rename(out / _LOGS)
     except (OSError, ValueError) as error:  # ValueError: "." has no name
         reason = error.strerror if isinstance(error, OSError) else "it has no name of its own"
         raise ResourceError(f"{out} cannot be renamed aside: {reason}", _ELSEWHERE) from None
@@ -149,7 +180,7 @@ def _check_same(folder: RunFolder, found: Plan, plan: Plan, hint: str) -> None:
     changes = [
         f"{name} was {_show(old['options'].get(name))}, is {_show(value)}"
         for name, value in new["options"].items()
-        if old["options"].get(name) != value
+        if old["options"].get(name) != value and not (name == _MAY_BE_ADDED and value)
     ]
     if old["fingerprint"] != new["fingerprint"]:
         changed = [k for k, v in new["fingerprint"].items() if old["fingerprint"].get(k) != v]

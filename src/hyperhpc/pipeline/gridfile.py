@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hyperhpc.errors import ResourceError
+from hyperhpc.pipeline.manifest import disk_error
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,7 @@ class GridFile:
                     _write_all(file.fileno(), _raw(line), offset)
                 os.fsync(file.fileno())
         except OSError as error:
-            raise ResourceError(
-                f"{self.path} cannot be written: {error.strerror}",
-                "make room on the disk, then give the same command again: it goes on",
-            ) from None
+            raise disk_error(error, self.path) from None
 
     def read_pixels(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """Read pixels start..stop-1, counted along rows.
@@ -94,11 +92,15 @@ class GridFile:
             _read_all(file.fileno(), _raw(pixels), start * self.pixel_bytes)
         return pixels
 
-    def read_rows(self, start: int, stop: int) -> np.ndarray:
-        """Read whole rows (stop - start, x, layer)."""
-        width = self.shape[1]
-        pixels = self.read_pixels(start * width, stop * width)
-        return pixels.reshape(stop - start, width, self.shape[2])
+    def read_window(self, rows: slice, cols: slice) -> np.ndarray:
+        """Read a window (y, x, layer)."""
+        shape = (rows.stop - rows.start, cols.stop - cols.start, self.shape[2])
+        window = np.empty(shape, dtype=self.dtype)
+        with self.path.open("rb", buffering=0) as file:
+            for row, line in enumerate(window, rows.start):
+                offset = (row * self.shape[1] + cols.start) * self.pixel_bytes
+                _read_all(file.fileno(), _raw(line), offset)
+        return window
 
 
 def _raw(array: np.ndarray) -> memoryview:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import hyperhpc
 from hyperhpc.analysis.indices import describe_index
+from hyperhpc.pipeline.applied import TOLERANCE_NM
+from hyperhpc.pipeline.damage import describe_bad
 from hyperhpc.pipeline.manifest import describe_machine, read_json, read_versions, write_json
 from hyperhpc.pipeline.selection import describe_bands
 from hyperhpc.scene import describe
@@ -29,8 +31,9 @@ class Journal:
         }
         self._memory: dict[str, float] = before.get("peak_memory_mib", {})
         self._pixels: dict[str, Any] = before.get("pixels", {})
-        #: True if an earlier call has finished everything.
-        self.was_complete = bool(before.get("complete"))
+        #: Tiles that could not be read and were left as no-data.
+        self.bad_tiles: list[dict[str, Any]] = before.get("bad_tiles", [])
+        self._warnings: list[str] = before.get("warnings", [])
         self._created = before.get("created") or datetime.now(UTC).isoformat(timespec="seconds")
 
     def add_stage(self, entry: dict[str, Any]) -> None:
@@ -44,7 +47,7 @@ class Journal:
     def note_memory(self, workers: Workers) -> None:
         """Peak resident memory of every process."""
         self._memory["client"] = _peak_mib()
-        peaks = workers.client.run(_peak_mib)
+        peaks = workers.client.run(_peak_mib, on_error="ignore")  # one may just be dying
         for number, peak in enumerate(peaks.values()):
             name = f"worker-{number}"
             self._memory[name] = max(peak, self._memory.get(name, 0.0))
@@ -61,6 +64,20 @@ class Journal:
             "nodata": nodata,
             "missing": dict(zip(names, missing, strict=True)),
         }
+
+    def note_bad(self, bad: dict[str, str]) -> None:
+        """Tiles that were left out, and why."""
+        plan = self._run.plan
+        for entry in describe_bad(plan.tiles(), plan.area, bad):
+            if entry not in self.bad_tiles:
+                self.bad_tiles.append(entry)
+                self.warn(f"tile {entry['tile']} is left as no-data: {entry['why']}")
+
+    def warn(self, text: str) -> None:
+        """Tell the user now, and the reader of the report."""
+        self._run.progress.note(f"warning: {text}")
+        if text not in self._warnings:
+            self._warnings.append(text)
 
     def finish(self) -> None:
         """The run is complete."""
@@ -90,6 +107,8 @@ class Journal:
             },
             "options": run.config.result_options()
             | {"drop_windows_nm": describe_bands(scene, selection)["dropped_windows_nm"]},
+            "applied_model": run.applied
+            and {"path": str(run.config.model), "sha256": run.applied.digest},
             "bands": describe_bands(scene, selection),
             "indices": {
                 "computed": [
@@ -110,7 +129,8 @@ class Journal:
             },
             "versions": read_versions(),
             "choices": self._choices(),
-            "warnings": [],
+            "bad_tiles": self.bad_tiles,
+            "warnings": self._warnings,
         }
 
     def _choices(self) -> list[str]:
@@ -118,7 +138,13 @@ class Journal:
         run = self._run
         scene, selection, config = run.scene, run.selection, run.config
         choices = list(scene.notes)
-        if config.seed_compat:
+        if run.applied:
+            choices.append(
+                f"The model {config.model} (SHA-256 {run.applied.digest[:12]}) was applied: "
+                f"its {len(selection.bands)} bands were matched within {TOLERANCE_NM} nm; "
+                "numbers and spectra of its clusters are those of the scene it was fitted to."
+            )
+        elif config.seed_compat:
             choices.append(
                 "The tutorial's choices were reproduced: its 358 bands by position, and "
                 "its NDLI with the sign of its denominator."
@@ -139,6 +165,8 @@ class Journal:
             if scene.nodata
             else "Pixels are no-data only where a remaining band is not a finite number."
         )
+        if run.applied:
+            return choices
         choices.append(
             f"Models were fitted to the valid pixels of {_every(config.stride)} row and "
             "column, scaled to zero mean and unit standard deviation per band."

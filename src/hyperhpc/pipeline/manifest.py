@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hyperhpc.errors import ConfigError
+from hyperhpc.errors import ConfigError, ResourceError
 
 _PACKAGES = (
     "hyperhpc", "numpy", "scikit-learn", "dask", "distributed", "dask-ml", "dask-jobqueue",
@@ -52,6 +52,16 @@ class RunFolder:
         return self.out / "run.json"
 
     @property
+    def status(self) -> Path:
+        """What the run is doing, or how it ended; lines of ``key: value``."""
+        return self.out / "status.txt"
+
+    @property
+    def logs(self) -> Path:
+        """What a job on a cluster writes beside the run."""
+        return self.out / "slurm"
+
+    @property
     def results(self) -> Path:
         """Zarr store of indices and clusters."""
         return self.out / "results.zarr"
@@ -60,6 +70,11 @@ class RunFolder:
     def overview(self) -> Path:
         """Zarr store of the pyramids pictures are drawn from."""
         return self.out / "overview.zarr"
+
+    @property
+    def checksums(self) -> Path:
+        """Length and checksum of every file of the results."""
+        return self.out / "checksums.json"
 
     @property
     def work(self) -> Path:
@@ -79,7 +94,7 @@ class RunFolder:
     def remove(self) -> None:
         """Remove what a run has written; other files in OUT, and OUT if any, stay."""
         files = (self.plan, self.model, self.clusters, self.spectra, self.run, self.report)
-        for path in files:
+        for path in (*files, self.checksums, self.status):
             path.unlink(missing_ok=True)
         for path in (self.results, self.overview, self.work, self.out / "figures"):
             shutil.rmtree(path, ignore_errors=True)
@@ -91,15 +106,41 @@ class RunFolder:
         return self.work / stage
 
 
+def is_complete(folder: RunFolder) -> bool:
+    """True if a run has come to its end there, and every output is there."""
+    return folder.is_whole() and bool(read_json(folder.run).get("complete"))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all: aside, flushed to disk, then renamed."""
     text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
     part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def remove_parts(folder: RunFolder) -> None:
+    """Remove files that a run which was killed had not renamed yet; under the lock."""
+    for place in (folder.out, folder.work, *folder.work.glob("*/")):
+        for part in place.glob(".*.part-*"):
+            if not part.name.startswith(".lock"):
+                part.unlink(missing_ok=True)
+
+
+def disk_error(error: OSError, where: Path) -> ResourceError:
+    """What to say of a disk that is full, or a folder that may not be written any more."""
+    return ResourceError(
+        f"{error.filename or where} cannot be written: {error.strerror or error}",
+        "make room or get the permission, then give the same command again: it goes on",
+    )
 
 
 def read_json(path: Path) -> Any:
@@ -114,7 +155,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigError(
             f"{path} is damaged", "give --restart to start the run over"
         ) from None

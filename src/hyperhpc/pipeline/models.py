@@ -11,6 +11,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from hyperhpc.analysis.kernel import Scaler, Scorer, label_pixels
 from hyperhpc.config import MAX_CLUSTERS
 from hyperhpc.errors import ConfigError
+from hyperhpc.schema import NO_CLUSTER
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,15 @@ class Labeller:
     estimator: Any = None
     numbers: np.ndarray | None = None
 
+    @cached_property
+    def scorer(self) -> Scorer | None:
+        """What labels by the centres; made once where this object is used."""
+        return None if self.centres is None else Scorer(self.centres, self.scaler)
+
     def label(self, dn: np.ndarray) -> np.ndarray:
         """Labels (pixel), uint8, of valid pixels (pixel, good band) in DN."""
-        if self.centres is not None:
-            return label_pixels(dn, [Scorer(self.centres, self.scaler)])[0]
+        if self.scorer is not None:
+            return label_pixels(dn, [self.scorer])[0]
         labels = np.empty(len(dn), dtype=np.uint8)
         for start in range(0, len(dn), 16384):  # bounds the float64 copy
             rows = slice(start, start + 16384)
@@ -66,17 +73,38 @@ class Labeller:
         return self.numbers[own]
 
 
-def label_all(labellers: Sequence[Labeller], dn: np.ndarray) -> np.ndarray:
-    """Labels (model, pixel) of valid pixels (pixel, good band) under all models.
+def label_all(
+    labellers: Sequence[Labeller], dn: np.ndarray, bands: np.ndarray, is_valid: np.ndarray
+) -> np.ndarray:
+    """Labels (model, pixel), uint8, of pixels under all models; 255 where not valid.
 
-    Models of nearest centres share one cast of the pixels.
+    Models of nearest centres share one cast of the pixels, and one product.
+
+    Parameters
+    ----------
+    dn
+        DN (pixel, band), all bands of the scene.
+    bands
+        Positions of the good bands.
+    is_valid
+        Bool (pixel).
     """
-    labels = np.empty((len(labellers), len(dn)), dtype=np.uint8)
-    by_centres = [m for m, labeller in enumerate(labellers) if labeller.centres is not None]
-    scorers = [Scorer(labellers[m].centres, labellers[m].scaler) for m in by_centres]  # type: ignore[arg-type]
-    labels[by_centres] = label_pixels(dn, scorers)
+    labels = np.full((len(labellers), len(dn)), NO_CLUSTER, dtype=np.uint8)
+    n_valid = int(is_valid.sum())
+    if not n_valid:
+        return labels
+    scorers = [labeller.scorer for labeller in labellers if labeller.scorer is not None]
+    by_centres = [m for m, labeller in enumerate(labellers) if labeller.scorer is not None]
+    if 2 * n_valid > len(dn):  # cheaper to label some for nothing than to copy the rest
+        with np.errstate(invalid="ignore", over="ignore"):  # of floats that are no data
+            found = label_pixels(dn, scorers, bands)
+        labels[by_centres] = np.where(is_valid, found, NO_CLUSTER)
+    else:
+        found = np.full((len(scorers), len(dn)), NO_CLUSTER, dtype=np.uint8)
+        found[:, is_valid] = label_pixels(dn[is_valid], scorers, bands)
+        labels[by_centres] = found
     for m in set(range(len(labellers))) - set(by_centres):
-        labels[m] = labellers[m].label(dn)
+        labels[m, is_valid] = labellers[m].label(dn[is_valid][:, bands])
     return labels
 
 
@@ -158,3 +186,10 @@ def own_labels(estimator: Any, seen: np.ndarray) -> int:
             "can be stored"
         )
     return max(sizes)
+
+
+def or_null(table: np.ndarray) -> Any:
+    """Numbers as nested lists for JSON, with None where one is not finite."""
+    found = table.astype(object)
+    found[~np.isfinite(table)] = None
+    return found.tolist()

@@ -7,16 +7,19 @@ area). Coarser levels take the mean of 4 x 4 pixels, or the most frequent cluste
 from __future__ import annotations
 
 import shutil
-import warnings
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
 
 from hyperhpc.pipeline.classify import OverviewFiles
 from hyperhpc.pipeline.gridfile import GridFile
+from hyperhpc.pipeline.manifest import read_json, write_json
 from hyperhpc.pipeline.stores import consolidate, create_group, create_store
 from hyperhpc.scene.cube import Grid
 from hyperhpc.schema import CLUSTER, COLORS, NO_CLUSTER, OVERVIEW, Variable
@@ -27,6 +30,9 @@ WHOLE_SIDE = 2048
 SMALLEST_SIDE = 512
 FACTOR = 4
 CHUNK = 512
+
+Window = tuple[slice, slice]
+Apply = Callable[[Callable[[Window], None], Sequence[Window]], Iterable[Any]]
 
 
 def finest_step(shape: tuple[int, int]) -> int:
@@ -44,34 +50,64 @@ def levels_of(shape: tuple[int, int]) -> list[int]:
     return levels
 
 
+@dataclass(frozen=True)
+class OverviewAbout:
+    """What the grid files of the finest level do not say of themselves.
+
+    Attributes
+    ----------
+    step
+        Every so many pixels make the finest level.
+    grid
+        Georeference of the area's own pixels.
+    index_names, model_names
+        In the order of the layers.
+    colors_nm
+        Centres of the bands of the quicklook.
+    """
+
+    step: int
+    grid: Grid
+    index_names: list[str]
+    model_names: list[str]
+    colors_nm: list[float]
+
+    def write(self, work: Path) -> None:
+        """Keep it, for a report of the unfinished run."""
+        write_json(work / "overview.json", asdict(self))
+
+    @classmethod
+    def read(cls, work: Path) -> OverviewAbout:
+        """Back from the file."""
+        value = read_json(work / "overview.json")
+        return cls(**value | {"grid": Grid(**value["grid"])})
+
+
 def write_overview(
     path: Path,
     files: OverviewFiles,
-    grid: Grid,
+    about: OverviewAbout,
     shape: tuple[int, int],
-    index_names: Sequence[str],
-    model_names: Sequence[str],
-    colors_nm: Sequence[float],
+    apply: Apply = map,
 ) -> None:
     """Write all levels: aside, then renamed.
 
     Parameters
     ----------
-    grid
-        Georeference of the area's own pixels.
     shape
-        Its rows and columns.
+        Rows and columns of the area.
+    apply
+        Calls a function with each of some items, here or on workers.
     """
+    grid = about.grid
     levels = levels_of(shape)
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     root = create_store(part)
-    root.attrs.update(
-        {"levels": levels, "quicklook_wavelength_nm": [float(c) for c in colors_nm]}
-    )
-    variables = dict(zip(OVERVIEW, (COLORS, index_names, model_names), strict=True))
+    root.attrs.update({"levels": levels, "quicklook_wavelength_nm": about.colors_nm})
+    variables = dict(zip(OVERVIEW, (COLORS, about.index_names, about.model_names), strict=True))
     sources = dict(zip(variables, files.files(), strict=True))
-    finer: zarr.Group | None = None
+    finer: str | None = None
     for level in levels:
         group = root.create_group(str(level))
         size = (-(-shape[0] // level), -(-shape[1] // level))
@@ -87,57 +123,83 @@ def write_overview(
             py=grid.py * level,
         )
         create_group(group, variables, level_grid, size, (CHUNK, CHUNK), {"level": level})
-        for variable in variables:
-            if variables[variable]:
-                _fill(group, variable, sources[variable], finer)
-        finer = group
+        filling = partial(
+            _fill,
+            part,
+            str(level),
+            {v: sources[v] for v, names in variables.items() if names},
+            finer,
+        )
+        for _ in apply(filling, list(_windows(size))):
+            pass
+        finer = str(level)
     consolidate(part)
     shutil.rmtree(path, ignore_errors=True)
     part.rename(path)
 
 
+def _windows(shape: tuple[int, int]) -> Iterator[Window]:
+    """The chunks of a level: no two tasks write the same file."""
+    for row in range(0, shape[0], CHUNK):
+        for col in range(0, shape[1], CHUNK):
+            yield (
+                slice(row, min(row + CHUNK, shape[0])),
+                slice(col, min(col + CHUNK, shape[1])),
+            )
+
+
 def _fill(
-    group: zarr.Group, variable: Variable, source: GridFile, finer: zarr.Group | None
+    path: Path,
+    level: str,
+    sources: dict[Variable, GridFile],
+    finer: str | None,
+    window: Window,
 ) -> None:
-    """Fill one array by bands of rows, from the grid file or from the finer level."""
-    array: zarr.Array = group[variable.name]  # type: ignore[assignment]
-    height = array.shape[1]
-    for row in range(0, height, CHUNK):
-        stop = min(row + CHUNK, height)
+    """Fill one window of all arrays of a level: from the grid files, or the finer level."""
+    root = zarr.open_group(str(path), mode="r+")
+    for variable, source in sources.items():
+        array: zarr.Array = root[f"{level}/{variable.name}"]  # type: ignore[assignment]
         if finer is None:
-            array[:, row:stop] = np.moveaxis(source.read_rows(row, stop), -1, 0)
-        else:
-            window = np.asarray(finer[variable.name][:, row * FACTOR : stop * FACTOR])  # type: ignore[index]
-            reduce = _most_frequent if variable is CLUSTER else _mean
-            array[:, row:stop] = reduce(_blocks(window, variable))
+            array[:, *window] = np.moveaxis(source.read_window(*window), -1, 0)
+            continue
+        y, x = (slice(span.start * FACTOR, span.stop * FACTOR) for span in window)
+        below: zarr.Array = root[f"{finer}/{variable.name}"]  # type: ignore[assignment]
+        reduce = _most_frequent if variable is CLUSTER else _mean
+        for layer in range(array.shape[0]):
+            pixels = np.asarray(below[layer, y, x])
+            array[layer, *window] = reduce(_sixteen(pixels, variable))
 
 
-def _blocks(window: np.ndarray, variable: Variable) -> np.ndarray:
-    """(layer, y, x) as (layer, y / 4, x / 4, 16), padded with the missing value."""
-    layers, height, width = window.shape
+def _sixteen(layer: np.ndarray, variable: Variable) -> list[np.ndarray]:
+    """The pixels (y, x) of each place in a square of 4 x 4; missing beyond the edges."""
     missing = variable.missing if variable.missing is not None else 0
-    pad = ((0, 0), (0, -height % FACTOR), (0, -width % FACTOR))
-    padded = np.pad(window, pad, constant_values=missing)
-    blocks = padded.reshape(layers, -1, FACTOR, padded.shape[2] // FACTOR, FACTOR)
-    return np.moveaxis(blocks, 2, 3).reshape(
-        layers, padded.shape[1] // FACTOR, padded.shape[2] // FACTOR, FACTOR * FACTOR
-    )
+    pad = [(0, -side % FACTOR) for side in layer.shape]
+    if any(after for _, after in pad):
+        layer = np.pad(layer, pad, constant_values=missing)
+    places = product(range(FACTOR), repeat=2)
+    return [np.ascontiguousarray(layer[y::FACTOR, x::FACTOR]) for y, x in places]
 
 
-def _mean(blocks: np.ndarray) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is NaN
-        return np.nanmean(blocks, axis=-1)
+def _mean(pixels: list[np.ndarray]) -> np.ndarray:
+    """The mean of the pixels that are not NaN; NaN if all are."""
+    total, count = np.zeros(pixels[0].shape), np.zeros(pixels[0].shape)
+    for values in pixels:
+        is_there = ~np.isnan(values)
+        np.add(total, values, out=total, where=is_there)
+        count += is_there
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
-def _most_frequent(blocks: np.ndarray) -> np.ndarray:
+def _most_frequent(pixels: list[np.ndarray]) -> np.ndarray:
     """The most frequent label; of equals the lowest; missing only if all are."""
-    best = np.full(blocks.shape[:-1], NO_CLUSTER, dtype=np.uint8)
-    most = np.zeros(blocks.shape[:-1], dtype=np.uint8)
-    ordered = np.sort(blocks, axis=-1)
-    for i in range(blocks.shape[-1]):
-        label = ordered[..., i]
-        times = (ordered == label[..., None]).sum(axis=-1, dtype=np.uint8)
-        is_better = (times > most) & (label != NO_CLUSTER)
-        best[is_better], most[is_better] = label[is_better], times[is_better]
+    best = np.full(pixels[0].shape, NO_CLUSTER, dtype=np.uint8)
+    most = np.zeros(best.shape, dtype=np.uint8)
+    for label in pixels:
+        times = np.zeros(best.shape, dtype=np.uint8)
+        for other in pixels:
+            times += label == other
+        times[label == NO_CLUSTER] = 0
+        is_better = (times > most) | ((times == most) & (label < best))
+        np.copyto(best, label, where=is_better)
+        np.copyto(most, times, where=is_better)
     return best

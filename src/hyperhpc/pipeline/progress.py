@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +34,9 @@ class Progress:
 
     def note(self, text: str) -> None:
         """One line the user should read."""
+
+    def watch_workers(self, count: Callable[[], str]) -> None:
+        """Whom to ask how many workers are up, as ``3 of 4``."""
 
 
 class TerminalProgress(Progress):

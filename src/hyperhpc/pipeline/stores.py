@@ -136,3 +136,11 @@ def create_store(path: Path) -> zarr.Group:
 def consolidate(path: Path) -> None:
     """Put all metadata into one file, so that opening takes one read."""
     zarr.consolidate_metadata(str(path), zarr_format=2)
+
+
+def mark(path: Path, **attributes: Any) -> None:
+    """Set attributes of a store that have changed, in the consolidated metadata too."""
+    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    if any(group.attrs.get(name) != value for name, value in attributes.items()):
+        group.attrs.update(attributes)
+        consolidate(path)

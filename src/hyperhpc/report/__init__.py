@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["figures", "plot_spectra", "write_report"]
 
 
-def write_report(out: str | Path) -> Path:
+def write_report(
+    out: str | Path,
+    *,
+    complete: bool = False,
+    overview: Path | None = None,
+    gaps: Sequence[str] = (),
+) -> Path:
     """Draw ``OUT/figures/*.png`` and write the self-contained page ``OUT/report.html``.
 
     The scene is never read; of ``results.zarr`` only one window of at most 500 pixels a
@@ -26,6 +32,12 @@ def write_report(out: str | Path) -> Path:
     ----------
     out
         Folder of a run.
+    complete
+        The run is coming to its end, though run.json does not say so yet.
+    overview
+        Where reduced maps lie, if not in ``OUT/overview.zarr``.
+    gaps
+        What is missing in them, one sentence each.
 
     Returns
     -------
@@ -40,7 +52,10 @@ def write_report(out: str | Path) -> Path:
     from .outputs import open_outputs
     from .page import write
 
-    return write(open_outputs(Path(out)))
+    outputs = open_outputs(Path(out), overview)
+    outputs.missing += gaps
+    outputs.run["complete"] = complete or bool(outputs.run.get("complete"))
+    return write(outputs)
 
 
 def figures(out: str | Path) -> dict[str, Figure]:

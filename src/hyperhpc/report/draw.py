@@ -44,26 +44,30 @@ class Sketch:
     indices: dict[str, IndexMap] = field(default_factory=dict)
 
 
-def draw(outputs: Outputs, sketch: Sketch | None = None) -> Iterator[Drawing]:
-    """Draw what there is, one figure at a time so that one at a time is in memory.
+def draw(outputs: Outputs) -> Iterator[Drawing]:
+    """Draw what there is, one figure at a time so that one at a time is in memory."""
+    yield from _draw_scene(outputs)
+    yield from draw_indices(outputs, Sketch())
+    yield from _draw_models(outputs)
+    yield from _draw_agreement(outputs)
 
-    Parameters
-    ----------
-    outputs
-        An opened run.
-    sketch
-        Filled with the index statistics on the way.
-    """
-    sketch = sketch if sketch is not None else Sketch()
-    crs = outputs.crs.label
-    level = _level_words(outputs)
+
+def draw_rest(outputs: Outputs) -> Iterator[Drawing]:
+    """All but the indices; about half of the work."""
+    yield from _draw_scene(outputs)
+    yield from _draw_models(outputs)
+    yield from _draw_agreement(outputs)
+
+
+def _draw_scene(outputs: Outputs) -> Iterator[Drawing]:
     figure = quicklook_figure(outputs)
     if figure is not None:
         yield Drawing(
             "quicklook", "quicklook", figure,
             "The scene in true colour and in colour infrared, where vigorous vegetation is "
-            f"red. Each colour is stretched from 2 to 98 % of its valid pixels{level}. "
-            f"Grey is no data. Coordinates: {crs}.",
+            f"red. Each colour is stretched from 2 to 98 % of its valid pixels"
+            f"{_level_words(outputs)}. "
+            f"Grey is no data. Coordinates: {outputs.crs.label}.",
             f"Two maps of {outputs.scene_name}: true colour and colour infrared.",
         )  # fmt: skip
     if outputs.spectra:
@@ -75,21 +79,11 @@ def draw(outputs: Outputs, sketch: Sketch | None = None) -> Iterator[Drawing]:
             f"it, and where the points are.{grey} A line breaks where the scene has no data.",
             "Reflectance against wavelength at the points of the run, with a map of them.",
         )  # fmt: skip
-    yield from _draw_indices(outputs, sketch, crs, level)
-    yield from _draw_models(outputs, crs, level)
-    for pair in outputs.clusters.get("agreement") or []:
-        names = [str(m) for m in pair["models"]]
-        yield Drawing(
-            "_".join(["agreement", *map(slug, names)]), "agreement", agreement_figure(pair),
-            f"Pixels of each {names[0]} cluster (rows) by their {names[1]} cluster (columns), "
-            "over the whole area: share of the row, and count below it. Both are numbered by "
-            "near-infrared reflectance, so that agreement lies near the diagonal.",
-            f"Confusion table of {names[0]} and {names[1]} as a heat map; adjusted Rand index "
-            f"{score(pair.get('adjusted_rand_index'))}.",
-        )  # fmt: skip
 
 
-def _draw_indices(outputs: Outputs, sketch: Sketch, crs: str, level: str) -> Iterator[Drawing]:
+def draw_indices(outputs: Outputs, sketch: Sketch) -> Iterator[Drawing]:
+    """The maps of the indices; their statistics go into ``sketch``."""
+    crs, level = outputs.crs.label, _level_words(outputs)
     entries = outputs.computed
     if not entries and outputs.overview:  # an unfinished run may not have said what they are
         entries = [{"name": n, "title": n.upper()} for n in outputs.overview.indices]
@@ -116,7 +110,8 @@ def _draw_indices(outputs: Outputs, sketch: Sketch, crs: str, level: str) -> Ite
         )  # fmt: skip
 
 
-def _draw_models(outputs: Outputs, crs: str, level: str) -> Iterator[Drawing]:
+def _draw_models(outputs: Outputs) -> Iterator[Drawing]:
+    crs, level = outputs.crs.label, _level_words(outputs)
     closeup: Closeup | None = None
     for model in outputs.models:
         section, name = f"model:{model}", slug(model)
@@ -151,6 +146,19 @@ def _draw_models(outputs: Outputs, crs: str, level: str) -> Iterator[Drawing]:
                 "the share of the whole classified area.",
                 f"Mean spectra with standard deviations of the clusters of {model}.",
             )  # fmt: skip
+
+
+def _draw_agreement(outputs: Outputs) -> Iterator[Drawing]:
+    for pair in outputs.clusters.get("agreement") or []:
+        names = [str(m) for m in pair["models"]]
+        yield Drawing(
+            "_".join(["agreement", *map(slug, names)]), "agreement", agreement_figure(pair),
+            f"Pixels of each {names[0]} cluster (rows) by their {names[1]} cluster (columns), "
+            "over the whole area: share of the row, and count below it. Both are numbered by "
+            "near-infrared reflectance, so that agreement lies near the diagonal.",
+            f"Confusion table of {names[0]} and {names[1]} as a heat map; adjusted Rand index "
+            f"{score(pair.get('adjusted_rand_index'))}.",
+        )  # fmt: skip
 
 
 def _level_words(outputs: Outputs) -> str:

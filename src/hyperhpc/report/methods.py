@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from .formats import TIMES, listing, number, plural, score, windows
 from .outputs import Outputs
@@ -63,39 +64,9 @@ def methods(outputs: Outputs) -> tuple[list[str], list[Reference]]:
             )
         paragraphs.append(text + " Where an index is not a finite number it has no value.")
 
-    models = outputs.models
-    n_fit = outputs.model.get("n_pixels_fit")
-    if models:
-        stride = options.get("stride")
-        text = "For clustering"
-        if n_fit:
-            text += f", {number(n_fit)} valid pixels"
-            if stride and int(stride) > 1:
-                text += f" on a grid of every {_ordinal(int(stride))} row and column"
-            text += " were taken as a sample;"
-        text += " each band was scaled by the sample's mean and population standard deviation. "
-        kinds = []
-        for model in models:
-            k = plural(outputs.n_clusters(model), "cluster")
-            if model == "lloyd" and options.get("engine") == "dask-ml":
-                kinds.append(f"full-batch k-means (Lloyd 1982) as in dask-ml, {k}")
-                cited.append("lloyd")
-            elif model == "lloyd":
-                kinds.append(f"full-batch k-means (Lloyd 1982) with k-means++ starts, {k}")
-                cited += ["lloyd", "kmeans++"]
-            elif model == "minibatch":
-                kinds.append(f"mini-batch k-means (Sculley 2010), {k}")
-                cited.append("minibatch")
-            else:
-                kinds.append(f"{model} of scikit-learn, {k}")
-        text += f"We fitted {listing(kinds)}"
-        seed = options.get("seed")
-        text += f" (seed {seed})." if seed is not None else "."
-        text += (
-            " Every valid pixel of the area was then given the cluster of the nearest centre"
-            if set(models) <= {"lloyd", "minibatch"}
-            else " Every valid pixel of the area was then classified"
-        )
+    if outputs.models:
+        applied = run.get("applied_model")
+        text = _applied(outputs, applied) if applied else _fitted(outputs, options, cited)
         text += "; clusters are numbered by ascending near-infrared reflectance."
         for pair in outputs.clusters.get("agreement") or []:
             if "ari" not in cited:
@@ -190,3 +161,51 @@ def _references(outputs: Outputs, cited: list[str]) -> list[Reference]:
         text, doi = _PAPERS[key]
         found.setdefault(doi or text, (text, doi_link(doi)))
     return sorted(found.values(), key=lambda r: r[0].casefold())
+
+
+def _applied(outputs: Outputs, applied: dict[str, Any]) -> str:
+    """How the clusters of another scene were found in this one."""
+    n_fit = outputs.model.get("n_pixels_fit")
+    fitted = f", fitted to {number(n_fit)} pixels of another scene" if n_fit else ""
+    return (
+        f"Every valid pixel of the area was given the nearest centre of the models "
+        f"{listing(outputs.models)} of an earlier analysis{fitted} (model.json, SHA-256 "
+        f"{str(applied.get('sha256'))[:12]}); each band was matched to the nearest of this "
+        "scene, at most 2.5 nm away, and scaled as there"
+    )
+
+
+def _fitted(outputs: Outputs, options: dict[str, Any], cited: list[str]) -> str:
+    """How the models were fitted."""
+    n_fit = outputs.model.get("n_pixels_fit")
+    stride = options.get("stride")
+    text = "For clustering"
+    if n_fit:
+        text += f", {number(n_fit)} valid pixels"
+        if stride and int(stride) > 1:
+            text += f" on a grid of every {_ordinal(int(stride))} row and column"
+        text += " were taken as a sample;"
+    text += " each band was scaled by the sample's mean and population standard deviation. "
+    kinds = []
+    for model in outputs.models:
+        k = plural(outputs.n_clusters(model), "cluster")
+        if model == "lloyd" and options.get("engine") == "dask-ml":
+            kinds.append(f"full-batch k-means (Lloyd 1982) as in dask-ml, {k}")
+            cited.append("lloyd")
+        elif model == "lloyd":
+            kinds.append(f"full-batch k-means (Lloyd 1982) with k-means++ starts, {k}")
+            cited += ["lloyd", "kmeans++"]
+        elif model == "minibatch":
+            kinds.append(f"mini-batch k-means (Sculley 2010), {k}")
+            cited.append("minibatch")
+        else:
+            kinds.append(f"{model} of scikit-learn, {k}")
+    text += f"We fitted {listing(kinds)}"
+    seed = options.get("seed")
+    text += f" (seed {seed})." if seed is not None else "."
+    if set(outputs.models) <= {"lloyd", "minibatch"}:
+        return (
+            f"{text} Every valid pixel of the area was then given the cluster of the nearest "
+            "centre"
+        )
+    return f"{text} Every valid pixel of the area was then classified"

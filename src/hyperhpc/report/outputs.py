@@ -51,6 +51,7 @@ class Outputs:
     clusters: JsonDict = field(default_factory=dict)
     spectra: list[JsonDict] = field(default_factory=list)
     overview: Overview | None = None
+    overview_path: Path | None = None
     results: zarr.Group | None = None
     missing: list[str] = field(default_factory=list)
 
@@ -145,13 +146,15 @@ class Outputs:
         return np.asarray(labels[names.index(model), rows, cols], dtype=np.uint8)
 
 
-def open_outputs(out: Path) -> Outputs:
+def open_outputs(out: Path, overview_path: Path | None = None) -> Outputs:
     """Read a run's folder, whatever state it is in.
 
     Parameters
     ----------
     out
         Folder given to ``hyperhpc run``.
+    overview_path
+        Of the reduced maps; by default ``OUT/overview.zarr``.
 
     Raises
     ------
@@ -178,12 +181,17 @@ def open_outputs(out: Path) -> Outputs:
     found.model = _part(found, "model.json", "the fitted models", dict)
     found.clusters = _part(found, "clusters.json", "cluster spectra and areas", dict)
     found.spectra = _part(found, "spectra.json", "spectra at points", list)
-    overview = _group(found, "overview.zarr", "reduced maps, from which all pictures are drawn")
+    found.overview_path = overview_path or out / "overview.zarr"
+    overview = _group(
+        found,
+        found.overview_path,
+        "reduced maps, from which all pictures are drawn",
+    )
     if overview is not None:
         found.overview = Overview.of(overview, found.run)
         if found.overview is None:
             found.missing.append("overview.zarr (no level in it can be read)")
-    found.results = _group(found, "results.zarr", "index and cluster maps")
+    found.results = _group(found, out / "results.zarr", "index and cluster maps")
     return found
 
 
@@ -203,8 +211,8 @@ def _part(found: Outputs, name: str, what: str, kind: type[T]) -> T:
     return content
 
 
-def _group(found: Outputs, name: str, what: str) -> zarr.Group | None:
-    path = found.path / name
+def _group(found: Outputs, path: Path, what: str) -> zarr.Group | None:
+    name = path.name
     if not path.is_dir():
         found.missing.append(f"{name} ({what})")
         return None

@@ -275,7 +275,11 @@ def robust_limits(
         return None
     if finite.size > 2_000_000:
         finite = finite[:: finite.size // 1_000_000]
-    a, b = (float(v) for v in np.percentile(finite, (low, high)))
+    return apart(*(float(v) for v in np.percentile(finite, (low, high))))
+
+
+def apart(a: float, b: float) -> tuple[float, float]:
+    """Limits that are not equal."""
     if not b > a:
         pad = abs(a) * 0.05 or 0.05
         a, b = a - pad, b + pad

@@ -94,7 +94,8 @@ def identify(nodes: dict[str, Node], cube: Node, where: str) -> Axes:
     Raises
     ------
     SceneError
-        No wavelength coordinate (of the right length), or an order that is not clear.
+        A coordinate that is not of the cube's length, no wavelengths, or an order that is
+        not clear.
     """
     candidates = {kind: _coordinates(nodes, cube, kind) for kind in NAMES}
     order = _order_by_name(cube)
@@ -110,6 +111,12 @@ def identify(nodes: dict[str, Node], cube: Node, where: str) -> Axes:
         else:
             options = own + candidates[kind]
         fitting = [node for node in options if node.shape == (cube.shape[axis],)]
+        if own and not fitting and kind != "band":  # not taken for a cube without coordinates
+            raise SceneError(
+                f"{where}: coordinate {own[0].path} has {own[0].shape[0]} values, the cube "
+                f"{cube.shape[axis]} along {own[0].name}.",
+                "One of the two is damaged or incomplete; copy the store again.",
+            )
         chosen[kind] = fitting[0] if fitting else None
     if chosen["band"] is None:
         raise _no_wavelength(candidates["band"], cube, order[2], where)

@@ -7,13 +7,21 @@ digital numbers (DN); reflectance = DN / ``scale_factor``.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from hyperhpc.errors import SceneError
+
 #: Kinds of DN the analysis works on. Wider integers are read as int16 if they fit.
 CANONICAL_DTYPES = ("int16", "uint16", "float32")
+#: Pixels of a piece, where the format has none of its own: what caches hold.
+BLOCK_PIXELS = 4096
+#: Of :attr:`Scene.thinned`.
+THINNED_STEP = 4
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,16 @@ class Grid:
     py: float
     wkt: str | None = None
     epsg: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no pixel could lie on; every format comes by here."""
+        numbers = (self.xmin, self.ymax, self.px, self.py)
+        if not all(map(math.isfinite, numbers)) or self.px <= 0 or self.py <= 0:
+            raise SceneError(
+                f"The scene declares pixels of {self.px:g} x {self.py:g} from {self.xmin:g}, "
+                f"{self.ymax:g} on, which is no grid.",
+                "Correct its coordinates, GeoTransform, Map_Info or Spatial_Extent_meters.",
+            )
 
     def x_centres(self, start: int, stop: int) -> np.ndarray:
         """Eastings of the centres of columns start..stop-1 (float64)."""
@@ -103,6 +121,9 @@ class Scene:
         Group inside the file or store that holds the cube.
     notes
         What was resolved or assumed while opening, one sentence each.
+    thinned
+        Every 4th row and column of this scene (:data:`THINNED_STEP`), from the first on,
+        stored once more for whoever needs no others; None if it is not.
     """
 
     path: str
@@ -122,6 +143,7 @@ class Scene:
     notes: tuple[str, ...] = ()
     fwhm_nm: np.ndarray | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    thinned: Scene | None = None
 
     def read(
         self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
@@ -145,6 +167,33 @@ class Scene:
             A chunk cannot be read or decoded, or a wide integer does not fit int16.
         """
         raise NotImplementedError  # pragma: no cover - abstract
+
+    def blocks(self, rows: slice, cols: slice) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Pixels of a window, piece by piece, in an order that is the same each time.
+
+        Parameters
+        ----------
+        rows, cols
+            Slices with start and stop.
+
+        Yields
+        ------
+        Row and column of the first pixel of a piece, and its DN (y, x, band), of
+        ``self.dtype``: valid until the next piece is asked for.
+
+        Raises
+        ------
+        SceneError
+            As :meth:`read`.
+        """
+        dn = self.read(rows, cols)
+        depth = max(1, BLOCK_PIXELS // max(dn.shape[1], 1))
+        for start in range(0, dn.shape[0], depth):
+            yield rows.start + start, cols.start, dn[start : start + depth]
+
+    def check_files(self) -> list[str]:
+        """What can be said of the scene's files without reading them, one sentence each."""
+        return []
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this scene from a changed one: size and time of its metadata file."""

@@ -160,9 +160,11 @@ def grid_from_geotransform(text: Any) -> Grid | None:
     text = plain(text)
     try:
         numbers = [float(part) for part in (text.split() if isinstance(text, str) else text)]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    if len(numbers) != 6 or numbers[2] or numbers[4] or numbers[1] <= 0 or numbers[5] >= 0:
+    if len(numbers) != 6 or not all(map(math.isfinite, numbers)):
+        return None
+    if numbers[2] or numbers[4] or numbers[1] <= 0 or numbers[5] >= 0:
         return None
     return Grid(xmin=numbers[0], ymax=numbers[3], px=numbers[1], py=-numbers[5])
 
@@ -187,7 +189,8 @@ def grid_from_map_info(text: str, where: str) -> tuple[Grid, int | None]:
         ref_x, ref_y, easting, northing, px, py = (float(part) for part in fields[1:7])
     except ValueError:
         raise SceneError(
-            f"{where}: Map_Info {text!r} does not hold reference pixel, corner and pixel size."
+            f"{where}: Map_Info {text!r:.200} does not hold reference pixel, corner and pixel "
+            "size."
         ) from None
     rotation = 0.0
     for part in fields[10:]:
@@ -200,7 +203,7 @@ def grid_from_map_info(text: str, where: str) -> tuple[Grid, int | None]:
     values = (ref_x, ref_y, easting, northing, px, py)
     if not all(map(math.isfinite, values)) or px <= 0 or py <= 0 or rotation != 0:
         raise SceneError(
-            f"{where}: Map_Info {text!r} is no north-up grid (pixel {px:g} x {py:g}, "
+            f"{where}: Map_Info {text!r:.200} is no north-up grid (pixel {px:g} x {py:g}, "
             f"rotation {rotation:g})."
         )
     grid = Grid(xmin=easting - (ref_x - 1) * px, ymax=northing + (ref_y - 1) * py, px=px, py=py)

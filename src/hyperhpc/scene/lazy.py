@@ -163,5 +163,5 @@ def describe(scene: Scene) -> dict[str, Any]:
         "chunks": list(scene.chunks),
         "shards": None if scene.shards is None else list(scene.shards),
         "group": scene.group,
-        "notes": list(scene.notes),
+        "notes": [*scene.notes, *scene.check_files()],
     }

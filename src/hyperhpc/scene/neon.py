@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperhpc.errors import SceneError
+from hyperhpc.errors import SceneError, cause
 from hyperhpc.scene import handles
 from hyperhpc.scene.cube import Grid, Scene
 from hyperhpc.scene.georef import grid_from_map_info, grid_in_pixels, parse_crs, with_crs
+from hyperhpc.scene.hdf5 import check_chunks, check_text
 from hyperhpc.scene.resolve import (
     Attributes,
-    is_cube_dtype,
+    check_cube,
     plain,
     resolve_values,
     resolve_wavelengths,
@@ -37,6 +39,9 @@ BIDIRECTIONAL_WINDOW_NODATA = -100.0
 
 _BANDS_AT_ONCE = 16
 
+#: A group of the file, or what takes its place where there is none.
+Members = Mapping[str, Any]
+
 
 def is_hdf5(path: str) -> bool:
     """Tell by its signature whether a file is HDF5."""
@@ -50,10 +55,6 @@ def is_hdf5(path: str) -> bool:
             if len(start) < len(SIGNATURE) or offset > 1 << 20:
                 return False
             offset = 512 if offset == 0 else offset * 2
-
-
-def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')[:300]}"
 
 
 def open_file(path: str) -> h5py.File:
@@ -81,7 +82,7 @@ def open_file(path: str) -> h5py.File:
     except READ_ERRORS as error:
         size = os.path.getsize(path) if os.path.exists(path) else 0
         raise SceneError(
-            f"HDF5 file {path} ({size} bytes) cannot be opened: {_cause(error)}.",
+            f"HDF5 file {path} ({size} bytes) cannot be opened: {cause(error)}.",
             "It is truncated, damaged, or being written; download it again.",
         ) from error
 
@@ -128,7 +129,7 @@ class NeonScene(Scene):
             raise SceneError(
                 f"{self.dataset} of {self.path} cannot be read at rows {rows.start}-"
                 f"{rows.stop - 1}, columns {cols.start}-{cols.stop - 1}, bands {bands.start}-"
-                f"{bands.stop - 1}: {_cause(error)}.",
+                f"{bands.stop - 1}: {cause(error)}.",
                 "The file is truncated or damaged; download it again.",
             ) from error
 
@@ -178,7 +179,7 @@ class NeonScene(Scene):
         try:
             size, mtime_ns = handles.stamp(self.path)
         except OSError as error:
-            raise SceneError(f"{self.path} is gone: {_cause(error)}.") from error
+            raise SceneError(f"{self.path} is gone: {cause(error)}.") from error
         return {
             "kind": self.format,
             "shape": list(self.shape),
@@ -210,7 +211,7 @@ def open_neon_scene(path: str, group: str | None = None) -> NeonScene:
             return _open(path, file, group)
     except READ_ERRORS as error:
         raise SceneError(
-            f"HDF5 file {path} cannot be read: {_cause(error)}.",
+            f"HDF5 file {path} cannot be read: {cause(error)}.",
             "The file is truncated or damaged; download it again.",
         ) from error
 
@@ -248,66 +249,71 @@ def _find(path: str, file: h5py.File, group: str | None) -> h5py.Dataset:
     return file[found[0]]
 
 
-def _text(group: h5py.Group, name: str) -> str | None:
+def _members(group: Members, name: str) -> Members:
+    """What the group of this name holds; nothing if there is none, or no group."""
+    import h5py
+
+    found = group.get(name)
+    return found if isinstance(found, h5py.Group) else {}
+
+
+def _dataset(group: Members, name: str) -> h5py.Dataset | None:
+    """The dataset of this name, if there is one."""
+    import h5py
+
+    found = group.get(name)
+    return found if isinstance(found, h5py.Dataset) else None
+
+
+def _text(group: Members, name: str) -> str | None:
     """A string or number dataset, scalar or (1,), as text; None if absent or empty."""
-    if name not in group:
+    data = _dataset(group, name)
+    if data is None or data.size != 1:
         return None
-    value = plain(group[name][()])
-    return str(value).strip() or None if not isinstance(value, list) else None
+    check_text(data)
+    return str(plain(data[()])).strip() or None
 
 
-def _is_bidirectional(path: str, metadata: h5py.Group) -> bool:
+def _is_bidirectional(path: str, metadata: Members) -> bool:
     """Tell whether this is DP3.30006.002 (BRDF corrected), by name or by content."""
     if "bidirectional" in os.path.basename(path).lower():
         return True
     if "Ancillary_Imagery/Acquisition_Date" in metadata:
         return True
-    logs = metadata.get("Logs")
-    if logs is None or not hasattr(logs, "values"):
-        return False
-    return any(
-        str(key).startswith("BRDF_")
-        for log in logs.values()
-        if hasattr(log, "keys")
-        for key in log
-    )
+    logs = _members(metadata, "Logs")
+    return any(key.startswith("BRDF_") for name in logs for key in _members(logs, name))
 
 
 def _open(path: str, file: h5py.File, group: str | None) -> NeonScene:
     data = _find(path, file, group)
     where = f"{data.name} of {path}"
-    if data.ndim != 3 or 0 in data.shape or not is_cube_dtype(data.dtype):
-        raise SceneError(
-            f"{where} is {data.dtype} of shape {data.shape}; a cube (y, x, band) of numbers is "
-            "needed."
-        )
+    check_cube(data.dtype, data.shape, data.chunks, where)
+    check_chunks(data)
     reflectance = data.parent
-    metadata = reflectance.get("Metadata")
-    spectral = None if metadata is None else metadata.get("Spectral_Data")
-    if spectral is None or "Wavelength" not in spectral:
+    metadata = _members(reflectance, "Metadata")
+    spectral = _members(metadata, "Spectral_Data")
+    stored_wavelength = _dataset(spectral, "Wavelength")
+    if stored_wavelength is None:
         raise SceneError(
             f"{where} has no wavelengths: Metadata/Spectral_Data/Wavelength is missing.",
             "Give a complete NEON file.",
         )
-    attributes = Attributes(
-        dict(data.attrs), dict(reflectance.attrs), dict(reflectance.parent.attrs)
-    )
+    if stored_wavelength.size != data.shape[2]:
+        raise SceneError(
+            f"{where} has {data.shape[2]} bands, {stored_wavelength.name} "
+            f"{stored_wavelength.size} values.",
+            "The cube must lie as (y, x, band) with one wavelength per band.",
+        )
+    attributes = Attributes(data.attrs, reflectance.attrs, reflectance.parent.attrs)
     values = resolve_values(data.dtype, attributes, where)
     notes = list(values.notes)
 
-    stored_wavelength = spectral["Wavelength"]
     wavelength_nm, factor, more = resolve_wavelengths(
         stored_wavelength[()],
-        Attributes(dict(stored_wavelength.attrs)).get("units"),
+        None,  # its units are a text, and the values tell nanometres from micrometres
         f"{stored_wavelength.name} of {path}",
     )
     notes += more
-    if wavelength_nm.size != data.shape[2]:
-        raise SceneError(
-            f"{where} has {data.shape[2]} bands, {stored_wavelength.name} "
-            f"{wavelength_nm.size} values.",
-            "The cube must lie as (y, x, band) with one wavelength per band.",
-        )
     windows = resolve_windows(attributes, where)
     is_bidirectional = _is_bidirectional(path, metadata)
     if is_bidirectional:
@@ -339,26 +345,29 @@ def _open(path: str, file: h5py.File, group: str | None) -> NeonScene:
 
 
 def _fwhm(
-    spectral: h5py.Group, n_bands: int, factor: float, notes: list[str]
+    spectral: Members, n_bands: int, factor: float, notes: list[str]
 ) -> np.ndarray | None:
-    if "FWHM" not in spectral:
+    widths = _dataset(spectral, "FWHM")
+    if widths is None:
         return None
-    widths = np.ravel(spectral["FWHM"][()])
     if widths.size != n_bands:  # seen in NEON's own flight lines: 421 against 426
         notes.append(f"FWHM has {widths.size} values for {n_bands} bands and is ignored.")
         return None
-    return widths.astype(np.float64) * factor
+    if widths.dtype.kind not in "iuf":
+        notes.append(f"FWHM is {widths.dtype}, not numbers, and is ignored.")
+        return None
+    return np.ravel(widths[()]).astype(np.float64) * factor
 
 
 def _grid(
-    metadata: h5py.Group,
+    metadata: Members,
     attributes: Attributes,
     shape: tuple[int, int, int],
     where: str,
     notes: list[str],
 ) -> Grid:
     """Grid with CRS from Coordinate_System, else Spatial_Extent_meters, else pixels."""
-    system = metadata.get("Coordinate_System", {})
+    system = _members(metadata, "Coordinate_System")
     map_info = _text(system, "Map_Info")
     extent = attributes.get("spatial_extent_meters")
     utm_epsg = None

@@ -28,6 +28,9 @@ WAVELENGTH_RANGE_NM = (300.0, 3000.0)
 #: All centres below this are micrometres, whatever the units attribute says.
 MICROMETRES_BELOW = 30.0
 
+#: Pixels of 1 m from a pole to the equator: no scene is longer, and its coordinates fit memory.
+MAX_SIDE = 10_000_000
+
 _INT16 = np.iinfo(np.int16)
 _NODATA_NAMES = ("data_ignore_value", "_fillvalue", "missing_value")
 _SCALE_NAMES = ("scale_factor", "reflectance_scale_factor")
@@ -51,21 +54,22 @@ def plain(value: Any) -> Any:
 class Attributes:
     """Attributes of an array, then of its group and the groups above, as one.
 
-    Names are compared without case, a space counts as ``_``; the nearest one wins.
+    Names are compared without case, a space counts as ``_``; the nearest one wins. A value
+    is read when it is asked for: others may be damaged.
     """
 
     def __init__(self, *layers: Mapping[str, Any]) -> None:
-        self._items: dict[str, tuple[str, Any]] = {}
+        self._places: dict[str, tuple[str, Mapping[str, Any]]] = {}
         for layer in layers:
-            for name, value in layer.items():
-                key = name.lower().replace(" ", "_")
-                self._items.setdefault(key, (name, value))
+            for name in layer:
+                self._places.setdefault(name.lower().replace(" ", "_"), (name, layer))
 
     def find(self, *names: str) -> tuple[str, Any] | None:
         """Name as written and value as stored of the first of ``names`` there is."""
         for name in names:
-            if name in self._items:
-                return self._items[name]
+            if name in self._places:
+                written, layer = self._places[name]
+                return written, layer[written]
         return None
 
     def get(self, *names: str) -> Any:
@@ -73,10 +77,9 @@ class Attributes:
         found = self.find(*names)
         return None if found is None else plain(found[1])
 
-    def items(self) -> Iterator[tuple[str, Any]]:
-        """Lower-case names and stored values, sorted by name."""
-        for key in sorted(self._items):
-            yield key, self._items[key][1]
+    def names(self) -> list[str]:
+        """All names, lower-case, sorted."""
+        return sorted(self._places)
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,31 @@ class Values:
     notes: tuple[str, ...]
 
 
-def is_cube_dtype(dtype: np.dtype) -> bool:
-    """Tell whether an array of this dtype can hold digital numbers."""
-    return dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8)
+def check_cube(
+    dtype: np.dtype, shape: tuple[int, ...], chunks: tuple[int, ...] | None, where: str
+) -> None:
+    """Refuse what cannot be a cube of digital numbers, before anything of it is read.
+
+    Raises
+    ------
+    SceneError
+        No integers or floats, other than three dimensions, or sides no scene or chunk has.
+    """
+    is_number = dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8)
+    if not is_number or len(shape) != 3:
+        raise SceneError(
+            f"{where} is {dtype} of shape {shape}; a cube of integers or floats with three "
+            "dimensions is needed."
+        )
+    if 0 in shape:
+        raise SceneError(f"{where} is empty: its shape is {shape}.")
+    if max(shape) > MAX_SIDE:
+        raise SceneError(
+            f"{where} claims to be of shape {shape}; no side is longer than {MAX_SIDE}.",
+            "It is damaged; copy it again.",
+        )
+    if chunks is not None and min(chunks) < 1:
+        raise SceneError(f"{where} claims chunks of {chunks}.", "It is damaged; copy it again.")
 
 
 def resolve_values(
@@ -149,7 +174,7 @@ def _resolve_scale(
     offset = attributes.get("add_offset")
     if offset is not None and _number(offset) != 0.0:
         raise SceneError(
-            f"{where} has add_offset {offset}; only 0 is understood.",
+            f"{where} has add_offset {offset!r:.60}; only 0 is understood.",
             "Store the digital numbers without an offset.",
         )
     found = attributes.find(*_SCALE_NAMES)
@@ -163,7 +188,7 @@ def _resolve_scale(
     value = _number(plain(found[1]))
     if value is None or not math.isfinite(value) or value <= 0:
         raise SceneError(
-            f"{where} has {found[0]} {plain(found[1])!r}; it must be a positive number.",
+            f"{where} has {found[0]} {plain(found[1])!r:.60}; it must be a positive number.",
             "Correct the attribute.",
         )
     if value < 1:  # CF multiplies, NEON divides; below 1 only the former makes sense
@@ -233,7 +258,10 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # JSON's integers have no end
+            return math.inf if value > 0 else -math.inf
     if not isinstance(value, str):
         return None
     try:
@@ -307,8 +335,10 @@ def resolve_wavelengths(
     Raises
     ------
     SceneError
-        A centre that is not finite, or outside :data:`WAVELENGTH_RANGE_NM`.
+        A centre that is no number, not finite, or outside :data:`WAVELENGTH_RANGE_NM`.
     """
+    if np.asarray(values).dtype.kind not in "iuf":
+        raise SceneError(f"{where} is {np.asarray(values).dtype}, not numbers.")
     centres = np.asarray(values, dtype=np.float64).ravel()
     bad = np.flatnonzero(~np.isfinite(centres))
     if bad.size:
@@ -343,12 +373,9 @@ def resolve_windows(attributes: Attributes, where: str) -> tuple[tuple[float, fl
     SceneError
         A window that is not a pair of ascending numbers.
     """
-    found = attributes.find("bad_band_windows_nm")
-    if found is not None:
-        stored = [found[1]]
-    else:
-        stored = [value for name, value in attributes.items() if _BAND_WINDOW.match(name)]
-    edges = [_number(edge) for value in stored for edge in _flatten(plain(value))]
+    names = [name for name in attributes.names() if name == "bad_band_windows_nm"]
+    names = names or [name for name in attributes.names() if _BAND_WINDOW.match(name)]
+    edges = [_number(edge) for name in names for edge in _flatten(attributes.get(name))]
     windows = []
     for first, last in zip_longest(edges[::2], edges[1::2]):
         if first is None or last is None or not first <= last:

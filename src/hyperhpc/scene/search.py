@@ -7,6 +7,7 @@ import os
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.axes import Axes, identify
 from hyperhpc.scene.store import Node, zarr_format_of
+from hyperhpc.scene.thinned import MARK
 
 
 def nearby(path: str) -> str:
@@ -24,9 +25,11 @@ def _groups(nodes: dict[str, Node]) -> str:
 
 
 def cubes_in(nodes: dict[str, Node], group: str | None, path: str) -> list[Node]:
-    """3-D arrays to choose from: all, or those of the group asked for."""
+    """3-D arrays to choose from: all but thinned copies, or those of the group asked for."""
     cubes = [node for node in nodes.values() if node.is_array and len(node.shape) == 3]
-    if group is not None:
+    if group is None:
+        cubes = [node for node in cubes if MARK not in node.attributes] or cubes
+    else:
         wanted = group.strip("/")
         if wanted not in nodes:
             raise SceneError(
@@ -34,7 +37,8 @@ def cubes_in(nodes: dict[str, Node], group: str | None, path: str) -> list[Node]
             )
         inside = [n for n in cubes if n.path == wanted or n.parent == wanted]
         prefix = f"{wanted}/" if wanted else ""
-        cubes = inside or [node for node in cubes if node.path.startswith(prefix)]
+        below = [node for node in cubes if node.path.startswith(prefix)]
+        cubes = inside or [node for node in below if MARK not in node.attributes] or below
     if not cubes:
         arrays = [f"{n.path or '/'} {n.shape}" for n in nodes.values() if n.is_array]
         raise SceneError(

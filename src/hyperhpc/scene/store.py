@@ -10,9 +10,9 @@ import json
 import os
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
-from hyperhpc.errors import SceneError
+from hyperhpc.errors import SceneError, cause
 
 #: How far the search for a cube goes.
 MAX_DEPTH = 5
@@ -76,14 +76,24 @@ def _load(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             document = json.load(file)
     except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
         raise SceneError(
-            f"Zarr metadata {path} cannot be read: {reason}.",
+            f"Zarr metadata {path} cannot be read: {cause(error)}.",
             "The store is damaged or incomplete; copy it again.",
         ) from error
     if not isinstance(document, dict):
         raise SceneError(f"Zarr metadata {path} is no JSON object.", "Copy the store again.")
     return document
+
+
+def _name_or_none(name: Any) -> str | None:
+    return name if isinstance(name, str) else None
+
+
+def _is_shape(shape: Any) -> TypeGuard[list[int]]:
+    """True for a list of whole numbers that can be the sides of an array."""
+    return isinstance(shape, list | tuple) and all(
+        type(size) is int and 0 <= size < 2**63 for size in shape
+    )
 
 
 def read_node(root: str, path: str, version: int) -> Node | None:
@@ -113,9 +123,9 @@ def read_node(root: str, path: str, version: int) -> Node | None:
         attributes = _load(attribute_file) if os.path.isfile(attribute_file) else {}
         names = None
     shape = document.get("shape") if is_array else ()
-    if not isinstance(attributes, dict) or not isinstance(shape, list | tuple):
+    if not isinstance(attributes, dict) or not _is_shape(shape):
         raise SceneError(
-            f"Zarr metadata {file} is incomplete.", "The store is damaged; copy it again."
+            f"Zarr metadata {file} is incomplete or damaged.", "Copy the store again."
         )
     names = names or attributes.get("_ARRAY_DIMENSIONS")
     if not isinstance(names, list) or len(names) != len(shape):
@@ -123,8 +133,8 @@ def read_node(root: str, path: str, version: int) -> Node | None:
     return Node(
         path=path,
         is_array=is_array,
-        shape=tuple(int(size) for size in shape),
-        dimensions=None if names is None else tuple(names),
+        shape=tuple(shape),
+        dimensions=None if names is None else tuple(map(_name_or_none, names)),
         attributes=attributes,
     )
 

@@ -6,6 +6,7 @@ Both are filled in whole shards (or chunks), since a shard written in parts lose
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
@@ -15,7 +16,9 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from hyperhpc.scene import materials
-from hyperhpc.scene.cube import Grid
+from hyperhpc.scene.absent import mark_empty
+from hyperhpc.scene.cube import THINNED_STEP, Grid
+from hyperhpc.scene.thinned import GROUP, MARK, thinned_grid, thinned_shape
 
 _INNER = 64  # side of a chunk within a shard
 _SHARD = 512
@@ -58,55 +61,89 @@ class ZarrScene:
     zarr_format
         3: chunks of 64 x 64 pixels in shards of 512 x 512, Blosc (LZ4, bitshuffle) and
         crc32c. 2: chunks of 128 x 128 pixels, Blosc.
+
+    Every 4th row and column is stored once more, in the group ``reflectance/every4th``.
     """
 
     def __init__(
         self, path: Path, shape: tuple[int, int, int], zarr_format: Literal[2, 3]
     ) -> None:
         rows, cols, bands = shape
-        wavelength_nm = materials.band_centres(bands)
         root = zarr.create_group(path, zarr_format=zarr_format)
         group = root.create_group("reflectance", attributes=_GROUP_ATTRS)
         chunk = _CHUNK_V2 if zarr_format == 2 else _INNER
         side = _SHARD if bands <= 512 else _SHARD // 2  # a shard is held in memory thrice
         shard = (min(side, _round_up(rows)), min(side, _round_up(cols)))
         self.block = shard if zarr_format == 3 else (2 * chunk, 2 * chunk)
-        self._cube = _create(
-            group,
-            "reflectance",
-            ("y", "x", "wl"),
-            shape=shape,
-            dtype="int16",
-            chunks=(chunk, chunk, bands),
-            shards=(*shard, bands) if zarr_format == 3 else None,
-            fill_value=materials.NODATA,
-            attributes={
-                "long_name": "surface reflectance (simulated)",
-                "units": "1",
-                "Scale_Factor": materials.SCALE_FACTOR,
-                "Data_Ignore_Value": materials.NODATA,
-                "bad_band_windows_nm": [list(w) for w in materials.WATER_WINDOWS_NM],
-                "grid_mapping": "spatial_ref",
-            },
-        )
         grid = simulated_grid(rows, cols)
-        _write_axes(group, grid, rows, cols)
-        nm = {"units": "nm"}
-        _write(group, "wl", ("wl",), wavelength_nm, {**nm, "long_name": "band centre"})
-        fwhm = {**nm, "long_name": "full width at half maximum"}
-        _write(group, "fwhm", ("wl",), materials.band_widths(wavelength_nm), fwhm)
-        for place in ("reflectance", None):
-            _consolidate(path, place)
+        self._cube = _create_cube(group, shape, grid, chunk, shard)
+        self._thinned = _create_cube(
+            group.create_group(GROUP, attributes=_GROUP_ATTRS),
+            thinned_shape(shape),
+            thinned_grid(grid),
+            chunk // THINNED_STEP,
+            (shard[0] // THINNED_STEP, shard[1] // THINNED_STEP),
+            {MARK: THINNED_STEP},
+        )
+        self._path = path
+        self._gather()
+
+    def _gather(self) -> None:
+        for place in (f"reflectance/{GROUP}", "reflectance", None):
+            _consolidate(self._path, place)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, *error: object) -> None:
-        """Nothing is held open."""
+        """Nothing is held open; of a whole store the empty files are listed."""
+        if kind is None:
+            for array in (self._cube, self._thinned):
+                mark_empty(array, str(self._path / array.path))
+            self._gather()
 
     def put(self, row: int, col: int, dn: np.ndarray) -> None:
         """Store one block; it must cover whole shards or reach the edge of the scene."""
         self._cube[row : row + dn.shape[0], col : col + dn.shape[1], :] = dn
+        few = dn[::THINNED_STEP, ::THINNED_STEP]
+        y, x = row // THINNED_STEP, col // THINNED_STEP
+        self._thinned[y : y + few.shape[0], x : x + few.shape[1], :] = few
+
+
+def _create_cube(
+    group: zarr.Group,
+    shape: tuple[int, int, int],
+    grid: Grid,
+    chunk: int,
+    shard: tuple[int, int],
+    attributes: Mapping[str, Any] | None = None,
+) -> zarr.Array[Any]:
+    """The array ``reflectance`` and its coordinates; shards are for Zarr v3 only."""
+    cube = _create(
+        group,
+        "reflectance",
+        ("y", "x", "wl"),
+        shape=shape,
+        dtype="int16",
+        chunks=(chunk, chunk, shape[2]),
+        shards=(*shard, shape[2]),
+        fill_value=materials.NODATA,
+        attributes={
+            "long_name": "surface reflectance (simulated)",
+            "units": "1",
+            "Scale_Factor": materials.SCALE_FACTOR,
+            "Data_Ignore_Value": materials.NODATA,
+            "bad_band_windows_nm": [list(w) for w in materials.WATER_WINDOWS_NM],
+            "grid_mapping": "spatial_ref",
+        }
+        | dict(attributes or {}),
+    )
+    _write_axes(group, grid, shape[0], shape[1])
+    wavelength_nm, nm = materials.band_centres(shape[2]), {"units": "nm"}
+    _write(group, "wl", ("wl",), wavelength_nm, {**nm, "long_name": "band centre"})
+    fwhm = {**nm, "long_name": "full width at half maximum"}
+    _write(group, "fwhm", ("wl",), materials.band_widths(wavelength_nm), fwhm)
+    return cube
 
 
 class TruthMap:

@@ -7,14 +7,17 @@ import os
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperhpc.errors import SceneError
+from hyperhpc.errors import SceneError, cause
 from hyperhpc.scene import handles, store
+from hyperhpc.scene.absent import absent_files, count_files, known_empty
 from hyperhpc.scene.axes import Axes
+from hyperhpc.scene.chunks import chunk_reader
 from hyperhpc.scene.cube import Grid, Scene
 from hyperhpc.scene.georef import (
     find_crs,
@@ -25,31 +28,27 @@ from hyperhpc.scene.georef import (
 )
 from hyperhpc.scene.resolve import (
     Attributes,
-    is_cube_dtype,
+    check_cube,
     plain,
     resolve_values,
     resolve_wavelengths,
     resolve_windows,
 )
 from hyperhpc.scene.search import choose, cubes_in, nearby
+from hyperhpc.scene.thinned import GROUP, thinned_grid, thinned_shape
 from hyperhpc.scene.window import mirror, read_window
 
 if TYPE_CHECKING:
     from zarr import Array
 
 #: What zarr, its codecs and the file system raise for a damaged store. zarr's own errors
-#: are ValueErrors, KeyErrors or IndexErrors; Blosc and Zstandard raise
-#: RuntimeError, and Blosc a SystemError for a damaged header.
+#: are ValueErrors, KeyErrors or IndexErrors, and arithmetic with a chunk of no size;
+#: Blosc and Zstandard raise RuntimeError, and for a damaged header Blosc a SystemError,
+#: or both a MemoryError, as it may promise any size.
 READ_ERRORS: tuple[type[Exception], ...] = (
     OSError, RuntimeError, ValueError, TypeError, KeyError, IndexError, EOFError, SystemError,
-    BufferError, OverflowError, struct.error, zlib.error, lzma.LZMAError,
+    BufferError, ArithmeticError, MemoryError, struct.error, zlib.error, lzma.LZMAError,
 )  # fmt: skip
-
-
-def cause(error: BaseException) -> str:
-    """One line for an error of a library: its kind and what it says."""
-    text = " ".join(str(error).split()).rstrip(".")
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
 
 def open_array(root: str, path: str, version: int) -> Array:
@@ -122,6 +121,31 @@ class ZarrScene(Scene):
             bands,
         )
 
+    def blocks(self, rows: slice, cols: slice) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Pixels chunk by chunk, where the layout is a known one; see :meth:`Scene.blocks`."""
+        reader = None
+        if self._is_plain:
+            array = open_array(self.store, self.array, self.zarr_format)
+            reader = chunk_reader(array, os.path.join(self.store, self.array))
+        if reader is None:
+            yield from super().blocks(rows, cols)
+            return
+        try:
+            yield from reader.blocks(range(rows.start, rows.stop), range(cols.start, cols.stop))
+        except READ_ERRORS as error:
+            raise SceneError(
+                f"{self.array or 'The array'} of {self.path} cannot be read in rows "
+                f"{rows.start}-{rows.stop - 1}, columns {cols.start}-{cols.stop - 1}: "
+                f"{cause(error)}.",
+                "A chunk is damaged or incomplete; copy the store again.",
+            ) from error
+
+    @property
+    def _is_plain(self) -> bool:
+        """True if what is stored is what is read: nothing is turned, flipped or cast."""
+        plain_order = self.order == (0, 1, 2) and not self.is_south_up
+        return plain_order and self.dtype == self.stored_dtype and not self.wide_nodata
+
     def _fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
         array = open_array(self.store, self.array, self.zarr_format)
         stored_rows = mirror(rows, self.shape[0]) if self.is_south_up else rows
@@ -139,6 +163,21 @@ class ZarrScene(Scene):
             ) from error
         block = block.transpose(self.order)
         return block[::-1] if self.is_south_up else block
+
+    def check_files(self) -> list[str]:
+        """How many chunk files are absent; see :meth:`Scene.check_files`."""
+        array = open_array(self.store, self.array, self.zarr_format)
+        absent = absent_files(array, os.path.join(self.store, self.array))
+        known = known_empty(array)
+        if known is not None:
+            lost = sorted(set(absent) - known)
+            return [f"Lost: {len(lost)} chunk files, {lost[0]} for one."] if lost else []
+        if not absent:
+            return []
+        return [
+            f"{len(absent)} of {count_files(array)} chunk files are absent ({absent[0]} for "
+            "one): there is no data, or a copy has lost them."
+        ]
 
     def fingerprint(self) -> dict[str, Any]:
         """Kind, shape, dtype, and size and time of the metadata files (no paths)."""
@@ -243,10 +282,7 @@ def _open(
 ) -> ZarrScene:
     where = f"{cube.path or 'the array'} of {path}"
     array = open_array(root, cube.path, version)
-    if not is_cube_dtype(array.dtype):
-        raise SceneError(f"{where} is {array.dtype}; digital numbers are integers or floats.")
-    if 0 in cube.shape:
-        raise SceneError(f"{where} is empty: its shape is {cube.shape}.")
+    check_cube(array.dtype, cube.shape, array.chunks, where)
     groups = [group.attributes for group in store.ancestry(nodes, cube.path)]
     attributes = Attributes(cube.attributes, *groups)
     values = resolve_values(array.dtype, attributes, where, array.fill_value)
@@ -265,7 +301,7 @@ def _open(
     wkt, epsg = find_crs(attributes, mapping)
     if wkt is None:
         notes.append("No coordinate reference system is declared.")
-    return ZarrScene(
+    scene = ZarrScene(
         path=path,
         format=f"zarr{version}",
         shape=canonical(cube.shape),
@@ -289,6 +325,35 @@ def _open(
         is_south_up=is_south_up,
         wide_nodata=values.wide_nodata,
     )
+    return replace(scene, thinned=_thinned(scene))
+
+
+def _thinned(scene: ZarrScene) -> ZarrScene | None:
+    """The thinned copy beside a cube, if there is one that can be its own."""
+    parent, _, name = scene.array.rpartition("/")
+    path = f"{parent}/{GROUP}/{name}".lstrip("/")
+    node = store.read_node(scene.store, path, scene.zarr_format)
+    shape = thinned_shape(scene.shape)
+    if not scene._is_plain or node is None or node.shape != shape:
+        return None
+    array = open_array(scene.store, path, scene.zarr_format)
+    own = open_array(scene.store, scene.array, scene.zarr_format)
+    if array.dtype != own.dtype or array.fill_value != own.fill_value:
+        return None
+    return replace(
+        scene,
+        array=path,
+        shape=shape,
+        grid=thinned_grid(scene.grid),
+        chunks=_three(array.chunks),
+        shards=None if array.shards is None else _three(array.shards),
+        notes=(),
+    )
+
+
+def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    rows, cols, bands = shape
+    return rows, cols, bands
 
 
 def _grid(
@@ -325,8 +390,10 @@ def _window_nodata(attributes: Attributes, where: str) -> tuple[float, ...]:
         return ()
     try:
         return tuple(float(item) for item in np.ravel(plain(value)))
-    except (TypeError, ValueError):
-        raise SceneError(f"{where}: window_nodata {value!r} is no list of numbers.") from None
+    except (TypeError, ValueError, OverflowError):
+        raise SceneError(
+            f"{where}: window_nodata {value!r:.60} is no list of numbers."
+        ) from None
 
 
 def _fwhm(

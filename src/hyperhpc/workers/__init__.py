@@ -1,5 +1,32 @@
 """Where the work runs: one context manager per launcher, each giving a Dask client."""
 
-from hyperhpc.workers.launch import Workers, check_workers, launch_workers
+from hyperhpc.workers.connection import find_stale, remove_stale
+from hyperhpc.workers.early import import_early
+from hyperhpc.workers.launch import (
+    check_workers,
+    launch_workers,
+    planned_workers,
+    release_gang,
+    serve_gang,
+)
+from hyperhpc.workers.losses import losses_told, scheduler_errors
+from hyperhpc.workers.scratch import remove_abandoned, scratch_folder
+from hyperhpc.workers.settings import MOST_DEATHS
+from hyperhpc.workers.workers import Workers
 
-__all__ = ["Workers", "check_workers", "launch_workers"]
+__all__ = [
+    "MOST_DEATHS",
+    "Workers",
+    "check_workers",
+    "find_stale",
+    "import_early",
+    "launch_workers",
+    "losses_told",
+    "planned_workers",
+    "release_gang",
+    "remove_abandoned",
+    "remove_stale",
+    "scheduler_errors",
+    "scratch_folder",
+    "serve_gang",
+]

@@ -5,115 +5,99 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from importlib import import_module
 
-import psutil
+from hyperhpc.config import RunConfig
+from hyperhpc.workers.connection import Connection
+from hyperhpc.workers.sizes import DEFAULT_WORKERS, size_gang, size_workers
+from hyperhpc.workers.workers import Note, Workers
 
-from hyperhpc.errors import ResourceError
-
-if TYPE_CHECKING:
-    from distributed import Client
-
-#: What a worker needs before it holds any data: interpreter, numpy, zarr, dask, sklearn.
-BASE_BYTES = 400 * 2**20
-
-
-@dataclass
-class Workers:
-    """Connected workers.
-
-    Attributes
-    ----------
-    client
-        Speaks TLS to all of them.
-    count, threads
-        Number of worker processes, and threads in each.
-    memory_bytes
-        Limit of each worker.
-    dashboard
-        Address of the dashboard, or None.
-    """
-
-    client: Client
-    count: int
-    threads: int
-    memory_bytes: int
-    dashboard: str | None = None
+#: SLURM_PROCID of the task that does what ``hyperhpc run`` does.
+_CLIENT = "1"
+#: Of each launcher, where it lives and what it is called there.
+_LAUNCHERS = {
+    "local": ("local", "local_workers"),
+    "gang": ("gang", "gang_workers"),
+    "elastic": ("elastic", "elastic_workers"),
+    "scheduler": ("joined", "joined_workers"),
+}
 
 
-def usable_cores() -> int:
-    """Cores this process may use (affinity and cgroup quota)."""
-    from dask.system import CPU_COUNT
-
-    return min(int(CPU_COUNT), len(os.sched_getaffinity(0)))
-
-
-def usable_memory() -> int:
-    """Bytes this process may use (cgroup limit and physical memory)."""
-    from distributed.system import MEMORY_LIMIT
-
-    return min(int(MEMORY_LIMIT), psutil.virtual_memory().total)
-
-
-def size_workers(count: int | None, threads: int, memory_bytes: int) -> int:
-    """How many workers to start on this machine.
+def check_workers(config: RunConfig, *, is_plan: bool = False) -> None:
+    """Refuse workers that cannot be had, before anything is written.
 
     Parameters
     ----------
-    count
-        As asked for; None for as many as cores and memory allow.
+    is_plan
+        Nothing will be started: so what the job script opens need not be open yet.
 
     Raises
     ------
     ResourceError
-        If the machine has not got the memory for them.
+        If the machine, or Slurm, has not got what was asked for.
+    SlurmError
+        If this is not the place for this launcher.
     """
-    available = usable_memory()
-    fitting = int(available // memory_bytes)
-    if count is None:
-        count = max(1, min(usable_cores() // threads, fitting))
-    if count * memory_bytes > available:
-        less = f"--memory-per-worker {available // 2**20}MiB"
-        raise ResourceError(
-            f"{count} worker{'s' if count > 1 else ''} of {memory_bytes / 2**30:.1f} GiB need "
-            f"{count * memory_bytes / 2**30:.1f} GiB; "
-            f"this machine has {available / 2**30:.1f} GiB",
-            f"give --workers {fitting}" if fitting else f"give --workers 1 {less}",
-        )
-    return count
+    if config.launcher == "local":
+        size_workers(config.workers, config.threads_per_worker, config.memory_bytes)
+    elif config.launcher == "gang":
+        size_gang(config)
+    elif config.launcher == "elastic" and not is_plan:
+        from hyperhpc.workers.bridge import Bridge
+
+        Bridge.opened()
 
 
-def check_workers(launcher: str, *, count: int | None, threads: int, memory_bytes: int) -> None:
-    """Refuse workers that cannot be had, before anything is written.
+def planned_workers(config: RunConfig) -> int:
+    """How many workers a run with these options will have."""
+    if config.launcher == "local":
+        return size_workers(config.workers, config.threads_per_worker, config.memory_bytes)
+    if config.launcher == "gang":
+        return size_gang(config)
+    return config.workers or DEFAULT_WORKERS
 
-    Raises
-    ------
-    ResourceError
-        If the machine has not got what was asked for.
+
+def serve_gang(config: RunConfig) -> bool:
+    """Be scheduler or worker, if this task is one of a gang, until the client ends it.
+
+    Returns
+    -------
+    False if this process is to do the work of ``hyperhpc run``.
     """
-    if launcher == "local":
-        size_workers(count, threads, memory_bytes)
+    if config.launcher != "gang" or os.environ.get("SLURM_PROCID", _CLIENT) == _CLIENT:
+        return False
+    from hyperhpc.workers.gang import serve_task
+
+    os.environ.pop("HYPERHPC_EXIT_FILE", None)  # the client's status is the run's
+    serve_task(config)
+    return True
+
+
+def release_gang(config: RunConfig) -> None:
+    """Tell the other tasks, if there are any, that there is nothing to do for them."""
+    if config.launcher == "gang":
+        Connection.of_job(config.out).end()
 
 
 @contextmanager
-def launch_workers(
-    launcher: str,
-    *,
-    count: int | None,
-    threads: int,
-    memory_bytes: int,
-    dashboard: bool = False,
-) -> Iterator[Workers]:
+def launch_workers(config: RunConfig, note: Note = lambda text: None) -> Iterator[Workers]:
     """Start workers, connect to them, and stop them at the end, however it comes.
+
+    Parameters
+    ----------
+    config
+        Launcher, number and size of the workers.
+    note
+        Told what the user should know of them.
 
     Raises
     ------
     ResourceError
-        If the machine has not got what was asked for.
+        If the machine, or Slurm, has not got what was asked for.
+    SlurmError
+        If workers do not come, or nobody can reach them.
     """
-    from hyperhpc.workers.local import local_workers
-
-    launchers = {"local": local_workers}
-    with launchers[launcher](count, threads, memory_bytes, dashboard) as workers:
+    module, name = _LAUNCHERS[config.launcher]
+    launcher = getattr(import_module(f"hyperhpc.workers.{module}"), name)
+    with launcher(config, note) as workers:
         yield workers

@@ -8,114 +8,67 @@ under a secret prefix.
 
 from __future__ import annotations
 
-import logging
-import secrets
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from multiprocessing import resource_tracker
-from typing import TYPE_CHECKING
 
-from hyperhpc.workers.launch import Workers, size_workers
-from hyperhpc.workers.processes import main_hidden, signals_later, silent
-
-if TYPE_CHECKING:
-    from distributed.security import Security
-
-_LOOPBACK = "127.0.0.1"
-#: Dask logs a task's error with a traceback, and closed sockets; we tell them ourselves.
-_LOG_LEVEL = logging.CRITICAL
-#: One thread for every library that would start its own: Dask has the threads.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "BLOSC_NTHREADS",
-    "NUMEXPR_NUM_THREADS",
+from hyperhpc.config import RunConfig
+from hyperhpc.errors import ResourceError
+from hyperhpc.workers.keys import temporary_security
+from hyperhpc.workers.network import LOOPBACK
+from hyperhpc.workers.processes import (
+    closed_on_error,
+    main_hidden,
+    signals_later,
+    start_tracker,
 )
-#: Large arrays go back to the system when freed: what a worker holds is what it uses.
-MEMORY_VARIABLES = {"MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "1048576"}
-
-
-def temporary_security() -> Security:
-    """TLS keys and a certificate that live in memory and end with the process."""
-    from distributed.security import Security
-
-    return Security.temporary()
-
-
-def dask_settings() -> dict:
-    """Dask's configuration for a run of ours."""
-    return {
-        "array.query-planning": False,  # dask-ml breaks under it
-        "distributed.comm.require-encryption": True,
-        "distributed.comm.timeouts.connect": "60s",
-        "distributed.admin.large-graph-warning-threshold": "100MB",
-        "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREAD_VARIABLES, "1")
-        | MEMORY_VARIABLES,
-        # A tile is memory we planned for: no spilling of what must be fast
-        "distributed.worker.memory.target": False,
-        "distributed.worker.memory.spill": False,
-        # nor a pause, which nothing would end: what is used is in use
-        "distributed.worker.memory.pause": False,
-        "distributed.worker.memory.terminate": 0.98,
-    }
+from hyperhpc.workers.settings import LOG_LEVEL, MOST_DEATHS, configured
+from hyperhpc.workers.sizes import size_workers
+from hyperhpc.workers.workers import Note, Workers
 
 
 @contextmanager
-def local_workers(
-    count: int | None, threads: int, memory_bytes: int, dashboard: bool
-) -> Iterator[Workers]:
+def local_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
     """Worker processes on this machine, as many as fit, and a client."""
-    import dask
-    from distributed import Client, Nanny, SpecCluster
+    from distributed import Client, SpecCluster
 
-    from hyperhpc.workers.nodes import ClosedScheduler, ClosedWorker
+    from hyperhpc.workers.nodes import (
+        ClosedScheduler,
+        PatientNanny,
+        dashboard_link,
+        scheduler_options,
+        worker_options,
+    )
 
-    count = size_workers(count, threads, memory_bytes)
-    prefix = secrets.token_urlsafe(16) if dashboard else None
-    resource_tracker.ensure_running()  # or it starts later, and undoes the scheduler's mask
+    threads, memory_bytes = config.threads_per_worker, config.memory_bytes
+    count = size_workers(config.workers, threads, memory_bytes)
+    start_tracker()  # or it starts later, and undoes the scheduler's mask
     stack = ExitStack()
-    with signals_later(), _closed_on_error(stack):
-        # It reports futures whose results nobody waits for any more, after an error
-        stack.enter_context(silent(logging.getLogger("asyncio")))
+    with signals_later(), closed_on_error(stack), _deaths_told(memory_bytes):
         stack.enter_context(main_hidden())
-        scratch = stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="hyperhpc-", ignore_cleanup_errors=True)
-        )
-        settings = dask_settings() | {"temporary-directory": scratch}
-        stack.enter_context(dask.config.set(settings))
+        stack.enter_context(configured())
         security = temporary_security()
-        everywhere = {"host": _LOOPBACK, "protocol": "tls://", "security": security}
-        scheduler = {
-            "port": 0,
-            "dashboard_address": f"{_LOOPBACK}:0" if prefix else None,
-            "http_prefix": prefix and f"/{prefix}",
-        }
-        worker = {
-            "worker_class": ClosedWorker,
-            "nthreads": threads,
-            "memory_limit": memory_bytes,
-            "dashboard": False,
-            "silence_logs": _LOG_LEVEL,
-        }
+        everywhere = {"host": LOOPBACK, "protocol": "tls://", "security": security}
         cluster = stack.enter_context(
             SpecCluster(
-                scheduler={"cls": ClosedScheduler, "options": everywhere | scheduler},
+                scheduler={
+                    "cls": ClosedScheduler,
+                    "options": everywhere | scheduler_options(config.dashboard),
+                },
                 workers={
-                    number: {"cls": Nanny, "options": everywhere | worker}
+                    number: {
+                        "cls": PatientNanny,
+                        "options": everywhere | worker_options(threads, memory_bytes),
+                    }
                     for number in range(count)
                 },
                 security=security,
-                silence_logs=_LOG_LEVEL,
+                silence_logs=LOG_LEVEL,
             )
         )
         client = stack.enter_context(Client(cluster, security=security))
-        link = None
-        if prefix:
-            port = cluster.scheduler.http_server.port
-            link = f"http://{_LOOPBACK}:{port}/{prefix}/status"
+        link = dashboard_link(cluster.scheduler)
+        if link:
+            note(f"dashboard: {link}")
     try:
         yield Workers(client, count, threads, memory_bytes, link)
     finally:
@@ -124,9 +77,13 @@ def local_workers(
 
 
 @contextmanager
-def _closed_on_error(stack: ExitStack) -> Iterator[None]:
+def _deaths_told(memory_bytes: int) -> Iterator[None]:
+    """Say what it means that a nanny has given its worker up."""
     try:
         yield
-    except BaseException:
-        stack.close()
-        raise
+    except RuntimeError as error:
+        raise ResourceError(
+            f"a worker of {memory_bytes // 2**20} MiB has ended {MOST_DEATHS} times while it "
+            f"was started: {error}",
+            "see that the machine has the memory, or give fewer --workers",
+        ) from error

@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
 
@@ -21,6 +22,36 @@ def silent(logger: logging.Logger) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def closed_on_error(stack: ExitStack) -> Iterator[None]:
+    """Undo what was begun if the rest of it fails."""
+    try:
+        yield
+    except BaseException:
+        stack.close()
+        raise
+
+
+@contextmanager
+def interrupts_kept() -> Iterator[None]:
+    """Undo what importing dask_jobqueue does: Ctrl-C would exit with status 0."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+
+
+def start_tracker() -> None:
+    """Start multiprocessing's tracker so that it does not die of a signal for the client."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
 
 
 @contextmanager
@@ -45,17 +76,20 @@ def main_hidden() -> Iterator[None]:
 def signals_later() -> Iterator[None]:
     """Hold back an interrupt while workers start or stop, which must not be cut in two.
 
-    It takes seconds at most; a second signal is not held back.
+    It takes seconds at most. A second signal is not held back, nor is one that comes while
+    they stop because of an earlier one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
     before: dict[int, Any] = {}
+    error = sys.exception()
+    is_stopping = error is not None and not isinstance(error, Exception)
 
     def hold(number: int, frame: FrameType | None) -> None:
         came.append(number)
-        if len(came) > 1 and callable(before[number]):
+        if (is_stopping or len(came) > 1) and callable(before[number]):
             before[number](number, frame)
 
     for number in map(int, (signal.SIGINT, signal.SIGTERM)):

@@ -1,0 +1,250 @@
+"""One run at a time in OUT: a lock that survives NFS and hosts that die.
+
+``OUT/.lock`` names its owner and is touched every ten seconds. It appears whole, by a hard
+link or an exclusive creation, and is taken from an owner that is provably gone: a dead
+process of this machine, an earlier start of this Slurm job, or one whose touch is a minute
+old by the clock of the file system, which is the only clock all nodes share. Tasks carry
+the :class:`Claim` and ask it before they write, so a run that lost its lock writes no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
+from hyperhpc.pipeline.owner import Owner, is_gone
+
+LOCK = ".lock"
+#: Seconds between two touches.
+BEAT_S = 10.0
+#: An owner that has missed so many seconds is gone.
+GONE_S = 60.0
+_LOOK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That a run holds the lock of OUT; small, and sent along with each task."""
+
+    path: Path
+    token: str
+
+    def check(self) -> None:
+        """Go on only if the lock is still ours.
+
+        Raises
+        ------
+        IncompleteRunError
+            If another run has taken OUT over.
+        """
+        owner, _ = _read(self.path)
+        if owner is not None and owner.token != self.token:
+            raise IncompleteRunError(
+                f"{self.path.parent} was taken over by another run ({owner}) because this one "
+                f"gave no sign of life for {GONE_S:.0f} s; it writes nothing more",
+                f"follow the other: hyperhpc status {self.path.parent}",
+            )
+
+
+class Lock:
+    """A held lock, kept alive by a thread."""
+
+    def __init__(self, path: Path, owner: Owner) -> None:
+        self.claim = Claim(path, owner.token)
+        self._owner, self._over = owner, threading.Event()
+        #: Why it is ours no more.
+        self.lost: IncompleteRunError | None = None
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT_S):
+            try:
+                self.claim.check()
+                self._touch()
+            except IncompleteRunError as error:
+                self.lost = error
+                # Comes as an interrupt in the main thread; hold_lock says what it was
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                return
+            except OSError:
+                continue  # a file system that is away for a while
+
+    def _touch(self) -> None:
+        try:
+            os.utime(self.claim.path)
+        except FileNotFoundError:  # removed by hand, or moved for a moment
+            _create(self.claim.path, self._owner)
+
+    def release(self) -> None:
+        """Remove it, if it is ours."""
+        self._over.set()
+        with contextlib.suppress(OSError):
+            owner, _ = _read(self.claim.path)
+            if owner is not None and owner.token == self.claim.token:
+                self.claim.path.unlink()
+
+
+@contextmanager
+def hold_lock(out: Path, note: Callable[[str], None]) -> Iterator[Lock]:
+    """Hold the lock of OUT, which is made if it is not there.
+
+    Parameters
+    ----------
+    note
+        Told that it takes a while to find out whether an owner is alive.
+
+    Raises
+    ------
+    ConfigError
+        If another run holds it.
+    ResourceError
+        If OUT cannot be made or written.
+    IncompleteRunError
+        If the lock was lost on the way.
+    """
+    was_there = out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        owner = _acquire(out / LOCK, note)
+    except OSError as error:
+        what = "written" if was_there else "made"
+        raise ResourceError(
+            f"{out} cannot be {what}: {error.strerror or error}",
+            "make room, get the permission, or name another OUT",
+        ) from None
+    lock = Lock(out / LOCK, owner)
+    try:
+        yield lock
+    except BaseException:
+        if lock.lost is not None:
+            raise lock.lost from None
+        raise
+    finally:
+        lock.release()
+        if not was_there:
+            with contextlib.suppress(OSError):
+                out.rmdir()  # a run that could not start leaves nothing
+
+
+def move_lock(old: Path, new: Path) -> None:
+    """Take the lock along when a folder was renamed aside and a new one is made.
+
+    Raises
+    ------
+    OSError
+        If another run was faster.
+    """
+    owner, _ = _read(old / LOCK)
+    if owner is not None:
+        if not _create(new / LOCK, owner):
+            raise FileExistsError(17, "another run has begun there", str(new))
+        (old / LOCK).unlink()
+
+
+def _acquire(path: Path, note: Callable[[str], None]) -> Owner:
+    """Create the lock, or take it over from an owner that is gone."""
+    mine = Owner.of_this_process()
+    watched, first = None, 0.0  # whom, and the first touch that was seen
+    while not _create(path, mine):
+        theirs, touched = _read(path)
+        if touched is None:
+            continue  # released just now
+        token = theirs.token if theirs else ""
+        verdict = is_gone(theirs, mine) if theirs else None
+        if verdict is None:
+            age = _now(path) - touched
+            if token != watched:
+                watched, first = token, touched
+                if age < GONE_S:
+                    note(
+                        f"finding out whether another run in {path.parent} is alive "
+                        f"({theirs}): this takes up to {GONE_S - age:.0f} s"
+                    )
+            verdict = True if age >= GONE_S else False if touched != first else None
+        if verdict is None:
+            time.sleep(_LOOK_S)
+        elif verdict:
+            _put_away(path, token)
+        else:
+            raise ConfigError(
+                f"{path.parent} is in use by another run: {theirs}",
+                f"wait for it, or see what it does: hyperhpc status {path.parent}",
+            )
+    _remove_parts(path)
+    return mine
+
+
+def _create(path: Path, owner: Owner) -> bool:
+    """Make the lock file, whole; False if there is one."""
+    part = path.with_name(f"{path.name}.part-{secrets.token_hex(8)}")
+    text = json.dumps(asdict(owner))
+    part.write_text(text, "utf-8")
+    try:
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+        return True
+    except FileExistsError:
+        return False
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _put_away(path: Path, token: str) -> None:
+    """Remove the lock of an owner that is gone; of several who try, one succeeds."""
+    aside = path.with_name(f"{path.name}.part-{secrets.token_hex(8)}")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return
+    owner, _ = _read(aside)
+    if owner is not None and owner.token != token:  # somebody else's, taken since we looked
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)
+    aside.unlink()
+
+
+def _read(path: Path) -> tuple[Owner | None, float | None]:
+    """Owner and last touch; no owner if the file is not whole, neither if there is none."""
+    try:
+        with path.open(encoding="utf-8") as file:  # opening makes NFS ask the server
+            text, touched = file.read(), os.fstat(file.fileno()).st_mtime
+    except FileNotFoundError:
+        return None, None
+    try:
+        return Owner(**json.loads(text)), touched
+    except (TypeError, ValueError):
+        return None, touched
+
+
+def _remove_parts(path: Path) -> None:
+    """Remove what runs that were killed in the middle of this have left."""
+    with contextlib.suppress(OSError):
+        now = path.stat().st_mtime
+        for part in path.parent.glob(f"{path.name}.part-*"):
+            if now - part.stat().st_mtime > GONE_S:
+                part.unlink()
+
+
+def _now(path: Path) -> float:
+    """Time by the clock of the file system."""
+    probe = path.with_name(f"{path.name}.part-{secrets.token_hex(8)}")
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink()

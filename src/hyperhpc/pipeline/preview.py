@@ -1,0 +1,114 @@
+"""The report of a run, also of one that is unfinished or at work; only its page is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hyperhpc.errors import IncompleteRunError
+from hyperhpc.pipeline.classify import OverviewFiles
+from hyperhpc.pipeline.gridfile import GridFile
+from hyperhpc.pipeline.manifest import RunFolder, read_json
+from hyperhpc.pipeline.overview import OverviewAbout, write_overview
+from hyperhpc.pipeline.plan import Plan, Tile
+from hyperhpc.pipeline.stages import out_of
+from hyperhpc.pipeline.tiles import shorten
+from hyperhpc.schema import CLUSTER, INDICES, QUICKLOOK, fill_value
+from hyperhpc.workers import scratch_folder
+
+
+@dataclass(frozen=True)
+class PartialGridFile(GridFile):
+    """A grid file of which some tiles are not written yet: they read as missing.
+
+    Attributes
+    ----------
+    gaps
+        Those tiles.
+    step
+        Every so many pixels of a tile lie in the file.
+    missing
+        The value that means missing.
+    """
+
+    gaps: tuple[Tile, ...]
+    step: int
+    missing: np.generic
+
+    def read_window(self, rows: slice, cols: slice) -> np.ndarray:
+        """Read a window (y, x, layer)."""
+        window = super().read_window(rows, cols)
+        for tile in self.gaps:
+            y0, y1, x0, x1 = (-(-n // self.step) for n in (tile.y0, tile.y1, tile.x0, tile.x1))
+            y, x = (
+                slice(max(start - span.start, 0), max(stop - span.start, 0))
+                for start, stop, span in ((y0, y1, rows), (x0, x1, cols))
+            )
+            window[y, x] = self.missing
+        return window
+
+
+def report_run(out: Path, say: Callable[[str], None]) -> Path:
+    """Draw the page of a run from what is on disk.
+
+    Parameters
+    ----------
+    say
+        Told what the page lacks.
+
+    Raises
+    ------
+    ConfigError
+        If there is no run.
+    IncompleteRunError
+        If nothing can be drawn yet.
+    """
+    from hyperhpc.report import write_report
+
+    folder = out_of(out)
+    if folder.overview.exists():
+        if not (folder.run.exists() and read_json(folder.run).get("complete")):
+            say(f"note: the run in {out} is not finished; the page says what is missing")
+        return write_report(out)
+    plan = Plan.from_json(read_json(folder.plan))
+    gaps = tuple(
+        tile
+        for tile in plan.tiles()
+        if not (folder.records("classify") / f"{tile.name}.json").exists()
+    )
+    n_tiles = sum(1 for _ in plan.tiles())
+    if len(gaps) == n_tiles and not (folder.spectra.exists() and read_json(folder.spectra)):
+        raise IncompleteRunError(
+            f"nothing of {out} can be drawn yet: none of its {n_tiles} tiles has its indices "
+            "and labels",
+            f"see how far the run is: hyperhpc status {out}",
+        )
+    gap = (
+        f"{len(gaps)} of {n_tiles} tiles of the maps, which are left grey: "
+        f"{shorten([tile.name for tile in gaps])} (row and column of the tile)"
+    )
+    say(f"note: the run in {out} is not finished; missing: {gap}")
+    if len(gaps) == n_tiles:
+        return write_report(out, gaps=[gap])
+    with scratch_folder() as scratch:
+        path = Path(scratch) / "overview.zarr"
+        _write_partial(folder, plan, gaps, path)
+        return write_report(out, overview=path, gaps=[gap])
+
+
+def _write_partial(folder: RunFolder, plan: Plan, gaps: tuple[Tile, ...], path: Path) -> None:
+    """Overviews of the tiles that are there."""
+    about = OverviewAbout.read(folder.work)
+    shape = plan.area.shape
+    n_indices, n_models = len(about.index_names), len(about.model_names)
+    files = OverviewFiles.at(folder.work, plan.area, about.step, n_indices, n_models)
+    partial = (
+        PartialGridFile(
+            file.path, file.shape, file.dtype, gaps, about.step, fill_value(variable)
+        )
+        for file, variable in zip(files.files(), (QUICKLOOK, INDICES, CLUSTER), strict=True)
+    )
+    write_overview(path, OverviewFiles(about.step, *partial), about, shape)

@@ -1,0 +1,99 @@
+"""The thinned copy of a cube: every 4th row and column, stored once more beside it.
+
+A sample for a fit needs one pixel in sixteen. Chunks hold neighbours, so without this copy
+all of them have to be read and decoded for it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from itertools import product
+
+import numpy as np
+
+from hyperhpc.errors import SceneError
+from hyperhpc.scene.cube import THINNED_STEP, Grid, Scene
+
+#: Group beside the cube that holds the copy, under the cube's own name.
+GROUP = "every4th"
+#: Attribute that marks the copy, so that it is not taken for a cube of its own.
+MARK = "thinned_step"
+
+
+def thinned_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(rows, columns, bands) of the copy of a cube."""
+    return (-(-shape[0] // THINNED_STEP), -(-shape[1] // THINNED_STEP), shape[2])
+
+
+def thinned_grid(grid: Grid) -> Grid:
+    """The grid whose pixel centres are those of the pixels that were picked."""
+    first = 0.5 - THINNED_STEP / 2
+    return Grid(
+        grid.xmin + first * grid.px,
+        grid.ymax - first * grid.py,
+        grid.px * THINNED_STEP,
+        grid.py * THINNED_STEP,
+        grid.wkt,
+        grid.epsg,
+    )
+
+
+def picked_from(scene: Scene, rows: range, cols: range) -> tuple[Scene, range, range]:
+    """Where to read some rows and columns of a scene: its copy, if that has them all.
+
+    Returns
+    -------
+    The scene or its thinned copy, and the rows and columns there.
+    """
+    spans = (rows, cols)
+    if scene.thinned is None or any(
+        span.start % THINNED_STEP or span.step % THINNED_STEP for span in spans
+    ):
+        return scene, rows, cols
+    rows, cols = (
+        range(
+            span.start // THINNED_STEP,
+            -(-span.stop // THINNED_STEP),
+            span.step // THINNED_STEP,
+        )
+        for span in spans
+    )
+    return scene.thinned, rows, cols
+
+
+def check_thinned(scene: Scene) -> None:
+    """Compare nine pixels all over the scene with their copies.
+
+    Raises
+    ------
+    SceneError
+        They differ: the cube was changed after its copy was written.
+    """
+    if scene.thinned is None:
+        return
+    height, width, _ = scene.thinned.shape
+    for row, col in product({0, height // 2, height - 1}, {0, width // 2, width - 1}):
+        if not _is_copied(scene, scene.thinned, row, col):
+            y, x = row * THINNED_STEP, col * THINNED_STEP
+            copy = f"{scene.group}/{GROUP}".lstrip("/")
+            raise SceneError(
+                f"{scene.path} was changed after its thinned copy ({copy}) was written: they "
+                f"differ in row {y}, column {x}.",
+                "Remove the copy, which only saves time: "
+                f"rm -r {shlex.quote(f'{scene.path}/{copy}')}",
+            )
+
+
+def _is_copied(scene: Scene, thinned: Scene, row: int, col: int) -> bool:
+    try:
+        copy = _pixel(thinned, row, col)
+        pixel = _pixel(scene, row * THINNED_STEP, col * THINNED_STEP)
+    except SceneError:
+        return True  # what cannot be read is named when its tile is
+    return np.array_equal(copy, pixel, equal_nan=True)
+
+
+def _pixel(scene: Scene, row: int, col: int) -> np.ndarray:
+    """The spectrum of one pixel (band), read as a tile is."""
+    ((_, _, dn),) = scene.blocks(slice(row, row + 1), slice(col, col + 1))
+    return dn[0, 0].copy()

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Kill runs at random moments, then damage what they read (make test-faults).
+#
+#   tests/faults/run.sh [pytest options for the kills]
+#
+# --kills 1000      more of them
+# --kill-seed 7     others; a case that fails names its seed
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
+
+failed=0
+.venv/bin/python -m pytest tests/faults -s --kills 200 "$@" || failed=1
+.venv/bin/python -m pytest tests/fuzz -s --fuzz-cases 10000 || failed=1
+exit "$failed"

@@ -1,0 +1,34 @@
+"""What all cases together have seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+#: The run says that it has stopped before its end, and that the same command goes on.
+GO_ON = 7
+
+
+@dataclass
+class Tally:
+    """Counted, and in words."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    resumes: int = 0
+    stopped: int = 0
+    tiles_kept: int = 0
+    tiles_again: int = 0
+    most_again: int = 0
+    differences: int = 0
+    slowest_end_s: float = 0.0
+
+    def __str__(self) -> str:
+        roles = ", ".join(f"{role} {n}" for role, n in sorted(self.kills.items()))
+        return (
+            f"kills: {self.kills.total()} ({roles}), starts that went on: {self.resumes}, "
+            f"of these after exit code {GO_ON}: {self.stopped}\n"
+            f"tiles found finished: {self.tiles_kept}, begun again: {self.tiles_again}, "
+            f"at most {self.most_again} after one start\n"
+            f"processes gone {self.slowest_end_s:.1f} s after their driver at the latest\n"
+            f"differences: {self.differences}"
+        )

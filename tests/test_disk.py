@@ -1,0 +1,88 @@
+"""A disk that is full, a folder that may not be written any more: real ones, as root."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli_case import call, check_refused, program, spawn
+from run_case import assert_same_results
+
+OPTIONS = "--models lloyd --memory-per-worker 1GiB --workers 1".split()
+
+
+def mount(folder: Path, options: str) -> bool:
+    words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    try:
+        return subprocess.run(words, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 50 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if not mount(folder, "size=50m"):
+        pytest.skip("no tmpfs can be mounted here: run the tests as root, outside a container")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def alone(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The undisturbed run."""
+    out = tmp_path_factory.mktemp("alone") / "out"
+    assert spawn("run", small_scene, out, *OPTIONS).code == 0
+    return out
+
+
+@pytest.mark.parametrize("kib", [4, 60, 500, 1000, 1500])
+def test_run__on_a_full_disk_stops_and_goes_on(
+    small_scene: Path, disk: Path, alone: Path, kib: int
+) -> None:
+    out = disk / "out"
+    assert mount(disk, f"remount,size={kib}k")
+    done = spawn("run", small_scene, out, *OPTIONS)
+    check_refused(done, 5, "No space left on device")
+    assert "make room" in done.hint or "name another OUT" in done.hint
+    for path in (out / "run.json", out / "plan.json"):
+        assert not path.exists() or '"complete": true' not in path.read_text("utf-8")
+    assert mount(disk, "remount,size=50m")
+    if out.exists() and (out / "work" / "classify").exists():
+        assert call("verify", out).code in (0, 7)
+    done = spawn("run", small_scene, out, *OPTIONS)
+    assert done.code == 0, done.err
+    assert_same_results(out, alone)
+    assert call("verify", out).code == 0
+    assert not [path for path in out.rglob("*") if ".part" in path.name]
+
+
+def test_run__that_may_not_write_any_more_stops_and_goes_on(
+    small_scene: Path, disk: Path, alone: Path
+) -> None:
+    out = disk / "out"
+    with subprocess.Popen(
+        program("run", small_scene, out, *OPTIONS), stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not list((out / "work").glob("sample/*.json")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.005)
+        while not mount(disk, "remount,ro"):  # not while a file is being written
+            assert process.poll() is None
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 5, said
+    assert "Read-only file system" in said
+    assert "get the permission" in said
+    assert "Traceback" not in said
+    assert mount(disk, "remount,rw")
+    done = spawn("run", small_scene, out, *OPTIONS)
+    assert done.code == 0, done.err
+    assert_same_results(out, alone)

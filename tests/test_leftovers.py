@@ -1,0 +1,64 @@
+"""A run that is killed when all is written: the next call does what was left to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from hyperhpc.pipeline.leftovers import clear_leftovers
+from hyperhpc.pipeline.manifest import RunFolder
+from hyperhpc.pipeline.owner import Owner
+from hyperhpc.pipeline.status import read_status
+
+
+@pytest.fixture
+def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An OUT as it is a moment before the end of a run."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    out = tmp_path / "out"
+    for name in ("work/sample/0000-0000.json", ".connection-9-0/key.pem"):
+        (out / name).parent.mkdir(parents=True)
+        (out / name).touch()
+    (out / ".run.json.part-1").touch()
+    (out / "status.txt").write_text("state: running\nstage: drawing the report\n")
+    return out
+
+
+def lock(out: Path, **changes: object) -> None:
+    owner = dataclasses.replace(Owner.of_this_process(), **changes)  # type: ignore[arg-type]
+    (out / ".lock").write_text(json.dumps(dataclasses.asdict(owner)), "utf-8")
+
+
+def clear(out: Path) -> list[str]:
+    """What was said."""
+    said: list[str] = []
+    clear_leftovers(RunFolder(out), "local", said.append)
+    return said
+
+
+def test_leftovers__of_a_killed_run_are_removed(left: Path) -> None:
+    lock(left, started=1)
+    assert clear(left) == []
+    assert [path.name for path in left.iterdir()] == ["status.txt"]
+    assert read_status(left)["state"] == "complete"
+
+
+def test_leftovers__of_a_run_that_lives_are_its_own(left: Path) -> None:
+    lock(left)
+    before = sorted(left.rglob("*"))
+    assert clear(left) == []
+    assert sorted(left.rglob("*")) == before
+    assert read_status(left)["state"] == "running"
+
+
+def test_leftovers__where_nothing_is_left_nothing_is_touched(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    touched = out.stat().st_mtime_ns
+    assert clear(out) == []
+    assert out.stat().st_mtime_ns == touched
+    assert not list(out.iterdir())

@@ -1,0 +1,279 @@
+"""One run at a time in OUT: who waits, who is refused, who takes over, who stops."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cli_case import call, check_refused, program, spawn
+from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
+from hyperhpc.pipeline import lock as lock_module
+from hyperhpc.pipeline.lock import hold_lock
+from hyperhpc.pipeline.owner import Owner, find_start, is_gone
+from hyperhpc.pipeline.status import read_status
+from run_case import assert_same_results
+
+OPTIONS = "--models lloyd --memory-per-worker 1GiB --workers 1".split()
+ELSEWHERE = {"host": "node7", "machine": "another", "job": "4711"}
+
+
+def write_lock(out: Path, age_s: float = 0, **changes: object) -> Owner:
+    """A lock of somebody else, touched so long ago."""
+    owner = dataclasses.replace(Owner.of_this_process(), **changes)  # type: ignore[arg-type]
+    out.mkdir(exist_ok=True)
+    (out / ".lock").write_text(json.dumps(dataclasses.asdict(owner)), "utf-8")
+    touched = time.time() - age_s
+    os.utime(out / ".lock", (touched, touched))
+    return owner
+
+
+def held(out: Path) -> list[str]:
+    """What was said until the lock was had; it is released again."""
+    said: list[str] = []
+    with hold_lock(out, said.append) as lock:
+        assert json.loads((out / ".lock").read_text("utf-8"))["token"] == lock.claim.token
+        lock.claim.check()
+    assert not (out / ".lock").exists()
+    return said
+
+
+@contextmanager
+def started(*words: object) -> Iterator[subprocess.Popen[str]]:
+    """A command at work; it does not outlive the test."""
+    with subprocess.Popen(
+        program(*map(str, words)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not list(path.glob(pattern)):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+
+
+# --- the lock alone -------------------------------------------------------------------
+
+
+def test_lock__makes_out_and_leaves_nothing(tmp_path: Path) -> None:
+    assert held(tmp_path / "a" / "out") == []
+    assert not (tmp_path / "a" / "out").exists()
+    (tmp_path / "out").mkdir()
+    assert held(tmp_path / "out") == []
+    assert (tmp_path / "out").is_dir()
+
+
+def test_lock__of_a_living_process_is_refused(tmp_path: Path) -> None:
+    owner = write_lock(tmp_path, 1000, job="4711", host="node7")  # its clock does not matter
+    with pytest.raises(ConfigError) as caught:
+        held(tmp_path)
+    for part in ("job 4711", f"process {os.getpid()} on node7", owner.since):
+        assert part in caught.value.message
+    assert caught.value.hint == f"wait for it, or see what it does: hyperhpc status {tmp_path}"
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_lock__of_a_dead_process_is_taken_at_once(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        started_at = find_start(other.pid)
+        assert started_at is not None
+        write_lock(tmp_path, pid=other.pid, started=started_at)
+        with pytest.raises(ConfigError):
+            held(tmp_path)
+        other.kill()
+        deadline = time.monotonic() + 10
+        while find_start(other.pid) is not None:  # a zombie is dead
+            assert time.monotonic() < deadline
+        assert held(tmp_path) == []
+    write_lock(tmp_path, started=1)  # our number, in an earlier life
+    assert held(tmp_path) == []
+
+
+def test_lock__of_an_earlier_start_of_the_job_is_taken_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    mine = Owner.of_this_process()
+    theirs = dataclasses.replace(mine, machine="another", restart=1)
+    assert is_gone(theirs, mine) is True
+    assert is_gone(dataclasses.replace(theirs, restart=2), mine) is None
+    assert is_gone(dataclasses.replace(theirs, job="4712"), mine) is None
+    write_lock(tmp_path, machine="another", restart=1)
+    assert held(tmp_path) == []
+
+
+def test_lock__of_another_host_is_taken_when_a_minute_old(tmp_path: Path) -> None:
+    write_lock(tmp_path, 61, **ELSEWHERE)
+    assert held(tmp_path) == []
+    write_lock(tmp_path, 58, **ELSEWHERE)
+    begin = time.monotonic()
+    (said,) = held(tmp_path)
+    assert 1 < time.monotonic() - begin < 10
+    assert "finding out whether" in said
+    assert "job 4711" in said
+    assert "node7" in said
+    assert "takes up to 2 s" in said
+
+
+def test_lock__of_another_host_that_is_touched_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_lock(tmp_path, 30, **ELSEWHERE)
+    monkeypatch.setattr(lock_module.time, "sleep", lambda s: os.utime(tmp_path / ".lock"))
+    with pytest.raises(ConfigError, match="job 4711, process"):
+        held(tmp_path)
+
+
+def test_lock__that_is_damaged_counts_by_its_age(tmp_path: Path) -> None:
+    for text in ("", "{", "[]", '{"token": 1}'):
+        (tmp_path / ".lock").write_text(text)
+        os.utime(tmp_path / ".lock", (1, 1))
+        assert held(tmp_path) == []
+
+
+def test_lock__parts_left_by_the_killed_are_removed(tmp_path: Path) -> None:
+    for name, age in (("old", 100), ("new", 0)):
+        part = tmp_path / f".lock.part-{name}"
+        part.touch()
+        os.utime(part, (time.time() - age,) * 2)
+    held(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock.part-new"]
+
+
+def test_lock__without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(lock_module.os, "link", refuse)
+    assert held(tmp_path) == []
+    write_lock(tmp_path)
+    with pytest.raises(ConfigError):
+        held(tmp_path)
+
+
+def test_lock__that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(lock_module, "_create", refuse)
+    with pytest.raises(ResourceError, match="cannot be made: No space left"):
+        held(tmp_path / "out")
+
+
+def test_lock__is_touched_and_put_back_when_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_module, "BEAT_S", 0.02)
+    lock = tmp_path / ".lock"
+    with hold_lock(tmp_path, print):
+        os.utime(lock, (1, 1))
+        time.sleep(0.3)
+        assert lock.stat().st_mtime > 1000
+        lock.unlink()
+        time.sleep(0.3)
+        assert lock.exists()
+    assert not lock.exists()
+
+
+def test_lock__that_was_lost_stops_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_module, "BEAT_S", 0.02)
+    with (  # noqa: PT012
+        pytest.raises(IncompleteRunError, match=r"taken over by another run .*node7"),
+        hold_lock(tmp_path, print) as lock,
+    ):
+        write_lock(tmp_path, token="theirs", **ELSEWHERE)
+        with pytest.raises(IncompleteRunError, match="writes nothing more"):
+            lock.claim.check()
+        time.sleep(10)  # the interrupt comes here
+    assert json.loads((tmp_path / ".lock").read_text("utf-8"))["token"] == "theirs"
+
+
+def test_lock__many_want_that_of_a_dead_run(tmp_path: Path) -> None:
+    write_lock(tmp_path / "out", 100, **ELSEWHERE)
+    script = (
+        "import sys, time, pathlib\n"
+        "from hyperhpc.errors import ConfigError\n"
+        "from hyperhpc.pipeline.lock import hold_lock\n"
+        "out = pathlib.Path(sys.argv[1])\n"
+        "while not (out.parent / 'go').exists(): time.sleep(0.001)\n"
+        "try:\n"
+        "    with hold_lock(out, print):\n"
+        "        time.sleep(3)\n"
+        "        print('held')\n"
+        "except ConfigError as error: print(error.message)\n"
+    )
+    words = [sys.executable, "-c", script, str(tmp_path / "out")]
+    others = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(6)]
+    time.sleep(3)
+    (tmp_path / "go").touch()
+    said = [other.communicate(timeout=60)[0].strip() for other in others]
+    assert said.count("held") == 1, said
+    assert sum("is in use by another run" in text for text in said) == 5, said
+
+
+# --- by the commands ------------------------------------------------------------------
+
+
+def test_run__beside_a_live_one_is_refused_and_after_a_killed_one_goes_on(
+    small_scene: Path, tmp_path: Path
+) -> None:
+    out, alone = tmp_path / "out", tmp_path / "alone"
+    words = ("run", small_scene, out, *OPTIONS)
+    with started(*words) as first:
+        wait_for(out / "work", "sample/*.json", first)
+        before = sorted(path.name for path in tmp_path.iterdir())
+        for more in ((), ("--restart",), ("--clusters", "3", "--restart")):
+            check_refused(
+                call(*words, *more), 3, f"process {first.pid} on", f"hyperhpc status {out}"
+            )
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+        os.killpg(first.pid, signal.SIGKILL)
+    assert (out / ".lock").exists()
+    done = spawn(*words)
+    assert done.code == 0, done.err
+    assert not (out / ".lock").exists()
+    assert spawn("run", small_scene, alone, *OPTIONS).code == 0
+    assert_same_results(out, alone)
+
+
+def test_run__that_lost_its_lock_stops_with_7(small_scene: Path, tmp_path: Path) -> None:
+    with started("run", small_scene, tmp_path, *OPTIONS) as process:
+        wait_for(tmp_path, "work/sample/*.json", process)
+        write_lock(tmp_path, token="theirs", **ELSEWHERE)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 7, said
+    assert "was taken over by another run (job 4711" in said
+    assert "Traceback" not in said
+    assert read_status(tmp_path)["state"] == "running"  # it is the other's to write
+    assert json.loads((tmp_path / ".lock").read_text("utf-8"))["token"] == "theirs"
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_restart__takes_the_lock_along(small_scene: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for _ in range(2):
+        assert call("run", small_scene, out, *OPTIONS, "--restart").code == 77
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.old-1"]
+    assert not list(tmp_path.rglob(".lock*"))

@@ -1,0 +1,142 @@
+"""What a run tells of itself while it works, and how it is stopped in time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from cli_case import call, check_refused, program, spawn
+from hyperhpc.pipeline.progress import Progress
+from hyperhpc.pipeline.status import StatusFile, read_status
+
+OPTIONS = "--models lloyd --memory-per-worker 1GiB --workers 1".split()
+
+
+def test_status_file__says_stage_tiles_workers_and_the_end(tmp_path: Path) -> None:
+    status = StatusFile(tmp_path / "status.txt", Progress(), "local")
+    status.watch_workers(lambda: "3 of 4")
+    with status.stage("indices and labels", 100, tiles=4):
+        status.advance(25)
+        status.note("two\nlines")
+        seen = read_status(tmp_path)
+    assert seen["state"] == "running"
+    assert seen["stage"] == "indices and labels"
+    assert seen["tiles"] == "1 of 4"
+    assert seen["workers"] == "3 of 4"
+    assert seen["message"] == "two lines"
+    assert float(seen["pixels_per_second"]) > 0
+    assert status.how_far() == "indices and labels, 1 of 4 tiles"
+    status.end("failed", "no\nroom")
+    seen = read_status(tmp_path)
+    assert (seen["state"], seen["error"]) == ("failed", "no room")
+    assert "seconds_left" not in seen
+    assert [path.name for path in tmp_path.iterdir()] == ["status.txt"]
+
+
+def test_status_file__that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    status = StatusFile(tmp_path / "no" / "status.txt", Progress(), "local")
+    with status.stage("a stage", 1):
+        status.advance(1)
+
+
+def test_status_file__is_told_of_a_loss_by_who_counts_the_workers(tmp_path: Path) -> None:
+    status = StatusFile(tmp_path / "status.txt", Progress(), "local")
+    told = threading.Thread(target=status.note, args=("a worker was lost",))
+    waits: list[bool] = []
+
+    def count() -> str:
+        if threading.current_thread() is not told:  # Dask's thread tells before it answers
+            told.start()
+            told.join(5)
+            waits.append(told.is_alive())
+        return "3 of 4"
+
+    status.watch_workers(count)
+    assert waits == [False]
+    assert read_status(tmp_path)["workers"] == "3 of 4"
+
+
+def test_status__command(tmp_path: Path) -> None:
+    check_refused(call("status", tmp_path / "out"), 3, "holds no run", "hyperhpc run SCENE")
+    StatusFile(tmp_path / "status.txt", Progress(), "gang").end("complete")
+    assert json.loads(call("status", tmp_path, "--json").out)["state"] == "complete"
+    assert "launcher  gang" in " ".join(call("status", tmp_path).out.split(" "))
+
+
+@pytest.mark.parametrize("how", ["signal", "file"])
+def test_run__stops_in_time_and_goes_on(small_scene: Path, tmp_path: Path, how: str) -> None:
+    out, stop = tmp_path / "out", tmp_path / "stop"
+    words = ["run", str(small_scene), str(out), *OPTIONS]
+    with subprocess.Popen(
+        program(*words),
+        env={**os.environ, "HYPERHPC_STOP_FILE": str(stop)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not list((out / "work").glob("sample/*.json")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.01)
+        if how == "signal":
+            os.killpg(process.pid, signal.SIGUSR1)  # as Slurm does, workers too
+        else:
+            stop.touch()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 7, said
+    assert "error: stopped before its end, at " in said
+    assert "hint: give the same command again" in said
+    assert "Traceback" not in said
+    assert read_status(out)["state"] == "stopped"
+    assert spawn(*words).code == 0
+    assert read_status(out)["state"] == "complete"
+
+
+def test_run__that_fails_says_why_in_its_status(small_scene: Path, tmp_path: Path) -> None:
+    (tmp_path / "slurm").mkdir()  # as a job has left it: logs
+    outcome = spawn(
+        "run", small_scene, tmp_path, *OPTIONS, "--clusters", "255", "--stride", "90"
+    )
+    assert outcome.code == 3
+    assert read_status(tmp_path)["state"] == "failed"
+    assert "clusters" in read_status(tmp_path)["error"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["slurm", "status.txt"]
+    assert spawn("run", small_scene, tmp_path, *OPTIONS).code == 0
+
+
+def test_restart__leaves_the_logs_of_the_job(small_scene: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert spawn("run", small_scene, out, *OPTIONS).code == 0
+    (out / "slurm").mkdir()
+    (out / "slurm" / "7.log").touch()
+    assert spawn("run", small_scene, out, *OPTIONS, "--clusters", "3", "--restart").code == 0
+    assert (out / "slurm" / "7.log").exists()
+    assert not (tmp_path / "out.old-1" / "slurm").exists()
+    assert (tmp_path / "out.old-1" / "report.html").exists()
+
+
+def test_plan__says_what_would_be_done_and_writes_nothing(
+    small_scene: Path, tmp_path: Path
+) -> None:
+    outcome = call("plan", small_scene, tmp_path / "out", "--json", "--clusters", "3")
+    facts = json.loads(outcome.out)
+    assert facts["pixels"] == 96 * 112
+    assert facts["models"] == ["lloyd", "minibatch"]
+    assert not facts["continues"]
+    assert not (tmp_path / "out").exists()
+    check_refused(
+        call("plan", small_scene, tmp_path / "out", "--memory-per-worker", "300MiB"),
+        5, "MiB are needed", "give --memory-per-worker",
+    )  # fmt: skip
+    check_refused(call("plan", tmp_path / "no", tmp_path / "out"), 4, "no")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    check_refused(call("plan", small_scene, tmp_path / "mine"), 3, "is not a run of hyperhpc")

@@ -1,0 +1,198 @@
+"""Checksums of what was written: damage is named, and on resume computed again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import google_crc32c
+import pytest
+import xarray as xr
+
+from cli_case import Outcome, call, check_refused, program, spawn
+from hyperhpc.pipeline.plan import Plan
+from run_case import RunCase, assert_same_results
+
+OPTIONS = "--memory-per-worker 1GiB --workers 1 --models lloyd".split()
+#: A part of results.zarr in each of two tiles.
+CHUNK, OTHER = "results.zarr/indices/3.1.0", "results.zarr/cluster/0.0.1"
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def check_damaged(outcome: Outcome, name: str, what: str, *hint: str) -> None:
+    assert outcome.code == 7, outcome.err
+    assert f"{name} {what}" in outcome.out.splitlines()
+    assert f"the first is {name}" in outcome.error
+    for part in hint:
+        assert part in outcome.hint
+
+
+@pytest.fixture
+def case(run_case: RunCase, tmp_path: Path) -> Path:
+    """A copy of a finished run, to be damaged."""
+    out = tmp_path / "out"
+    shutil.copytree(run_case.out, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def stopped(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed in pass 2, some of its tiles finished."""
+    return kill_in_classify(small_scene, tmp_path_factory.mktemp("stopped") / "out")
+
+
+def kill_in_classify(scene: Path, out: Path, at_least: int = 2) -> Path:
+    """Kill a run without warning when so many tiles of pass 2 are finished."""
+    with subprocess.Popen(
+        program("run", scene, out, *OPTIONS), stderr=subprocess.DEVNULL
+    ) as process:
+        deadline = time.monotonic() + 100
+        while len(list((out / "work" / "classify").glob("*.json"))) < at_least:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.kill()
+    time.sleep(3)  # its workers see that it is gone
+    return out
+
+
+def test_checksums__are_those_of_the_files(run_case: RunCase) -> None:
+    stored = run_case.json("checksums")
+    assert stored["algorithm"] == "crc32c"
+    folders = ("results.zarr", "overview.zarr")
+    there = {
+        str(path.relative_to(run_case.out))
+        for folder in folders
+        for path in (run_case.out / folder).rglob("*")
+        if path.is_file()
+    }
+    there |= {f"{name}.json" for name in ("model", "clusters", "spectra", "plan")}
+    assert {name for name, value in stored["files"].items() if value} == there
+    for name in (CHUNK, OTHER, "model.json"):
+        data = (run_case.out / name).read_bytes()
+        assert stored["files"][name] == [len(data), f"{google_crc32c.value(data):08x}"]
+
+
+def test_verify__of_a_whole_run(run_case: RunCase) -> None:
+    done = call("verify", run_case.out)
+    assert done.code == 0
+    assert done.out.endswith(": 0 damaged\n")
+    facts = json.loads(call("verify", run_case.out, "--json").out)
+    assert facts["files"] == len(run_case.json("checksums")["files"])
+    assert facts["damaged"] == {}
+    assert facts["complete"] is True
+
+
+@pytest.mark.parametrize(
+    ("harm", "what"),
+    [
+        (flip, "holds other bytes than were written"),
+        (cut, "has "),
+        (Path.unlink, "is missing"),
+    ],
+)
+@pytest.mark.parametrize("name", [CHUNK, "results.zarr/.zmetadata", "model.json"])
+def test_verify__names_what_is_damaged(
+    case: Path, harm: Callable[[Path], None], what: str, name: str
+) -> None:
+    size = (case / name).stat().st_size
+    harm(case / name)
+    if what == "has ":
+        what = f"has {size - 1} bytes instead of {size}"
+    check_damaged(call("verify", case), name, what, "--restart")
+
+
+def test_verify__sees_what_was_put_there(case: Path) -> None:
+    (case / "results.zarr" / "indices" / "99.0.0").write_bytes(b"x")
+    check_damaged(
+        call("verify", case), "results.zarr/indices/99.0.0", "was not written by this run"
+    )
+
+
+def test_verify__where_there_is_no_run(tmp_path: Path) -> None:
+    check_refused(call("verify", tmp_path / "no"), 3, "holds no run")
+
+
+def test_results__say_that_they_are_whole(run_case: RunCase) -> None:
+    assert xr.open_zarr(run_case.out / "results.zarr").attrs["complete"] is True
+
+
+def test_results__of_a_killed_run_say_that_they_are_not(stopped: Path) -> None:
+    assert xr.open_zarr(stopped / "results.zarr").attrs["complete"] is False
+    found = xr.open_zarr(stopped / "results.zarr", consolidated=False)
+    assert found.attrs["complete"] is False
+    assert json.loads((stopped / "run.json").read_text("utf-8"))["complete"] is False
+
+
+def test_verify__of_a_killed_run_looks_at_its_finished_tiles(stopped: Path) -> None:
+    done = call("verify", stopped)
+    assert done.code == 0, done.err
+    assert "files of the tiles finished so far" in done.out
+
+
+def test_run__computes_damaged_tiles_again(
+    small_scene: Path, stopped: Path, tmp_path: Path
+) -> None:
+    out, alone = tmp_path / "out", tmp_path / "alone"
+    shutil.copytree(stopped, out)
+    names = [path.stem for path in sorted((out / "work" / "classify").glob("*.json"))]
+    harmed = {}
+    for name, harm in zip(names, (flip, cut, Path.unlink), strict=False):
+        record = json.loads((out / "work" / "classify" / f"{name}.json").read_text("utf-8"))
+        file = next(key for key, value in record["files"].items() if value)
+        harm(out / "results.zarr" / file)
+        harmed[name] = f"results.zarr/{file}"
+    first = min(harmed.values())
+    assert call("verify", out).code == 7
+    assert first in call("verify", out).out
+    (out / "results.zarr" / "indices" / "0.0.abc.partial").touch()
+    done = spawn("run", small_scene, out, *OPTIONS)
+    assert done.code == 0, done.err
+    assert "warning: finished tiles were found damaged and are computed again" in done.err
+    for name in harmed:
+        assert name in done.err
+    assert "found damaged" in json.loads((out / "run.json").read_text("utf-8"))["warnings"][0]
+    assert call("verify", out).code == 0
+    assert not list(out.rglob("*.partial"))
+    assert spawn("run", small_scene, alone, *OPTIONS).code == 0
+    assert_same_results(out, alone)
+
+
+def test_report__of_a_killed_run_says_what_is_missing(stopped: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(stopped, out)
+    done = call("report", out)
+    assert done.code == 0, done.err
+    plan = Plan.from_json(json.loads((out / "plan.json").read_text("utf-8")))
+    records = out / "work" / "classify"
+    tiles = [tile.name for tile in plan.tiles()]
+    missing = [name for name in tiles if not (records / f"{name}.json").exists()]
+    assert 0 < len(missing) < len(tiles)
+    gap = f"{len(missing)} of {len(tiles)} tiles of the maps, which are left grey: "
+    assert f"is not finished; missing: {gap}{', '.join(missing)}" in done.err
+    page = (out / "report.html").read_text("utf-8")
+    assert "This run is not finished" in page
+    assert f"{gap}{', '.join(missing)}" in page
+    assert (out / "figures" / "quicklook.png").exists()
+    assert not (out / "overview.zarr").exists()
+
+
+def test_report__where_nothing_can_be_drawn_yet(stopped: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(stopped, out)
+    shutil.rmtree(out / "work" / "classify")
+    check_refused(call("report", out), 7, "nothing of", "can be drawn yet", "hyperhpc status")
+    assert not (out / "report.html").exists()
