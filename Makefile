@@ -9,11 +9,11 @@ DEMO_SIZE ?= 1000x1000
 DEMO_OUT ?= demo
 ARGS ?=
 
-.PHONY: help setup demo test lint lock image docker test-image clean
+.PHONY: help setup demo test lint bench lock image docker submit test-image test-slurm test-faults clean
 
 help: ## this list
 	@echo "hyperhpc: make TARGET, in the order you will want them"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv with the locked packages and this checkout [PYTHON=python3.12]
 	@bash container/venv.sh setup
@@ -32,6 +32,9 @@ lint: ## check style, types and the direction of imports
 	@echo "lint-imports" && .venv/bin/lint-imports --no-logo
 	@bash .ci/check_scripts.sh
 
+bench: setup ## measure speed and memory, small scenes first [ARGS="seed", ARGS="--help" lists all]
+	@.venv/bin/python benchmarks/bench.py $(or $(ARGS),quick)
+
 lock: ## resolve both locks again; pins that still fit stay [ARGS=--upgrade takes the newest]
 	@bash container/lock.sh $(ARGS)
 
@@ -41,8 +44,23 @@ image: setup ## build build/hyperhpc.sif by Apptainer, without root [BOOTSTRAP=l
 docker: setup ## build the Docker image [IMAGE=hyperhpc:latest FROM=base:bookworm]
 	@container/build.sh prepare docker
 
+# By the environment and as they were typed: no shell and no make reads what a value holds.
+JOB_VARIABLES := SITE SCENE OUT ARGS IMAGE MODE NODES WORKERS THREADS MEMORY TIME ACCOUNT PARTITION \
+  SBATCH INTERFACE DASHBOARD WORKER_PARTITION WORKER_SBATCH DRIVER_CPUS DRIVER_MEMORY MODULES BINDS \
+  CORES_PER_NODE THREADS_PER_CORE MEMORY_PER_NODE MAX_TASKS_PER_NODE DRY_RUN
+$(foreach name,$(JOB_VARIABLES),$(eval submit: override export $(name) := $$(value $(name))))
+
+submit: ## queue a run on a Slurm cluster [SITE=ceres SCENE=... OUT=... MODE=gang ARGS="--clusters 12"]
+	@bash jobs/submit.sh
+
 test-image: setup ## build both images from nothing and test them; Debian, as root [ARGS="-k docker"]
 	@bash tests/image/run.sh $(ARGS)
+
+test-slurm: setup ## start a Slurm cluster on this machine and run on it; Debian, as root [ARGS="-k gang"]
+	@bash tests/slurm/run.sh $(ARGS)
+
+test-faults: setup ## kill runs at random moments, read 10,000 damaged inputs [ARGS="--kills 1000"]
+	@bash tests/faults/run.sh $(ARGS)
 
 clean: ## remove .venv*, caches, build results and demo/
 	@echo "Removing .venv*, caches, build results and demo/ from this checkout"

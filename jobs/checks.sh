@@ -1,0 +1,171 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # the variables are submit.sh's
+# Read by submit.sh: what can be checked before a job is queued. One message, then the end.
+
+check_words() {
+  local name
+  case $mode in
+    gang | elastic) ;;
+    *) die "$usage_error" "MODE=$mode is neither gang nor elastic" "MODE=gang, or leave it out" ;;
+  esac
+  for name in NODES THREADS DRIVER_CPUS CORES_PER_NODE THREADS_PER_CORE MAX_TASKS_PER_NODE; do
+    if [ -n "${!name:-}" ] && ! is_count "${!name}"; then
+      die "$usage_error" "$name=${!name} is no number above 0" "$name=2, for example"
+    fi
+  done
+  if [ "$WORKERS" != 0 ] && ! is_count "$WORKERS"; then
+    die "$usage_error" "WORKERS=$WORKERS is no number above 0" "leave it out to fill NODES=$NODES"
+  fi
+  if [ -n "$walltime" ] && ! time_seconds "$walltime" >/dev/null; then
+    die "$usage_error" "TIME=$walltime is no time as Slurm writes it" \
+      "TIME=2:00:00 (hours), 1-12 (days-hours) or 90 (minutes)"
+  fi
+  check_memory MEMORY "$memory"
+  check_memory MEMORY_PER_NODE "$memory_per_node"
+  check_memory DRIVER_MEMORY "$driver_memory"
+}
+
+check_memory() {
+  local mib
+  mib=$(memory_mib "$2") || mib=0
+  [ "$mib" -gt 0 ] ||
+    die "$usage_error" "$1=$2 is no amount of memory" "$1=4GiB or 512MiB"
+}
+
+# Options that submit.sh works out would win, or lose, depending on their place: none is given
+# twice. Each has a variable.
+check_options() {
+  local word
+  for word in "${run_words[@]}"; do
+    case ${word%%=*} in
+      --launcher) refuse_option ARGS "$word" MODE ;;
+      --workers) refuse_option ARGS "$word" WORKERS ;;
+      --threads-per-worker) refuse_option ARGS "$word" THREADS ;;
+      --memory-per-worker) refuse_option ARGS "$word" MEMORY ;;
+      --interface) refuse_option ARGS "$word" INTERFACE ;;
+      --dashboard) refuse_option ARGS "$word" DASHBOARD ;;
+    esac
+  done
+  for word in "${sbatch_words[@]}" "${worker_sbatch_words[@]}"; do
+    case ${word%%=*} in
+      --nodes | -N*) refuse_option SBATCH "$word" NODES ;;
+      --ntasks | --ntasks-per-node | -n*) refuse_option SBATCH "$word" WORKERS ;;
+      --cpus-per-task | -c*) refuse_option SBATCH "$word" THREADS ;;
+      --mem | --mem-per-cpu) refuse_option SBATCH "$word" MEMORY ;;
+      --time | -t*) refuse_option SBATCH "$word" TIME ;;
+      --partition | -p*) refuse_option SBATCH "$word" PARTITION ;;
+      --account | -A*) refuse_option SBATCH "$word" ACCOUNT ;;
+      --output | -o* | --error | -e* | --open-mode | --parsable | --signal | --array | -a* | --wrap)
+        die "$usage_error" "SBATCH holds $word, which the job scripts need for themselves" \
+          "leave it out; logs are in OUT/slurm"
+        ;;
+    esac
+  done
+}
+
+refuse_option() {
+  die "$usage_error" "$1 holds $2, which submit.sh works out itself" "$3=..., and $1 without it"
+}
+
+check_files() {
+  [ -n "$scene" ] || die "$usage_error" "SCENE is not given" "SCENE=/path/to/scene.zarr"
+  [ -n "$out" ] || die "$usage_error" "OUT is not given" "OUT=/path/to/a/folder"
+  case $scene$out$image$PWD in
+    *$'\n'*) die "$usage_error" "a path holds a line break" "rename it" ;;
+  esac
+  [ -e "$scene" ] || die "$scene_error" "$scene does not exist" "SCENE=/path/to/scene.zarr"
+  [ -r "$scene" ] || die "$scene_error" "$scene may not be read" "ask its owner for chmod +r"
+  [ -f "$image" ] || die "$config_error" "there is no image $image" \
+    "make image, or on a compute node: sbatch jobs/build.sbatch; or IMAGE=/path/to/hyperhpc.sif"
+  check_out
+}
+
+# What hyperhpc would refuse in the job, if submit.sh put its folder in: another's folder.
+check_out() {
+  local parent=${out%/*} name foreign=''
+  [ -d "${parent:-/}" ] ||
+    die "$config_error" "$parent is no folder, so $out cannot be made" "mkdir -p ${parent@Q}"
+  if [[ $(realpath -m -- "$out")/ == "$(realpath -m -- "$scene")"/* ]]; then
+    die "$config_error" "OUT=$out lies inside the scene $scene" "name another OUT"
+  fi
+  if [ ! -e "$out" ]; then
+    [ -w "${parent:-/}" ] ||
+      die "$config_error" "$out cannot be made: $parent is not writable for you" "name another OUT"
+    return
+  fi
+  [ -d "$out" ] || die "$config_error" "$out is a file; OUT must be a folder" "name another OUT"
+  [ -w "$out" ] || die "$config_error" "$out is not writable for you" "name another OUT"
+  if [ -e "$out/plan.json" ]; then return; fi
+  for name in "$out"/* "$out"/.[!.]*; do
+    case ${name##*/} in
+      '*' | '.[!.]*' | slurm | status.txt | .connection-*) ;;
+      *) foreign=${name##*/} ;;
+    esac
+  done
+  [ -z "$foreign" ] ||
+    die "$config_error" "$out exists and is not a run of hyperhpc: it holds $foreign" \
+      "name another OUT"
+}
+
+# Two jobs would write the same files.
+check_no_other_job() {
+  local job='' state key value
+  if [ ! -r "$out/slurm/job" ] || ! command -v squeue >/dev/null; then return; fi
+  while IFS=' ' read -r key value; do
+    if [ "$key" = job: ]; then job=$value; fi
+  done <"$out/slurm/job"
+  if [[ ! $job =~ ^[0-9]+$ ]]; then return; fi
+  state=$(squeue -h -j "$job" -o %T 2>/dev/null) || return 0
+  [ -z "$state" ] || die "$config_error" "job $job is at work on $out already ($state)" \
+    "follow it: jobs/status.sh ${out@Q}; or end it: scancel $job"
+}
+
+check_account() {
+  if [ "${site[account_required]}" = yes ] && [ -z "$ACCOUNT" ] &&
+    [ -z "${SBATCH_ACCOUNT:-}" ]; then
+    die "$config_error" "$SITE takes no job without an account" \
+      "ACCOUNT=... (sacctmgr -nP show associations user=$(id -un) format=account lists yours)"
+  fi
+}
+
+check_size() {
+  if [ "$memory_mib" -gt "$node_mib" ]; then
+    die "$resource_error" "MEMORY=$memory a worker is more than a node has ($(describe_node))" \
+      "MEMORY=$((node_mib / 2))MiB, for example"
+  elif [ "$threads" -gt "$cores_per_node" ]; then
+    die "$resource_error" "THREADS=$threads a worker is more than a node has ($(describe_node))" \
+      "THREADS=1"
+  elif [ "$mode" = elastic ] && [ "$driver_mib" -gt "$node_mib" ]; then
+    die "$resource_error" "DRIVER_MEMORY=$driver_memory is more than a node has ($(describe_node))" \
+      "DRIVER_MEMORY=3GiB"
+  fi
+}
+
+# A run writes results of its own size; the job's first step knows how much. This finds a full
+# disk, and a quota of files, before the queue.
+check_room() {
+  local folder=$out kib inodes
+  if [ ! -d "$folder" ]; then folder=${folder%/*}; fi
+  folder=${folder:-/}
+  kib=$(df -k --output=avail -- "$folder" 2>/dev/null | tail -n 1) || kib=''
+  inodes=$(df --output=iavail -- "$folder" 2>/dev/null | tail -n 1) || inodes=''
+  kib=${kib//[!0-9]/} inodes=${inodes//[!0-9]/}
+  if [ -n "$kib" ] && [ "$kib" -lt 1048576 ]; then
+    die "$resource_error" "$folder has $((kib / 1024)) MiB free; a run needs 1024 MiB at least" \
+      "remove something there, or name another OUT"
+  fi
+  # 0 is what file systems without inodes tell
+  if [ -n "$inodes" ] && [ "$inodes" != 0 ] && [ "$inodes" -lt 10000 ]; then
+    die "$resource_error" "$folder has room for $inodes files; a run needs 10000 at least" \
+      "remove files there, or name another OUT"
+  fi
+}
+
+note_purged() {
+  local folder
+  for folder in ${site[purged]}; do
+    case $(realpath -m -- "$out")/ in
+      "$folder"/*) echo "note: $SITE removes old files from $folder: copy what is to be kept" >&2 ;;
+    esac
+  done
+}

@@ -1,0 +1,155 @@
+"""What batch systems do to jobs: the run ends well all the same, or says how to go on."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from slurm_case import LOGIN, Cluster, wait_until, work_folder
+from submit_case import LONG_FIT, Submitted, submit, try_submit
+
+from run_case import assert_same_results
+
+work_folder()
+
+
+@pytest.fixture(scope="module")
+def long_run(cluster: Cluster) -> Path:
+    """The run of these tests, undisturbed on this machine."""
+    out = cluster.work / "undisturbed"
+    command = [sys.executable, "-m", "hyperhpc", "run", cluster.scene, out, *LONG_FIT]
+    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    return out
+
+
+def node_of_driver(run: Submitted) -> str:
+    return run.cluster.job(run.job)["NodeList"]
+
+
+def test_elastic__replaces_workers_that_are_preempted_or_lose_their_node(
+    cluster: Cluster, long_run: Path
+) -> None:
+    run = submit(cluster, cluster.folder("lost") / "out", *LONG_FIT, MODE="elastic", WORKERS=4)
+    run.wait_stage("fitting")
+    wait_until("four workers run", lambda: len(run.worker_jobs()) == 4, 60)
+    driver = node_of_driver(run)
+    first = {job: node for job, node in run.worker_jobs().items() if node != driver}
+    preempted = next(iter(first.values()))
+    urgent = cluster.submit(
+        "--partition=main", f"--nodelist={preempted}", "--exclusive", "--wrap", "sleep 8"
+    )
+    wait_until(
+        "workers are replaced after preemption",
+        lambda: "PREEMPTED" in run.log() or "CANCELLED" in run.log(),
+        60,
+    )
+    cluster.wait_state(urgent, "RUNNING", "COMPLETED")
+    wait_until("workers run again", lambda: run.worker_jobs(), 60)
+    others = [node for node in run.worker_jobs().values() if node not in (driver, preempted)]
+    if others and run.status()["state"] == "running":
+        cluster.power_off(others[0])
+    run.must_complete()
+    assert "another is submitted" in run.log()
+    assert_same_results(run.out, long_run)
+    cluster.wait_state(urgent, "COMPLETED", "NODE_FAIL")
+
+
+def test_gang__is_started_again_when_a_node_dies(cluster: Cluster, long_run: Path) -> None:
+    run = submit(cluster, cluster.folder("gang-node") / "out", *LONG_FIT, NODES=3, WORKERS=4)
+    run.wait_stage("fitting")
+    nodes = cluster.on(LOGIN, "scontrol", "show", "hostnames", cluster.job(run.job)["NodeList"])
+    cluster.power_off(nodes.stdout.split()[-1])
+    run.must_complete()
+    assert int(cluster.job(run.job)["Restarts"]) >= 1
+    assert "the run goes on" in run.log()
+    assert_same_results(run.out, long_run)
+
+
+def test_elastic__driver_is_started_again_when_its_node_dies(
+    cluster: Cluster, long_run: Path
+) -> None:
+    run = submit(
+        cluster, cluster.folder("driver") / "out", *LONG_FIT, MODE="elastic", WORKERS=3
+    )
+    run.wait_stage("fitting")
+    cluster.power_off(node_of_driver(run))
+    run.must_complete()
+    assert int(cluster.job(run.job)["Restarts"]) >= 1
+    wait_until("no worker is left", lambda: not run.worker_jobs(), 30)
+    assert_same_results(run.out, long_run)
+
+
+def test_walltime__stops_in_time_and_goes_on_here_or_there(
+    cluster: Cluster, long_run: Path, tmp_path: Path
+) -> None:
+    out = cluster.folder("walltime") / "out"
+    many = ("--models", "lloyd", "--clusters", "200", "--stride", "1")
+    run = submit(cluster, out, *many, NODES=1, WORKERS=1, TIME="00:01:00")
+    assert run.wait_end(120) == 7
+    assert run.status()["state"] == "stopped"
+    assert "stopped before its end, at" in run.log()
+    assert "same command again" in run.log()
+    run.must_be_clean()
+    told = cluster.on(LOGIN, "jobs/status.sh", out, cwd=cluster.shared / "checkout").stdout
+    assert "stopped" in told
+    # the same again, for what needs no more than a minute
+    out = cluster.folder("stopped") / "out"
+    run = submit(cluster, out, *LONG_FIT, NODES=2, WORKERS=2)
+    run.wait_stage("fitting")
+    cluster.on(LOGIN, "scancel", "--batch", "--signal=USR1", run.job)
+    assert run.wait_end(60) == 7
+    laptop = tmp_path / "laptop"
+    shutil.copytree(out, laptop)
+    command = [sys.executable, "-m", "hyperhpc", "run", cluster.scene, laptop, *LONG_FIT]
+    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    assert_same_results(laptop, long_run)
+    submit(cluster, out, *LONG_FIT, NODES=2, WORKERS=2).must_complete()
+    assert_same_results(out, long_run)
+
+
+@pytest.mark.parametrize("mode", ["gang", "elastic"])
+def test_scancel__leaves_nothing_behind(cluster: Cluster, mode: str) -> None:
+    out = cluster.folder(f"cancelled-{mode}") / "out"
+    run = submit(cluster, out, *LONG_FIT, MODE=mode, NODES=2, WORKERS=3)
+    run.wait_stage("fitting")
+    cluster.on(LOGIN, "scancel", run.job)
+    wait_until("all jobs are gone", lambda: not cluster.jobs(), 30)
+    run.must_be_clean()
+    assert run.status()["state"] == "stopped"
+
+
+def test_memory__too_little_for_a_tile_is_refused_by_the_first_step(cluster: Cluster) -> None:
+    run = submit(cluster, cluster.folder("small") / "out", NODES=1, WORKERS=1, MEMORY="420MiB")
+    assert run.wait_end() == 5
+    assert "MiB are needed" in run.log()
+    assert "give --memory-per-worker" in run.log()
+    assert not (run.out / "plan.json").exists()
+    run.must_be_clean()
+
+
+def test_memory__a_worker_that_slurm_kills_is_told_of(cluster: Cluster) -> None:
+    """The job as it would be submitted, but Slurm gives a worker less than it believes."""
+    out = cluster.folder("killed") / "out"
+    shown = try_submit(cluster, out, "--models lloyd", "--dry-run", MODE="elastic", WORKERS=1)
+    assert shown.stdout.count("--mem=1200M") == 1
+    cluster.on(LOGIN, "mkdir", "-p", out / "slurm")
+    pasted = cluster.on(LOGIN, "bash", "-c", shown.stdout.replace("--mem=1200M", "--mem=120M"))
+    run = Submitted(cluster, out, pasted.stdout.strip(), "")
+    assert run.wait_end() == 6, run.log()
+    assert "Slurm killed it for memory" in run.log()
+    assert "MEMORY=" in run.log()
+    assert not cluster.jobs()
+    run.must_be_clean()
+
+
+def test_submit__refuses_before_the_queue(cluster: Cluster) -> None:
+    out = cluster.folder("refused") / "out"
+    done = try_submit(cluster, out, SCENE=cluster.shared / "no.zarr")
+    assert (done.returncode, "no.zarr" in done.stderr) == (4, True)
+    done = try_submit(cluster, out, PARTITION="nowhere")
+    assert done.returncode == 6
+    assert "nowhere" in done.stderr or "partition" in done.stderr
+    assert not out.exists()
