@@ -1,0 +1,165 @@
+"""The kernel beside scikit-learn: the same int16 pixels, one thread each."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from record import Result, Row
+from scenes import simulated
+
+N_CLUSTERS = 8
+#: Passes in the longer of two fits, the difference of which is what a pass takes.
+_PASSES = 5
+STARTS = 10
+
+
+def pixels_of(n_pixels: int) -> np.ndarray:
+    """Valid pixels of a simulated scene, good bands (pixel, band), int16."""
+    from hyperhpc.analysis.kernel import valid_pixels
+    from hyperhpc.config import load_config
+    from hyperhpc.pipeline.prepare import prepare
+
+    side = max(int((1.6 * n_pixels) ** 0.5), 96)
+    path = simulated(side, side)
+    known = prepare(load_config(path, Path("no-run"), {}), is_plan=True)
+    dn = known.scene.read(slice(0, side), slice(0, side), known.selection.bands)
+    flat = dn.reshape(-1, dn.shape[2])
+    return np.ascontiguousarray(flat[valid_pixels(flat, known.scene.nodata)][:n_pixels])
+
+
+def seconds(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds a call takes, and what it returns."""
+    start = time.perf_counter()
+    value = function()
+    return time.perf_counter() - start, value
+
+
+def against_sklearn(n_pixels: int, repeats: int) -> Result:
+    """Predict, one Lloyd pass, and the quality of whole fits."""
+    dn = pixels_of(n_pixels)
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fits that are stopped early say so
+        found = [_compare(dn, seed) for seed in range(repeats)]
+
+    def column(key: str) -> list[float]:
+        return [r[key] for r in found]
+
+    def ratio(theirs: str, ours: str) -> list[float]:
+        return [r[theirs] / r[ours] for r in found]
+
+    def rate(key: str) -> list[float]:
+        return [len(dn) / r[key] / 1e6 for r in found]
+
+    rows = [
+        Row("predict, over float64", ratio("predict64", "label"), "x", at_least=4),
+        Row("predict, over float32", ratio("predict32", "label"), "x", at_least=4),
+        Row("a Lloyd pass, over float64", ratio("pass64", "sum"), "x", at_least=3),
+        Row("a Lloyd pass, over float32", ratio("pass32", "sum"), "x", at_least=3),
+        Row("a fit of one pass, over float64", ratio("one64", "sum"), "x"),
+        Row("a fit of one pass, over float32", ratio("one32", "sum"), "x"),
+        Row(
+            f"inertia of {STARTS} starts, over theirs",
+            ratio("inertia", "inertia64"),
+            "x",
+            at_most=1.001,
+        ),
+        Row(f"fit of {STARTS} starts, over float64", ratio("fit64", "fit"), "x"),
+        Row("labels that are theirs (float64)", column("same"), "%"),
+        Row("predict, ours", rate("label"), "Mpx/s"),
+        Row("predict, float64", rate("predict64"), "Mpx/s"),
+        Row("predict, float32", rate("predict32"), "Mpx/s"),
+        Row("a Lloyd pass, ours", rate("sum"), "Mpx/s"),
+        Row("a Lloyd pass, float64", rate("pass64"), "Mpx/s"),
+        Row("a Lloyd pass, float32", rate("pass32"), "Mpx/s"),
+    ]
+    return Result(
+        "kernel",
+        f"Kernel beside scikit-learn, {len(dn)} pixels of {dn.shape[1]} bands, one thread",
+        f"bench.py kernel --pixels {n_pixels} --repeats {repeats}",
+        rows,
+        found,
+        "Predict starts from int16 on both sides: label_pixels against StandardScaler "
+        "and KMeans.predict, in float64 (which StandardScaler makes of int16) and in "
+        "float32 (cast before). A Lloyd pass is sum_clusters, from int16, against what one "
+        "more iteration adds to a KMeans of pixels that are scaled already. The fit of "
+        "one pass is KMeans(init=centres, n_init=1, max_iter=1) with the scaling; it "
+        "labels twice.",
+        is_judged=n_pixels >= 100_000,
+    )
+
+
+def _compare(dn: np.ndarray, seed: int) -> dict[str, float]:
+    """One repeat, from starts of its own."""
+    from hyperhpc.analysis.kernel import Scorer, label_pixels, sum_clusters
+    from hyperhpc.analysis.kmeans import fit_scaler, measure_moments, seed_centres
+
+    zeros = np.zeros(dn.shape[1])
+    scaler = fit_scaler(measure_moments(dn, zeros), zeros, 10000.0, is_integer=True)
+    centres = seed_centres(dn[:20000], N_CLUSTERS, scaler, np.random.default_rng(seed))
+    scorer = Scorer(centres, scaler)
+    found: dict[str, float] = {}
+    found["label"], labels = seconds(lambda: label_pixels(dn, [scorer])[0])
+    found["sum"], _ = seconds(lambda: sum_clusters(dn, scorer))
+    for bits in (32, 64):
+        found |= _sklearn_passes(dn, (centres - scaler.mean) / scaler.scale, bits, labels)
+    return found | _fits(dn[: max(len(dn) // 4, 1000)], scaler, seed)
+
+
+def _sklearn_passes(
+    dn: np.ndarray, centres: np.ndarray, bits: int, labels: np.ndarray
+) -> dict[str, float]:
+    """scikit-learn's predict and passes, in float32 or float64."""
+    from sklearn.cluster import KMeans
+    from sklearn.preprocessing import StandardScaler
+
+    dtype = np.dtype(f"float{bits}")
+    standard = StandardScaler().fit(dn)
+
+    def scaled() -> np.ndarray:
+        return standard.transform(dn.astype(dtype) if bits == 32 else dn)
+
+    def fit(passes: int) -> KMeans:
+        model = KMeans(N_CLUSTERS, init=centres, n_init=1, max_iter=passes, tol=0.0)
+        return model.fit(x)
+
+    scaling, x = seconds(scaled)
+    assert x.dtype == dtype
+    once, model = seconds(lambda: fit(1))
+    more, longer = seconds(lambda: fit(1 + _PASSES))
+    model.cluster_centers_ = centres.astype(dtype)
+    predict, theirs = seconds(lambda: model.predict(scaled()))
+    found = {
+        f"predict{bits}": predict,
+        f"one{bits}": scaling + once,
+        f"pass{bits}": (more - once) / max(longer.n_iter_ - 1, 1),  # fewer if none moves
+    }
+    return found | ({"same": 100 * float((theirs == labels).mean())} if bits == 64 else {})
+
+
+def _fits(dn: np.ndarray, scaler: Any, seed: int) -> dict[str, float]:
+    """Whole fits of several starts: the best inertia of each side, and the seconds."""
+    from sklearn.cluster import KMeans
+
+    from hyperhpc.analysis.kmeans import fit_in_memory, seed_centres
+
+    def ours() -> float:
+        starts = (np.random.default_rng([seed, n]) for n in range(STARTS))
+        return min(
+            fit_in_memory(dn, seed_centres(dn, N_CLUSTERS, scaler, rng), scaler).inertia
+            for rng in starts
+        )
+
+    def theirs() -> float:
+        model = KMeans(N_CLUSTERS, n_init=STARTS, random_state=seed)
+        return float(model.fit(scaler.transform(dn)).inertia_)
+
+    fit, inertia = seconds(ours)
+    fit64, inertia64 = seconds(theirs)
+    return {"fit": fit, "inertia": inertia, "fit64": fit64, "inertia64": inertia64}

@@ -1,0 +1,239 @@
+"""Whole runs: beside the tutorial's recipe, in memory, on more workers, on a full domain."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from measure import HYPERHPC, measure
+from reading import read_bare
+from record import Result, Row
+from scenes import cache, check_free, simulated, tiled, warm
+from tiles import seconds_per_tile
+
+RECIPE = Path(__file__).with_name("seed_recipe.py")
+#: Steps of the recipe that our stages have no part in: drawing, and what comes before work.
+_NO_STAGE = ("imports", "workers", "plot")
+#: Of the tutorial: its scene, and the seconds its 360 threads took to fit k-means.
+DOMAIN = (13092, 12050)
+#: Bytes of a pixel on the disk while a full domain runs: maps, sample, overviews.
+_DOMAIN_BYTES = 110
+
+
+@contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """A folder for the output of one command, removed at the end."""
+    path = cache() / "runs" / name
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    try:
+        yield path / "out"
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def run(scene: Path, workers: int = 2, memory: str = "4GiB") -> dict[str, Any]:
+    """One ``hyperhpc run``: wall seconds, peak memory, seconds of its stages."""
+    with scratch("run") as out:
+        command = [*HYPERHPC, "run", str(scene), str(out), f"--workers={workers}"]
+        taken = measure([*command, f"--memory-per-worker={memory}"], out.with_name("log"))
+        return vars(taken) | told_by(out)
+
+
+def told_by(out: Path) -> dict[str, Any]:
+    """What a run says of itself: seconds of its stages, its largest worker, its tiles."""
+    found = json.loads((out / "run.json").read_text("utf-8"))
+    stages = {stage["name"]: stage["seconds"] for stage in found["stages"]}
+    return {
+        "stages": stages,
+        "staged_s": sum(stages.values()) - stages["report"],
+        "worker_mib": max(
+            mib for name, mib in found["peak_memory_mib"].items() if name != "client"
+        ),
+        "tiles": max(stage["tiles"] for stage in found["stages"]),
+    }
+
+
+def recipe(scene: Path, workers: int = 2) -> dict[str, Any]:
+    """The tutorial's recipe: wall seconds, peak memory, seconds of its steps."""
+    with scratch("seed") as out:
+        command = [sys.executable, str(RECIPE), str(scene), str(out), f"--workers={workers}"]
+        taken = measure(command, out.with_name("log"))
+        found = json.loads((out / "steps.json").read_text("utf-8"))
+    work = {n: s for n, s in found["steps"].items() if not n.startswith(_NO_STAGE)}
+    return vars(taken) | found | {"staged_s": sum(work.values())}
+
+
+def beside_seed(size: int, repeats: int) -> Result:
+    """``hyperhpc run`` and the recipe by turns, on one scene."""
+    scene = simulated(size, size)
+    found = []
+    for n in range(repeats):
+        pair: dict[str, dict[str, Any]] = {}
+        for name in ("run", "seed")[:: 1 if n % 2 == 0 else -1]:
+            warm(scene)
+            pair[name] = run(scene) if name == "run" else recipe(scene)
+        found.append(pair)
+    ours, theirs = ([pair[name] for pair in found] for name in ("run", "seed"))
+
+    def ratio(key: str) -> list[float]:
+        return [b[key] / a[key] for a, b in zip(ours, theirs, strict=True)]
+
+    rows = [
+        Row("recipe over run, whole process", ratio("seconds"), "x", at_least=4),
+        Row("recipe over run, stages alone", ratio("staged_s"), "x", at_least=8),
+        Row("recipe over run, peak memory", ratio("peak_mib"), "x", at_least=4),
+        Row("run, whole process", [r["seconds"] for r in ours], "s"),
+        Row("run, outside its stages", [_outside(r) for r in ours], "s"),
+        *stage_rows(ours),
+        Row("run, peak memory", [r["peak_mib"] for r in ours], "MiB"),
+        Row("recipe, whole process", [r["seconds"] for r in theirs], "s"),
+        *(
+            Row(f"recipe, {step}", [r["steps"][step] for r in theirs], "s")
+            for step in theirs[0]["steps"]
+        ),
+        Row("recipe, peak memory", [r["peak_mib"] for r in theirs], "MiB"),
+    ]
+    return Result(
+        f"seed-{size}",
+        f"Beside the tutorial's recipe, {size} x {size} x 426",
+        f"bench.py seed --size {size} --repeats {repeats}",
+        rows,
+        found,
+        "Both with 2 workers of 1 thread, by turns, the scene in the page cache. The "
+        "recipe fits two models, labels with one of them and keeps four pictures; run "
+        "labels with both and writes all maps. Stages alone: without start-up, spectrum, "
+        "pictures and report.",
+        is_judged=size >= 2000,
+    )
+
+
+def memory(sizes: tuple[int, int], repeats: int) -> Result:
+    """Peaks of scenes of two sizes against each other and against the promise."""
+    limit = "4GiB"
+    found = [
+        {str(size): run(simulated(size, size), memory=limit) for size in sizes}
+        for _ in range(repeats)
+    ]
+    small, large = map(str, sizes)
+    peaks = {size: [r[size]["peak_mib"] for r in found] for size in (small, large)}
+    worker = [r[large]["worker_mib"] / 4096 for r in found]
+    growth = [b / a for a, b in zip(peaks[small], peaks[large], strict=True)]
+    rows = [
+        Row(f"peak at {large} over peak at {small}", growth, "x", at_most=1.15),
+        Row(f"largest worker at {large} over its {limit}", worker, "x", at_most=1),
+        Row(
+            f"all at {large} over 2 x {limit}", [p / 8192 for p in peaks[large]], "x", at_most=1
+        ),
+        *(Row(f"peak of all processes, {s} x {s}", p, "MiB") for s, p in peaks.items()),
+    ]
+    return Result(
+        "memory",
+        f"Memory, {small} x {small} and {large} x {large} x 426",
+        f"bench.py memory --sizes {small},{large} --repeats {repeats}",
+        rows,
+        found,
+        "All processes together as sampled, pages they share counted once; the largest worker "
+        "by its own high-water mark. A peak shorter than 0.1 s may be missed by the former.",
+        is_judged=sizes[1] >= 4096,
+    )
+
+
+def scaling(size: int, repeats: int) -> Result:
+    """The stages on one and on two workers of one thread."""
+    scene = simulated(size, size)
+    found = []
+    for _ in range(repeats):
+        warm(scene)
+        found.append({str(workers): run(scene, workers) for workers in (1, 2)})
+
+    def efficiency(*names: str) -> list[float]:
+        sums = [[sum(r[w]["stages"][n] for n in names) for w in "12"] for r in found]
+        return [one / two / 2 for one, two in sums]
+
+    rows = [
+        Row(
+            "efficiency of two workers: sample, fit, classify",
+            efficiency("sample", "fit", "classify"),
+            "",
+            at_least=0.9,
+        ),
+        *(
+            Row(f"efficiency of two workers: {name}", efficiency(name), "")
+            for name in ("sample", "fit", "classify")
+        ),
+        *(
+            Row(f"{name} on {w} worker{'s' if w == '2' else ''}", values, "s")
+            for name in ("sample", "fit", "classify")
+            for w in "12"
+            if (values := [r[w]["stages"][name] for r in found])
+        ),
+    ]
+    return Result(
+        f"scaling-{size}",
+        f"Scaling, {size} x {size} x 426",
+        f"bench.py scaling --size {size} --repeats {repeats}",
+        rows,
+        found,
+        "Scheduler and client share the cores with the workers.",
+        is_judged=size >= 2000,
+    )
+
+
+def full_domain(rows: int, columns: int, block: int, repeats: int) -> Result:
+    """A run of the tutorial's whole domain, and the bare read of its store."""
+    check_free(cache(), rows * columns * _DOMAIN_BYTES)
+    found = []
+    with tiled(simulated(block, block), rows, columns) as scene:
+        for _ in range(repeats):
+            warm(scene)
+            bare = read_bare(scene, "Scene.blocks")  # the fastest: see `reading`
+            found.append(run(scene) | {"bare_s": bare})
+    empty = seconds_per_tile(found[0]["tiles"])
+    is_whole = (rows, columns) == DOMAIN
+    passes = [
+        (r["seconds"] - r["stages"]["fit"] - r["stages"]["report"]) / r["bare_s"] for r in found
+    ]
+    overhead = [
+        100 * empty * r["tiles"] / min(r["stages"]["sample"], r["stages"]["classify"])
+        for r in found
+    ]
+    table = [
+        Row("run, whole process", [r["seconds"] for r in found], "s", at_most=400),
+        *stage_rows(found),
+        Row("run, outside its stages", [_outside(r) for r in found], "s"),
+        Row("bare read by Scene.blocks", [r["bare_s"] for r in found], "s"),
+        Row("run without fit and report, over a bare read", passes, "x", at_most=2.6),
+        Row(
+            "peak memory of all processes", [r["peak_mib"] for r in found], "MiB", at_most=8192
+        ),
+        Row("tasks of a pass", [r["tiles"] for r in found], "", at_most=5000),
+        Row("scheduling, of the shorter pass", overhead, "%", at_most=5),
+    ]
+    return Result(
+        "full-domain" if is_whole else f"full-domain-{rows}x{columns}",
+        f"Full domain, {rows} x {columns} x 426",
+        f"bench.py full-domain --block {block} --repeats {repeats}",
+        table,
+        found,
+        "2 workers of 1 thread and 4 GiB. The shards are hard links to those of a scene "
+        f"of {block} x {block}, so they come from the page cache, here and in the bare "
+        "read, which is taken in the same run: no disk is part of these numbers.",
+        is_judged=is_whole,
+    )
+
+
+def stage_rows(found: list[dict[str, Any]]) -> list[Row]:
+    """A row for each stage."""
+    names = found[0]["stages"]
+    return [Row(f"run, {name}", [r["stages"][name] for r in found], "s") for name in names]
+
+
+def _outside(found: dict[str, Any]) -> float:
+    """Seconds of a run that no stage counts: imports, workers, their end."""
+    return found["seconds"] - sum(found["stages"].values())
