@@ -250,6 +250,8 @@ def valid_pixels(
     is_float = np.issubdtype(dn.dtype, np.floating)
     marks = stored_marks(nodata, dn.dtype)
     is_valid = np.ones(len(dn), dtype=bool)
+    if not is_float and dn.size and not _reaches(dn, marks):
+        return is_valid
     for low, high in band_runs(np.arange(dn.shape[1]) if bands is None else bands):
         run = dn[:, low:high]
         if is_float:
@@ -262,6 +264,11 @@ def valid_pixels(
             if suspects.size:
                 is_valid[suspects[(run[suspects] == mark).any(axis=1)]] = False
     return is_valid
+
+
+def _reaches(dn: np.ndarray, marks: Sequence[np.generic]) -> bool:
+    """False if no value at all is as extreme as a mark: most pieces hold only data."""
+    return any(dn.max() >= mark if mark > 0 else dn.min() <= mark for mark in marks)  # type: ignore[operator]
 
 
 def centred_blocks(

@@ -298,9 +298,19 @@ def _distances(coarse: np.ndarray, squares: np.ndarray, picks: np.ndarray) -> np
     return out
 
 
-def fit_in_memory(dn: np.ndarray, centres: np.ndarray, scaler: Scaler) -> Fit:
-    """Lloyd over pixels in memory (pixel, band), from given centres in DN."""
-    squares = measure_moments(dn, scaler.offset).squares.astype(np.float64)
+def fit_in_memory(
+    dn: np.ndarray, centres: np.ndarray, scaler: Scaler, squares: np.ndarray | None = None
+) -> Fit:
+    """Lloyd over pixels in memory (pixel, band), from given centres in DN.
+
+    Parameters
+    ----------
+    squares
+        (band) sum of squares of DN minus offset; measured if None. An estimate will do where
+        fits of the same pixels are compared: it shifts the inertia of all of them alike.
+    """
+    if squares is None:
+        squares = measure_moments(dn, scaler.offset).squares.astype(np.float64)
 
     def sum_by(centres: np.ndarray) -> ClusterSums:
         return sum_clusters(dn, Scorer(centres, scaler))

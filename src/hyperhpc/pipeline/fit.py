@@ -39,7 +39,7 @@ def fit_lloyd(
     """
     step = checkpoint.read()
     if step is None:
-        step = Step(find_start(data, subsample, n_clusters, scaler, seed, progress))
+        step = Step(find_start(data, subsample, n_clusters, scaler, squares, seed, progress))
 
     def keep(step: Step) -> None:
         progress.advance(1)

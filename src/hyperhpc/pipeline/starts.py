@@ -95,16 +95,25 @@ def seed_start(
     return seed_centres(dn, n_clusters, scaler, np.random.default_rng(key))
 
 
-def try_start(subsample: Subsample, n_clusters: int, scaler: Scaler, key: list[int]) -> Fit:
+def try_start(
+    subsample: Subsample,
+    n_clusters: int,
+    scaler: Scaler,
+    mean_squares: np.ndarray,
+    key: list[int],
+) -> Fit:
     """On a worker: one start, run to convergence on a part of the subsample."""
     dn = subsample.load_coarse()
     centres = seed_centres(dn, n_clusters, scaler, np.random.default_rng(key))
-    return fit_in_memory(dn, centres, scaler)
+    return fit_in_memory(dn, centres, scaler, mean_squares * len(dn))
 
 
-def refine_start(subsample: Subsample, centres: np.ndarray, scaler: Scaler) -> Fit:
+def refine_start(
+    subsample: Subsample, scaler: Scaler, mean_squares: np.ndarray, centres: np.ndarray
+) -> Fit:
     """On a worker: a start that did well, run to convergence on the whole subsample."""
-    return fit_in_memory(subsample.load(), centres, scaler)
+    dn = subsample.load()
+    return fit_in_memory(dn, centres, scaler, mean_squares * len(dn))
 
 
 def find_start(
@@ -112,15 +121,26 @@ def find_start(
     subsample: Subsample,
     n_clusters: int,
     scaler: Scaler,
+    squares: np.ndarray,
     seed: int,
     progress: Progress,
 ) -> np.ndarray:
-    """Centres (cluster, band), DN, to begin with on the whole sample."""
+    """Centres (cluster, band), DN, to begin with on the whole sample.
+
+    Parameters
+    ----------
+    squares
+        (band) sum of squares of DN minus offset over the sample.
+    """
+    n_valid = int(data.sample.is_valid().sum())
+    mean_squares = squares / n_valid
     keys = [[seed, 2, number] for number in range(STARTS)]
-    hands: list[tuple] = [(subsample, n_clusters, scaler, key) for key in keys]
+    hands: list[tuple] = [(subsample, n_clusters, scaler, mean_squares, key) for key in keys]
     best = _best_of(_deal(data, try_start, hands, progress))
-    hands = [(subsample, fit.centres, scaler) for fit in best]
-    return _best_of(_deal(data, refine_start, hands, progress))[0].centres
+    if len(best) > 1 and n_valid > COARSE:  # else more pixels have nothing to decide
+        hands = [(subsample, scaler, mean_squares, fit.centres) for fit in best]
+        best = _best_of(_deal(data, refine_start, hands, progress))
+    return best[0].centres
 
 
 def _best_of(fits: list[Fit]) -> list[Fit]:

@@ -220,7 +220,9 @@ def _mode(labels: npt.NDArray[np.uint8], n_clusters: int) -> npt.NDArray[np.uint
     best = np.full((blocks.shape[0], blocks.shape[2]), 255, np.uint8)
     most = np.zeros(best.shape, np.uint16)
     for label in (255, *range(n_clusters)):  # a tie between data and no-data shows data
-        count = (blocks == label).sum(axis=(1, 3), dtype=np.uint16)
+        count = np.zeros(best.shape, np.uint16)
+        for i, j in itertools.product(range(k), repeat=2):  # as in _mean
+            count += blocks[:, i, :, j] == label
         is_more = count >= most if label == 0 else count > most
         np.copyto(best, np.uint8(label), where=is_more & (count > 0))
         np.maximum(most, count, out=most)

@@ -44,6 +44,8 @@ def dask_settings(*, is_secure: bool = True) -> dict[str, Any]:
         "distributed.worker.multiprocessing-method": METHOD,
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREAD_VARIABLES, "1")
         | MEMORY_VARIABLES,
+        # Nobody looks at its profiles of threads, and they are taken a hundred times a second
+        "distributed.worker.profile.enabled": False,
         # A tile is memory we planned for: no spilling of what must be fast
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
