@@ -1,7 +1,7 @@
 """The pyramids every picture is drawn from.
 
-Pass 2 leaves the finest level as grid files (every 4th pixel, or every pixel of a small
-area). Coarser levels take the mean of 4 x 4 pixels, or the most frequent cluster.
+Pass 2 leaves the finest level as grid files (every 4th pixel; of small areas every 2nd, or
+every one). Coarser levels take the mean of 4 x 4 pixels, or the most frequent cluster.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from hyperhpc.pipeline.stores import consolidate, create_group, create_store
 from hyperhpc.scene.cube import Grid
 from hyperhpc.schema import CLUSTER, COLORS, NO_CLUSTER, OVERVIEW, Variable
 
-#: Areas up to this many pixels on the longer side keep all of them.
-WHOLE_SIDE = 2048
+#: Pixels on the longer side that the finest level needs: about what a picture can show.
+ENOUGH_SIDE = 1400
 #: The coarsest level is not larger than this on its longer side.
 SMALLEST_SIDE = 512
 FACTOR = 4
@@ -36,12 +36,12 @@ Apply = Callable[[Callable[[Window], None], Sequence[Window]], Iterable[Any]]
 
 
 def finest_step(shape: tuple[int, int]) -> int:
-    """1 for a small area, else 4: every n-th pixel makes the finest level."""
-    return 1 if max(shape) <= WHOLE_SIDE else FACTOR
+    """Every n-th pixel makes the finest level: 1 or 2 for a small area, else 4."""
+    return next((step for step in (1, 2) if max(shape) <= step * ENOUGH_SIDE), FACTOR)
 
 
 def levels_of(shape: tuple[int, int]) -> list[int]:
-    """Steps of all levels, finest first: 4, 16, ... (and 1 for a small area)."""
+    """Steps of all levels, finest first: 4, 16, ... (from 1 or 2 on for a small area)."""
     levels = [finest_step(shape)]
     while len(levels) < 2 or max(shape) / levels[-1] > SMALLEST_SIDE:
         if max(shape) / levels[-1] <= FACTOR:

@@ -23,6 +23,8 @@ STARTS = 10
 FINALISTS = 3
 #: by how much less inertia two of them are told apart,
 SAME = 1e-4
+#: how far behind the best one may lie: its pixels are few, but the same for all,
+BEHIND = 0.02
 #: and the most pixels they begin with.
 COARSE = 25_000
 
@@ -144,12 +146,12 @@ def find_start(
 
 
 def _best_of(fits: list[Fit]) -> list[Fit]:
-    """The best first; of those that have come to the same end only one."""
+    """The best first; of those that have come to the same end only one, and none far behind."""
     best: list[Fit] = []
     for fit in sorted(fits, key=lambda fit: fit.inertia):  # equals stay in their order
         if not best or fit.inertia > best[-1].inertia * (1 + SAME):
             best.append(fit)
-    return best[:FINALISTS]
+    return [fit for fit in best[:FINALISTS] if fit.inertia <= best[0].inertia * (1 + BEHIND)]
 
 
 def _deal(

@@ -14,7 +14,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
 from . import style
-from .formats import formula_mathtext, formula_parts, number, percent, significant
+from .formats import formula_parts, formula_text, number, percent, significant
 from .maps import whole_view
 from .outputs import JsonDict, Outputs
 from .overview import Extent, reduce_mean
@@ -229,7 +229,7 @@ def _heading(sheet: Sheet, x: float, y: float, width: float, index: IndexMap) ->
     if len(lines) > 2:
         lines = [lines[0], lines[1] + " …"]
     for i, line in enumerate(lines):
-        sheet.text(x, y + 0.17 + 0.115 * i, formula_mathtext(line), fontsize=6,
+        sheet.text(x, y + 0.17 + 0.115 * i, formula_text(line), fontsize=6,
                    color=style.MUTED)  # fmt: skip
 
 

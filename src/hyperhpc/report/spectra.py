@@ -149,8 +149,8 @@ def cluster_spectra_figure(outputs: Outputs, model: str) -> Figure | None:
         row, col = divmod(i, n_cols)
         x, y = left + col * (panel_w + gap_x), top + 0.8 + row * (panel_h + gap_y)
         panel = sheet.axes(x, y, panel_w, panel_h)
-        for other in range(len(means)) if len(means) <= _MOST_PANELS else ():
-            _line(panel, runs, means[other], color="#d3d7dc", lw=0.5, outline=False)
+        if len(means) <= _MOST_PANELS:
+            panel.plot(*_joined(runs, means), color="#d3d7dc", lw=0.5)
         low, high = means[k] - sds[k], means[k] + sds[k]
         for run in runs:
             panel.fill_between(
@@ -225,14 +225,21 @@ def _line(
         kwargs["path_effects"] = [
             pe.Stroke(linewidth=kwargs["lw"] + 0.9, foreground="#6b6b60"), pe.Normal()
         ]  # fmt: skip
-    for i, run in enumerate(runs):
-        y = values[run.at]
-        # A band alone between two gaps makes no line, so it gets a dot.
-        alone = np.isfinite(y) & ~np.isfinite(np.r_[np.nan, y[:-1]])
-        alone &= ~np.isfinite(np.r_[y[1:], np.nan])
-        ax.plot(run.nm, y, label=label if i == 0 else None, **kwargs)
-        if alone.any():
-            ax.plot(run.nm[alone], y[alone], ".", ms=3, color=colour)
+    nm, y = _joined(runs, values[None])
+    ax.plot(nm, y, label=label, **kwargs)
+    # A band alone between two gaps makes no line, so it gets a dot.
+    is_there = np.isfinite(y)
+    alone = is_there & ~np.r_[False, is_there[:-1]] & ~np.r_[is_there[1:], False]
+    if alone.any():
+        ax.plot(nm[alone], y[alone], ".", ms=3, color=colour)
+
+
+def _joined(runs: list[_Run], spectra: Vector) -> tuple[Vector, Vector]:
+    """Spectra (spectrum, band) as one line with gaps: many times faster drawn than many."""
+    gap = np.array([np.nan])
+    nm = [part for run in runs for part in (run.nm, gap)]
+    values = [part for y in spectra for run in runs for part in (y[run.at], gap)]
+    return np.concatenate(nm * len(spectra)), np.concatenate(values)
 
 
 def _frame(
@@ -250,7 +257,7 @@ def _frame(
         is_water = any(left < b and right > a for a, b in _WATER_NM)
         if is_water and not is_small and right - left > 60:
             ax.text(
-                (left + right) / 2, 0.97, "H$_2$O", transform=ax.get_xaxis_transform(),
+                (left + right) / 2, 0.97, "H₂O", transform=ax.get_xaxis_transform(),
                 ha="center", va="top", fontsize=6.5, color="#8a939d",
             )  # fmt: skip
     ax.grid(axis="y")
