@@ -312,3 +312,15 @@ def test_workers__of_a_script_do_not_run_it_again(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "once\n3\n", "")
+
+
+def test_silence_dask__also_of_what_it_calls_critical() -> None:
+    """A scheduler says so, with a traceback, when its client is killed while it writes."""
+    text = (
+        "import logging\n"
+        "from hyperhpc.workers.settings import silence_dask\n"
+        "silence_dask()\n"
+        "logging.getLogger('distributed.scheduler').critical('Closed comm')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

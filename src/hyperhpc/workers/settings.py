@@ -11,8 +11,9 @@ from hyperhpc.workers.pipes import METHOD
 from hyperhpc.workers.processes import silent
 from hyperhpc.workers.scratch import scratch_folder
 
-#: Dask logs a task's error with a traceback, and closed sockets; we tell them ourselves.
-LOG_LEVEL = logging.CRITICAL
+#: Dask logs a task's error with a traceback, and, as critical, that a client is gone to which
+#: its scheduler was writing; we tell such things ourselves.
+LOG_LEVEL = logging.CRITICAL + 1
 #: One thread for every library that would start its own: Dask has the threads.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
