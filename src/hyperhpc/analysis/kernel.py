@@ -24,7 +24,7 @@ from hyperhpc.analysis.bands import band_runs
 from hyperhpc.analysis.nodata import stored_marks
 
 #: Pixels per block: few enough for the caches, enough to make numpy's calls cheap.
-BLOCK = 1024
+BLOCK = 2048
 #: Pixels that are labelled at a time, once they are multiplied.
 PIECE = 4096
 #: Rows of one product: the fastest, and 256 * 65535 < 2**24, so float32 sums are exact.
