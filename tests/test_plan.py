@@ -57,16 +57,20 @@ def a_config(**options: object) -> RunConfig:
 
 def check_tiles(plan: Plan) -> None:
     """Each pixel of the area is in exactly one tile, and names are unique."""
-    times = np.zeros(plan.area.shape, dtype=np.uint8)
-    names = []
-    for tile in plan.tiles():
-        assert 0 < tile.shape[0] <= plan.tile_shape[0]
-        assert 0 < tile.shape[1] <= plan.tile_shape[1]
-        times[tile.y0 : tile.y1, tile.x0 : tile.x1] += 1
-        names.append(tile.name)
-    assert (times == 1).all()
+    names: list[str] = []
+    for side in (1, 2, 4):
+        times = np.zeros(plan.area.shape, dtype=np.uint8)
+        tiles = list(plan.tiles(side))
+        for tile in tiles:
+            assert 0 < tile.shape[0] <= plan.tile_shape[0] * side
+            assert 0 < tile.shape[1] <= plan.tile_shape[1] * side
+            times[tile.y0 : tile.y1, tile.x0 : tile.x1] += 1
+        assert (times == 1).all()
+        assert len(tiles) == plan.n_tiles(side)
+        own = [tile.name for tile in tiles]
+        assert own == sorted(own)
+        names += own
     assert len(set(names)) == len(names)
-    assert names == sorted(names)
 
 
 # --- tiles ----------------------------------------------------------------------------

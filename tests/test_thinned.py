@@ -13,6 +13,8 @@ import zarr
 
 from hyperhpc.cli import main
 from hyperhpc.errors import SceneError
+from hyperhpc.pipeline.plan import Area, Plan
+from hyperhpc.pipeline.sample import Sample, SampleJob, sample_tile, tiles_at_once
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.simulate import simulate
 from hyperhpc.scene.thinned import GROUP, check_thinned, picked_from
@@ -116,3 +118,27 @@ def test_copy__of_another_shape_is_not_used(with_copy: Path, tmp_path: Path) -> 
     shutil.copytree(with_copy, path)
     zarr.open_group(path)[f"{COPY}/reflectance"].resize((33, 37, 60))
     assert open_scene(path).thinned is None
+
+
+def test_sample__of_many_tiles_at_once_is_the_same(
+    with_copy: Path, without: Path, tmp_path: Path
+) -> None:
+    scene, area = open_scene(with_copy), Area(4, 126, 8, 150)
+    plan = Plan(area, (12, 12), False, {}, {})
+    assert tiles_at_once(scene, plan, 8, is_skipping=False) == 2  # 8 would be too few tasks
+    assert tiles_at_once(scene, plan, 8, is_skipping=True) == 1
+    assert tiles_at_once(scene, plan, 3, is_skipping=False) == 1  # read from all the chunks
+    assert tiles_at_once(open_scene(without), plan, 8, is_skipping=False) == 1
+    bands, found = np.arange(0, 60, 7), []
+    for times in (1, 2, 4):
+        work = tmp_path / str(times)
+        work.mkdir()
+        sample = Sample.at(work, area, 8, len(bands), scene.dtype)
+        sample.values.create()
+        sample.mask.create()
+        job = SampleJob(scene, area, 8, bands, sample)
+        records = [sample_tile(job, tile) for tile in plan.tiles(times)]
+        found.append((sum(record["valid"] for record in records), sample.is_valid().sum()))
+        assert (work / "sample.dat").read_bytes() == (tmp_path / "1/sample.dat").read_bytes()
+    assert found[0][0] > 0
+    assert len({count for pair in found for count in pair}) == 1

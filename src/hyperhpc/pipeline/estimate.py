@@ -21,7 +21,7 @@ from hyperhpc.pipeline.plan import (
     pixel_bytes,
     starts_at_once,
 )
-from hyperhpc.pipeline.sample import is_from_copy
+from hyperhpc.pipeline.sample import is_from_copy, tiles_at_once
 from hyperhpc.scene.cube import THINNED_STEP
 from hyperhpc.schema import COLORS
 from hyperhpc.workers.sizes import BASE_BYTES
@@ -41,9 +41,7 @@ def estimate(prepared: Prepared, workers: int) -> dict[str, Any]:
     """Costs of a run with so many workers, as ``hyperhpc plan`` tells them."""
     plan, scene, config = prepared.plan, prepared.scene, prepared.config
     n_pixels = plan.area.shape[0] * plan.area.shape[1]
-    n_tiles = math.prod(
-        -(-side // tile) for side, tile in zip(plan.area.shape, plan.tile_shape, strict=True)
-    )
+    n_tiles = plan.n_tiles()
     passes = ["transpose"] * plan.is_transposed
     passes += [] if prepared.applied else ["sample"]
     passes += ["classify"]
@@ -55,11 +53,13 @@ def estimate(prepared: Prepared, workers: int) -> dict[str, Any]:
     n_read: dict[str, float] = dict.fromkeys(passes, n_pixels)
     if "sample" in passes and is_from_copy(scene, plan.area, config.stride):
         n_read["sample"] = n_pixels / THINNED_STEP**2
+    times = tiles_at_once(scene, plan, config.stride, is_skipping=config.skip_bad_tiles)
+    tasks = {name: plan.n_tiles(times if name == "sample" else 1) for name in passes}
     return {
         "tiles": n_tiles,
         "tile_shape": list(plan.tile_shape),
         "passes": passes,
-        "tasks": n_tiles * len(passes),
+        "tasks": sum(tasks.values()),
         "bytes_to_read": int(stored * sum(n_read.values())),
         "bytes_to_write": _bytes_written(prepared, n_pixels, n_sampled),
         "files_to_create": n_tiles * n_maps + 60,

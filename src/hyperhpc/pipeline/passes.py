@@ -25,6 +25,7 @@ from hyperhpc.pipeline.sample import (
     count_valid,
     is_from_copy,
     sample_tile,
+    tiles_at_once,
 )
 from hyperhpc.pipeline.stores import consolidate, create_group, create_store, mark
 from hyperhpc.pipeline.tiles import run_tiles, shorten
@@ -76,8 +77,8 @@ def transpose(this: Run, workers: Workers) -> Scene:
 
 def take_sample(this: Run, scene: Scene, workers: Workers) -> Sample:
     """Stage 1: the sample."""
-    skipping = Skipping(blank_sample, {}, frozenset()) if this.config.skip_bad_tiles else None
-    plan = this.plan
+    plan, is_skipping = this.plan, this.config.skip_bad_tiles
+    skipping = Skipping(blank_sample, {}, frozenset()) if is_skipping else None
     sample = Sample.at(
         this.folder.work,
         plan.area,
@@ -91,7 +92,8 @@ def take_sample(this: Run, scene: Scene, workers: Workers) -> Sample:
         sample.values.create()
         sample.mask.create()
     job = SampleJob(scene, plan.area, this.config.stride, this.selection.bands, sample)
-    tiles = list(plan.tiles())
+    times = tiles_at_once(scene, plan, this.config.stride, is_skipping=is_skipping)
+    tiles = list(plan.tiles(times))
     with this.stage("sample", "reading the sample", _pixels(plan), len(tiles)) as s:
         results, resumed = run_tiles(
             workers, sample_tile, job, tiles, records, this.progress, this.claim, skipping
@@ -99,7 +101,7 @@ def take_sample(this: Run, scene: Scene, workers: Workers) -> Sample:
         s.update(_totals(results, resumed))
     bad = bad_tiles(results)
     if not any(record["valid"] for record in results.values()):
-        rest = [tile for tile in tiles if tile.name not in bad]
+        rest = [tile for tile in plan.tiles() if tile.name not in bad]
         _check_any_valid(this, job, workers, rest, bad)
     this.journal.note_bad(bad)
     if not is_from_copy(scene, plan.area, this.config.stride):

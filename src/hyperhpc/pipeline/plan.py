@@ -88,18 +88,24 @@ class Plan:
     options: dict[str, Any]
     fingerprint: dict[str, Any]
 
-    def tiles(self) -> Iterator[Tile]:
-        """All tiles, along rows."""
-        height, width = self.area.shape
-        for y in range(0, height, self.tile_shape[0]):
-            for x in range(0, width, self.tile_shape[1]):
+    def tiles(self, times: int = 1) -> Iterator[Tile]:
+        """All tiles, along rows; or larger ones, of so many on a side."""
+        (height, width), (tall, wide) = self.area.shape, (n * times for n in self.tile_shape)
+        suffix = "" if times == 1 else f"-of-{times}x{times}"
+        for y in range(0, height, tall):
+            for x in range(0, width, wide):
                 yield Tile(
-                    f"{y // self.tile_shape[0]:04d}-{x // self.tile_shape[1]:04d}",
+                    f"{y // tall:04d}-{x // wide:04d}{suffix}",
                     y,
-                    min(y + self.tile_shape[0], height),
+                    min(y + tall, height),
                     x,
-                    min(x + self.tile_shape[1], width),
+                    min(x + wide, width),
                 )
+
+    def n_tiles(self, times: int = 1) -> int:
+        """How many these are."""
+        sides = zip(self.area.shape, self.tile_shape, strict=True)
+        return math.prod(-(-side // (n * times)) for side, n in sides)
 
     def to_json(self) -> dict[str, Any]:
         """As plan.json holds it."""

@@ -79,7 +79,7 @@ def report_run(out: Path, say: Callable[[str], None]) -> Path:
         for tile in plan.tiles()
         if not (folder.records("classify") / f"{tile.name}.json").exists()
     )
-    n_tiles = sum(1 for _ in plan.tiles())
+    n_tiles = plan.n_tiles()
     if len(gaps) == n_tiles and not (folder.spectra.exists() and read_json(folder.spectra)):
         raise IncompleteRunError(
             f"nothing of {out} can be drawn yet: none of its {n_tiles} tiles has its indices "

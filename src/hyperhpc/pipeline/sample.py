@@ -16,8 +16,8 @@ import numpy as np
 from hyperhpc.analysis.kernel import valid_pixels
 from hyperhpc.errors import SceneError
 from hyperhpc.pipeline.gridfile import GridFile
-from hyperhpc.pipeline.plan import Area, Tile
-from hyperhpc.scene.cube import Scene
+from hyperhpc.pipeline.plan import TARGET_TILES, Area, Plan, Tile
+from hyperhpc.scene.cube import THINNED_STEP, Scene
 from hyperhpc.scene.thinned import picked_from
 from hyperhpc.schema import SAMPLE_MASK
 
@@ -128,6 +128,17 @@ def is_from_copy(scene: Scene, area: Area, stride: int) -> bool:
         for start, side in zip((area.row0, area.col0), area.shape, strict=True)
     )
     return picked_from(scene, rows, cols)[0] is not scene
+
+
+def tiles_at_once(scene: Scene, plan: Plan, stride: int, *, is_skipping: bool) -> int:
+    """Tiles on a side that one task of the sample takes: a thinned copy holds a 16th of each.
+
+    One where tiles that cannot be read are left out by name.
+    """
+    if is_skipping or not is_from_copy(scene, plan.area, stride):
+        return 1
+    sides = (THINNED_STEP, THINNED_STEP // 2)
+    return next((times for times in sides if plan.n_tiles(times) >= TARGET_TILES), 1)
 
 
 def _pick(job: SampleJob, rows: range, cols: range) -> tuple[np.ndarray, int]:
