@@ -210,6 +210,24 @@ def test_lock__that_was_lost_stops_its_run(
     assert json.loads((tmp_path / ".lock").read_text("utf-8"))["token"] == "theirs"
 
 
+def test_lock__of_a_dead_run_may_be_cleaned_up_by_the_next_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two take over at once: one has renamed the old lock aside, the other already holds."""
+    write_lock(tmp_path, 100, token="dead", **ELSEWHERE)
+    read = lock_module._read
+
+    def read_late(path: Path) -> object:
+        found = read(path)
+        if ".part-" in path.name:
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(lock_module, "_read", read_late)
+    with hold_lock(tmp_path, print):
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
 def test_lock__many_want_that_of_a_dead_run(tmp_path: Path) -> None:
     write_lock(tmp_path / "out", 100, **ELSEWHERE)
     script = (

@@ -215,7 +215,7 @@ def _put_away(path: Path, token: str) -> None:
     if owner is not None and owner.token != token:  # somebody else's, taken since we looked
         with contextlib.suppress(FileExistsError):
             os.link(aside, path)
-    aside.unlink()
+    aside.unlink(missing_ok=True)  # as old as its owner: the next one may have cleaned it up
 
 
 def _read(path: Path) -> tuple[Owner | None, float | None]:
