@@ -227,7 +227,50 @@ def _with_bar(
         return work(tick)
 
 
-_group_option = click.option("--group", help="Group that holds the cube, if there are several.")
+_SCENE_OPTIONS = (
+    click.option("--group", help="Group that holds the cube, if there are several."),
+    click.option(
+        "--wavelengths",
+        type=_Path(),
+        metavar="FILE",
+        help="Band centres, if the scene has none.",
+    ),
+    click.option("--overlap", help="Of a mosaic: first, last or nadir.  [default: first]"),
+    click.option("--mask", help="No-data by quality: of weather,shadow,cloud."),
+    click.option(
+        "--aoi", type=_Path(), metavar="FILE", help="Only inside polygons (.gpkg, .geojson)."
+    ),
+    click.option("--bands", help="Of a mosaic: same or intersect.  [default: same]"),
+    click.option(
+        "--resample-bands",
+        is_flag=True,
+        default=None,
+        help="Of a mosaic: to the first's centres.",
+    ),
+)
+
+
+def _options(*options: Any) -> Any:
+    """Several options as one decorator, in the order of the help."""
+
+    def add(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+def _scene_options(values: dict[str, Any]) -> Any:
+    """What was given of :data:`_SCENE_OPTIONS`."""
+    from hyperhpc.config import SceneOptions
+
+    given = {name: value for name, value in values.items() if value is not None}
+    if "mask" in given:
+        given["mask"] = tuple(name.strip() for name in given["mask"].split(",") if name.strip())
+    return SceneOptions(**given)
+
+
 _drop_option = click.option(
     "--drop",
     multiple=True,
@@ -255,14 +298,14 @@ def _windows(texts: Sequence[str]) -> list[tuple[float, float]] | None:
 
 @cli.command()
 @click.argument("scene", type=_Path())
-@_group_option
+@_options(*_SCENE_OPTIONS)
 @_bbox_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def info(scene: Path, group: str | None, bbox: str | None, as_json: bool) -> None:
+def info(scene: Path, bbox: str | None, as_json: bool, **options: Any) -> None:
     """Say what a scene holds and how it was understood."""
     from hyperhpc.pipeline.inspect import inspect_scene
 
-    facts = inspect_scene(scene, group, _numbers(bbox, 4, "--bbox"))
+    facts = inspect_scene(scene, _scene_options(options), _numbers(bbox, 4, "--bbox"))
     _print_facts(facts, as_json)
 
 
@@ -303,7 +346,7 @@ def _numbers(text: str | None, count: int, option: str) -> Any:
 
 @cli.command()
 @click.argument("scene", type=_Path())
-@_group_option
+@_options(*_SCENE_OPTIONS)
 @click.option("--x", "xs", type=float, multiple=True, required=True, help="Easting.")
 @click.option("--y", "ys", type=float, multiple=True, required=True, help="Northing.")
 @click.option(
@@ -313,12 +356,12 @@ def _numbers(text: str | None, count: int, option: str) -> Any:
 @click.option("--figure", type=_Path(), help="Draw them into this file.")
 def spectrum(
     scene: Path,
-    group: str | None,
     xs: Sequence[float],
     ys: Sequence[float],
     method: str,
     as_json: bool,
     figure: Path | None,
+    **options: Any,
 ) -> None:
     """Print the spectra at points (--x and --y, repeated in pairs)."""
     if len(xs) != len(ys):
@@ -327,9 +370,10 @@ def spectrum(
 
     if figure:
         check_figure(figure)
-    spectra = read_spectra(scene, group, list(zip(xs, ys, strict=True)), method)
+    how = _scene_options(options)
+    spectra = read_spectra(scene, how, list(zip(xs, ys, strict=True)), method)
     if figure:
-        draw_spectra(scene, group, spectra, figure)
+        draw_spectra(scene, how, spectra, figure)
         _say(f"figure: {figure}")
     if as_json:
         click.echo(json.dumps(spectra, indent=1))
@@ -341,17 +385,11 @@ def spectrum(
             click.echo(f"{nm:.3f},{row}")
 
 
-def _run_options(function: Any) -> Any:
-    """The options of ``run``, which ``plan`` takes too."""
-    for option in reversed(_RUN_OPTIONS):
-        function = option(function)
-    return function
-
-
+#: Of ``run``; ``plan`` takes them too.
 _RUN_OPTIONS = (
     click.argument("scene", type=_Path()),
     click.argument("out", type=_Path()),
-    _group_option,
+    *_SCENE_OPTIONS,
     _bbox_option,
     _drop_option,
     click.option("--clusters", type=int, help="Number of clusters.  [default: 8]"),
@@ -399,7 +437,7 @@ _RUN_OPTIONS = (
 
 
 @cli.command()
-@_run_options
+@_options(*_RUN_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="Print run.json at the end.")
 def run(as_json: bool, **options: Any) -> None:
     """Run the whole analysis of SCENE into the folder OUT, or go on with it."""
@@ -411,7 +449,7 @@ def run(as_json: bool, **options: Any) -> None:
 
 
 @cli.command()
-@_run_options
+@_options(*_RUN_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def plan(as_json: bool, **options: Any) -> None:
     """Say what run would do with the same options, or why it would refuse."""

@@ -18,12 +18,65 @@ from hyperhpc.errors import ConfigError
 MODELS = ("lloyd", "minibatch")
 ENGINES = ("hyperhpc", "dask-ml")
 LAUNCHERS = ("local", "gang", "elastic", "scheduler")
+OVERLAPS = ("first", "last", "nadir")
+MASKS = ("weather", "shadow", "cloud")
+BANDS = ("same", "intersect")
 #: 255 marks a missing label, so 0-254 can be used.
 MAX_CLUSTERS = 255
 #: What scikit-learn takes as random_state.
 MAX_SEED = 2**32 - 1
 
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions:
+    """How a scene is read: what its files leave open, and which of its pixels count.
+
+    Attributes
+    ----------
+    group
+        Group that holds the cube; by default it is searched.
+    wavelengths
+        File of band centres (nm, one per line) for files that carry none.
+    overlap
+        Whose pixels a mosaic shows where sources overlap, one of :data:`OVERLAPS`.
+    mask
+        Quality layers, of :data:`MASKS`, whose pixels become no-data.
+    aoi
+        File of polygons (GeoPackage or GeoJSON); pixels outside become no-data.
+    bands
+        What a mosaic does with bands that not all sources have, one of :data:`BANDS`.
+    resample_bands
+        Interpolate all sources of a mosaic to the band centres of the first.
+
+    Raises
+    ------
+    ConfigError
+        A choice that does not exist.
+    """
+
+    group: str | None = None
+    wavelengths: Path | None = None
+    overlap: str = "first"
+    mask: tuple[str, ...] = ()
+    aoi: Path | None = None
+    bands: str = "same"
+    resample_bands: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse unknown choices."""
+        if problems := self._find_problems():
+            raise ConfigError("; ".join(problems), "see hyperhpc info --help")
+
+    def _find_problems(self) -> list[str]:
+        asked = [("overlap", self.overlap, OVERLAPS), ("bands", self.bands, BANDS)]
+        asked += [("mask", name, MASKS) for name in self.mask]
+        return [
+            f"{name} = {value!r}: choose of {', '.join(known)}"
+            for name, value, known in asked
+            if value not in known
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +90,12 @@ class RunConfig:
     scene: Path
     out: Path
     group: str | None = dataclasses.field(default=None, metadata={"changes results": True})
+    wavelengths: Path | None = None  # this and aoi count by their content: Plan.options
+    overlap: str = dataclasses.field(default="first", metadata={"changes results": True})
+    mask: tuple[str, ...] = dataclasses.field(default=(), metadata={"changes results": True})
+    aoi: Path | None = None
+    bands: str = dataclasses.field(default="same", metadata={"changes results": True})
+    resample_bands: bool = dataclasses.field(default=False, metadata={"changes results": True})
     bbox: tuple[float, float, float, float] | None = dataclasses.field(
         default=None, metadata={"changes results": True}
     )
@@ -80,6 +139,12 @@ class RunConfig:
             for field in dataclasses.fields(self)
             if field.metadata.get("changes results")
         }
+
+    @property
+    def scene_options(self) -> SceneOptions:
+        """Those of the options that say how the scene is read."""
+        names = (field.name for field in dataclasses.fields(SceneOptions))
+        return SceneOptions(**{name: getattr(self, name) for name in names})
 
     @property
     def memory_bytes(self) -> int:
@@ -173,6 +238,10 @@ def _find_problems(config: RunConfig) -> list[str]:
         problems.append(f"engine = {config.engine!r}: choose of {', '.join(ENGINES)}")
     if config.launcher not in LAUNCHERS:
         problems.append(f"launcher = {config.launcher!r}: choose of {', '.join(LAUNCHERS)}")
+    try:
+        config.scene_options  # noqa: B018 - it checks itself
+    except ConfigError as error:
+        problems.append(error.message)
     problems += _find_launcher_problems(config)
     if config.model and config.estimator:
         problems.append("model and estimator: a model that is applied is not fitted")
@@ -290,6 +359,12 @@ def _path(value: Any) -> Path:
 
 _CLEANERS: dict[str, Any] = {
     "group": _text,
+    "wavelengths": _path,
+    "overlap": _text,
+    "mask": _words,
+    "aoi": _path,
+    "bands": _text,
+    "resample_bands": _truth,
     "bbox": _numbers(4),
     "drop": _list_of(_numbers(2)),
     "clusters": _integer,

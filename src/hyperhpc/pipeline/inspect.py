@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, ResourceError
 from hyperhpc.pipeline.plan import choose_area
 from hyperhpc.pipeline.selection import describe_bands, select_bands, spectra_at
@@ -18,7 +19,7 @@ FIGURE_FORMATS = (".png", ".pdf", ".svg", ".jpg")
 
 def inspect_scene(
     path: str | Path,
-    group: str | None = None,
+    options: SceneOptions | None = None,
     bbox: tuple[float, float, float, float] | None = None,
 ) -> dict[str, Any]:
     """Facts of a scene, or of the area of it inside a bounding box.
@@ -27,7 +28,7 @@ def inspect_scene(
     -------
     The keys of ``hyperhpc info --json``.
     """
-    scene = open_scene(path, group)
+    scene = open_scene(path, options=options)
     facts = describe(scene)
     if bbox is not None:
         area = choose_area(scene, bbox)
@@ -55,20 +56,23 @@ def check_figure(figure: Path) -> None:
 
 
 def read_spectra(
-    path: str | Path, group: str | None, points: Sequence[tuple[float, float]], method: str
+    path: str | Path,
+    options: SceneOptions | None,
+    points: Sequence[tuple[float, float]],
+    method: str,
 ) -> list[dict[str, Any]]:
     """Spectra at points: see :func:`hyperhpc.pipeline.selection.spectra_at`."""
-    scene = open_scene(path, group)
+    scene = open_scene(path, options=options)
     return spectra_at(scene, points, select_bands(scene).bands, method)
 
 
 def draw_spectra(
-    path: str | Path, group: str | None, spectra: list[dict[str, Any]], figure: Path
+    path: str | Path, options: SceneOptions | None, spectra: list[dict[str, Any]], figure: Path
 ) -> None:
     """Draw spectra into a file, whole or not at all; its ending says which format."""
     from hyperhpc.report import plot_spectra
 
-    scene = open_scene(path, group)
+    scene = open_scene(path, options=options)
     good = describe_bands(scene, select_bands(scene))["good_nm"]
     picture = BytesIO()
     kind = figure.suffix.lower().removeprefix(".")

@@ -50,7 +50,7 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> Prepared:
     ConfigError, SceneError, ResourceError, SlurmError
         See :mod:`hyperhpc.errors`.
     """
-    scene = open_scene(config.scene, config.group)
+    scene = open_scene(config.scene, options=config.scene_options)
     check_thinned(scene)
     selection = select_bands(scene, config.drop, seed_compat=config.seed_compat)
     applied = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from hyperhpc.config import SceneOptions
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import Grid, Scene
 from hyperhpc.scene.lazy import describe, to_xarray
@@ -11,7 +12,12 @@ from hyperhpc.scene.lazy import describe, to_xarray
 __all__ = ["Grid", "Scene", "describe", "open_scene", "to_xarray"]
 
 
-def open_scene(path: str | os.PathLike[str], group: str | None = None) -> Scene:
+def open_scene(
+    path: str | os.PathLike[str],
+    group: str | None = None,
+    *,
+    options: SceneOptions | None = None,
+) -> Scene:
     """Open a scene of any known kind, by what is on disk, not by its name.
 
     Lazy: metadata and coordinates are read, no pixel.
@@ -22,12 +28,15 @@ def open_scene(path: str | os.PathLike[str], group: str | None = None) -> Scene:
         Zarr store (v2 or v3; also a group or an array inside one), or NEON HDF5 file.
     group
         Group that holds the cube; by default it is searched.
+    options
+        All that is left open by the files; ``group`` counts where it gives none.
 
     Raises
     ------
     SceneError
         A missing path, an unknown kind of file, or what the format's own opener raises.
     """
+    group = (options.group if options else None) or group
     path = os.path.abspath(os.path.expanduser(os.fspath(path)))
     try:
         if os.path.isdir(path):

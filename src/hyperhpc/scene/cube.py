@@ -82,6 +82,26 @@ class Grid:
         )
 
 
+@dataclass(frozen=True)
+class Source:
+    """One of the files or flights a scene was put together from.
+
+    Attributes
+    ----------
+    name
+        File name, without folders.
+    acquired
+        Date of acquisition as YYYY-MM-DD, or None.
+    """
+
+    name: str
+    acquired: str | None = None
+
+
+#: In :meth:`Scene.read_sources`: a pixel that comes from none.
+NO_SOURCE = 65535
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)  # arrays inside: compared by identity
 class Scene:
     """One scene, opened: its description, and a way to read windows of it.
@@ -124,6 +144,10 @@ class Scene:
     thinned
         Every 4th row and column of this scene (:data:`THINNED_STEP`), from the first on,
         stored once more for whoever needs no others; None if it is not.
+    bad_bands
+        Positions of bands that the file itself flags as bad (0 in ENVI's bbl).
+    sources
+        What the scene was put together from; empty if it does not say.
     """
 
     path: str
@@ -144,6 +168,8 @@ class Scene:
     fwhm_nm: np.ndarray | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     thinned: Scene | None = None
+    bad_bands: tuple[int, ...] = ()
+    sources: tuple[Source, ...] = ()
 
     def read(
         self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
@@ -190,6 +216,15 @@ class Scene:
         depth = max(1, BLOCK_PIXELS // max(dn.shape[1], 1))
         for start in range(0, dn.shape[0], depth):
             yield rows.start + start, cols.start, dn[start : start + depth]
+
+    def read_sources(self, rows: slice, cols: slice) -> np.ndarray | None:
+        """Positions in ``sources`` of the pixels of a window.
+
+        Returns
+        -------
+        uint16 (y, x), :data:`NO_SOURCE` where there is none; None if it is not known.
+        """
+        return None
 
     def check_files(self) -> list[str]:
         """What can be said of the scene's files without reading them, one sentence each."""
