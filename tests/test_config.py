@@ -45,6 +45,12 @@ def test_load_config__defaults() -> None:
 def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
     text = """
     group = "SJER/Reflectance"
+    wavelengths = "centres.txt"
+    overlap = "nadir"
+    mask = ["weather", "cloud"]
+    aoi = "pastures.gpkg"
+    bands = "intersect"
+    resample_bands = true
     bbox = [257000, 4112000.5, 257030, inf]
     drop = [[0, 400], [2450, inf]]
     clusters = 5
@@ -122,6 +128,12 @@ def test_load_config__what_a_notebook_has() -> None:
                   [0, 0, True, 1], 5, "", [0, 0, 1, 10**400], [0, 0, [1], 1], {"a": 1}]),
         ("drop", [[[2, 1]], [[1]], "0,400", [["a", 1]], [[1, math.nan]], 3, [1, 2]]),
         ("points", [[[1]], [1, 2], "1,2", [[math.inf, 0]], [[0, math.nan]], [["x", 0]]]),
+        ("overlap", ["mean", 1]),
+        ("mask", ["weather,fog", ["rain"], 1]),
+        ("bands", ["any", 426]),
+        ("resample_bands", ["yes", 1]),
+        ("wavelengths", ["", 1]),
+        ("aoi", ["", 1]),
         ("engine", ["sklearn", 1]),
         ("launcher", ["slurm", True, "scheduler"]),
         ("address", ["tls://a:1", 1]),
@@ -153,7 +165,7 @@ def test_load_config__reports_all_problems_at_once(tmp_path: Path) -> None:
     for part in ("unknown key 'clusterz'", "unknown key 'scene'", "seed = inf", "stride = 0",
                  "'a'", "'b'", "clusters = 999: 1 to 255", "'much'", "'x'"):  # fmt: skip
         assert part in caught.value.message
-    assert "known keys: address bbox clusters" in str(caught.value.hint)
+    assert "known keys: address aoi bands bbox clusters" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(
