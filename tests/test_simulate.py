@@ -156,7 +156,8 @@ def test_zarr__opens_with_xarray_as_in_the_tutorial(tmp_path: Path, zarr_format:
         progress=lambda done, total: seen.append((done, total)),
     )
     dn, truth = Painter(150, 90, bands=20).window(0, 0, 150, 90)
-    assert seen[-1] == (len(seen), len(seen))
+    assert seen[-1] == (150 * 90, 150 * 90)
+    assert seen == sorted(seen)
     assert made.n_classes == len(made.class_names) == 8
     assert made.valid_fraction == pytest.approx((truth < 255).mean())
     with xr.open_zarr(made.path, group="reflectance", mask_and_scale=False) as store:
@@ -249,6 +250,12 @@ def test_simulate__is_read_back_by_our_own_readers(tmp_path: Path, layout: Any) 
         ({"layout": "envi"}, "envi"),
         ({"zarr_format": 1}, "format 1"),
         ({"layout": "neon", "neon_chunks": "new"}, "new"),
+        ({"layout": "neon", "tiles": (2, 9)}, "2 x 9 tiles"),
+        ({"layout": "neon", "tiles": (0, 2)}, "0 x 2 tiles"),
+        ({"layout": "neon", "tiles": (2, 2), "overlap": 4}, "by 4 pixels; 0 to 3"),
+        ({"layout": "neon", "tiles": (2, 2), "overlap": -1}, "by -1 pixels"),
+        ({"tiles": (2, 2)}, "a Zarr store has none"),
+        ({"bidirectional": True}, "a Zarr store has none"),
     ],
 )
 def test_simulate__refuses(tmp_path: Path, change: dict[str, Any], word: str) -> None:

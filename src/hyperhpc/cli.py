@@ -159,7 +159,9 @@ def cli() -> None:
     """
 
 
-def _size(context: Any, parameter: Any, value: str) -> tuple[int, int]:
+def _size(context: Any, parameter: Any, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
     rows, _, cols = value.lower().partition("x")
     if not (rows.isdecimal() and cols.isdecimal() and int(rows) and int(cols)):
         raise click.BadParameter(
@@ -188,9 +190,25 @@ _size_option = click.option(
 @click.option(
     "--nodata-fraction", type=float, default=0.15, show_default=True, help="Ragged edges."
 )
-def simulate(
-    out: Path, size: tuple[int, int], bands: int, seed: int, layout: str, nodata_fraction: float
-) -> None:
+@click.option("--tiles", callback=_size, metavar="RxC", help="Cut into a folder of NEON tiles.")
+@click.option(
+    "--overlap", type=int, default=0, show_default=True, help="Pixels that tiles share."
+)
+@click.option(
+    "--product",
+    type=click.Choice(["001", "002"]),
+    default="001",
+    show_default=True,
+    help="NEON's DP3.30006: directional, or bidirectional.",
+)
+@click.option(
+    "--neon-chunks",
+    type=click.Choice(["old", "band"]),
+    default="old",
+    show_default=True,
+    help="As until 2021, or one band each.",
+)
+def simulate(out: Path, size: tuple[int, int], product: str, **options: Any) -> None:
     """Write a scene that looks like NEON land, with its true class map beside it."""
     from hyperhpc.pipeline.progress import TerminalProgress
     from hyperhpc.scene.simulate import simulate as simulate_scene
@@ -199,13 +217,7 @@ def simulate(
         TerminalProgress(),
         "simulating",
         lambda tick: simulate_scene(
-            out,
-            *size,
-            bands=bands,
-            seed=seed,
-            layout=layout,  # type: ignore[arg-type]
-            nodata_fraction=nodata_fraction,
-            progress=tick,
+            out, *size, bidirectional=product == "002", progress=tick, **options
         ),
     )
     click.echo(f"scene: {scene.path}")

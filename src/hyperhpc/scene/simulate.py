@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from hyperhpc.errors import ConfigError
 from hyperhpc.scene import materials, write, write_neon
+from hyperhpc.scene.cut import Cut, cut_tiles
 from hyperhpc.scene.land import Cover, Land
 
 # CELL and _STRIP are part of what a seed means: they fix the order of the random numbers.
@@ -181,6 +182,8 @@ def simulate(
     zarr_format: Literal[2, 3] = 3,
     neon_chunks: Literal["old", "band"] = "old",
     bidirectional: bool = False,
+    tiles: tuple[int, int] | None = None,
+    overlap: int = 0,
     progress: Progress | None = None,
 ) -> SimulatedScene:
     """Write a simulated scene and, beside it, the map of its true classes.
@@ -210,8 +213,14 @@ def simulate(
         chunk (since 2022).
     bidirectional
         Write a DP3.30006.002 file, whose water windows hold -100.
+    tiles
+        How many tiles, down and across, the NEON scene is cut into: ``out`` is a folder of
+        files named as NEON names them. The pixels are those of the uncut scene.
+    overlap
+        Pixels that neighbouring tiles share. Each tile then has a to-sensor zenith angle
+        of its own, smallest in its middle column.
     progress
-        Called with (blocks done, blocks in all).
+        Called with (pixels done, pixels in all).
 
     Raises
     ------
@@ -221,43 +230,80 @@ def simulate(
     out = Path(out)
     truth = out.with_name(out.name + ".truth.zarr")
     _check(out, truth, rows, cols, bands, nodata_fraction, layout, zarr_format, neon_chunks)
+    if layout != "neon" and (tiles or overlap or bidirectional):
+        raise ConfigError(
+            "Tiles, overlaps and products are NEON's; a Zarr store has none.",
+            "Add --layout neon.",
+        )
+    cuts = cut_tiles(rows, cols, tiles or (1, 1), overlap)
     painter = Painter(rows, cols, bands, seed, nodata_fraction)
-    counts = np.zeros(256, dtype=np.int64)
+    total, done = sum(cut.height * cut.width for cut in cuts), 0
+
+    def advance(pixels: int) -> None:
+        nonlocal done
+        done += pixels
+        if progress is not None:
+            progress(done, total)
+
     with _aside(out, truth) as (part, truth_part):
         truth_map = write.TruthMap(truth_part, rows, cols)
-        if layout == "zarr":
-            sink: write.Sink = write.ZarrScene(part, painter.shape, zarr_format)
-        else:
-            sink = write_neon.NeonScene(
-                part, painter.shape, painter.land, neon_chunks, bidirectional
-            )
-        blocks = list(_blocks(rows, cols, sink.block))
-        largest = max(height * width for _, _, height, width in blocks)
-        buffer = np.empty(largest * bands, dtype=np.int16)
-        with (
-            sink,
-            threadpool_limits(limits=1, user_api="blas"),
-            ThreadPoolExecutor(_THREADS) as pool,
-        ):
-            for done, (row, col, height, width) in enumerate(blocks, start=1):
-                dn = buffer[: height * width * bands].reshape(height, width, bands)
-                classes = np.empty((height, width), dtype=np.uint8)
-                paint = partial(painter.paint, row=row, col=col, dn=dn, truth=classes)
-                for _ in pool.map(paint, painter.cells(row, col, height, width)):
-                    pass  # brings errors up from the threads
-                sink.put(row, col, dn)
-                truth_map.put(row, col, classes)
-                counts += np.bincount(classes.ravel(), minlength=256)
-                if progress is not None:
-                    progress(done, len(blocks))
-    valid = int(counts[: len(materials.CLASS_NAMES)].sum())
+        if tiles:
+            part.mkdir()
+        for cut in cuts:
+            if layout == "zarr":
+                sink: write.Sink = write.ZarrScene(part, painter.shape, zarr_format)
+            else:
+                name = write_neon.tile_name(cut, painter.land, bidirectional)
+                sink = write_neon.NeonScene(
+                    part / name if tiles else part,
+                    cut,
+                    bands,
+                    painter.land,
+                    neon_chunks,
+                    bidirectional,
+                    own_flight=overlap > 0,
+                )
+            _fill(sink, cut, painter, truth_map, advance)
+        valid_fraction = truth_map.valid_fraction()
     return SimulatedScene(
         path=out,
         truth_path=truth,
         n_classes=len(materials.CLASS_NAMES),
         class_names=materials.CLASS_NAMES,
-        valid_fraction=valid / (rows * cols),
+        valid_fraction=valid_fraction,
     )
+
+
+def _fill(
+    sink: write.Sink,
+    cut: Cut,
+    painter: Painter,
+    truth_map: write.TruthMap,
+    advance: Callable[[int], None],
+) -> None:
+    """Paint a part of the scene into a sink, block by block."""
+    blocks = cut.blocks(sink.block)
+    bands = painter.shape[2]
+    buffer = np.empty(max(b.height * b.width for b in blocks) * bands, dtype=np.int16)
+    with (
+        sink,
+        threadpool_limits(limits=1, user_api="blas"),
+        ThreadPoolExecutor(_THREADS) as pool,
+    ):
+        for block in blocks:
+            row, col, size = (
+                cut.row + block.row,
+                cut.col + block.col,
+                block.height * block.width,
+            )
+            dn = buffer[: size * bands].reshape(block.height, block.width, bands)
+            classes = np.empty(dn.shape[:2], dtype=np.uint8)
+            paint = partial(painter.paint, row=row, col=col, dn=dn, truth=classes)
+            for _ in pool.map(paint, painter.cells(row, col, *dn.shape[:2])):
+                pass  # brings errors up from the threads
+            sink.put(block.row, block.col, dn)
+            truth_map.put(row, col, classes)
+            advance(size)
 
 
 @cache
@@ -275,13 +321,6 @@ def _random16(random: np.random.BitGenerator, size: int) -> np.ndarray:
     """Return random uint16 from the raw 64-bit stream."""
     raw = np.asarray(random.random_raw(-(-size // 4)), dtype="<u8")
     return raw.view("<u2")[:size]
-
-
-def _blocks(rows: int, cols: int, side: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
-    """Row, column, height and width of every block, row by row."""
-    for row in range(0, rows, side[0]):
-        for col in range(0, cols, side[1]):
-            yield row, col, min(side[0], rows - row), min(side[1], cols - col)
 
 
 def _check(

@@ -178,6 +178,12 @@ class TruthMap:
         """Store the classes of one block."""
         self._map[row : row + classes.shape[0], col : col + classes.shape[1]] = classes
 
+    def valid_fraction(self) -> float:
+        """Share of pixels that hold data, once all are stored."""
+        rows, cols = self._map.shape
+        strips = (self._map[row : row + _TRUTH_CHUNK] for row in range(0, rows, _TRUTH_CHUNK))
+        return sum(int(np.count_nonzero(np.asarray(s) < 255)) for s in strips) / (rows * cols)
+
 
 _GROUP_ATTRS = {"Conventions": "CF-1.11", "title": "Scene simulated by hyperhpc"}
 

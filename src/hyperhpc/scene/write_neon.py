@@ -19,6 +19,7 @@ import numpy as np
 
 from hyperhpc.scene import materials
 from hyperhpc.scene.cube import Grid
+from hyperhpc.scene.cut import Cut
 from hyperhpc.scene.land import Cover, Land
 from hyperhpc.scene.write import simulated_grid
 
@@ -30,7 +31,16 @@ _THREADS = 2
 _FILL_U1 = 241
 _CLOUDS = "For cloud conditions information see Weather Quality Index dataset."
 _WINDOW_FILL = -100
-_DATE = 20220617
+_DATES = (20220617, 20220623)  # flight lines were flown on these days in turn
+_TILT = 0.0431  # degrees between the views of two tiles; no whole columns make up for it
+
+
+def tile_name(cut: Cut, land: Land, bidirectional: bool) -> str:
+    """What NEON calls a tile: easting and northing of its lower-left corner."""
+    grid = cut.grid(simulated_grid(*land.shape))
+    xmin, ymin, _, _ = grid.bounds((0, cut.height), (0, cut.width))
+    product = "bidirectional_reflectance" if bidirectional else "reflectance"
+    return f"NEON_{_DOMAIN}_{_SITE}_DP3_{xmin:.0f}_{ymin:.0f}_{product}.h5"
 
 
 class NeonScene:
@@ -40,8 +50,10 @@ class NeonScene:
     ----------
     path
         File to create.
-    shape
-        (rows, columns, bands).
+    cut
+        Which part of the land the tile shows.
+    bands
+        Number of bands.
     land
         Gives the ancillary images: flight lines, heights, shadow, water.
     chunks
@@ -49,6 +61,9 @@ class NeonScene:
         as large as the cube, nameless, in the folder of ``path``.
     bidirectional
         DP3.30006.002 instead of .001: -100 inside the water windows, other types.
+    own_flight
+        Seen from a flight of its own, right above the middle of the tile: in overlaps one
+        tile has the smaller to-sensor zenith angle, never both the same.
     """
 
     block = _BLOCK
@@ -56,16 +71,20 @@ class NeonScene:
     def __init__(
         self,
         path: Path,
-        shape: tuple[int, int, int],
+        cut: Cut,
+        bands: int,
         land: Land,
         chunks: Literal["old", "band"],
         bidirectional: bool,
+        own_flight: bool = False,
     ) -> None:
-        rows, cols, bands = shape
-        self._land, self._shape, self._is_new = land, shape, bidirectional
+        rows, cols = cut.height, cut.width
+        self._shape = shape = (rows, cols, bands)
+        self._cut, self._land, self._is_new = cut, land, bidirectional
+        self._own_flight = own_flight
         self._wavelength_nm = materials.band_centres(bands)
         self._window = materials.in_water_window(self._wavelength_nm)
-        grid = simulated_grid(rows, cols)
+        grid = cut.grid(simulated_grid(*land.shape))
         old = (min(_CHUNK[0], rows), min(_CHUNK[1], cols), min(_CHUNK[2], bands))
         self._scratch = None
         if chunks == "band":
@@ -89,7 +108,7 @@ class NeonScene:
         _coordinate_system(meta.create_group("Coordinate_System"), grid)
         _spectral_data(meta.create_group("Spectral_Data"), self._wavelength_nm, bidirectional)
         meta.create_group("Flight_Trajectory")
-        lines = _line_names(land, cols, bidirectional)
+        lines = _line_names(land, bidirectional)
         _logs(meta.create_group("Logs"), [key for key, _ in lines], bidirectional)
         self._images: dict[str, h5py.Dataset] = {}
         for name, (sample, fill) in self._pictures(0, 0, 1, 1).items():
@@ -162,9 +181,18 @@ class NeonScene:
         self, row: int, col: int, height: int, width: int
     ) -> dict[str, tuple[np.ndarray, float]]:
         """Ancillary images of a window with their missing value, by name under Metadata."""
-        cover = self._land.window(row, col, height, width)
-        ground = self._land.elevation(row - 1, col - 1, height + 2, width + 2)
-        found = _ancillary(cover, ground, self._land.line_width, col, self._is_new)
+        y, x = row + self._cut.row, col + self._cut.col
+        cover = self._land.window(y, x, height, width)
+        ground = self._land.elevation(y - 1, x - 1, height + 2, width + 2)
+        # Distance from the nadir of the flight line, -1..1, gives the view angles.
+        if self._own_flight:
+            off = (2 * np.arange(col, col + width) + 1) / self._cut.width - 1
+            tilt = _TILT * (self._cut.number or 0)
+        else:
+            line_width = self._land.line_width
+            off = 2 * (np.arange(x, x + width) - (cover.line + 0.5) * line_width) / line_width
+            tilt = 0.0
+        found = _ancillary(cover, ground, off, tilt, self._is_new)
         pictures = {}
         for name, (image, fill) in found.items():
             image = image.copy()
@@ -181,16 +209,14 @@ def _deflate(values: np.ndarray, chunk: tuple[int, int, int]) -> bytes:
 
 
 def _ancillary(
-    cover: Cover, ground: np.ndarray, line_width: int, col: int, is_new: bool
+    cover: Cover, ground: np.ndarray, off: np.ndarray, tilt: float, is_new: bool
 ) -> dict[str, tuple[np.ndarray, float]]:
     """Believable ancillary images: NEON's names and types, values from the land."""
     south, east = np.gradient(ground)
     south, east = south[1:-1, 1:-1], east[1:-1, 1:-1]
     light, truth = cover.light, cover.true_class
-    # Distance from the nadir of the flight line, -1..1, gives the view angles.
-    x = col + np.arange(truth.shape[1])[None, :] - (cover.line + 0.5) * line_width
-    off = np.clip(2 * x / line_width, -1, 1)
-    zenith = 2.0 + 15.0 * np.abs(off)
+    off = np.broadcast_to(np.clip(off, -1, 1), truth.shape)
+    zenith = 2.0 + 15.0 * np.abs(off) + tilt
     shade = truth == materials.SHADOW
     green = (truth == materials.GREEN) | (truth == materials.SHRUB)
     f4, u1, i4 = np.float32, np.uint8, np.int32
@@ -212,7 +238,7 @@ def _ancillary(
     }
     if is_new:
         images["Aerosol_Optical_Thickness"] = (0.1 * flat, f4, -9999)
-        images["Acquisition_Date"] = (_DATE * flat, i4, -9999)
+        images["Acquisition_Date"] = (np.take(_DATES, (cover.line + 1) % 2), i4, -9999)
         images["Weather_Quality_Indicator"] = (flat, i4, -9999)
     else:
         images["Aerosol_Optical_Depth"] = (100 * flat, np.int16, -9999)
@@ -268,18 +294,18 @@ def _spectral_data(group: h5py.Group, wavelength_nm: np.ndarray, is_new: bool) -
         dataset.attrs.update({"Units": "nanometers", "Description": about})
 
 
-def _line_names(land: Land, cols: int, is_new: bool) -> list[tuple[str, str]]:
+def _line_names(land: Land, is_new: bool) -> list[tuple[str, str]]:
     """Name of the log group and of the file of each flight line, in order of their index."""
     names = []
-    for k in range(cols // land.line_width + 3):
-        minutes = 15 * 60 + 6 + 8 * k
+    for k in range(land.shape[1] // land.line_width + 3):
+        minutes, date = 15 * 60 + 6 + 8 * k, _DATES[k % 2]
         key = f"{minutes // 60 % 24:02d}{minutes % 60:02d}49"
         stem = f"NEON_{_DOMAIN}_{_SITE}_DP1"
         if is_new:
-            key = f"L{k + 1:03d}-1_{_DATE}"
+            key = f"L{k + 1:03d}-1_{date}"
             names.append((key, f"{stem}_{key}_bidirectional_reflectance.h5"))
         else:
-            names.append((key, f"{stem}_{_DATE}_{key}_reflectance.h5"))
+            names.append((key, f"{stem}_{date}_{key}_reflectance.h5"))
     return names
 
 
