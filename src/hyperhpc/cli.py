@@ -18,6 +18,19 @@ import click
 
 from hyperhpc import __version__
 from hyperhpc.errors import HyperhpcError, IncompleteRunError, ResourceError
+from hyperhpc.options import (
+    RUN_OPTIONS,
+    SCENE_OPTIONS,
+    AnyPath,
+    add_options,
+    bbox_option,
+    read_formulas,
+    read_numbers,
+    read_scene_options,
+    read_size,
+    read_windows,
+    size_option,
+)
 
 _INTERRUPTED, _TERMINATED = 130, 143
 #: Names, which keep their capital at the start of a hint.
@@ -141,15 +154,6 @@ def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
-class _Path(click.Path):
-    """A path that is not empty: the empty one would mean the current folder."""
-
-    def convert(self, value: Any, parameter: Any, context: Any) -> Path:
-        if value == "":
-            self.fail("the path is empty", parameter, context)
-        return Path(value)
-
-
 @click.group(context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="hyperhpc")
 def cli() -> None:
@@ -159,25 +163,9 @@ def cli() -> None:
     """
 
 
-def _size(context: Any, parameter: Any, value: str | None) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    rows, _, cols = value.lower().partition("x")
-    if not (rows.isdecimal() and cols.isdecimal() and int(rows) and int(cols)):
-        raise click.BadParameter(
-            f"{value!r} is no size; write ROWSxCOLS, for example 1000x1000"
-        )
-    return int(rows), int(cols)
-
-
-_size_option = click.option(
-    "--size", callback=_size, default="1000x1000", show_default=True, metavar="ROWSxCOLS"
-)
-
-
 @cli.command()
-@click.argument("out", type=_Path())
-@click.option("--size", callback=_size, required=True, metavar="ROWSxCOLS", help="Pixels.")
+@click.argument("out", type=AnyPath())
+@click.option("--size", callback=read_size, required=True, metavar="ROWSxCOLS", help="Pixels.")
 @click.option("--bands", type=int, default=426, show_default=True, help="Number of bands.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another scene.")
 @click.option(
@@ -190,7 +178,9 @@ _size_option = click.option(
 @click.option(
     "--nodata-fraction", type=float, default=0.15, show_default=True, help="Ragged edges."
 )
-@click.option("--tiles", callback=_size, metavar="RxC", help="Cut into a folder of NEON tiles.")
+@click.option(
+    "--tiles", callback=read_size, metavar="RxC", help="Cut into a folder of NEON tiles."
+)
 @click.option(
     "--overlap", type=int, default=0, show_default=True, help="Pixels that tiles share."
 )
@@ -239,85 +229,16 @@ def _with_bar(
         return work(tick)
 
 
-_SCENE_OPTIONS = (
-    click.option("--group", help="Group that holds the cube, if there are several."),
-    click.option(
-        "--wavelengths",
-        type=_Path(),
-        metavar="FILE",
-        help="Band centres, if the scene has none.",
-    ),
-    click.option("--overlap", help="Of a mosaic: first, last or nadir.  [default: first]"),
-    click.option("--mask", help="No-data by quality: of weather,shadow,cloud."),
-    click.option(
-        "--aoi", type=_Path(), metavar="FILE", help="Only inside polygons (.gpkg, .geojson)."
-    ),
-    click.option("--bands", help="Of a mosaic: same or intersect.  [default: same]"),
-    click.option(
-        "--resample-bands",
-        is_flag=True,
-        default=None,
-        help="Of a mosaic: to the first's centres.",
-    ),
-)
-
-
-def _options(*options: Any) -> Any:
-    """Several options as one decorator, in the order of the help."""
-
-    def add(function: Any) -> Any:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return add
-
-
-def _scene_options(values: dict[str, Any]) -> Any:
-    """What was given of :data:`_SCENE_OPTIONS`."""
-    from hyperhpc.config import SceneOptions
-
-    given = {name: value for name, value in values.items() if value is not None}
-    if "mask" in given:
-        given["mask"] = tuple(name.strip() for name in given["mask"].split(",") if name.strip())
-    return SceneOptions(**given)
-
-
-_drop_option = click.option(
-    "--drop",
-    multiple=True,
-    metavar="LO-HI",
-    help="Drop bands from LO to HI nm, instead of the usual windows. Repeatable.",
-)
-_bbox_option = click.option(
-    "--bbox", metavar="XMIN,YMIN,XMAX,YMAX", help="Only this area, in the scene's CRS."
-)
-
-
-def _windows(texts: Sequence[str]) -> list[tuple[float, float]] | None:
-    windows = []
-    for text in texts:
-        low, _, high = text.partition("-")
-        try:
-            windows.append((float(low), float(high)))
-        except ValueError:
-            raise click.BadParameter(
-                f"{text!r} is no window; write LO-HI in nm, for example 1340-1445",
-                param_hint="--drop",
-            ) from None
-    return windows or None
-
-
 @cli.command()
-@click.argument("scene", type=_Path())
-@_options(*_SCENE_OPTIONS)
-@_bbox_option
+@click.argument("scene", type=AnyPath())
+@add_options(*SCENE_OPTIONS)
+@bbox_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def info(scene: Path, bbox: str | None, as_json: bool, **options: Any) -> None:
     """Say what a scene holds and how it was understood."""
     from hyperhpc.pipeline.inspect import inspect_scene
 
-    facts = inspect_scene(scene, _scene_options(options), _numbers(bbox, 4, "--bbox"))
+    facts = inspect_scene(scene, read_scene_options(options), read_numbers(bbox, 4, "--bbox"))
     _print_facts(facts, as_json)
 
 
@@ -342,30 +263,16 @@ def _plain(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _numbers(text: str | None, count: int, option: str) -> Any:
-    if text is None:
-        return None
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != count:
-        raise click.BadParameter(
-            f"{text!r} is not {count} numbers with commas between", param_hint=option
-        )
-    return numbers
-
-
 @cli.command()
-@click.argument("scene", type=_Path())
-@_options(*_SCENE_OPTIONS)
+@click.argument("scene", type=AnyPath())
+@add_options(*SCENE_OPTIONS)
 @click.option("--x", "xs", type=float, multiple=True, required=True, help="Easting.")
 @click.option("--y", "ys", type=float, multiple=True, required=True, help="Northing.")
 @click.option(
     "--method", type=click.Choice(["nearest", "linear"]), default="nearest", show_default=True
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-@click.option("--figure", type=_Path(), help="Draw them into this file.")
+@click.option("--figure", type=AnyPath(), help="Draw them into this file.")
 def spectrum(
     scene: Path,
     xs: Sequence[float],
@@ -382,7 +289,7 @@ def spectrum(
 
     if figure:
         check_figure(figure)
-    how = _scene_options(options)
+    how = read_scene_options(options)
     spectra = read_spectra(scene, how, list(zip(xs, ys, strict=True)), method)
     if figure:
         draw_spectra(scene, how, spectra, figure)
@@ -397,59 +304,8 @@ def spectrum(
             click.echo(f"{nm:.3f},{row}")
 
 
-#: Of ``run``; ``plan`` takes them too.
-_RUN_OPTIONS = (
-    click.argument("scene", type=_Path()),
-    click.argument("out", type=_Path()),
-    *_SCENE_OPTIONS,
-    _bbox_option,
-    _drop_option,
-    click.option("--clusters", type=int, help="Number of clusters.  [default: 8]"),
-    click.option("--stride", type=int, help="Fit to every n-th row and column.  [default: 4]"),
-    click.option("--models", help="Of lloyd,minibatch.  [default: both]"),
-    click.option("--indices", help="Names with commas, or all.  [default: all]"),
-    click.option(
-        "--index", "index", multiple=True, metavar="NAME=FORMULA", help="Your own index."
-    ),
-    click.option(
-        "--point", "points", multiple=True, metavar="E,N", help="Spectrum here. Repeatable."
-    ),
-    click.option("--seed", type=int, help="Of every random choice.  [default: 0]"),
-    click.option(
-        "--skip-bad-tiles", is_flag=True, default=None, help="No-data where it is unreadable."
-    ),
-    click.option(
-        "--workers", type=int, help="Worker processes.  [default: as fit the machine]"
-    ),
-    click.option("--threads-per-worker", type=int, help="[default: 1]"),
-    click.option("--memory-per-worker", help="For example 2GiB.  [default: 4GiB]"),
-    click.option(
-        "--launcher",
-        help="Where workers run: local, gang, elastic, scheduler. [default: local]",
-    ),
-    click.option("--address", metavar="tls://HOST:PORT", help="Of --launcher scheduler."),
-    click.option("--interface", help="Network between nodes, if it is not found out right."),
-    click.option("--insecure", is_flag=True, default=None, help="No TLS: others can intrude."),
-    click.option("--engine", help="hyperhpc or dask-ml.  [default: hyperhpc]"),
-    click.option(
-        "--estimator", metavar="MODULE:CLASS", help="One more model from scikit-learn."
-    ),
-    click.option("--model", type=_Path(), help="Apply OUT/model.json of another run."),
-    click.option(
-        "--seed-compat", is_flag=True, default=None, help="The tutorial's own choices."
-    ),
-    click.option("--config", "file", type=_Path(), help="Options as TOML."),
-    click.option(
-        "--dashboard", is_flag=True, default=None, help="Dask's dashboard, on loopback."
-    ),
-    click.option(
-        "--restart", is_flag=True, default=None, help="Rename the old run, begin anew."
-    ),
-)
-
-
 @cli.command()
-@_options(*_RUN_OPTIONS)
+@add_options(*RUN_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="Print run.json at the end.")
 def run(as_json: bool, **options: Any) -> None:
     """Run the whole analysis of SCENE into the folder OUT, or go on with it."""
@@ -461,7 +317,7 @@ def run(as_json: bool, **options: Any) -> None:
 
 
 @cli.command()
-@_options(*_RUN_OPTIONS)
+@add_options(*RUN_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def plan(as_json: bool, **options: Any) -> None:
     """Say what run would do with the same options, or why it would refuse."""
@@ -473,26 +329,14 @@ def plan(as_json: bool, **options: Any) -> None:
 def _config(scene: Path, out: Path, file: Path | None, **flags: Any) -> Any:
     from hyperhpc.config import load_config
 
-    flags["bbox"] = _numbers(flags["bbox"], 4, "--bbox")
-    flags["drop"] = _windows(flags["drop"])
-    flags["points"] = [_numbers(p, 2, "--point") for p in flags["points"]] or None
-    flags["index"] = _formulas(flags["index"]) or None
+    flags["bbox"] = read_numbers(flags["bbox"], 4, "--bbox")
+    flags["drop"] = read_windows(flags["drop"])
+    flags["points"] = [read_numbers(p, 2, "--point") for p in flags["points"]] or None
+    flags["index"] = read_formulas(flags["index"]) or None
     config = load_config(scene, out, flags, file)
     if config.insecure:
         _say("warning: --insecure: whoever reaches the ports of this run runs programs as you")
     return config
-
-
-def _formulas(texts: Sequence[str]) -> dict[str, str]:
-    formulas = {}
-    for text in texts:
-        name, equals, formula = text.partition("=")
-        name = name.strip()
-        if not equals or name in formulas:
-            problem = "is given twice" if equals else "has no formula; write NAME=FORMULA"
-            raise click.BadParameter(f"{name!r} {problem}", param_hint="--index")
-        formulas[name] = formula
-    return formulas
 
 
 def _run(config: Any, as_json: bool) -> None:
@@ -510,7 +354,7 @@ def _run(config: Any, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("out", type=_Path())
+@click.argument("out", type=AnyPath())
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(out: Path, as_json: bool) -> None:
     """Say what the run in OUT is doing, wherever it runs, or how it ended."""
@@ -520,7 +364,7 @@ def status(out: Path, as_json: bool) -> None:
 
 
 @cli.command(hidden=True)
-@click.argument("connection", type=_Path())
+@click.argument("connection", type=AnyPath())
 @click.option("--name", required=True)
 @click.option("--threads", type=int, required=True)
 @click.option("--memory", type=int, required=True, help="Bytes.")
@@ -532,7 +376,7 @@ def worker(connection: Path, name: str, threads: int, memory: int) -> None:
 
 
 @cli.command()
-@click.argument("out", type=_Path())
+@click.argument("out", type=AnyPath())
 def report(out: Path) -> None:
     """Draw the report again, or that of an unfinished run, from what is on disk."""
     from hyperhpc.pipeline.preview import report_run
@@ -541,7 +385,7 @@ def report(out: Path) -> None:
 
 
 @cli.command()
-@click.argument("out", type=_Path())
+@click.argument("out", type=AnyPath())
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def verify(out: Path, as_json: bool) -> None:
     """Compare every file of the results in OUT with its checksum; nothing is changed."""
@@ -568,8 +412,8 @@ def verify(out: Path, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("out", type=_Path())
-@_size_option
+@click.argument("out", type=AnyPath())
+@size_option
 def demo(out: Path, size: tuple[int, int]) -> None:
     """Make a NEON-like scene and run the full analysis on this machine."""
     from hyperhpc.pipeline.demo import run_demo
