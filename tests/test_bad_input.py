@@ -85,7 +85,7 @@ def make_empty(path: Path) -> None:
         (make_far_micrometres, "outside 300-3000 nm"),
         (make_short_micrometres, "wavelength 100 nm is outside 300-3000 nm"),
         (make_truncated_hdf5, "truncated"),
-        (make_text, "neither HDF5 nor a Zarr store"),
+        (make_text, "no Zarr store, HDF5, TIFF or ENVI file"),
         (make_empty, "empty file"),
     ],
 )

@@ -76,8 +76,8 @@ def test_open_scene__missing_path(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "empty file"),
-        (b"PK\x03\x04 zip", "neither HDF5 nor"),
-        (b"\x89HDF", "neither HDF5"),
+        (b"PK\x03\x04 zip", "HDF5, TIFF or ENVI"),
+        (b"\x89HDF", "HDF5, TIFF or ENVI"),
     ],
 )
 def test_open_scene__unknown_kind(tmp_path: Path, content: bytes, message: str) -> None:

@@ -25,7 +25,8 @@ def open_scene(
     Parameters
     ----------
     path
-        Zarr store (v2 or v3; also a group or an array inside one), or NEON HDF5 file.
+        Zarr store (v2 or v3; also a group or an array inside one), NEON HDF5 file, ENVI
+        file (data or header) or GeoTIFF.
     group
         Group that holds the cube; by default it is searched.
     options
@@ -49,6 +50,12 @@ def open_scene(
 
         if os.path.isfile(path) and is_hdf5(path):
             return open_neon_scene(path, group)
+        from hyperhpc.scene.raster_files import is_raster
+
+        if os.path.isfile(path) and is_raster(path):
+            from hyperhpc.scene.raster import open_raster_scene
+
+            return open_raster_scene(path, options.wavelengths if options else None)
         with open(path, "rb") as file:
             start = file.read(8)
     except OSError as error:
@@ -58,8 +65,8 @@ def open_scene(
     if not start:
         raise SceneError(f"{path} is an empty file.", "Copy or download it again.")
     raise SceneError(
-        f"{path} is neither HDF5 nor a Zarr store (it begins with {start!r}).",
-        "Scenes are Zarr stores (folders) and NEON HDF5 files; unpack an archive first.",
+        f"{path} is no Zarr store, HDF5, TIFF or ENVI file (it begins with {start!r}).",
+        "ENVI data need their header (.hdr) beside them; unpack an archive first.",
     )
 
 

@@ -114,7 +114,7 @@ class Scene:
     path
         Absolute path of the file or store.
     format
-        ``"zarr2"``, ``"zarr3"`` or ``"neon-hdf5"``.
+        ``"zarr2"``, ``"zarr3"``, ``"neon-hdf5"``, ``"envi"`` or ``"geotiff"``.
     shape
         (rows, columns, bands).
     dtype

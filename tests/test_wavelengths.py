@@ -1,0 +1,57 @@
+"""Band centres from a file of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hyperhpc.errors import ConfigError
+from hyperhpc.scene.wavelengths import read_wavelengths
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("400\n410.5\n421\n", [400, 410.5, 421]),
+        ("0.4\n0.5\n0.6567", [400, 500, 656.7]),
+        ("# centres\n\n400\r\n410\r\n420\r\n", [400, 410, 420]),
+        ("wavelength,fwhm\n400,5\n410,5\n420,5\n", [400, 410, 420]),
+        ('"Wavelength (um)";x\n"0.4";1\n"0.5";1\n"0.6";1', [400, 500, 600]),
+        ("\ufeffnm\n993.1 a\n902.3 b\n911.0 c\n", [993.1, 902.3, 911]),
+    ],
+)
+def test_read_wavelengths__of_texts(tmp_path: Path, text: str, expected: list[float]) -> None:
+    path = tmp_path / "w.txt"
+    path.write_text(text, "utf-8")
+    centres, notes = read_wavelengths(path, 3)
+    np.testing.assert_array_equal(centres, expected)
+    assert "w.txt" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds 0 band centres, the scene 3"),
+        ("400\n410\n", "holds 2 band centres, the scene 3"),
+        ("400\nx\n420\n", "line 2 begins with 'x'"),
+        ("a\nb\n420\n", "line 2 begins with 'b'"),
+        ("400\n410\nnan\n", "not finite"),
+        ("1\n2\n4000\n", "outside 300-3000"),
+        ("\0\1\2", "holds 0"),
+    ],
+)
+def test_read_wavelengths__refuses(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "w.txt"
+    path.write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_wavelengths(path, 3)
+    assert str(path) in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["none.txt", "."])
+def test_read_wavelengths__no_such_file(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_wavelengths(tmp_path / name, 3)
