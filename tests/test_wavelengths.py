@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
-from hyperhpc.errors import ConfigError
+from hyperhpc.config import SceneOptions
+from hyperhpc.errors import ConfigError, SceneError
+from hyperhpc.scene import materials, open_scene
+from hyperhpc.scene.simulate import simulate
 from hyperhpc.scene.wavelengths import read_wavelengths
 
 
@@ -55,3 +60,41 @@ def test_read_wavelengths__refuses(tmp_path: Path, text: str, message: str) -> N
 def test_read_wavelengths__no_such_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_wavelengths(tmp_path / name, 3)
+
+
+def _shift(path: Path) -> Path:
+    centres = path / "w.txt"
+    np.savetxt(centres, materials.band_centres(20) + 1)
+    return centres
+
+
+def test_open__neon_without_its_own(tmp_path: Path) -> None:
+    tile = simulate(tmp_path / "t.h5", 6, 7, bands=20, layout="neon").path
+    centres, before = _shift(tmp_path), open_scene(tile)
+    with h5py.File(tile, "r+") as file:
+        del file["CPER/Reflectance/Metadata/Spectral_Data/Wavelength"]
+    with pytest.raises(SceneError, match="no wavelengths") as caught:
+        open_scene(tile)
+    assert "--wavelengths FILE" in str(caught.value.hint)
+    scene = open_scene(tile, options=SceneOptions(wavelengths=centres))
+    np.testing.assert_allclose(scene.wavelength_nm, before.wavelength_nm + 1, atol=1e-3)
+    np.testing.assert_array_equal(
+        scene.read(slice(None), slice(None)), before.read(slice(None), slice(None))
+    )
+
+
+def test_open__zarr_without_its_own(tmp_path: Path) -> None:
+    store = simulate(tmp_path / "s.zarr", 6, 7, bands=20).path
+    centres, before = _shift(tmp_path), open_scene(store)
+    given = open_scene(store, options=SceneOptions(wavelengths=centres))
+    np.testing.assert_array_equal(given.wavelength_nm, before.wavelength_nm + 1)
+    for group in ("reflectance", "reflectance/every4th"):
+        shutil.rmtree(store / group / "wl")
+    with pytest.raises(SceneError, match="no wavelength coordinate") as caught:
+        open_scene(store)
+    assert "--wavelengths FILE" in str(caught.value.hint)
+    scene = open_scene(store, options=SceneOptions(wavelengths=centres))
+    np.testing.assert_array_equal(scene.wavelength_nm, before.wavelength_nm + 1)
+    np.testing.assert_array_equal(
+        scene.read(slice(None), slice(None)), before.read(slice(None), slice(None))
+    )

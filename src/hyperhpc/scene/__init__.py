@@ -38,24 +38,25 @@ def open_scene(
         A missing path, an unknown kind of file, or what the format's own opener raises.
     """
     group = (options.group if options else None) or group
+    wavelengths = options.wavelengths if options else None
     path = os.path.abspath(os.path.expanduser(os.fspath(path)))
     try:
         if os.path.isdir(path):
             from hyperhpc.scene.zarr import open_zarr_scene
 
-            return open_zarr_scene(path, group)
+            return open_zarr_scene(path, group, wavelengths)
         if not os.path.exists(path):
             raise SceneError(f"{path} does not exist.", _existing(path))
         from hyperhpc.scene.neon import is_hdf5, open_neon_scene
 
         if os.path.isfile(path) and is_hdf5(path):
-            return open_neon_scene(path, group)
+            return open_neon_scene(path, group, wavelengths)
         from hyperhpc.scene.raster_files import is_raster
 
         if os.path.isfile(path) and is_raster(path):
             from hyperhpc.scene.raster import open_raster_scene
 
-            return open_raster_scene(path, options.wavelengths if options else None)
+            return open_raster_scene(path, wavelengths)
         with open(path, "rb") as file:
             start = file.read(8)
     except OSError as error:

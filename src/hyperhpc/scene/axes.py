@@ -30,13 +30,13 @@ class Axes:
     order
         Positions of y, x and band among the stored dimensions.
     wavelength
-        Array of band centres.
+        Array of band centres, or None where these were given.
     x, y
         Arrays of pixel centres, or None if there are none.
     """
 
     order: tuple[int, int, int]
-    wavelength: Node
+    wavelength: Node | None
     x: Node | None
     y: Node | None
 
@@ -85,11 +85,14 @@ def _own_coordinate(nodes: dict[str, Node], cube: Node, axis: int) -> list[Node]
     return found
 
 
-def identify(nodes: dict[str, Node], cube: Node, where: str) -> Axes:
+def identify(
+    nodes: dict[str, Node], cube: Node, where: str, *, has_centres: bool = False
+) -> Axes:
     """Find the order of a 3-D array's dimensions and its coordinates.
 
     By the names of the dimensions; where they say nothing, by the lengths of the
-    coordinates if only one order fits.
+    coordinates if only one order fits. With ``has_centres`` the band centres are known
+    from elsewhere, and are not looked for.
 
     Raises
     ------
@@ -98,14 +101,17 @@ def identify(nodes: dict[str, Node], cube: Node, where: str) -> Axes:
         not clear.
     """
     candidates = {kind: _coordinates(nodes, cube, kind) for kind in NAMES}
+    if has_centres:
+        candidates["band"] = []
     order = _order_by_name(cube)
     if order is None:
-        order = _order_by_length(cube, candidates, where)
+        order = _order_by_length(cube, candidates, where, has_centres)
     chosen: dict[str, Node | None] = {}
     for kind, axis in zip(("y", "x", "band"), order, strict=True):
         own = _own_coordinate(nodes, cube, axis)
         if kind == "band":
             # band = 1..426 is no wavelength, unless its units say so
+            own = [] if has_centres else own
             own = [node for node in own if _has_length_unit(node) or node in candidates[kind]]
             options = candidates[kind] + own
         else:
@@ -118,7 +124,7 @@ def identify(nodes: dict[str, Node], cube: Node, where: str) -> Axes:
                 "One of the two is damaged or incomplete; copy the store again.",
             )
         chosen[kind] = fitting[0] if fitting else None
-    if chosen["band"] is None:
+    if chosen["band"] is None and not has_centres:
         raise _no_wavelength(candidates["band"], cube, order[2], where)
     return Axes(order, chosen["band"], chosen["x"], chosen["y"])
 
@@ -137,14 +143,15 @@ def _no_wavelength(found: list[Node], cube: Node, axis: int, where: str) -> Scen
         )
     return SceneError(
         f"{where} has no wavelength coordinate.",
-        "Store the band centres (nm) beside the cube as a 1-D array called wl or wavelength.",
+        "Store the band centres (nm) beside the cube as a 1-D array called wl or wavelength, "
+        "or give them in a file, one per line, as --wavelengths FILE.",
     )
 
 
 def _order_by_length(
-    cube: Node, candidates: dict[str, list[Node]], where: str
+    cube: Node, candidates: dict[str, list[Node]], where: str, has_centres: bool
 ) -> tuple[int, int, int]:
-    if not candidates["band"]:
+    if not candidates["band"] and not has_centres:
         raise _no_wavelength([], cube, 0, where)
     lengths = {kind: {node.shape[0] for node in candidates[kind]} for kind in NAMES}
     orders = [

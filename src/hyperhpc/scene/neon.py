@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from hyperhpc.scene.resolve import (
     resolve_wavelengths,
     resolve_windows,
 )
+from hyperhpc.scene.wavelengths import HINT, read_wavelengths
 from hyperhpc.scene.window import length, read_window
 
 if TYPE_CHECKING:
@@ -188,7 +190,9 @@ class NeonScene(Scene):
         }
 
 
-def open_neon_scene(path: str, group: str | None = None) -> NeonScene:
+def open_neon_scene(
+    path: str, group: str | None = None, wavelengths: Path | None = None
+) -> NeonScene:
     """Open the reflectance cube of a NEON HDF5 file.
 
     Lazy: reads metadata only, no pixel.
@@ -199,6 +203,9 @@ def open_neon_scene(path: str, group: str | None = None) -> NeonScene:
         File of DP1.30006 (flight line) or DP3.30006 (tile), .001 or .002.
     group
         Site group, where a file holds several.
+    wavelengths
+        File of band centres, see :func:`~hyperhpc.scene.wavelengths.read_wavelengths`;
+        they count instead of the file's own.
 
     Raises
     ------
@@ -208,7 +215,7 @@ def open_neon_scene(path: str, group: str | None = None) -> NeonScene:
     path = os.path.abspath(path)
     try:
         with open_file(path) as file:
-            return _open(path, file, group)
+            return _open(path, file, group, wavelengths)
     except READ_ERRORS as error:
         raise SceneError(
             f"HDF5 file {path} cannot be read: {cause(error)}.",
@@ -284,7 +291,7 @@ def _is_bidirectional(path: str, metadata: Members) -> bool:
     return any(key.startswith("BRDF_") for name in logs for key in _members(logs, name))
 
 
-def _open(path: str, file: h5py.File, group: str | None) -> NeonScene:
+def _open(path: str, file: h5py.File, group: str | None, wavelengths: Path | None) -> NeonScene:
     data = _find(path, file, group)
     where = f"{data.name} of {path}"
     check_cube(data.dtype, data.shape, data.chunks, where)
@@ -292,27 +299,16 @@ def _open(path: str, file: h5py.File, group: str | None) -> NeonScene:
     reflectance = data.parent
     metadata = _members(reflectance, "Metadata")
     spectral = _members(metadata, "Spectral_Data")
-    stored_wavelength = _dataset(spectral, "Wavelength")
-    if stored_wavelength is None:
-        raise SceneError(
-            f"{where} has no wavelengths: Metadata/Spectral_Data/Wavelength is missing.",
-            "Give a complete NEON file.",
-        )
-    if stored_wavelength.size != data.shape[2]:
-        raise SceneError(
-            f"{where} has {data.shape[2]} bands, {stored_wavelength.name} "
-            f"{stored_wavelength.size} values.",
-            "The cube must lie as (y, x, band) with one wavelength per band.",
-        )
     attributes = Attributes(data.attrs, reflectance.attrs, reflectance.parent.attrs)
     values = resolve_values(data.dtype, attributes, where)
     notes = list(values.notes)
 
-    wavelength_nm, factor, more = resolve_wavelengths(
-        stored_wavelength[()],
-        None,  # its units are a text, and the values tell nanometres from micrometres
-        f"{stored_wavelength.name} of {path}",
-    )
+    if wavelengths is not None:
+        fwhm_nm = None
+        wavelength_nm, more = read_wavelengths(wavelengths, data.shape[2])
+    else:
+        wavelength_nm, factor, more = _centres(spectral, data, where)
+        fwhm_nm = _fwhm(spectral, wavelength_nm.size, factor, notes)
     notes += more
     windows = resolve_windows(attributes, where)
     is_bidirectional = _is_bidirectional(path, metadata)
@@ -337,11 +333,30 @@ def _open(path: str, file: h5py.File, group: str | None) -> NeonScene:
         grid=grid,
         chunks=chunks,
         group=reflectance.parent.name.strip("/") or reflectance.name.strip("/"),
-        fwhm_nm=_fwhm(spectral, wavelength_nm.size, factor, notes),
+        fwhm_nm=fwhm_nm,
         notes=tuple(notes),
         dataset=data.name,
         wide_nodata=values.wide_nodata,
     )
+
+
+def _centres(
+    spectral: Members, data: h5py.Dataset, where: str
+) -> tuple[np.ndarray, float, tuple[str, ...]]:
+    """Band centres of the file: see :func:`resolve_wavelengths`."""
+    stored = _dataset(spectral, "Wavelength")
+    if stored is None:
+        raise SceneError(
+            f"{where} has no wavelengths: Metadata/Spectral_Data/Wavelength is missing.",
+            f"Give a complete NEON file. {HINT}",
+        )
+    if stored.size != data.shape[2]:
+        raise SceneError(
+            f"{where} has {data.shape[2]} bands, {stored.name} {stored.size} values.",
+            "The cube must lie as (y, x, band) with one wavelength per band.",
+        )
+    units = None  # they are a text, and the values tell nanometres from micrometres
+    return resolve_wavelengths(stored[()], units, f"{stored.name} of {data.file.filename}")
 
 
 def _fwhm(

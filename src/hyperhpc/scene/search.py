@@ -49,15 +49,19 @@ def cubes_in(nodes: dict[str, Node], group: str | None, path: str) -> list[Node]
     return cubes
 
 
-def choose(nodes: dict[str, Node], cubes: list[Node], path: str) -> tuple[Node, Axes]:
-    """The one cube with wavelengths; of several the one called reflectance."""
+def choose(
+    nodes: dict[str, Node], cubes: list[Node], path: str, *, has_centres: bool = False
+) -> tuple[Node, Axes]:
+    """The one cube with wavelengths; of several the one called reflectance.
+
+    With ``has_centres`` they are known from elsewhere.
+    """
     usable: list[tuple[Node, Axes]] = []
     problems: dict[str, SceneError] = {}
     for cube in cubes:
         try:
-            usable.append(
-                (cube, identify(nodes, cube, f"{cube.path or 'the array'} of {path}"))
-            )
+            where = f"{cube.path or 'the array'} of {path}"
+            usable.append((cube, identify(nodes, cube, where, has_centres=has_centres)))
         except SceneError as error:
             problems[cube.path] = error
     if not usable:

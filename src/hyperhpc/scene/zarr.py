@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from hyperhpc.scene.resolve import (
 )
 from hyperhpc.scene.search import choose, cubes_in, nearby
 from hyperhpc.scene.thinned import GROUP, thinned_grid, thinned_shape
+from hyperhpc.scene.wavelengths import read_wavelengths
 from hyperhpc.scene.window import mirror, read_window
 
 if TYPE_CHECKING:
@@ -198,7 +200,9 @@ class ZarrScene(Scene):
         }
 
 
-def open_zarr_scene(path: str, group: str | None = None) -> ZarrScene:
+def open_zarr_scene(
+    path: str, group: str | None = None, wavelengths: Path | None = None
+) -> ZarrScene:
     """Open the cube of a Zarr store.
 
     Lazy: reads the JSON metadata and the coordinates, no pixel.
@@ -209,6 +213,9 @@ def open_zarr_scene(path: str, group: str | None = None) -> ZarrScene:
         Folder of a store, or of a group or an array inside one.
     group
         Group that holds the cube, or the cube's own path; by default it is searched.
+    wavelengths
+        File of band centres, see :func:`~hyperhpc.scene.wavelengths.read_wavelengths`;
+        they count instead of the store's own.
 
     Raises
     ------
@@ -239,8 +246,8 @@ def open_zarr_scene(path: str, group: str | None = None) -> ZarrScene:
         cubes = [node]
     else:
         cubes = cubes_in(nodes, group, path)
-    cube, axes = choose(nodes, cubes, path)
-    return _open(path, root, version, nodes, cube, axes)
+    cube, axes = choose(nodes, cubes, path, has_centres=wavelengths is not None)
+    return _open(path, root, version, nodes, cube, axes, wavelengths)
 
 
 def _values_of(root: str, version: int, node: store.Node) -> np.ndarray:
@@ -279,6 +286,7 @@ def _open(
     nodes: dict[str, store.Node],
     cube: store.Node,
     axes: Axes,
+    wavelengths: Path | None,
 ) -> ZarrScene:
     where = f"{cube.path or 'the array'} of {path}"
     array = open_array(root, cube.path, version)
@@ -291,11 +299,18 @@ def _open(
         y, x, band = (min(stored[axis], cube.shape[axis]) for axis in axes.order)
         return y, x, band
 
-    wavelength_nm, factor, wavelength_notes = resolve_wavelengths(
-        _values_of(root, version, axes.wavelength),
-        Attributes(axes.wavelength.attributes).get("units"),
-        f"{axes.wavelength.path} of {path}",
-    )
+    fwhm_nm = None
+    if axes.wavelength is not None:
+        wavelength_nm, factor, wavelength_notes = resolve_wavelengths(
+            _values_of(root, version, axes.wavelength),
+            Attributes(axes.wavelength.attributes).get("units"),
+            f"{axes.wavelength.path} of {path}",
+        )
+        fwhm_nm = _fwhm(root, version, nodes, cube, wavelength_nm.size, factor)
+    else:
+        assert wavelengths is not None
+        n_bands = cube.shape[axes.order[2]]
+        wavelength_nm, wavelength_notes = read_wavelengths(wavelengths, n_bands)
     mapping = _grid_mapping(nodes, cube, attributes)
     grid, is_south_up, notes = _grid(root, version, axes, mapping, canonical(cube.shape), where)
     wkt, epsg = find_crs(attributes, mapping)
@@ -317,7 +332,7 @@ def _open(
         shards=None if array.shards is None else canonical(array.shards),
         group=cube.parent,
         notes=(*values.notes, *wavelength_notes, *notes),
-        fwhm_nm=_fwhm(root, version, nodes, cube, wavelength_nm.size, factor),
+        fwhm_nm=fwhm_nm,
         store=root,
         array=cube.path,
         zarr_format=version,
