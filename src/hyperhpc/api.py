@@ -18,7 +18,7 @@ from hyperhpc.config import load_config
 from hyperhpc.errors import ConfigError
 from hyperhpc.pipeline.manifest import RunFolder, read_json
 from hyperhpc.pipeline.progress import Progress
-from hyperhpc.pipeline.selection import select_bands, spectra_at
+from hyperhpc.pipeline.selection import select_bands, spectra_at, usable_nm
 from hyperhpc.pipeline.stages import out_of
 from hyperhpc.pipeline.stages import run as run_stages
 from hyperhpc.scene import open_scene as open_any_scene
@@ -143,7 +143,7 @@ def indices(
             "give the cube as open_scene returns it, without scaling or masking",
         )
     bound, _ = choose_indices(
-        [names] if isinstance(names, str) else names, formulas or {}, wavelength_nm
+        [names] if isinstance(names, str) else names, formulas or {}, usable_nm(scene)
     )
     good = select_bands(scene).bands
     is_window_band = in_windows(wavelength_nm, scene.bad_band_windows_nm or WATER_WINDOWS_NM)

@@ -51,18 +51,28 @@ def in_windows(wavelength_nm: np.ndarray, windows_nm: Sequence[Window]) -> np.nd
     return inside
 
 
-def good_bands(wavelength_nm: np.ndarray, windows_nm: Sequence[Window]) -> np.ndarray:
+def good_bands(
+    wavelength_nm: np.ndarray, windows_nm: Sequence[Window], bad: Sequence[int] = ()
+) -> np.ndarray:
     """Positions (int64, ascending) of the bands outside all windows.
+
+    Parameters
+    ----------
+    bad
+        Positions of further bands to leave out: those the file flags.
 
     Raises
     ------
     ConfigError
-        If the windows leave no band.
+        If no band is left.
     """
-    good = np.flatnonzero(~in_windows(wavelength_nm, windows_nm))
+    is_good = ~in_windows(wavelength_nm, windows_nm)
+    is_good[list(bad)] = False
+    good = np.flatnonzero(is_good)
     if good.size == 0:
+        flagged = f" and the {len(bad)} bands flagged as bad" if bad else ""
         raise ConfigError(
-            f"the windows to drop leave none of the {len(wavelength_nm)} bands "
+            f"the windows to drop{flagged} leave none of the {len(wavelength_nm)} bands "
             f"({wavelength_nm.min():.1f}-{wavelength_nm.max():.1f} nm)",
             "give other windows with --drop LO-HI",
         )

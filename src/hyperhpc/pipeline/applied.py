@@ -19,7 +19,7 @@ from hyperhpc.errors import ConfigError
 from hyperhpc.pipeline.fitting import read_labellers
 from hyperhpc.pipeline.manifest import RunFolder, read_json, write_json
 from hyperhpc.pipeline.models import Labeller, or_null
-from hyperhpc.pipeline.selection import Selection
+from hyperhpc.pipeline.selection import Selection, usable_nm
 from hyperhpc.scene.cube import Scene
 
 #: The farthest a band of the scene may be from the model's, nm: half a band of NEON's.
@@ -107,7 +107,7 @@ def read_applied(path: Path, names: Sequence[str], scene: Scene) -> AppliedModel
             f"{', '.join(model['models']) or 'none'}",
             "of an --estimator only its means are kept: it cannot be applied",
         )
-    bands = _match(wavelength_nm, scene.wavelength_nm, path)
+    bands = _match(wavelength_nm, usable_nm(scene), path)
     order = np.argsort(bands)
     return AppliedModel(
         hashlib.sha256(path.read_bytes()).hexdigest(),

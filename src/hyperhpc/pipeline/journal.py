@@ -154,8 +154,10 @@ class Journal:
                 f"{lo:g}-{hi:g} nm" if hi != float("inf") else f"from {lo:g} nm"
                 for lo, hi in selection.windows_nm
             )
+            n_bad = len(scene.bad_bands)
+            flagged = f", and {n_bad} that the file flags as bad," if n_bad else ""
             choices.append(
-                f"Bands in {windows} were left out of validity and clustering: "
+                f"Bands in {windows}{flagged} were left out of validity and clustering: "
                 f"{len(selection.bands)} of {scene.shape[2]} remain."
             )
         choices.append(

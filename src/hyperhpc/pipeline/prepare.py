@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from hyperhpc.pipeline.fitting import check_models
 from hyperhpc.pipeline.folder import check_folder
 from hyperhpc.pipeline.manifest import RunFolder
 from hyperhpc.pipeline.plan import Plan, make_plan
-from hyperhpc.pipeline.selection import Selection, select_bands, spectra_at
+from hyperhpc.pipeline.selection import Selection, select_bands, spectra_at, usable_nm
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.thinned import check_thinned
@@ -60,17 +61,27 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> Prepared:
     indices, skipped = choose_indices(
         config.indices,
         config.index,
-        scene.wavelength_nm,
+        scene.wavelength_nm if config.seed_compat else usable_nm(scene),
         seed_compat_bands=selection.bands if config.seed_compat else None,
     )
     model_names = applied.names if applied else check_models(config)
     spectra = spectra_at(scene, config.points, selection.bands)
     check_workers(config, is_plan=is_plan)
     plan = make_plan(scene, config)
-    plan = replace(plan, options=plan.options | {"model": applied and applied.digest})
+    by_content = {
+        "model": applied and applied.digest,
+        "wavelengths": _centres_digest(scene, config),
+    }
+    plan = replace(plan, options=plan.options | by_content)
     return Prepared(
         config, scene, selection, indices, skipped, model_names, spectra, plan, applied
     )
+
+
+def _centres_digest(scene: Scene, config: RunConfig) -> str | None:
+    """Of the band centres, where they are none of the scene's own."""
+    centres = scene.wavelength_nm.tobytes()
+    return hashlib.sha256(centres).hexdigest() if config.wavelengths else None
 
 
 def describe_plan(config: RunConfig) -> dict[str, Any]:

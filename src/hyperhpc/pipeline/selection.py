@@ -49,7 +49,7 @@ class Selection:
 def select_bands(
     scene: Scene, drop: Sequence[Window] | None = None, *, seed_compat: bool = False
 ) -> Selection:
-    """Choose the good bands by wavelength, or by the tutorial's positions.
+    """Choose the good bands by wavelength and the file's flags, or by the tutorial's positions.
 
     Raises
     ------
@@ -61,7 +61,14 @@ def select_bands(
     if seed_compat:
         return Selection((), seed_bands(len(centres)), is_window_band)
     windows = drop_windows(scene.bad_band_windows_nm, drop)
-    return Selection(windows, good_bands(centres, windows), is_window_band)
+    return Selection(windows, good_bands(centres, windows, scene.bad_bands), is_window_band)
+
+
+def usable_nm(scene: Scene) -> np.ndarray:
+    """Band centres (band,), nm; infinite where the file flags a band, which is near to none."""
+    centres = scene.wavelength_nm.copy()
+    centres[list(scene.bad_bands)] = np.inf
+    return centres
 
 
 def describe_bands(scene: Scene, selection: Selection) -> dict[str, Any]:
@@ -70,6 +77,7 @@ def describe_bands(scene: Scene, selection: Selection) -> dict[str, Any]:
     return {
         "n_bands": len(centres),
         "n_good": len(selection.bands),
+        "n_flagged_bad": len(scene.bad_bands),
         "dropped_windows_nm": [
             [lo, hi if np.isfinite(hi) else None] for lo, hi in selection.windows_nm
         ],

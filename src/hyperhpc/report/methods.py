@@ -110,6 +110,8 @@ def _data_text(outputs: Outputs) -> str:
     dropped = (run.get("bands") or {}).get("dropped_windows_nm") or []
     if outputs.n_good and dropped:
         text += f"; {outputs.n_good} were kept after dropping {windows(dropped)}"
+        n_bad = run["bands"].get("n_flagged_bad")
+        text += f" and {n_bad} that the file flags as bad" if n_bad else ""
     text += "."
     scale = scene.get("scale_factor")
     if scale and scale != 1:
