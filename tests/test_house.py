@@ -12,6 +12,8 @@ import tomllib
 from pathlib import Path
 
 import click
+import h5py
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -221,7 +223,8 @@ def blocks(kind: str) -> list[str]:
 
 def readme_commands() -> list[str]:
     """Each `hyperhpc ...` command, examples and synopsis; continued lines joined."""
-    text = "\n".join(blocks("sh") + blocks("sh needs-neon-file") + blocks("text"))
+    kinds = ("sh", "sh needs-neon-file", "sh needs-raster-files", "text")
+    text = "\n".join(block for kind in kinds for block in blocks(kind))
     text = re.sub(r"\n {3,}(?=[-\[])", " ", text)
     return [line for line in text.splitlines() if line.startswith("hyperhpc ")]
 
@@ -321,3 +324,16 @@ def test_readme__works_on_a_neon_file(tmp_path: Path) -> None:
     (tmp_path / name).symlink_to(source)
     run_blocks("sh needs-neon-file", tmp_path)
     assert (tmp_path / "sjer" / "report.html").exists()
+
+
+def test_readme__works_on_rasters(tmp_path: Path, shared_data: Path) -> None:
+    (data,) = (path for path in (shared_data / "emit").iterdir() if not path.suffix)
+    crop = shared_data / "neon_sjer_tif" / "SJER_052_hyperspectral.tif"
+    for name, source in (("emit", data), ("emit.hdr", f"{data}.hdr"), (crop.name, crop)):
+        (tmp_path / name).symlink_to(source)
+    tile = shared_data / "neon_sjer_h5" / "NEON_SJER_2017_subset.h5"
+    with h5py.File(tile) as file:
+        centres = file["SJER/Reflectance/Metadata/Spectral_Data/Wavelength"][()]
+    np.savetxt(tmp_path / "centres.txt", centres)
+    run_blocks("sh needs-raster-files", tmp_path)
+    assert (tmp_path / "plot052" / "report.html").exists()

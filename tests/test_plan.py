@@ -113,12 +113,21 @@ def test_make_plan__whole_chunks_within_the_promise(
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
-@pytest.mark.parametrize("chunks", [(3000, 3000, 1), (3000, 3000, 426), (1500, 3000, 4)])
+@pytest.mark.parametrize("chunks", [(3000, 3000, 1), (1500, 3000, 4)])
 def test_make_plan__chunks_beyond_the_promise_are_transposed(chunks: Shape) -> None:
     plan = make_plan(a_scene((3000, 3000, 426), chunks), a_config(memory_per_worker="2GiB"))
     assert plan.is_transposed
     check_tiles(plan)
     assert all(side % 128 == 0 for side in plan.tile_shape)
+
+
+def test_make_plan__one_chunk_of_all_bands_beyond_the_promise_is_refused() -> None:
+    """Transposed by bands it would be decoded whole, in every task."""
+    scene = a_scene((3000, 3000, 426), (1024, 1024, 426))
+    with pytest.raises(ResourceError, match="1024 x 1024 pixels of 426 bands") as caught:
+        make_plan(scene, a_config(memory_per_worker="2GiB"))
+    need = str(caught.value.hint).split()[-1]
+    assert not make_plan(scene, a_config(memory_per_worker=need)).is_transposed
 
 
 def test_make_plan__small_band_chunks_are_not_transposed() -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from direct import Direct
 from neon_format import Neon
+from raster_format import Envi, GeoTiff
 from zarr_format import BY_BAND, SHARDED, SIMULATED, VERSION_2
 
 from hyperhpc.scene.cube import Scene
@@ -20,7 +21,7 @@ class Format(Protocol):
     """One kind of scene."""
 
     def make(self, path: Path) -> None:
-        """Write a small scene that is whole."""
+        """Write a small scene that is whole; a header of its name may lie beside it."""
 
     def damage(self, path: Path, rng: Random) -> tuple[str, bool]:
         """Damage it.
@@ -42,4 +43,16 @@ FORMATS: dict[str, Format] = {
     "zarr2": VERSION_2,
     "neon": Neon("old", bidirectional=False),
     "neon-by-band": Neon("band", bidirectional=True),
+    "envi": Envi("bil"),
+    "envi-bsq": Envi("bsq"),
+    "geotiff": GeoTiff(),
+    "geotiff-blocks": GeoTiff(
+        {
+            "tiled": True,
+            "blockxsize": 16,
+            "blockysize": 16,
+            "interleave": "band",
+            "compress": "deflate",
+        }
+    ),
 }

@@ -51,6 +51,9 @@ def damage_scene(kind: str, whole: Path, path: Path, seed: int, case: int) -> Da
         shutil.copytree(whole, path)
     else:
         shutil.copyfile(whole, path)
+        header = whole.with_name(whole.name + ".hdr")
+        if header.exists():
+            shutil.copyfile(header, path.with_name(path.name + ".hdr"))
     what, is_checked = FORMATS[kind].damage(path, Random(f"{kind} {seed} {case}"))
     return Damaged(path, what, is_checked)
 

@@ -166,10 +166,11 @@ def make_plan(scene: Scene, config: RunConfig) -> Plan:
     ConfigError
         If the bounding box misses the scene.
     ResourceError
-        If the memory of a worker does not hold even a small tile.
+        If the memory of a worker does not hold even a small tile, or a stored chunk.
     """
     area = choose_area(scene, config.bbox)
     _check_memory(scene, area, config)
+    _check_chunk(scene, config)
     promise = tile_promise(config.memory_bytes, config.threads_per_worker)
     per_pixel = pixel_bytes(scene)
     # A chunk of few bands costs the memory of all bands when its pixels are wanted
@@ -203,6 +204,22 @@ def _check_memory(scene: Scene, area: Area, config: RunConfig) -> None:
             f"{scene.shape[2]} bands; at least {need} MiB are needed",
             f"give --memory-per-worker {need}MiB"
             + (" or fewer --threads-per-worker" if fewer else ""),
+        )
+
+
+def _check_chunk(scene: Scene, config: RunConfig) -> None:
+    """Raise ResourceError if one stored chunk, all bands or few, is beyond the promise."""
+    sides = [min(pair) for pair in zip(scene.chunks, scene.shape, strict=True)]
+    nbytes = math.prod(sides) * pixel_bytes(scene) // scene.shape[2]
+    threads = config.threads_per_worker
+    if nbytes > tile_promise(config.memory_bytes, threads):
+        need = math.ceil((nbytes * TILE_FACTOR * threads + BASE_BYTES) / 0.9 / 2**20) + 1
+        raise ResourceError(
+            f"--memory-per-worker {config.memory_per_worker} is too little for the chunks of "
+            f"the scene: one holds {sides[0]} x {sides[1]} pixels of {sides[2]} bands, "
+            f"{nbytes / 2**20:.0f} MiB; at least {need} MiB are needed",
+            f"give --memory-per-worker {need}MiB"
+            + (" or fewer --threads-per-worker" if threads > 1 else ""),
         )
 
 

@@ -20,6 +20,7 @@ from hyperhpc.scene.wavelengths import HINT, read_wavelengths
 
 _DATE = re.compile(r"(?<!\d)\d{4}-\d{2}-\d{2}(?!\d)")
 _DATE_NAMES = ("acquisition_time", "acquisition_date", "start_time", "acquisitiondatetime")
+_BYTE_ORDERS = {"0": "<", "1": ">"}
 #: Dimensions of ENVI's data on disk, as positions of (y, x, band).
 _ORDERS = {"LINE": (0, 2, 1), "PIXEL": (0, 1, 2), "BAND": (2, 0, 1)}
 
@@ -65,6 +66,8 @@ def _open(path: str, header: str | None, dataset: Any, wavelengths: Path | None)
     chunks = _chunks(dataset, shape)
     check_cube(stored, shape, chunks, path)
     texts = BandTexts(dataset)
+    if header is not None:  # where several could be its header, the one that GDAL reads
+        header = next((f for f in dataset.files if f.lower().endswith(".hdr")), header)
     layout = None if header is None else _layout(path, header, dataset, texts, stored)
     values = resolve_values(stored, _attributes(path, dataset, texts), path)
     notes = list(values.notes)
@@ -128,8 +131,15 @@ def _layout(path: str, header: str, dataset: Any, texts: BandTexts, stored: np.d
             f"{offset}).",
             f"Copy the file again, or correct {header}",
         )
-    order = ">" if texts.file.get("byte_order", "0").strip() == "1" else "<"
-    return Layout(_ORDERS[_interleave(dataset)], order + stored.str[1:], offset, found)
+    order = texts.file.get("byte_order", "0").strip()
+    if order not in _BYTE_ORDERS:
+        raise SceneError(
+            f"{path}: byte order {order!r:.20} in {header}; it is 0 or 1.",
+            "Correct the header.",
+        )
+    return Layout(
+        _ORDERS[_interleave(dataset)], _BYTE_ORDERS[order] + stored.str[1:], offset, found
+    )
 
 
 def _attributes(path: str, dataset: Any, texts: BandTexts) -> Attributes:
