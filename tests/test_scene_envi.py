@@ -225,6 +225,10 @@ def test_open__esri_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"wavelength": "{450, 460, 470, 480, 490, 50"}, "first: band 6"),
+        ({"wavelength": listed([400, 410, 420, 430, 440, "4_50"])}, "first: band 6, '4_50'"),
+        ({"major_frame_offsets": "{0, 20}"}, "gaps between its frames"),
+        ({"byte_order": 7}, "byte order '7'"),
         ({"wavelength": listed([400, 410])}, "2 band centres for 6 bands"),
         ({"wavelength": listed(["a", *range(400, 405)])}, "first: band 1, 'a'"),
         ({"wavelength": listed([400, 410, 420, 430, 440, 9000])}, "9000 nm is outside"),

@@ -51,15 +51,19 @@ def _read_direct(scene: Scene, window: tuple[slice, slice], texts: list[str]) ->
     with rasterio.open(Path(scene.path)) as file:
         place = ((rows.start, rows.stop), (cols.start, cols.stop))
         dn = np.stack([file.read(band, window=place) for band in file.indexes], axis=2)
-        tags = [file.tags(band) for band in file.indexes]
-        imagery = [file.tags(band, ns="IMAGERY") for band in file.indexes]
+        tags, imagery = (
+            [{k.lower(): v for k, v in file.tags(band, ns=ns).items()} for band in file.indexes]
+            for ns in (None, "IMAGERY")
+        )
         texts += [
             ",".join(tag.get(name, "") for tag in bands)
             for bands in (tags, imagery)
             for name in dict.fromkeys(key for tag in bands for key in tag)
         ]
+        texts += file.tags().values()
         texts += [",".join((name or "").rsplit("(", 1)[-1] for name in file.descriptions)]
-    vectors = [np.array([float(n) for n in _NUMBER.findall(text)]) for text in texts]
+    numbers = [[float(number) for number in _NUMBER.findall(text)] for text in texts]
+    vectors = [np.array(line) for line in numbers if line and max(line) < 1e6]
     return Direct(dn[::-1] if scene.is_south_up else dn, vectors)
 
 
@@ -101,7 +105,7 @@ class Envi:
         assert isinstance(scene, RasterScene)
         assert scene.header is not None
         text = Path(scene.header).read_text("utf-8", "replace")
-        return _read_direct(scene, window, re.findall(r"\{([^{}]*)\}", text))
+        return _read_direct(scene, window, re.findall(r"[={]([^={}]*)", text))
 
 
 def _damage_field(text: str, rng: Random) -> tuple[str, str]:

@@ -121,6 +121,11 @@ def _layout(path: str, header: str, dataset: Any, texts: BandTexts, stored: np.d
             f"{path} is compressed (file compression in {header}).",
             "Unpack it with gunzip, and set file compression = 0.",
         )
+    if set(texts.file.get("major_frame_offsets", "0")) - set("{0, }"):
+        raise SceneError(
+            f"{path} has gaps between its frames (major frame offsets in {header}).",
+            "Write it anew without: gdal_translate -of ENVI IN OUT.img",
+        )
     offset = int(texts.file.get("header_offset", "0"))
     n_values = dataset.height * dataset.width * dataset.count
     wanted, found = offset + n_values * stored.itemsize, os.path.getsize(path)

@@ -68,7 +68,7 @@ class BandTexts:
         for name in names:
             text = self.file.get(name, "")
             if "," in text or (text and self.count == 1):
-                return [part.strip() for part in text.strip().strip("{}").split(",")]
+                return _split(text)
             if any(name in tags for tags in self.bands):
                 return [tags.get(name, "") for tags in self.bands]
         return None
@@ -80,6 +80,13 @@ class BandTexts:
                 if name in tags:
                     return tags[name].strip()
         return None
+
+
+def _split(text: str) -> list[str]:
+    """Parts of ``{a, b}``; the last is nothing where the text breaks off."""
+    parts = [part.strip() for part in text.strip().lstrip("{").split(",")]
+    is_whole = not text.strip().startswith("{") or parts[-1].endswith("}")
+    return [*parts[:-1], parts[-1].rstrip("}").strip() if is_whole else ""]
 
 
 def _lower(tags: Mapping[str, str]) -> dict[str, str]:
@@ -165,6 +172,6 @@ def _numbers_or_note(
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        return None if "_" in text else float(text)  # 1_000 is a number for Python alone
     except ValueError:
         return None

@@ -73,7 +73,7 @@ def _read_text(path: Path, where: str) -> tuple[np.ndarray, str | None]:
             continue
         first = _BETWEEN.split(text)[0].strip("\"'")
         try:
-            values.append(float(first))
+            values.append(float(first.replace("_", "?")))  # 1_000 is one for Python alone
         except ValueError:
             if heading is None and not values:
                 heading = text
