@@ -91,7 +91,7 @@ class RasterScene(Scene):
             raise SceneError(
                 f"{self.path} cannot be read at rows {rows.start}-{rows.stop - 1}, columns "
                 f"{cols.start}-{cols.stop - 1}, bands {bands.start}-{bands.stop - 1}: "
-                f"{cause(error)}.",
+                f"{cause(error.__cause__ or error)}.",  # rasterio tells GDAL's words as a cause
                 DAMAGED,
             ) from error
         return block[::-1] if self.is_south_up else block
@@ -110,7 +110,8 @@ class RasterScene(Scene):
             tuple(self.shape[axis] for axis in self.layout.order),
         )
         cube = stored.transpose(np.argsort(self.layout.order))
-        return np.array(cube[rows, cols, bands], np.dtype(self.layout.dtype).newbyteorder("="))
+        native = np.dtype(self.layout.dtype).newbyteorder("=")
+        return np.array(cube[rows, cols, bands], native, order="C")
 
     def _fetch_decoded(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
         """Let GDAL write into the cube as it will lie, whole rows of blocks at a time."""
