@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -14,7 +15,11 @@ from pathlib import Path
 import click
 import h5py
 import numpy as np
+import pyproj
 import pytest
+
+from hyperhpc.scene import open_scene
+from hyperhpc.scene.simulate import simulate
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "container" / "requirements.lock"
@@ -223,7 +228,7 @@ def blocks(kind: str) -> list[str]:
 
 def readme_commands() -> list[str]:
     """Each `hyperhpc ...` command, examples and synopsis; continued lines joined."""
-    kinds = ("sh", "sh needs-neon-file", "sh needs-raster-files", "text")
+    kinds = ("sh", "sh needs-neon-file", "sh needs-raster-files", "sh needs-polygons", "text")
     text = "\n".join(block for kind in kinds for block in blocks(kind))
     text = re.sub(r"\n {3,}(?=[-\[])", " ", text)
     return [line for line in text.splitlines() if line.startswith("hyperhpc ")]
@@ -337,3 +342,20 @@ def test_readme__works_on_rasters(tmp_path: Path, shared_data: Path) -> None:
     np.savetxt(tmp_path / "centres.txt", centres)
     run_blocks("sh needs-raster-files", tmp_path)
     assert (tmp_path / "plot052" / "report.html").exists()
+
+
+def test_readme__works_on_some_of_the_pixels(tmp_path: Path) -> None:
+    tile = tmp_path / "tile.h5"
+    simulate(tile, 60, 60, layout="neon", seed=2)
+    scene = open_scene(tile)
+    to_degrees = pyproj.Transformer.from_crs(scene.grid.epsg, 4326, always_xy=True).transform
+    xmin, ymin, _, _ = scene.bounds
+    ring = [to_degrees(xmin + x, ymin + y) for x, y in ((5, 5), (50, 9), (20, 55), (5, 5))]
+    polygon = {"type": "Polygon", "coordinates": [ring]}
+    (tmp_path / "pastures.geojson").write_text(json.dumps(polygon))
+    run_blocks("sh needs-polygons", tmp_path)
+    valid = {
+        name: json.loads((tmp_path / name / "run.json").read_text("utf-8"))["pixels"]["valid"]
+        for name in ("pastures", "clear")
+    }
+    assert valid["pastures"] < valid["clear"] < 3600

@@ -8,7 +8,7 @@ takes it from there, whatever its workers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -119,7 +119,7 @@ class Plan:
 
 
 def choose_area(scene: Scene, bbox: tuple[float, float, float, float] | None) -> Area:
-    """Pixels whose centres lie in the bounding box; the whole scene without one.
+    """Pixels whose centres lie in the bounding box, and in that of the scene's interest.
 
     Raises
     ------
@@ -127,24 +127,33 @@ def choose_area(scene: Scene, bbox: tuple[float, float, float, float] | None) ->
         If the box is reversed, or holds no pixel centre of the scene.
     """
     height, width, _ = scene.shape
-    if bbox is None:
+    box, what = bbox or scene.interest, "the bounding box"
+    if box is None:
         return Area(0, height, 0, width)
-    box = ",".join(f"{v:.10g}" for v in bbox)
-    if bbox[0] > bbox[2] or bbox[1] > bbox[3]:
+    if bbox and (bbox[0] > bbox[2] or bbox[1] > bbox[3]):
         raise ConfigError(
-            f"the bounding box {box} is reversed", "give XMIN,YMIN,XMAX,YMAX in this order"
+            f"the bounding box {_words(bbox)} is reversed",
+            "give XMIN,YMIN,XMAX,YMAX in this order",
         )
+    if bbox and scene.interest:
+        (x0, y0, x1, y1), (u0, v0, u1, v1) = bbox, scene.interest
+        box = max(x0, u0), max(y0, v0), min(x1, u1), min(y1, v1)
+        what = "what the bounding box and the area of interest share,"
     grid = scene.grid
     xs, ys = grid.x_centres(0, width), grid.y_centres(0, height)
-    cols = np.flatnonzero((xs >= bbox[0]) & (xs <= bbox[2]))
-    rows = np.flatnonzero((ys >= bbox[1]) & (ys <= bbox[3]))
+    cols = np.flatnonzero((xs >= box[0]) & (xs <= box[2]))
+    rows = np.flatnonzero((ys >= box[1]) & (ys <= box[3]))
     if not (rows.size and cols.size):
         raise ConfigError(
-            f"the bounding box {box} holds no pixel centre of the scene, which spans "
-            f"{','.join(f'{v:.10g}' for v in scene.bounds)}",
+            f"{what} {_words(box)} holds no pixel centre of the scene, which spans "
+            f"{_words(scene.bounds)}",
             "give a box that overlaps the scene",
         )
     return Area(int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
+
+
+def _words(box: Sequence[float]) -> str:
+    return ",".join(f"{v:.10g}" for v in box)
 
 
 def pixel_bytes(scene: Scene) -> int:

@@ -71,6 +71,7 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> Prepared:
     by_content = {
         "model": applied and applied.digest,
         "wavelengths": _centres_digest(scene, config),
+        "aoi": config.aoi and hashlib.sha256(config.aoi.read_bytes()).hexdigest(),
     }
     plan = replace(plan, options=plan.options | by_content)
     return Prepared(

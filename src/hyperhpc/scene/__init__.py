@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import SceneError
@@ -37,9 +38,34 @@ def open_scene(
     SceneError
         A missing path, an unknown kind of file, or what the format's own opener raises.
     """
-    group = (options.group if options else None) or group
-    wavelengths = options.wavelengths if options else None
+    options = options or SceneOptions()
     path = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    scene = _masked(_open(path, options.group or group, options.wavelengths), options.mask)
+    if options.aoi:
+        from hyperhpc.scene.aoi import mask_outside
+
+        scene = mask_outside(scene, options.aoi)
+    return scene
+
+
+def _masked(scene: Scene, names: tuple[str, ...]) -> Scene:
+    """Without the pixels that the scene's own quality layers advise against."""
+    if not names:
+        return scene
+    from hyperhpc.scene.neon import NeonScene
+    from hyperhpc.scene.quality import mask_quality
+
+    if not isinstance(scene, NeonScene):
+        raise SceneError(
+            f"--mask {','.join(names)} needs the quality layers of a NEON HDF5 file; "
+            f"{scene.path} is {scene.format}.",
+            "Leave the option out, or give NEON's own files.",
+        )
+    return mask_quality(scene, names)
+
+
+def _open(path: str, group: str | None, wavelengths: Path | None) -> Scene:
+    """One file or store."""
     try:
         if os.path.isdir(path):
             from hyperhpc.scene.zarr import open_zarr_scene

@@ -148,6 +148,8 @@ class Scene:
         Positions of bands that the file itself flags as bad (0 in ENVI's bbl).
     sources
         What the scene was put together from; empty if it does not say.
+    interest
+        [xmin, ymin, xmax, ymax] of what is asked for, in the scene's CRS; None for all of it.
     """
 
     path: str
@@ -170,6 +172,7 @@ class Scene:
     thinned: Scene | None = None
     bad_bands: tuple[int, ...] = ()
     sources: tuple[Source, ...] = ()
+    interest: tuple[float, float, float, float] | None = None
 
     def read(
         self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None

@@ -1,0 +1,134 @@
+"""Pixels that NEON's own quality layers advise against.
+
+Layers lie in ``Metadata/Ancillary_Imagery`` of a tile. What their values mean:
+
+- ``Weather_Quality_Indicator``: cloud cover during the flight, below 10 %, 10 to 50 %, above;
+  colours in DP3.30006.001 (green, yellow, red), 1 to 3 in .002. NEON recommends the first.
+- ``Cast_Shadow``: 0 in shadow, 1 in light; 241 or -9999 where there is no data.
+- ``Haze_Cloud_Water_Map``: classes of ATCOR, whose names the file may list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.errors import SceneError, cause
+from hyperhpc.scene.masked import MaskedScene, count_hidden, mask_scene
+from hyperhpc.scene.neon import READ_ERRORS, NeonScene, open_file
+from hyperhpc.scene.resolve import plain
+
+_LAYERS = {
+    "weather": "Weather_Quality_Indicator",
+    "shadow": "Cast_Shadow",
+    "cloud": "Haze_Cloud_Water_Map",
+}
+_FOLDER = "Metadata/Ancillary_Imagery"
+#: ATCOR's classes of cirrus over water and land, haze over land, and clouds.
+_ATCOR_CLOUDS = (2, 3, 4, 8, 9, 10, 11, 12, 15, 16, 18, 19)
+_CLOUD_WORDS = ("cloud", "cirrus", "haze")
+
+
+@dataclass(frozen=True)
+class QualityMask:
+    """Hides the pixels that layers of a NEON file advise against.
+
+    Attributes
+    ----------
+    path, folder
+        The file, and the group of the layers in it.
+    names
+        What is hidden: of ``weather``, ``shadow`` and ``cloud``.
+    clouds
+        Classes of Haze_Cloud_Water_Map that count as clouds.
+    """
+
+    path: str
+    folder: str
+    names: tuple[str, ...]
+    clouds: tuple[int, ...]
+
+    def hides(self, rows: slice, cols: slice) -> np.ndarray:
+        """Bool (y, x), True where any of the layers advises against a pixel."""
+        whole = slice(rows.start, rows.stop), slice(cols.start, cols.stop)
+        try:
+            with open_file(self.path) as file:
+                found = [
+                    _advises_against(name, file[f"{self.folder}/{_LAYERS[name]}"][whole], self)
+                    for name in self.names
+                ]
+        except READ_ERRORS as error:
+            raise SceneError(
+                f"The quality layers of {self.path} cannot be read: {cause(error)}.",
+                "The file is truncated or damaged; download it again.",
+            ) from error
+        return np.logical_or.reduce(found)[:: rows.step or 1, :: cols.step or 1]
+
+    def fingerprint(self) -> Any:
+        """The names; the file is the scene's own."""
+        return {"quality": list(self.names)}
+
+
+def _advises_against(name: str, layer: np.ndarray, mask: QualityMask) -> np.ndarray:
+    """Bool (y, x) of one layer as stored."""
+    if name == "shadow":
+        return layer == 0
+    if name == "cloud":
+        return np.isin(layer, mask.clouds)
+    if layer.ndim == 2:
+        return layer >= 2
+    return layer[..., 0] == 255  # yellow and red
+
+
+def mask_quality(scene: NeonScene, names: tuple[str, ...]) -> MaskedScene:
+    """A NEON scene without the pixels that its quality layers advise against.
+
+    Parameters
+    ----------
+    names
+        Of :data:`hyperhpc.config.MASKS`.
+
+    Raises
+    ------
+    SceneError
+        A layer is missing, or not of the shape of the cube.
+    """
+    folder = f"{scene.dataset.rpartition('/')[0]}/{_FOLDER}"
+    clouds: tuple[int, ...] = _ATCOR_CLOUDS
+    try:
+        with open_file(scene.path) as file:
+            for name in names:
+                layer = file.get(f"{folder}/{_LAYERS[name]}")
+                if layer is None or tuple(layer.shape[:2]) != scene.shape[:2]:
+                    found = "it is missing" if layer is None else f"its shape is {layer.shape}"
+                    raise SceneError(
+                        f"--mask {name} needs {_LAYERS[name]} in {scene.path}: {found}.",
+                        "Leave that mask out, or give NEON's mosaic tiles (DP3.30006).",
+                    )
+                if name == "cloud":
+                    clouds = _cloud_classes(layer.attrs.get("Class_Names"))
+    except READ_ERRORS as error:
+        raise SceneError(
+            f"The quality layers of {scene.path} cannot be read: {cause(error)}.",
+            "The file is truncated or damaged; download it again.",
+        ) from error
+    mask = QualityMask(scene.path, folder, tuple(names), clouds)
+    n_hidden = count_hidden(mask, scene.shape)
+    return mask_scene(
+        scene, mask, f"{n_hidden} pixels are left out by their quality ({', '.join(names)})."
+    )
+
+
+def _cloud_classes(listed: Any) -> tuple[int, ...]:
+    """Classes whose names speak of clouds; ATCOR's own numbers where no names are listed."""
+    names = plain(listed) if listed is not None else []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return _ATCOR_CLOUDS
+    found = tuple(
+        number
+        for number, name in enumerate(names)
+        if any(word in name.lower() for word in _CLOUD_WORDS) and "glint" not in name.lower()
+    )
+    return found or _ATCOR_CLOUDS

@@ -1,0 +1,132 @@
+"""--mask: pixels that NEON's own quality layers advise against."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from cli_case import check_refused, spawn
+from hyperhpc.config import SceneOptions
+from hyperhpc.errors import SceneError
+from hyperhpc.scene import open_scene
+from hyperhpc.scene.simulate import simulate
+
+LAYERS = "CPER/Reflectance/Metadata/Ancillary_Imagery"
+SHAPE = (60, 70)
+
+
+@pytest.fixture(scope="module")
+def weather() -> np.ndarray:
+    """Cloud cover of a flight: 1 below 10 %, 2 to 50 %, 3 above."""
+    classes = np.ones(SHAPE, dtype=int)
+    classes[:, 20:30], classes[40:, 25:45] = 2, 3
+    return classes
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["001", "002"])
+def tile(
+    request: pytest.FixtureRequest,
+    weather: np.ndarray,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """One with bad weather, haze and clouds, as each product stores them."""
+    path = tmp_path_factory.mktemp("quality") / "tile.h5"
+    simulate(path, *SHAPE, bands=12, seed=4, layout="neon", bidirectional=request.param)
+    with h5py.File(path, "r+") as file:
+        stored = file[f"{LAYERS}/Weather_Quality_Indicator"]
+        if stored.ndim == 3:
+            colours = np.array([[0, 0, 0], [0, 255, 0], [255, 255, 0], [255, 0, 0]])
+            stored[...] = colours[weather]
+        else:
+            stored[...] = weather
+        classes = file[f"{LAYERS}/Haze_Cloud_Water_Map"]
+        classes[:5], classes[5:9], classes[9:11] = 15, 11, 17  # cloud, haze, water
+        file[f"{LAYERS}/Cast_Shadow"][30:35, 5:10] = 0
+    return path
+
+
+def opened(path: Path, *names: str) -> Any:
+    return open_scene(path, options=SceneOptions(mask=names))
+
+
+def layer(path: Path, name: str) -> np.ndarray:
+    with h5py.File(path) as file:
+        return np.asarray(file[f"{LAYERS}/{name}"])
+
+
+@pytest.mark.parametrize(
+    "names", [("weather",), ("shadow",), ("cloud",), ("weather", "shadow", "cloud")]
+)
+def test_mask__hides_what_the_layers_advise_against(
+    tile: Path, weather: np.ndarray, names: tuple[str, ...]
+) -> None:
+    hidden = {
+        "weather": weather > 1,
+        "shadow": layer(tile, "Cast_Shadow") == 0,
+        "cloud": np.arange(SHAPE[0])[:, np.newaxis].repeat(SHAPE[1], axis=1) < 9,
+    }
+    expected = np.logical_or.reduce([hidden[name] for name in names])
+    assert expected.any()
+    whole, scene = open_scene(tile), opened(tile, *names)
+    window = slice(0, SHAPE[0]), slice(0, SHAPE[1])
+    before, dn = whole.read(*window), scene.read(*window)
+    assert (dn[expected] == -9999).all()
+    np.testing.assert_array_equal(dn[~expected], before[~expected])
+    some = scene.read(slice(1, 60, 4), slice(2, 69, 3))
+    np.testing.assert_array_equal(some, dn[1:60:4, 2:69:3])
+    assert f"{int(expected.sum())} pixels" in scene.notes[-1]
+    assert scene.fingerprint() != whole.fingerprint()
+
+
+def test_mask__reads_the_names_of_classes_where_they_are_listed(
+    tile: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "named.h5"
+    path.write_bytes(tile.read_bytes())
+    with h5py.File(path, "r+") as file:
+        classes = file[f"{LAYERS}/Haze_Cloud_Water_Map"]
+        classes[...] = 0
+        classes[3, 4], classes[5, 6] = 1, 2
+        classes.attrs["Class_Names"] = ["clear", "thick cloud", "water"]
+    dn = opened(path, "cloud").read(slice(0, 10), slice(0, 10))
+    before = open_scene(path).read(slice(0, 10), slice(0, 10))
+    assert (dn[3, 4] == -9999).all()
+    np.testing.assert_array_equal(dn[5, 6], before[5, 6])
+
+
+def test_mask__of_a_run(tile: Path, weather: np.ndarray, tmp_path: Path) -> None:
+    """Hidden pixels get no cluster, and the run says how many there are."""
+    out = tmp_path / "out"
+    index = ["--indices", "", "--index", "x=R(400)/R(2300)"]
+    words = ["--models", "lloyd", "--clusters", "2", *index, "--memory-per-worker", "1GiB"]
+    with h5py.File(tile) as file:
+        centres = np.asarray(file["CPER/Reflectance/Metadata/Spectral_Data/Wavelength"])
+    words[words.index("x=R(400)/R(2300)")] = f"x=R({centres[1]:.1f})/R({centres[2]:.1f})"
+    done = spawn("run", tile, out, *words, "--mask", "weather")
+    assert done.code == 0, done.err
+    import zarr
+
+    cluster = zarr.open_group(out / "results.zarr", mode="r")["cluster"][0]
+    assert (cluster[weather > 1] == 255).all()
+    run = json.loads((out / "run.json").read_text("utf-8"))
+    assert run["pixels"]["valid"] == int((cluster != 255).sum())
+    assert f"{int((weather > 1).sum())} pixels are left out" in json.dumps(run)
+    check_refused(spawn("run", tile, out, *words), 3, "mask")
+
+
+def test_mask__refuses_what_it_cannot_do(tile: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bare.h5"
+    path.write_bytes(tile.read_bytes())
+    with h5py.File(path, "r+") as file:
+        del file[f"{LAYERS}/Cast_Shadow"]
+    with pytest.raises(SceneError, match=r"needs Cast_Shadow in .*bare\.h5: it is missing"):
+        opened(path, "weather", "shadow")
+    store = tmp_path / "scene.zarr"
+    simulate(store, 20, 20, bands=12)
+    with pytest.raises(SceneError, match=r"quality layers of a NEON .* is zarr3"):
+        opened(store, "cloud")
