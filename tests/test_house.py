@@ -228,7 +228,9 @@ def blocks(kind: str) -> list[str]:
 
 def readme_commands() -> list[str]:
     """Each `hyperhpc ...` command, examples and synopsis; continued lines joined."""
-    kinds = ("sh", "sh needs-neon-file", "sh needs-raster-files", "sh needs-polygons", "text")
+    kinds = {"sh", "text"} | set(
+        re.findall(r"^```(sh needs-(?!slurm).*)$", README, re.MULTILINE)
+    )
     text = "\n".join(block for kind in kinds for block in blocks(kind))
     text = re.sub(r"\n {3,}(?=[-\[])", " ", text)
     return [line for line in text.splitlines() if line.startswith("hyperhpc ")]
@@ -359,3 +361,10 @@ def test_readme__works_on_some_of_the_pixels(tmp_path: Path) -> None:
         for name in ("pastures", "clear")
     }
     assert valid["pastures"] < valid["clear"] < 3600
+
+
+def test_readme__works_on_a_folder_of_tiles(tmp_path: Path) -> None:
+    simulate(tmp_path / "tiles", 60, 70, layout="neon", tiles=(2, 2), overlap=6)
+    run_blocks("sh needs-tiles", tmp_path)
+    run = json.loads((tmp_path / "mosaic" / "run.json").read_text("utf-8"))
+    assert run["area"]["shape"] == [60, 70]

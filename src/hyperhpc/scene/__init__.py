@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hyperhpc.config import SceneOptions
@@ -14,7 +15,7 @@ __all__ = ["Grid", "Scene", "describe", "open_scene", "to_xarray"]
 
 
 def open_scene(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     group: str | None = None,
     *,
     options: SceneOptions | None = None,
@@ -27,7 +28,8 @@ def open_scene(
     ----------
     path
         Zarr store (v2 or v3; also a group or an array inside one), NEON HDF5 file, ENVI
-        file (data or header) or GeoTIFF.
+        file (data or header) or GeoTIFF; a folder of such files, or several of all these,
+        make one mosaic.
     group
         Group that holds the cube; by default it is searched.
     options
@@ -36,16 +38,54 @@ def open_scene(
     Raises
     ------
     SceneError
-        A missing path, an unknown kind of file, or what the format's own opener raises.
+        A missing path, an unknown kind of file, files that do not fit together, or what the
+        format's own opener raises.
     """
     options = options or SceneOptions()
-    path = os.path.abspath(os.path.expanduser(os.fspath(path)))
-    scene = _masked(_open(path, options.group or group, options.wavelengths), options.mask)
+    given = [path] if isinstance(path, str | os.PathLike) else path
+    paths = [os.path.abspath(os.path.expanduser(os.fspath(one))) for one in given]
+    files = [file for one in paths for file in _files_of(one)]
+
+    def open_one(file: str) -> Scene:
+        scene = _open(file, options.group or group, options.wavelengths)
+        return _masked(scene, options.mask)
+
+    if len(files) == 1:
+        scene = open_one(files[0])
+    else:
+        scene = _open_mosaic(paths, files, open_one, options)
     if options.aoi:
         from hyperhpc.scene.aoi import mask_outside
 
         scene = mask_outside(scene, options.aoi)
     return scene
+
+
+def _files_of(path: str) -> list[str]:
+    """The scenes in a folder; anything else is one by itself."""
+    from hyperhpc.scene.store import zarr_format_of
+
+    if not os.path.isdir(path) or zarr_format_of(path) is not None:
+        return [path]
+    from hyperhpc.scene.tiles import find_tiles
+
+    return find_tiles(path) or [path]
+
+
+def _open_mosaic(
+    paths: list[str], files: list[str], opener: Callable[[str], Scene], options: SceneOptions
+) -> Scene:
+    from hyperhpc.scene.spectral import pick_common, resample
+    from hyperhpc.scene.tiles import join, open_members, parent_of
+
+    if not files:
+        raise SceneError("No scene is given.", "Name a file or a folder.")
+    members = open_members(files, opener)
+    if options.resample_bands:
+        members = resample(members)
+    elif options.bands == "intersect":
+        members = pick_common(members)
+    return join(paths[0] if len(paths) == 1 else parent_of(files), members, options.overlap)
 
 
 def _masked(scene: Scene, names: tuple[str, ...]) -> Scene:
@@ -73,7 +113,8 @@ def _open(path: str, group: str | None, wavelengths: Path | None) -> Scene:
             return open_zarr_scene(path, group, wavelengths)
         if not os.path.exists(path):
             raise SceneError(f"{path} does not exist.", _existing(path))
-        from hyperhpc.scene.neon import is_hdf5, open_neon_scene
+        from hyperhpc.scene.hdf5_files import is_hdf5
+        from hyperhpc.scene.neon import open_neon_scene
 
         if os.path.isfile(path) and is_hdf5(path):
             return open_neon_scene(path, group, wavelengths)

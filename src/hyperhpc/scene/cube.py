@@ -7,6 +7,7 @@ digital numbers (DN); reflectance = DN / ``scale_factor``.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -229,6 +230,20 @@ class Scene:
         """
         return None
 
+    def read_zenith(self, rows: slice, cols: slice) -> np.ndarray | None:
+        """Angle between the view and the vertical, for the pixels of a window.
+
+        Returns
+        -------
+        Degrees, float32 (y, x), NaN where it is not known; None if the scene has none.
+
+        Raises
+        ------
+        SceneError
+            As :meth:`read`.
+        """
+        return None
+
     def check_files(self) -> list[str]:
         """What can be said of the scene's files without reading them, one sentence each."""
         return []
@@ -246,3 +261,8 @@ class Scene:
     def bounds(self) -> list[float]:
         """[xmin, ymin, xmax, ymax], outer edges of the scene."""
         return self.grid.bounds((0, self.shape[0]), (0, self.shape[1]))
+
+
+def fields_of(scene: Scene) -> dict[str, Any]:
+    """What every scene says of itself, for another one that says the same."""
+    return {field.name: getattr(scene, field.name) for field in dataclasses.fields(Scene)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from hyperhpc.errors import SceneError
-from hyperhpc.scene.cube import THINNED_STEP, Scene
+from hyperhpc.scene.cube import THINNED_STEP, Scene, fields_of
 from hyperhpc.scene.window import length
+from hyperhpc.scene.wrapped import WrappedScene
 
 
 class Mask(Protocol):
@@ -46,20 +46,17 @@ class _Thinned:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MaskedScene(Scene):
+class MaskedScene(WrappedScene):
     """Another scene with a mask; all it says of itself is what that scene says.
 
     Attributes
     ----------
-    inner
-        That scene.
     mask
         What is left out.
     mark
         The value hidden pixels read as: a no-data value of the scene, or NaN.
     """
 
-    inner: Scene
     mask: Mask
     mark: float
 
@@ -81,14 +78,6 @@ class MaskedScene(Scene):
             if hidden.any():
                 dn[hidden] = self.mark  # the piece is ours until the next is asked for
             yield row, col, dn
-
-    def read_sources(self, rows: slice, cols: slice) -> np.ndarray | None:
-        """Those of the scene; see :meth:`Scene.read_sources`."""
-        return self.inner.read_sources(rows, cols)
-
-    def check_files(self) -> list[str]:
-        """What the scene's own files tell."""
-        return self.inner.check_files()
 
     def fingerprint(self) -> dict[str, Any]:
         """That of the scene, and of the mask."""
@@ -120,7 +109,7 @@ def mask_scene(scene: Scene, mask: Mask, note: str = "", **changes: Any) -> Mask
             "can be left out.",
             "Declare one: Data_Ignore_Value, data ignore value, nodata or _FillValue.",
         )
-    fields = {f.name: getattr(scene, f.name) for f in dataclasses.fields(Scene)}
+    fields = fields_of(scene)
     fields["notes"] = (*scene.notes, note) if note else scene.notes
     if scene.thinned is not None:
         fields["thinned"] = mask_scene(scene.thinned, _Thinned(mask))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +12,11 @@ import numpy as np
 
 from hyperhpc.errors import SceneError, cause
 from hyperhpc.scene import handles
+from hyperhpc.scene.ancillary import ZENITH, find_image, read_images
 from hyperhpc.scene.cube import Grid, Scene
 from hyperhpc.scene.georef import grid_from_map_info, grid_in_pixels, parse_crs, with_crs
 from hyperhpc.scene.hdf5 import check_chunks, check_text
+from hyperhpc.scene.hdf5_files import READ_ERRORS, open_file
 from hyperhpc.scene.resolve import (
     Attributes,
     check_cube,
@@ -30,12 +31,6 @@ from hyperhpc.scene.window import length, read_window
 if TYPE_CHECKING:
     import h5py
 
-#: First bytes of an HDF5 file; with a user block they come at 512, 1024, 2048, ...
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
-#: What h5py raises for a damaged file.
-READ_ERRORS: tuple[type[Exception], ...] = (
-    OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError
-)  # fmt: skip
 #: Fill of the water bands in DP3.30006.002, not an ordinary no-data value.
 BIDIRECTIONAL_WINDOW_NODATA = -100.0
 
@@ -43,50 +38,6 @@ _BANDS_AT_ONCE = 16
 
 #: A group of the file, or what takes its place where there is none.
 Members = Mapping[str, Any]
-
-
-def is_hdf5(path: str) -> bool:
-    """Tell by its signature whether a file is HDF5."""
-    with open(path, "rb") as file:
-        offset = 0
-        while True:
-            file.seek(offset)
-            start = file.read(len(SIGNATURE))
-            if start == SIGNATURE:
-                return True
-            if len(start) < len(SIGNATURE) or offset > 1 << 20:
-                return False
-            offset = 512 if offset == 0 else offset * 2
-
-
-def open_file(path: str) -> h5py.File:
-    """Open a file read-only. The caller closes it.
-
-    Files are opened for each read, which costs a millisecond; a handle kept open would
-    hold a lock against whoever wants to replace or amend the file. A read touches each
-    chunk once, so there is no cache to lose either.
-
-    Raises
-    ------
-    SceneError
-        A missing, truncated or damaged file.
-    """
-    import h5py
-
-    try:
-        try:
-            return h5py.File(path, "r")
-        except OSError as error:
-            if "lock" not in str(error) or f"errno = {errno.EAGAIN}" in str(error):
-                raise  # not about locks, or somebody is writing the file
-            # Parallel file systems may refuse locks, and nobody needs one to read.
-            return h5py.File(path, "r", locking=False)
-    except READ_ERRORS as error:
-        size = os.path.getsize(path) if os.path.exists(path) else 0
-        raise SceneError(
-            f"HDF5 file {path} ({size} bytes) cannot be opened: {cause(error)}.",
-            "It is truncated, damaged, or being written; download it again.",
-        ) from error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,10 +50,13 @@ class NeonScene(Scene):
         Path of Reflectance_Data inside the file.
     wide_nodata
         No-data values on disk that ``dtype`` cannot hold.
+    zenith
+        Path of the to-sensor zenith angles, or None.
     """
 
     dataset: str
     wide_nodata: tuple[float, ...] = ()
+    zenith: str | None = None
 
     def read(
         self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
@@ -175,6 +129,13 @@ class NeonScene(Scene):
             read = planes[: len(some), :: rows.step, :: cols.step]
             out[..., first : first + len(some)] = read.transpose(1, 2, 0)
         return out
+
+    def read_zenith(self, rows: slice, cols: slice) -> np.ndarray | None:
+        """To-sensor zenith angle; see :meth:`Scene.read_zenith`."""
+        if self.zenith is None:
+            return None
+        (angle,) = read_images(self.path, (self.zenith,), rows, cols)
+        return np.where((angle >= 0) & (angle < 90), angle, np.nan).astype(np.float32)
 
     def fingerprint(self) -> dict[str, Any]:
         """Kind, shape, dtype, and size and time of the file (no path)."""
@@ -337,7 +298,14 @@ def _open(path: str, file: h5py.File, group: str | None, wavelengths: Path | Non
         notes=tuple(notes),
         dataset=data.name,
         wide_nodata=values.wide_nodata,
+        zenith=_zenith(metadata, data.shape),
     )
+
+
+def _zenith(metadata: Members, shape: tuple[int, ...]) -> str | None:
+    """Path of the to-sensor zenith angles, if they are those of this cube."""
+    name = find_image(metadata, ZENITH)
+    return name if name and metadata[name].shape == shape[:2] else None
 
 
 def _centres(

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.errors import SceneError, cause
+from hyperhpc.scene.ancillary import find_image, read_images
+from hyperhpc.scene.hdf5_files import READ_ERRORS, open_file
 from hyperhpc.scene.masked import MaskedScene, count_hidden, mask_scene
-from hyperhpc.scene.neon import READ_ERRORS, NeonScene, open_file
+from hyperhpc.scene.neon import NeonScene
 from hyperhpc.scene.resolve import plain
 
 _LAYERS = {
@@ -25,7 +27,6 @@ _LAYERS = {
     "shadow": "Cast_Shadow",
     "cloud": "Haze_Cloud_Water_Map",
 }
-_FOLDER = "Metadata/Ancillary_Imagery"
 #: ATCOR's classes of cirrus over water and land, haze over land, and clouds.
 _ATCOR_CLOUDS = (2, 3, 4, 8, 9, 10, 11, 12, 15, 16, 18, 19)
 _CLOUD_WORDS = ("cloud", "cirrus", "haze")
@@ -37,46 +38,38 @@ class QualityMask:
 
     Attributes
     ----------
-    path, folder
-        The file, and the group of the layers in it.
-    names
-        What is hidden: of ``weather``, ``shadow`` and ``cloud``.
+    path
+        The file.
+    layers
+        What is hidden, of ``weather``, ``shadow`` and ``cloud``, and by which image of it.
     clouds
         Classes of Haze_Cloud_Water_Map that count as clouds.
     """
 
     path: str
-    folder: str
-    names: tuple[str, ...]
+    layers: tuple[tuple[str, str], ...]
     clouds: tuple[int, ...]
 
     def hides(self, rows: slice, cols: slice) -> np.ndarray:
         """Bool (y, x), True where any of the layers advises against a pixel."""
-        whole = slice(rows.start, rows.stop), slice(cols.start, cols.stop)
-        try:
-            with open_file(self.path) as file:
-                found = [
-                    _advises_against(name, file[f"{self.folder}/{_LAYERS[name]}"][whole], self)
-                    for name in self.names
-                ]
-        except READ_ERRORS as error:
-            raise SceneError(
-                f"The quality layers of {self.path} cannot be read: {cause(error)}.",
-                "The file is truncated or damaged; download it again.",
-            ) from error
-        return np.logical_or.reduce(found)[:: rows.step or 1, :: cols.step or 1]
+        layers = read_images(self.path, tuple(layer for _, layer in self.layers), rows, cols)
+        found = [
+            _advises_against(name, layer, self.clouds)
+            for (name, _), layer in zip(self.layers, layers, strict=True)
+        ]
+        return np.logical_or.reduce(found)
 
     def fingerprint(self) -> Any:
         """The names; the file is the scene's own."""
-        return {"quality": list(self.names)}
+        return {"quality": [name for name, _ in self.layers]}
 
 
-def _advises_against(name: str, layer: np.ndarray, mask: QualityMask) -> np.ndarray:
+def _advises_against(name: str, layer: np.ndarray, clouds: tuple[int, ...]) -> np.ndarray:
     """Bool (y, x) of one layer as stored."""
     if name == "shadow":
         return layer == 0
     if name == "cloud":
-        return np.isin(layer, mask.clouds)
+        return np.isin(layer, clouds)
     if layer.ndim == 2:
         return layer >= 2
     return layer[..., 0] == 255  # yellow and red
@@ -95,26 +88,29 @@ def mask_quality(scene: NeonScene, names: tuple[str, ...]) -> MaskedScene:
     SceneError
         A layer is missing, or not of the shape of the cube.
     """
-    folder = f"{scene.dataset.rpartition('/')[0]}/{_FOLDER}"
+    metadata = f"{scene.dataset.rpartition('/')[0]}/Metadata"
+    layers: list[tuple[str, str]] = []
     clouds: tuple[int, ...] = _ATCOR_CLOUDS
     try:
         with open_file(scene.path) as file:
             for name in names:
-                layer = file.get(f"{folder}/{_LAYERS[name]}")
-                if layer is None or tuple(layer.shape[:2]) != scene.shape[:2]:
-                    found = "it is missing" if layer is None else f"its shape is {layer.shape}"
+                found = find_image(file[metadata], _LAYERS[name]) if metadata in file else None
+                shape = file[found].shape if found else ()
+                if found is None or tuple(shape[:2]) != scene.shape[:2]:
+                    problem = f"its shape is {shape}" if found else "it is missing"
                     raise SceneError(
-                        f"--mask {name} needs {_LAYERS[name]} in {scene.path}: {found}.",
+                        f"--mask {name} needs {_LAYERS[name]} in {scene.path}: {problem}.",
                         "Leave that mask out, or give NEON's mosaic tiles (DP3.30006).",
                     )
+                layers.append((name, found))
                 if name == "cloud":
-                    clouds = _cloud_classes(layer.attrs.get("Class_Names"))
+                    clouds = _cloud_classes(file[found].attrs.get("Class_Names"))
     except READ_ERRORS as error:
         raise SceneError(
             f"The quality layers of {scene.path} cannot be read: {cause(error)}.",
             "The file is truncated or damaged; download it again.",
         ) from error
-    mask = QualityMask(scene.path, folder, tuple(names), clouds)
+    mask = QualityMask(scene.path, tuple(layers), clouds)
     n_hidden = count_hidden(mask, scene.shape)
     return mask_scene(
         scene, mask, f"{n_hidden} pixels are left out by their quality ({', '.join(names)})."

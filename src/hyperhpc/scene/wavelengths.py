@@ -40,7 +40,8 @@ def read_wavelengths(path: Path, n_bands: int) -> tuple[np.ndarray, tuple[str, .
     SceneError
         An HDF5 file without band centres.
     """
-    from hyperhpc.scene.neon import is_hdf5, open_neon_scene
+    from hyperhpc.scene.hdf5_files import is_hdf5
+    from hyperhpc.scene.neon import open_neon_scene
 
     where = f"--wavelengths {path}"
     try:
