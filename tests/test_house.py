@@ -228,9 +228,8 @@ def blocks(kind: str) -> list[str]:
 
 def readme_commands() -> list[str]:
     """Each `hyperhpc ...` command, examples and synopsis; continued lines joined."""
-    kinds = {"sh", "text"} | set(
-        re.findall(r"^```(sh needs-(?!slurm).*)$", README, re.MULTILINE)
-    )
+    needs = re.findall(r"^```(sh needs-(?!slurm).*)$", README, re.MULTILINE)
+    kinds = ("sh", "text", *needs)
     text = "\n".join(block for kind in kinds for block in blocks(kind))
     text = re.sub(r"\n {3,}(?=[-\[])", " ", text)
     return [line for line in text.splitlines() if line.startswith("hyperhpc ")]
