@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hyperhpc.errors import IncompleteRunError, SceneError
-from hyperhpc.pipeline.plan import Area, Tile
+from hyperhpc.pipeline.plan import Area, Slab, Tile
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.damage import find_damaged_chunk
 
@@ -85,18 +85,16 @@ def work_patiently(
     why = _explain(job.scene, job.area, tile, error.message)
     if skipping and skipping.blank:
         return skipping.blank(job, tile) | {"bad": why}
-    is_of_bands = tile.name.startswith("bands-")
-    hint = _USED if skipping else _COPY if is_of_bands else _SKIP
+    hint = _USED if skipping else _COPY if isinstance(tile, Slab) else _SKIP
     raise DamagedTileError(f"tile {tile.name}: {why}", hint) from None
 
 
 def _explain(scene: Scene, area: Area, tile: Tile, message: str) -> str:
-    rows, cols, bands = (slice(0, size) for size in scene.shape)
-    if tile.name.startswith("bands-"):  # of the pass that transposes
-        bands = slice(tile.x0, tile.x1)
-    else:
-        rows = slice(area.row0 + tile.y0, area.row0 + tile.y1)
-        cols = slice(area.col0 + tile.x0, area.col0 + tile.x1)
+    rows = slice(area.row0 + tile.y0, area.row0 + tile.y1)
+    cols = slice(area.col0 + tile.x0, area.col0 + tile.x1)
+    bands = slice(0, scene.shape[2])
+    if isinstance(tile, Slab):
+        bands = slice(tile.b0, tile.b1)
     chunk = find_damaged_chunk(scene, rows, cols, bands)
     message = message.rstrip(".")
     if chunk is None or chunk.rpartition(" ")[2] in message:

@@ -29,13 +29,7 @@ from hyperhpc.pipeline.sample import (
 )
 from hyperhpc.pipeline.stores import consolidate, create_group, create_store, mark
 from hyperhpc.pipeline.tiles import run_tiles, shorten
-from hyperhpc.pipeline.transpose import (
-    TransposeJob,
-    band_groups,
-    bands_at_once,
-    create_transposed,
-    transpose_bands,
-)
+from hyperhpc.pipeline.transpose import explain_transposing, transpose_scene
 from hyperhpc.scene.cube import Scene
 from hyperhpc.schema import COLORS_NM, RESULTS
 from hyperhpc.workers import Workers
@@ -46,30 +40,12 @@ if TYPE_CHECKING:
 
 def transpose(this: Run, workers: Workers) -> Scene:
     """Stage 0, only for scenes stored band by band."""
-    area, path = this.plan.area, this.folder.work / "transposed.zarr"
-    records = this.folder.records("transpose")
-    if not path.exists():
-        shutil.rmtree(records, ignore_errors=True)
-    # The groups are chunks of the store: fixed by the first run, like the tiles
-    groups_file = this.folder.work / "band-groups.json"
-    if path.exists() and groups_file.exists():
-        depth = read_json(groups_file)["bands"]
-    else:
-        depth = bands_at_once(
-            this.scene, area, this.config.memory_bytes, this.config.threads_per_worker
-        )
-        write_json(groups_file, {"bands": depth})
-    groups = band_groups(this.scene, area, depth)
-    volume = area.shape[0] * area.shape[1] * this.scene.shape[2] * 2
-    this.progress.note(
-        f"the scene is stored in chunks of {this.scene.chunks} (rows, columns, bands): "
-        f"it is transposed first, {volume / 2**30:.2f} GiB (before compression) to {path}"
-    )
-    with this.stage("transpose", "transposing bands", sum(_size(g) for g in groups)) as s:
-        scene = create_transposed(this.scene, area, groups, path)
-        job = TransposeJob(this.scene, area, path)
-        results, resumed = run_tiles(
-            workers, transpose_bands, job, groups, records, this.progress, this.claim
+    area, work = this.plan.area, this.folder.work
+    this.progress.note(explain_transposing(this.scene, area, work))
+    n_values = area.shape[0] * area.shape[1] * this.scene.shape[2]
+    with this.stage("transpose", "transposing bands", n_values) as s:
+        scene, results, resumed = transpose_scene(
+            this.scene, area, work, this.config, workers, this.progress, this.claim
         )
         s.update(_totals(results, resumed))
     return scene
@@ -264,10 +240,6 @@ def summarise(this: Run, records: dict[str, dict[str, Any]]) -> None:
 
 def _pixels(plan: Plan) -> int:
     return plan.area.shape[0] * plan.area.shape[1]
-
-
-def _size(tile: Any) -> int:
-    return tile.shape[0] * tile.shape[1]
 
 
 def _totals(records: dict[str, dict[str, Any]], resumed: int) -> dict[str, Any]:

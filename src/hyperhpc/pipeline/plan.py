@@ -65,6 +65,19 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Slab(Tile):
+    """Some bands of a tile, [b0, b1)."""
+
+    b0: int
+    b1: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(pixels, bands)."""
+        return (self.y1 - self.y0) * (self.x1 - self.x0), self.b1 - self.b0
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is fixed by the first run.
 
