@@ -86,3 +86,21 @@ def test_run__that_may_not_write_any_more_stops_and_goes_on(
     done = spawn("run", small_scene, out, *OPTIONS)
     assert done.code == 0, done.err
     assert_same_results(out, alone)
+
+
+@pytest.mark.parametrize("kib", [8, 200, 700])
+def test_ingest__on_a_full_disk_stops_and_goes_on(
+    small_scene: Path, disk: Path, tmp_path: Path, kib: int
+) -> None:
+    words = ("--memory-per-worker", "1GiB", "--workers", "1")
+    assert spawn("ingest", small_scene, tmp_path / "s.zarr", *words).code == 0
+    assert mount(disk, f"remount,size={kib}k")
+    done = spawn("ingest", small_scene, disk / "s.zarr", *words)
+    check_refused(done, 5, "No space left on device")
+    assert not (disk / "s.zarr").exists()
+    assert mount(disk, "remount,size=50m")
+    done = spawn("ingest", small_scene, disk / "s.zarr", *words)
+    assert done.code == 0, done.err
+    assert call("verify", disk / "s.zarr").code == 0
+    sums = [(folder / "s.zarr" / "checksums.json").read_bytes() for folder in (disk, tmp_path)]
+    assert sums[0] == sums[1]

@@ -21,6 +21,7 @@ from hyperhpc.errors import HyperhpcError, IncompleteRunError, ResourceError
 from hyperhpc.options import (
     RUN_OPTIONS,
     SCENE_OPTIONS,
+    WORKER_OPTIONS,
     AnyPath,
     add_options,
     bbox_option,
@@ -144,7 +145,7 @@ def _failed(message: str, hint: str | None, code: int) -> int:
 def _stopped(how: str, words: Sequence[str], code: int) -> int:
     """Say how to go on, if that is possible."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it misses results of futures
-    if words[:1] in (["run"], ["demo"]):
+    if words[:1] in (["run"], ["demo"], ["ingest"]):
         again = [word for word in words if word != "--restart"]
         _say(f"{how}; what is finished is kept. To go on: {shlex.join(['hyperhpc', *again])}")
     else:
@@ -353,6 +354,28 @@ def _run(config: Any, as_json: bool) -> None:
         click.echo(folder.run.read_text("utf-8"), nl=False)
     else:
         click.echo(f"report: {folder.report}")
+
+
+@cli.command()
+@click.argument("sources", type=AnyPath(), nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("out", type=AnyPath(), metavar="OUT.zarr")
+@add_options(*SCENE_OPTIONS, bbox_option, *WORKER_OPTIONS)
+@click.option("--restart", is_flag=True, help="Begin anew, instead of going on.")
+def ingest(sources: tuple[Path, ...], out: Path, bbox: str | None, **flags: Any) -> None:
+    """Write files, or folders of files, as one store that is read fastest.
+
+    For example: hyperhpc ingest NEON_tiles/ site.zarr
+    """
+    from hyperhpc.config import load_config
+    from hyperhpc.pipeline.ingest import ingest as ingest_scene
+    from hyperhpc.pipeline.progress import TerminalProgress
+    from hyperhpc.pipeline.stop import stoppable
+
+    flags["bbox"] = read_numbers(bbox, 4, "--bbox")
+    config = load_config(sources[0], out, flags)
+    with stoppable():
+        done = ingest_scene(sources, config, TerminalProgress())
+    click.echo(f"store: {done.path}, {done.files} files, {done.nbytes / 1e9:.3f} GB")
 
 
 @cli.command()

@@ -135,6 +135,14 @@ def read_windows(texts: Sequence[str]) -> list[tuple[float, float]] | None:
     return windows or None
 
 
+#: How many workers, and how large; of every command that starts some.
+WORKER_OPTIONS = (
+    click.option(
+        "--workers", type=int, help="Worker processes.  [default: as fit the machine]"
+    ),
+    click.option("--threads-per-worker", type=int, help="[default: 1]"),
+    click.option("--memory-per-worker", help="For example 2GiB.  [default: 4GiB]"),
+)
 #: Of ``run``; ``plan`` takes them too.
 RUN_OPTIONS = (
     click.argument("scene", type=AnyPath()),
@@ -156,11 +164,7 @@ RUN_OPTIONS = (
     click.option(
         "--skip-bad-tiles", is_flag=True, default=None, help="No-data where it is unreadable."
     ),
-    click.option(
-        "--workers", type=int, help="Worker processes.  [default: as fit the machine]"
-    ),
-    click.option("--threads-per-worker", type=int, help="[default: 1]"),
-    click.option("--memory-per-worker", help="For example 2GiB.  [default: 4GiB]"),
+    *WORKER_OPTIONS,
     click.option(
         "--launcher",
         help="Where workers run: local, gang, elastic, scheduler. [default: local]",

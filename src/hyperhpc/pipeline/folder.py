@@ -87,8 +87,8 @@ def check_folder(
     if folder.plan.is_file():
         if restart:
             return None
-        found = _read_plan(folder)
-        _check_same(folder, found, plan, _restart_hint(out, scene))
+        found = read_plan(folder)
+        check_same(folder, found, plan, _restart_hint(out, scene))
         return found
     check_free(out, beside)
     return None
@@ -142,7 +142,7 @@ def _rename_aside(folder: RunFolder, scene: Path) -> None:
             f"{out} holds the scene itself, so --restart cannot rename it aside", _ELSEWHERE
         )
     with contextlib.suppress(_DamagedPlanError):  # --restart is the way out of that
-        _read_plan(folder)
+        read_plan(folder)
     number = 1
     try:
         while (name := out.with_name(f"{out.name}.old-{number}")).exists():
@@ -161,7 +161,8 @@ class _DamagedPlanError(ConfigError):
     """plan.json is not whole."""
 
 
-def _read_plan(folder: RunFolder) -> Plan:
+def read_plan(folder: RunFolder) -> Plan:
+    """plan.json; ConfigError if it is damaged or of another version."""
     try:
         value = read_json(folder.plan)
     except ConfigError as error:
@@ -175,7 +176,8 @@ def _read_plan(folder: RunFolder) -> Plan:
         ) from None
 
 
-def _check_same(folder: RunFolder, found: Plan, plan: Plan, hint: str) -> None:
+def check_same(folder: RunFolder, found: Plan, plan: Plan, hint: str) -> None:
+    """ConfigError if options or scene differ, saying which."""
     new, old = plan.to_json(), found.to_json()
     changes = [
         f"{name} was {_show(old['options'].get(name))}, is {_show(value)}"

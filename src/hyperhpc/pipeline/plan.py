@@ -192,7 +192,7 @@ def make_plan(scene: Scene, config: RunConfig) -> Plan:
     """
     area = choose_area(scene, config.bbox)
     _check_memory(scene, area, config)
-    _check_chunk(scene, config)
+    check_chunk(scene, config)
     promise = tile_promise(config.memory_bytes, config.threads_per_worker)
     per_pixel = pixel_bytes(scene)
     # A chunk of few bands costs the memory of all bands when its pixels are wanted
@@ -229,7 +229,7 @@ def _check_memory(scene: Scene, area: Area, config: RunConfig) -> None:
         )
 
 
-def _check_chunk(scene: Scene, config: RunConfig) -> None:
+def check_chunk(scene: Scene, config: RunConfig) -> None:
     """Raise ResourceError if one stored chunk, all bands or few, is beyond the promise."""
     sides = [min(pair) for pair in zip(scene.chunks, scene.shape, strict=True)]
     nbytes = math.prod(sides) * pixel_bytes(scene) // scene.shape[2]

@@ -68,21 +68,20 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> Prepared:
     spectra = spectra_at(scene, config.points, selection.bands)
     check_workers(config, is_plan=is_plan)
     plan = make_plan(scene, config)
-    by_content = {
-        "model": applied and applied.digest,
-        "wavelengths": _centres_digest(scene, config),
-        "aoi": config.aoi and hashlib.sha256(config.aoi.read_bytes()).hexdigest(),
-    }
+    by_content = {"model": applied and applied.digest, **digests(scene, config)}
     plan = replace(plan, options=plan.options | by_content)
     return Prepared(
         config, scene, selection, indices, skipped, model_names, spectra, plan, applied
     )
 
 
-def _centres_digest(scene: Scene, config: RunConfig) -> str | None:
-    """Of the band centres, where they are none of the scene's own."""
-    centres = scene.wavelength_nm.tobytes()
-    return hashlib.sha256(centres).hexdigest() if config.wavelengths else None
+def digests(scene: Scene, config: RunConfig) -> dict[str, str | None]:
+    """SHA-256 of what options take from files: band centres, and areas of interest."""
+    centres, area = scene.wavelength_nm.tobytes(), config.aoi and config.aoi.read_bytes()
+    return {
+        "wavelengths": hashlib.sha256(centres).hexdigest() if config.wavelengths else None,
+        "aoi": hashlib.sha256(area).hexdigest() if area else None,
+    }
 
 
 def describe_plan(config: RunConfig) -> dict[str, Any]:

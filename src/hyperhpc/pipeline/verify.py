@@ -10,6 +10,10 @@ from hyperhpc.errors import IncompleteRunError
 from hyperhpc.pipeline.checksums import Sums, files_of, find_damage
 from hyperhpc.pipeline.manifest import RunFolder, read_json
 from hyperhpc.pipeline.stages import out_of
+from hyperhpc.scene.store import zarr_format_of
+
+#: In a store that was ingested: length and CRC-32C of its files.
+CHECKSUMS = "checksums.json"
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,14 @@ class Verified:
 
 
 def verify(out: Path) -> Verified:
-    """Compare every file of the results with its checksum; reads only.
+    """Compare every file of a run's results, or of a store, with its checksum; reads only.
 
     Of an unfinished run the finished tiles are compared.
+
+    Parameters
+    ----------
+    out
+        The folder of a run, or a store made by ``hyperhpc ingest``.
 
     Raises
     ------
@@ -47,6 +56,8 @@ def verify(out: Path) -> Verified:
     IncompleteRunError
         If no tile is finished yet.
     """
+    if (out / CHECKSUMS).is_file() and zarr_format_of(str(out)) is not None:
+        return _verify_store(out)
     folder = out_of(out)
     run = read_json(folder.run) if folder.run.exists() else {}
     complete = bool(run.get("complete")) and folder.checksums.exists()
@@ -75,6 +86,17 @@ def verify(out: Path) -> Verified:
         if complete
         else f"go on with the run, which computes these tiles again: {command}",
     )
+
+
+def _verify_store(path: Path) -> Verified:
+    """Files that are missing, changed, or were added."""
+    sums = read_json(path / CHECKSUMS)["files"]
+    damaged = dict(find_damage(path, sums))
+    more = set(files_of(path)) - set(sums) - {CHECKSUMS}
+    damaged |= dict.fromkeys(sorted(more), "was not there when the store was written")
+    n_bytes = sum(value[0] for value in sums.values())
+    hint = f"ingest the scene again, or copy the store again: {path}"
+    return Verified(len(sums), n_bytes, damaged, complete=True, hint=hint)
 
 
 def read_sums(folder: RunFolder) -> Sums:

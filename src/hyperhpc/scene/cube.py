@@ -99,6 +99,8 @@ class Source:
     acquired: str | None = None
 
 
+#: Array of a store that holds :meth:`Scene.read_sources`, beside the cube.
+SOURCE_ARRAY = "source"
 #: In :meth:`Scene.read_sources`: a pixel that comes from none.
 NO_SOURCE = 65535
 

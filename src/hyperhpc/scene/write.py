@@ -1,29 +1,30 @@
-"""Write a cube as Zarr in the tutorial's layout, and the map of true classes.
+"""Write simulated scenes as Zarr in the tutorial's layout, and the map of true classes.
 
 Both are filled in whole shards (or chunks), since a shard written in parts loses data.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import pyproj
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
 
 from hyperhpc.scene import materials
-from hyperhpc.scene.absent import mark_empty
-from hyperhpc.scene.cube import THINNED_STEP, Grid
-from hyperhpc.scene.thinned import GROUP, MARK, thinned_grid, thinned_shape
+from hyperhpc.scene.cube import Grid
+from hyperhpc.scene.cube_store import (
+    CubeAbout,
+    CubeStore,
+    consolidate,
+    create_array,
+    create_cube_store,
+    write_axes,
+)
 
-_INNER = 64  # side of a chunk within a shard
-_SHARD = 512
-_CHUNK_V2 = 128
 _TRUTH_CHUNK = 512
+_ABOUT = {"Conventions": "CF-1.11", "title": "Scene simulated by hyperhpc"}
 
 
 class Sink(Protocol):
@@ -55,42 +56,36 @@ class ZarrScene:
     Parameters
     ----------
     path
-        Store to create.
+        Store to create, see :mod:`hyperhpc.scene.cube_store`.
     shape
         (rows, columns, bands).
     zarr_format
-        3: chunks of 64 x 64 pixels in shards of 512 x 512, Blosc (LZ4, bitshuffle) and
-        crc32c. 2: chunks of 128 x 128 pixels, Blosc.
-
-    Every 4th row and column is stored once more, in the group ``reflectance/every4th``.
+        3 or 2.
     """
 
     def __init__(
         self, path: Path, shape: tuple[int, int, int], zarr_format: Literal[2, 3]
     ) -> None:
-        rows, cols, bands = shape
-        root = zarr.create_group(path, zarr_format=zarr_format)
-        group = root.create_group("reflectance", attributes=_GROUP_ATTRS)
-        chunk = _CHUNK_V2 if zarr_format == 2 else _INNER
-        side = _SHARD if bands <= 512 else _SHARD // 2  # a shard is held in memory thrice
-        shard = (min(side, _round_up(rows)), min(side, _round_up(cols)))
-        self.block = shard if zarr_format == 3 else (2 * chunk, 2 * chunk)
-        grid = simulated_grid(rows, cols)
-        self._cube = _create_cube(group, shape, grid, chunk, shard)
-        self._thinned = _create_cube(
-            group.create_group(GROUP, attributes=_GROUP_ATTRS),
-            thinned_shape(shape),
-            thinned_grid(grid),
-            chunk // THINNED_STEP,
-            (shard[0] // THINNED_STEP, shard[1] // THINNED_STEP),
-            {MARK: THINNED_STEP},
+        wavelength_nm = materials.band_centres(shape[2])
+        about = CubeAbout(
+            shape=shape,
+            dtype="int16",
+            grid=simulated_grid(shape[0], shape[1]),
+            wavelength_nm=wavelength_nm,
+            fwhm_nm=materials.band_widths(wavelength_nm),
+            fill=materials.NODATA,
+            attributes={
+                "long_name": "surface reflectance (simulated)",
+                "units": "1",
+                "Scale_Factor": materials.SCALE_FACTOR,
+                "Data_Ignore_Value": materials.NODATA,
+                "bad_band_windows_nm": [list(w) for w in materials.WATER_WINDOWS_NM],
+            },
+            title=_ABOUT["title"],
         )
-        self._path = path
-        self._gather()
-
-    def _gather(self) -> None:
-        for place in (f"reflectance/{GROUP}", "reflectance", None):
-            _consolidate(self._path, place)
+        create_cube_store(path, about, zarr_format)
+        self._store = CubeStore(path)
+        self.block = self._store.block
 
     def __enter__(self) -> Self:
         return self
@@ -98,52 +93,11 @@ class ZarrScene:
     def __exit__(self, kind: object, *error: object) -> None:
         """Nothing is held open; of a whole store the empty files are listed."""
         if kind is None:
-            for array in (self._cube, self._thinned):
-                mark_empty(array, str(self._path / array.path))
-            self._gather()
+            self._store.finish()
 
     def put(self, row: int, col: int, dn: np.ndarray) -> None:
         """Store one block; it must cover whole shards or reach the edge of the scene."""
-        self._cube[row : row + dn.shape[0], col : col + dn.shape[1], :] = dn
-        few = dn[::THINNED_STEP, ::THINNED_STEP]
-        y, x = row // THINNED_STEP, col // THINNED_STEP
-        self._thinned[y : y + few.shape[0], x : x + few.shape[1], :] = few
-
-
-def _create_cube(
-    group: zarr.Group,
-    shape: tuple[int, int, int],
-    grid: Grid,
-    chunk: int,
-    shard: tuple[int, int],
-    attributes: Mapping[str, Any] | None = None,
-) -> zarr.Array[Any]:
-    """The array ``reflectance`` and its coordinates; shards are for Zarr v3 only."""
-    cube = _create(
-        group,
-        "reflectance",
-        ("y", "x", "wl"),
-        shape=shape,
-        dtype="int16",
-        chunks=(chunk, chunk, shape[2]),
-        shards=(*shard, shape[2]),
-        fill_value=materials.NODATA,
-        attributes={
-            "long_name": "surface reflectance (simulated)",
-            "units": "1",
-            "Scale_Factor": materials.SCALE_FACTOR,
-            "Data_Ignore_Value": materials.NODATA,
-            "bad_band_windows_nm": [list(w) for w in materials.WATER_WINDOWS_NM],
-            "grid_mapping": "spatial_ref",
-        }
-        | dict(attributes or {}),
-    )
-    _write_axes(group, grid, shape[0], shape[1])
-    wavelength_nm, nm = materials.band_centres(shape[2]), {"units": "nm"}
-    _write(group, "wl", ("wl",), wavelength_nm, {**nm, "long_name": "band centre"})
-    fwhm = {**nm, "long_name": "full width at half maximum"}
-    _write(group, "fwhm", ("wl",), materials.band_widths(wavelength_nm), fwhm)
-    return cube
+        self._store.put(row, col, dn)
 
 
 class TruthMap:
@@ -154,8 +108,8 @@ class TruthMap:
 
     def __init__(self, path: Path, rows: int, cols: int) -> None:
         self._path = path
-        root = zarr.create_group(path, zarr_format=2, attributes=_GROUP_ATTRS)
-        self._map = _create(
+        root = zarr.create_group(path, zarr_format=2, attributes=_ABOUT)
+        self._map = create_array(
             root,
             "true_class",
             ("y", "x"),
@@ -171,8 +125,8 @@ class TruthMap:
                 "grid_mapping": "spatial_ref",
             },
         )
-        _write_axes(root, simulated_grid(rows, cols), rows, cols)
-        _consolidate(path)
+        write_axes(root, simulated_grid(rows, cols), rows, cols)
+        consolidate(path)
 
     def put(self, row: int, col: int, classes: np.ndarray) -> None:
         """Store the classes of one block."""
@@ -183,71 +137,3 @@ class TruthMap:
         rows, cols = self._map.shape
         strips = (self._map[row : row + _TRUTH_CHUNK] for row in range(0, rows, _TRUTH_CHUNK))
         return sum(int(np.count_nonzero(np.asarray(s) < 255)) for s in strips) / (rows * cols)
-
-
-_GROUP_ATTRS = {"Conventions": "CF-1.11", "title": "Scene simulated by hyperhpc"}
-
-
-def _consolidate(path: Path, place: str | None = None) -> None:
-    """Gather the metadata, so that plain ``xarray.open_zarr`` is content."""
-    with warnings.catch_warnings():
-        # Not yet in the specification of v3; readers that do not know it must ignore it.
-        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-        zarr.consolidate_metadata(str(path), path=place)
-
-
-def _round_up(size: int) -> int:
-    return -(-size // _INNER) * _INNER
-
-
-def _write_axes(group: zarr.Group, grid: Grid, rows: int, cols: int) -> None:
-    """Pixel centres and the CF grid mapping."""
-    for name, values, word in (
-        ("y", grid.y_centres(0, rows), "northing"),
-        ("x", grid.x_centres(0, cols), "easting"),
-    ):
-        about = {"units": "m", "standard_name": f"projection_{name}_coordinate"}
-        _write(group, name, (name,), values, {**about, "long_name": f"{word} of pixel centre"})
-    mapping = pyproj.CRS.from_wkt(grid.wkt or "").to_cf()
-    mapping["spatial_ref"] = mapping["crs_wkt"]
-    mapping["GeoTransform"] = f"{grid.xmin} {grid.px} 0.0 {grid.ymax} 0.0 {-grid.py}"
-    _write(group, "spatial_ref", (), np.asarray(0, dtype=np.int64), mapping)
-
-
-def _write(
-    group: zarr.Group,
-    name: str,
-    dims: tuple[str, ...],
-    values: np.ndarray,
-    about: dict[str, Any],
-) -> None:
-    array = _create(
-        group,
-        name,
-        dims,
-        shape=values.shape,
-        dtype=values.dtype.name,
-        chunks=tuple(max(1, n) for n in values.shape),
-        fill_value=None if group.metadata.zarr_format == 2 else 0,
-        attributes=about,
-    )
-    array[...] = values
-
-
-def _create(
-    group: zarr.Group, name: str, dims: tuple[str, ...], attributes: dict[str, Any], **spec: Any
-) -> zarr.Array[Any]:
-    """Create an array with named dimensions, in either format of Zarr."""
-    if group.metadata.zarr_format == 2:
-        from numcodecs import Blosc
-
-        spec.pop("shards", None)
-        spec["compressors"] = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
-        attributes = {**attributes, "_ARRAY_DIMENSIONS": list(dims)}
-    else:
-        spec["compressors"] = [
-            BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
-            Crc32cCodec(),
-        ]
-        spec["dimension_names"] = dims
-    return group.create_array(name, attributes=attributes, **spec)

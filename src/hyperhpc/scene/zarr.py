@@ -19,7 +19,7 @@ from hyperhpc.scene import handles, store
 from hyperhpc.scene.absent import absent_files, count_files, known_empty
 from hyperhpc.scene.axes import Axes
 from hyperhpc.scene.chunks import chunk_reader
-from hyperhpc.scene.cube import Grid, Scene
+from hyperhpc.scene.cube import SOURCE_ARRAY, Grid, Scene, Source
 from hyperhpc.scene.georef import (
     find_crs,
     grid_from_centres,
@@ -98,6 +98,8 @@ class ZarrScene(Scene):
         True if stored rows run from south to north; they are flipped while reading.
     wide_nodata
         No-data values on disk that ``dtype`` cannot hold.
+    source_array
+        Path of the numbers of the sources, or None.
     """
 
     store: str
@@ -106,6 +108,7 @@ class ZarrScene(Scene):
     order: tuple[int, int, int]
     is_south_up: bool = False
     wide_nodata: tuple[float, ...] = ()
+    source_array: str | None = None
 
     def read(
         self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
@@ -139,6 +142,19 @@ class ZarrScene(Scene):
                 f"{self.array or 'The array'} of {self.path} cannot be read in rows "
                 f"{rows.start}-{rows.stop - 1}, columns {cols.start}-{cols.stop - 1}: "
                 f"{cause(error)}.",
+                "A chunk is damaged or incomplete; copy the store again.",
+            ) from error
+
+    def read_sources(self, rows: slice, cols: slice) -> np.ndarray | None:
+        """Positions in ``sources``; see :meth:`Scene.read_sources`."""
+        if self.source_array is None:
+            return None
+        array = open_array(self.store, self.source_array, self.zarr_format)
+        try:
+            return np.asarray(array[rows, cols]).astype(np.uint16, copy=False)
+        except READ_ERRORS as error:
+            raise SceneError(
+                f"{self.source_array} of {self.path} cannot be read: {cause(error)}.",
                 "A chunk is damaged or incomplete; copy the store again.",
             ) from error
 
@@ -339,8 +355,35 @@ def _open(
         order=axes.order,
         is_south_up=is_south_up,
         wide_nodata=values.wide_nodata,
+        bad_bands=_bad_bands(attributes, wavelength_nm.size, where),
     )
+    found = nodes.get(f"{cube.parent}/{SOURCE_ARRAY}".lstrip("/"))
+    if found is not None and found.shape == scene.shape[:2] and scene._is_plain:
+        scene = replace(scene, sources=_sources(found), source_array=found.path)
     return replace(scene, thinned=_thinned(scene))
+
+
+def _bad_bands(attributes: Attributes, n_bands: int, where: str) -> tuple[int, ...]:
+    """Positions in the attribute ``bad_bands``."""
+    value = attributes.get("bad_bands")
+    if value is None:
+        return ()
+    numbers = value if isinstance(value, list) else [value]
+    if not all(type(number) is int and 0 <= number < n_bands for number in numbers):
+        raise SceneError(
+            f"{where}: bad_bands {value!r:.60} is no list of band numbers 0-{n_bands - 1}.",
+            "Correct the attribute.",
+        )
+    return tuple(numbers)
+
+
+def _sources(node: store.Node) -> tuple[Source, ...]:
+    """What the array ``source`` counts; empty if it does not say."""
+    listed = node.attributes.get("sources")
+    try:
+        return tuple(Source(str(item["name"]), item.get("acquired")) for item in listed or ())
+    except (TypeError, KeyError, AttributeError):
+        return ()
 
 
 def _thinned(scene: ZarrScene) -> ZarrScene | None:

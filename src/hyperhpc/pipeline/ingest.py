@@ -1,0 +1,311 @@
+"""Write any scene as the store that the analysis reads fastest.
+
+One task writes one shard, and then its record, beside the store in ``OUT.part``; so what was
+stopped goes on, and the store gets its name when it is whole.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.config import RunConfig
+from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
+from hyperhpc.pipeline.checksums import files_of, measure_file
+from hyperhpc.pipeline.folder import check_same, read_plan
+from hyperhpc.pipeline.lock import Claim, hold_lock
+from hyperhpc.pipeline.manifest import RunFolder, disk_error, read_json, write_json
+from hyperhpc.pipeline.plan import (
+    Area,
+    Plan,
+    Tile,
+    check_chunk,
+    choose_area,
+    pixel_bytes,
+    tile_promise,
+)
+from hyperhpc.pipeline.prepare import digests
+from hyperhpc.pipeline.progress import Progress
+from hyperhpc.pipeline.stop import StopRequest
+from hyperhpc.pipeline.tiles import run_tiles
+from hyperhpc.pipeline.transpose import explain_transposing, transpose_scene
+from hyperhpc.pipeline.verify import CHECKSUMS
+from hyperhpc.scene import open_scene
+from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.cube_store import CubeAbout, CubeStore, create_cube_store, default_side
+from hyperhpc.workers import (
+    Workers,
+    check_workers,
+    launch_workers,
+    remove_stale,
+    scheduler_errors,
+)
+
+_SMALLEST_SIDE = 64
+_GO_ON = "give the same command again: it goes on from there"
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What was written.
+
+    Attributes
+    ----------
+    path
+        The store.
+    files, nbytes
+        In it.
+    """
+
+    path: Path
+    files: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class IngestJob:
+    """What each shard needs.
+
+    Attributes
+    ----------
+    scene
+        Gives the pixels: the scene, or what it was transposed to.
+    origin
+        Gives the numbers of the sources: the scene itself.
+    """
+
+    scene: Scene
+    origin: Scene
+    area: Area
+    store: Path
+
+
+def ingest(
+    sources: Sequence[Path], config: RunConfig, progress: Progress | None = None
+) -> Ingested:
+    """Write a scene as a Zarr store, or go on with it.
+
+    Parameters
+    ----------
+    sources
+        Files and folders, as :func:`hyperhpc.scene.open_scene` takes them.
+    config
+        ``out`` is the store; options of the scene, bounding box and workers count.
+    progress
+        Told what is done; silent if None.
+
+    Raises
+    ------
+    ConfigError
+        OUT exists, or was begun with other options or another scene.
+    SceneError
+        The scene cannot be opened or read.
+    ResourceError
+        Memory, disk or permissions do not suffice.
+    IncompleteRunError
+        It was stopped; what is finished is kept.
+    """
+    progress = progress or Progress()
+    out = config.out
+    if out.exists() or out.is_symlink():
+        raise ConfigError(f"{out} exists", "choose another name, or remove it first")
+    scene = open_scene(list(sources), options=config.scene_options)
+    for source in sources:
+        if source.resolve() in out.resolve().parents:
+            raise ConfigError(f"{out} lies inside the scene {source}", "name another OUT")
+    plan = _make_plan(scene, config)
+    check_workers(config)
+    part = RunFolder(out.with_name(f"{out.name}.part"))
+    if part.plan.is_file() and not config.restart:
+        found = read_plan(part)
+        hint = "name another OUT, or give --restart to begin anew"
+        check_same(part, found, plan, hint)
+        plan = found
+    config = replace(config, out=part.out)
+    with hold_lock(part.out, progress.note) as lock:
+        if config.restart:
+            _clear(part)
+        remove_stale(part.out)
+        try:
+            _write(scene, plan, config, part, progress, lock.claim, out)
+        except scheduler_errors():
+            raise IncompleteRunError("the scheduler was lost", _GO_ON) from None
+        except StopRequest:
+            raise IncompleteRunError(
+                "stopped before its end; what is finished is kept", _GO_ON
+            ) from None
+        except OSError as error:
+            raise disk_error(error, part.out) from None
+        lock.claim.check()
+        (part.out / "store").rename(out)
+    shutil.rmtree(part.out, ignore_errors=True)
+    files = read_json(out / CHECKSUMS)["files"]
+    return Ingested(out, len(files), sum(size for size, _ in files.values()))
+
+
+def _make_plan(scene: Scene, config: RunConfig) -> Plan:
+    """Shards as large as memory allows; ResourceError if it does not allow the smallest."""
+    area = choose_area(scene, config.bbox)
+    check_chunk(scene, config)
+    promise = tile_promise(config.memory_bytes, config.threads_per_worker)
+    side = default_side(scene.shape[2])
+    while side**2 * pixel_bytes(scene) > promise and side > _SMALLEST_SIDE:
+        side //= 2
+    if side**2 * pixel_bytes(scene) > promise:
+        raise ResourceError(
+            f"--memory-per-worker {config.memory_per_worker} is too little for shards of "
+            f"{side} x {side} pixels of {scene.shape[2]} bands",
+            "give more memory or fewer --threads-per-worker",
+        )
+    chunk = math.prod(scene.chunks[:2])
+    is_wide = chunk > side**2 and scene.chunks[2] < scene.shape[2]
+    is_transposed = is_wide or chunk * pixel_bytes(scene) > promise
+    names = ("group", "overlap", "mask", "bands", "resample_bands", "bbox")
+    options = {name: config.result_options()[name] for name in names}
+    options |= digests(scene, config)
+    return Plan(area, (side, side), is_transposed, options, scene.fingerprint())
+
+
+def _clear(part: RunFolder) -> None:
+    """Remove what an earlier call has written; the lock stays."""
+    part.plan.unlink(missing_ok=True)
+    for path in (part.work, part.out / "store"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _write(
+    scene: Scene,
+    plan: Plan,
+    config: RunConfig,
+    part: RunFolder,
+    progress: Progress,
+    claim: Claim,
+    out: Path,
+) -> None:
+    """All of the store, under the name ``store`` in the part."""
+    store, records = part.out / "store", part.records("ingest")
+    if not (part.plan.is_file() and store.is_dir()):
+        _clear(part)
+        part.work.mkdir(parents=True, exist_ok=True)
+        about = describe_cube(scene, plan.area)
+        create_cube_store(store, about, side=plan.tile_shape[0])
+        write_json(part.plan, plan.to_json())
+    _drop_damaged(store, records)
+    _announce(scene, plan, out, progress)
+    n_pixels = plan.area.shape[0] * plan.area.shape[1]
+    tiles = list(plan.tiles())
+    with launch_workers(config, progress.note) as workers:
+        progress.watch_workers(lambda: f"{workers.up()} of {workers.count}")
+        readable = _transpose(scene, plan, config, part, progress, claim, workers)
+        job = IngestJob(readable, scene, plan.area, store)
+        with progress.stage("writing the store", n_pixels, tiles=len(tiles)):
+            found, _ = run_tiles(workers, write_shard, job, tiles, records, progress, claim)
+    CubeStore(store).finish()
+    sums = {name: value for record in found.values() for name, value in record["files"].items()}
+    rest = [name for name in files_of(store) if name not in sums and name != CHECKSUMS]
+    sums |= {name: measure_file(store / name) for name in rest}
+    written = {name: value for name, value in sorted(sums.items()) if value}
+    write_json(store / CHECKSUMS, {"algorithm": "crc32c", "files": written})
+
+
+def _transpose(
+    scene: Scene,
+    plan: Plan,
+    config: RunConfig,
+    part: RunFolder,
+    progress: Progress,
+    claim: Claim,
+    workers: Workers,
+) -> Scene:
+    """The scene, or what it has to be turned to first."""
+    if not plan.is_transposed:
+        return scene
+    progress.note(explain_transposing(scene, plan.area, part.work))
+    n_values = math.prod(plan.area.shape) * scene.shape[2]
+    with progress.stage("transposing bands", n_values):
+        turned, _, _ = transpose_scene(
+            scene, plan.area, part.work, config, workers, progress, claim
+        )
+    return turned
+
+
+def _drop_damaged(store: Path, records: Path) -> None:
+    """Forget shards whose files are not there, or not as long as they were."""
+    for part in store.rglob("*.partial"):
+        part.unlink(missing_ok=True)
+    for path in records.glob("*.json"):
+        for name, value in read_json(path)["files"].items():
+            file = store / name
+            if value and not (file.is_file() and file.stat().st_size == value[0]):
+                path.unlink(missing_ok=True)
+                break
+
+
+def _announce(scene: Scene, plan: Plan, out: Path, progress: Progress) -> None:
+    """How much will be written where, and whether there is room."""
+    height, width = plan.area.shape
+    n_bytes = height * width * scene.shape[2] * np.dtype(scene.dtype).itemsize * 17 // 16
+    per_tile = 3 if scene.sources else 2
+    n_files = plan.n_tiles() * per_tile + 20
+    free = shutil.disk_usage(out.absolute().parent).free
+    progress.note(
+        f"{height} x {width} pixels of {scene.shape[2]} bands: about {n_files} files, "
+        f"{n_bytes / 1e9:.2f} GB before compression, to {out}"
+    )
+    if free < n_bytes:
+        progress.note(f"warning: {free / 1e9:.2f} GB are free there; it may not suffice")
+
+
+def describe_cube(scene: Scene, area: Area) -> CubeAbout:
+    """What a store of this part of a scene says of it."""
+    grid = replace(
+        scene.grid,
+        xmin=scene.grid.xmin + area.col0 * scene.grid.px,
+        ymax=scene.grid.ymax - area.row0 * scene.grid.py,
+    )
+    attributes: dict[str, Any] = {
+        "long_name": "surface reflectance",
+        "units": "1",
+        "Scale_Factor": scene.scale_factor,
+    }
+    if scene.nodata:
+        attributes["Data_Ignore_Value"] = list(scene.nodata)
+    for name, values in (
+        ("window_nodata", scene.window_nodata),
+        ("bad_bands", scene.bad_bands),
+        ("bad_band_windows_nm", [list(window) for window in scene.bad_band_windows_nm]),
+        ("notes", scene.notes),
+    ):
+        if values:
+            attributes[name] = list(values)
+    nan = None if scene.is_integer else math.nan
+    return CubeAbout(
+        shape=(*area.shape, scene.shape[2]),
+        dtype=scene.dtype,
+        grid=grid,
+        wavelength_nm=scene.wavelength_nm,
+        fwhm_nm=scene.fwhm_nm,
+        fill=scene.nodata[0] if scene.nodata else nan,
+        attributes=attributes,
+        title=f"Ingested by hyperhpc from {Path(scene.path).name}",
+        sources=scene.sources,
+    )
+
+
+def write_shard(job: IngestJob, tile: Tile) -> dict[str, Any]:
+    """On a worker: one shard, its thinned copy and its sources."""
+    area = job.area
+    rows = slice(area.row0 + tile.y0, area.row0 + tile.y1)
+    cols = slice(area.col0 + tile.x0, area.col0 + tile.x1)
+    dn = job.scene.read(rows, cols)
+    source = job.origin.read_sources(rows, cols) if job.origin.sources else None
+    names = CubeStore(job.store).put(tile.y0, tile.x0, dn, source)
+    files = {name: measure_file(job.store / name) for name in names}
+    written = sum(value[0] for value in files.values() if value)
+    return {"bytes_read": dn.nbytes, "bytes_written": written, "files": files}

@@ -1,0 +1,347 @@
+"""Write a cube as the Zarr store that is read fastest, with all that is known of it.
+
+Zarr v3: chunks of 64 x 64 pixels of all bands in shards of 512 x 512, Blosc (LZ4, bitshuffle)
+and crc32c (docs/decisions/0014 has the other codecs). Every 4th row and column is stored once
+more, see :mod:`hyperhpc.scene.thinned`. A shard is written whole or not at all, by one process.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyproj
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from hyperhpc.scene.absent import mark_empty
+from hyperhpc.scene.cube import NO_SOURCE, SOURCE_ARRAY, THINNED_STEP, Grid, Source
+from hyperhpc.scene.thinned import GROUP, MARK, thinned_grid, thinned_shape
+
+#: The group that holds the cube, which has the same name in it.
+CUBE = "reflectance"
+
+
+_INNER = 64  # side of a chunk within a shard
+_SHARD = 512
+_CHUNK_V2 = 128
+#: GeoZarr's conventions; their schemas are named by version and never change.
+_CONVENTIONS = {
+    "proj": (
+        "f17cb550-5864-4468-aeb7-f3180cfb622f",
+        "Coordinate reference system information for geospatial data",
+    ),
+    "spatial": ("689b58e2-cf7b-45e0-9fff-9cfc0883d6b4", "Spatial coordinate information"),
+}
+_SCHEMAS = "https://raw.githubusercontent.com/zarr-conventions"
+_SPECIFICATIONS = "https://github.com/zarr-conventions"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CubeAbout:
+    """What a store says of its cube.
+
+    Attributes
+    ----------
+    shape
+        (rows, columns, bands).
+    dtype
+        Of the DN.
+    grid
+        Georeference.
+    wavelength_nm, fwhm_nm
+        Centres and widths of the bands, nm; widths may be None.
+    fill
+        The first no-data value, NaN for floats that have none, or None.
+    attributes
+        Of the array: scale, no-data, band windows ...
+    title
+        Of the store.
+    sources
+        What the scene was put together from; empty for no array ``source``.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: str
+    grid: Grid
+    wavelength_nm: np.ndarray
+    fwhm_nm: np.ndarray | None
+    fill: float | None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
+    sources: tuple[Source, ...] = ()
+
+
+def default_side(n_bands: int) -> int:
+    """Rows and columns of a shard, which is held in memory thrice while it is written."""
+    return _SHARD if n_bands <= 512 else _SHARD // 2
+
+
+class CubeStore:
+    """A store that is being written.
+
+    Parameters
+    ----------
+    path
+        Where :func:`create_cube_store` has made it.
+
+    Attributes
+    ----------
+    block
+        Rows and columns of the blocks it wants; those at the far edges may be smaller.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        root = zarr.open_group(path, mode="r+", use_consolidated=False)
+        self._cube = _array(root, f"{CUBE}/{CUBE}")
+        self._thinned = _array(root, f"{CUBE}/{GROUP}/{CUBE}")
+        has_sources = f"{CUBE}/{SOURCE_ARRAY}" in root
+        self._source = _array(root, f"{CUBE}/{SOURCE_ARRAY}") if has_sources else None
+        chunk = _two(self._cube.chunks)
+        twice = (2 * chunk[0], 2 * chunk[1])
+        self.block = _two(self._cube.shards) if self._cube.shards else twice
+
+    def put(
+        self, row: int, col: int, dn: np.ndarray, source: np.ndarray | None = None
+    ) -> list[str]:
+        """Store DN (y, x, band), and source numbers (y, x), from this pixel on.
+
+        A block must cover whole shards or reach the edge of the scene.
+
+        Returns
+        -------
+        Names of the files, relative to the store, some of which may have been empty and are
+        not there.
+        """
+        names = _write_window(self._cube, row, col, dn)
+        few = dn[::THINNED_STEP, ::THINNED_STEP]
+        names += _write_window(self._thinned, row // THINNED_STEP, col // THINNED_STEP, few)
+        if self._source is not None and source is not None:
+            names += _write_window(self._source, row, col, source)
+        return names
+
+    def finish(self) -> None:
+        """All is written: list the files of which there are none, gather the metadata."""
+        for array in (self._cube, self._thinned):
+            mark_empty(array, str(self._path / array.path))
+        gather_metadata(self._path)
+
+
+def create_cube_store(
+    path: Path,
+    about: CubeAbout,
+    zarr_format: Literal[2, 3] = 3,
+    side: int | None = None,
+) -> None:
+    """Make the store without any pixel.
+
+    Parameters
+    ----------
+    zarr_format
+        3 (sharded), or 2: chunks of 128 x 128 pixels, no checksums.
+    side
+        Rows and columns of a shard, a multiple of 64.
+    """
+    attributes = {"Conventions": "CF-1.11", "title": about.title}
+    root = zarr.create_group(path, zarr_format=zarr_format)
+    group = root.create_group(CUBE, attributes=attributes | _geozarr(about))
+    side = side or default_side(about.shape[2])
+    shard = (min(side, _round_up(about.shape[0])), min(side, _round_up(about.shape[1])))
+    chunk = _CHUNK_V2 if zarr_format == 2 else _INNER
+    _create_cube(group, about, chunk, shard)
+    few = CubeAbout(
+        **vars(about)
+        | {
+            "shape": thinned_shape(about.shape),
+            "grid": thinned_grid(about.grid),
+            "attributes": {**about.attributes, MARK: THINNED_STEP},
+            "sources": (),
+        }
+    )
+    _create_cube(
+        group.create_group(GROUP, attributes=attributes),
+        few,
+        chunk // THINNED_STEP,
+        (shard[0] // THINNED_STEP, shard[1] // THINNED_STEP),
+    )
+    gather_metadata(path)
+
+
+def gather_metadata(path: Path) -> None:
+    """Consolidate, so that plain ``xarray.open_zarr`` is content."""
+    for place in (f"{CUBE}/{GROUP}", CUBE, None):
+        consolidate(path, place)
+
+
+def _two(shape: tuple[int, ...]) -> tuple[int, int]:
+    return shape[0], shape[1]
+
+
+def _array(root: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = root[name]
+    assert isinstance(array, zarr.Array)
+    return array
+
+
+def _write_window(array: zarr.Array[Any], row: int, col: int, values: np.ndarray) -> list[str]:
+    """Store values; return the names of the files they are in."""
+    array[row : row + values.shape[0], col : col + values.shape[1]] = values
+    tall, wide = _two(array.shards or array.chunks)
+    rest = (0,) * (array.ndim - 2)
+    return [
+        f"{array.path}/{array.metadata.encode_chunk_key((y, x, *rest))}"
+        for y in range(row // tall, -(-(row + values.shape[0]) // tall))
+        for x in range(col // wide, -(-(col + values.shape[1]) // wide))
+    ]
+
+
+def _create_cube(
+    group: zarr.Group, about: CubeAbout, chunk: int, shard: tuple[int, int]
+) -> None:
+    """The cube and its coordinates; shards are for Zarr v3 only."""
+    rows, cols, bands = about.shape
+    fill = 0 if about.fill is None else about.fill
+    create_array(
+        group,
+        CUBE,
+        ("y", "x", "wl"),
+        shape=about.shape,
+        dtype=about.dtype,
+        chunks=(chunk, chunk, bands),
+        shards=(*shard, bands),
+        fill_value=fill if math.isnan(fill) or about.dtype == "float32" else int(fill),
+        attributes={**about.attributes, "grid_mapping": "spatial_ref"},
+    )
+    write_axes(group, about.grid, rows, cols)
+    nm = {"units": "nm"}
+    write_array(group, "wl", ("wl",), about.wavelength_nm, {**nm, "long_name": "band centre"})
+    if about.fwhm_nm is not None:
+        fwhm = {**nm, "long_name": "full width at half maximum"}
+        write_array(group, "fwhm", ("wl",), about.fwhm_nm, fwhm)
+    if about.sources:
+        create_array(
+            group,
+            SOURCE_ARRAY,
+            ("y", "x"),
+            shape=(rows, cols),
+            dtype="uint16",
+            chunks=(chunk, chunk),
+            shards=shard,
+            fill_value=NO_SOURCE,
+            attributes={
+                "long_name": "number of the source of each pixel",
+                "sources": [vars(source) for source in about.sources],
+                "missing": NO_SOURCE,
+                "grid_mapping": "spatial_ref",
+            },
+        )
+
+
+def _geozarr(about: CubeAbout) -> dict[str, Any]:
+    """Attributes of GeoZarr's conventions ``proj`` and ``spatial``, version 0.1."""
+    grid = about.grid
+    names = ["spatial"] if grid.wkt is None else ["proj", "spatial"]
+    found: dict[str, Any] = {
+        "zarr_conventions": [
+            {
+                "uuid": _CONVENTIONS[name][0],
+                "name": name,
+                "schema_url": f"{_SCHEMAS}/{name}/refs/tags/v0.1/schema.json",
+                "spec_url": f"{_SPECIFICATIONS}/{name}/blob/v0.1/README.md",
+                "description": _CONVENTIONS[name][1],
+            }
+            for name in names
+        ],
+        "spatial:dimensions": ["y", "x"],
+        "spatial:transform": [grid.px, 0.0, grid.xmin, 0.0, -grid.py, grid.ymax],
+        "spatial:shape": list(about.shape[:2]),
+    }
+    if grid.wkt is not None:
+        found["proj:wkt2"] = pyproj.CRS.from_wkt(grid.wkt).to_wkt()
+    if grid.epsg is not None:
+        found["proj:code"] = f"EPSG:{grid.epsg}"
+    return found
+
+
+def consolidate(path: Path, place: str | None = None) -> None:
+    """Gather the metadata of a store or a group."""
+    with warnings.catch_warnings():
+        # Not yet in the specification of v3; readers that do not know it must ignore it.
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        zarr.consolidate_metadata(str(path), path=place)
+
+
+def _round_up(size: int) -> int:
+    return -(-size // _INNER) * _INNER
+
+
+def write_axes(group: zarr.Group, grid: Grid, rows: int, cols: int) -> None:
+    """Pixel centres, and the CF grid mapping if there is a CRS."""
+    crs = None if grid.wkt is None else pyproj.CRS.from_wkt(grid.wkt)
+    is_lon_lat = crs is not None and crs.is_geographic
+    words = {"y": ("latitude", "degrees_north"), "x": ("longitude", "degrees_east")}
+    for name, values, word in (
+        ("y", grid.y_centres(0, rows), "northing"),
+        ("x", grid.x_centres(0, cols), "easting"),
+    ):
+        about = {"long_name": f"{word} of pixel centre"}
+        if is_lon_lat:
+            about |= {"standard_name": words[name][0], "units": words[name][1]}
+        elif crs is not None:
+            about |= {"standard_name": f"projection_{name}_coordinate", "units": "m"}
+        write_array(group, name, (name,), values, about)
+    mapping = {} if crs is None else crs.to_cf()
+    if crs is not None:
+        mapping["spatial_ref"] = mapping["crs_wkt"]
+    mapping["GeoTransform"] = f"{grid.xmin} {grid.px} 0.0 {grid.ymax} 0.0 {-grid.py}"
+    write_array(group, "spatial_ref", (), np.asarray(0, dtype=np.int64), mapping)
+
+
+def write_array(
+    group: zarr.Group,
+    name: str,
+    dims: tuple[str, ...],
+    values: np.ndarray,
+    about: Mapping[str, Any],
+) -> None:
+    """A small array in one chunk."""
+    array = create_array(
+        group,
+        name,
+        dims,
+        shape=values.shape,
+        dtype=values.dtype.name,
+        chunks=tuple(max(1, n) for n in values.shape),
+        fill_value=None if group.metadata.zarr_format == 2 else 0,
+        attributes=about,
+    )
+    array[...] = values
+
+
+def create_array(
+    group: zarr.Group,
+    name: str,
+    dims: tuple[str, ...],
+    attributes: Mapping[str, Any],
+    **spec: Any,
+) -> zarr.Array[Any]:
+    """Create an array with named dimensions, in either format of Zarr."""
+    if group.metadata.zarr_format == 2:
+        from numcodecs import Blosc
+
+        spec.pop("shards", None)
+        spec["compressors"] = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
+        attributes = {**attributes, "_ARRAY_DIMENSIONS": list(dims)}
+    else:
+        spec["compressors"] = [
+            BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
+            Crc32cCodec(),
+        ]
+        spec["dimension_names"] = dims
+    return group.create_array(name, attributes=dict(attributes), **spec)

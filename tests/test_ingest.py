@@ -1,0 +1,291 @@
+"""hyperhpc ingest: any scene becomes one store with the same pixels."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from cli_case import call, check_refused, program, spawn
+from hyperhpc.config import SceneOptions
+from hyperhpc.scene import open_scene
+from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.simulate import simulate
+from raster_case import listed, write_envi
+from run_case import assert_same_results
+
+MEMORY = ("--memory-per-worker", "1GiB")
+
+
+def whole_of(scene: Scene) -> np.ndarray:
+    return scene.read(slice(0, scene.shape[0]), slice(0, scene.shape[1]))
+
+
+def ingest(*words: Any) -> None:
+    outcome = call("ingest", *words, *MEMORY)
+    assert outcome.code == 0, outcome.err
+
+
+def files_in(store: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(store)): path.read_bytes()
+        for path in sorted(store.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scene that tiles are cut from."""
+    path = tmp_path_factory.mktemp("whole") / "whole.h5"
+    simulate(path, 150, 130, bands=20, seed=5, layout="neon")
+    return path
+
+
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["001", "002"])
+@pytest.mark.parametrize("chunks", ["old", "band"])
+def test_ingest__of_tiles_is_the_scene_they_were_cut_from(
+    tmp_path: Path, chunks: Any, bidirectional: bool
+) -> None:
+    how: dict[str, Any] = {"bands": 20, "seed": 5, "layout": "neon", "neon_chunks": chunks}
+    how["bidirectional"] = bidirectional
+    whole = simulate(tmp_path / "whole.h5", 150, 130, **how).path
+    simulate(tmp_path / "tiles", 150, 130, tiles=(4, 4), **how)
+    ingest(tmp_path / "tiles", tmp_path / "site.zarr")
+    with h5py.File(whole) as file:  # the cube itself, without our own reader
+        expected = file["CPER/Reflectance/Reflectance_Data"][...]
+    opened = xr.open_zarr(tmp_path / "site.zarr", group="reflectance", mask_and_scale=False)
+    np.testing.assert_array_equal(opened.reflectance.values, expected)
+    one, many = open_scene(whole), open_scene(tmp_path / "site.zarr")
+    np.testing.assert_array_equal(many.wavelength_nm, one.wavelength_nm)
+    np.testing.assert_array_equal(many.fwhm_nm, one.fwhm_nm)
+    assert many.grid == one.grid
+    for name in ("dtype", "nodata", "window_nodata", "scale_factor", "bad_band_windows_nm"):
+        assert getattr(many, name) == getattr(one, name), name
+    assert many.thinned is not None
+    np.testing.assert_array_equal(whole_of(many.thinned), expected[::4, ::4])
+    assert len(many.sources) == 16
+    number = many.read_sources(slice(0, 150), slice(0, 130))
+    assert number is not None
+    for place, source in (((3, 5), 3), ((149, 129), 12), ((80, 40), 5)):
+        corner = open_scene(tmp_path / "tiles" / many.sources[number[place]].name).grid
+        assert corner.xmin <= one.grid.x_centres(*(place[1], place[1] + 1))[0]
+        assert np.unique(number).size == 16, source
+    assert not list(tmp_path.glob("*.part"))
+    # what other readers find
+    assert opened.attrs["proj:code"] == "EPSG:32613"
+    assert opened.attrs["spatial:transform"] == [1.0, 0.0, 517000.0, 0.0, -1.0, 4526000.0]
+    assert opened.attrs["spatial:dimensions"] == ["y", "x"]
+
+
+def test_ingest__of_a_run_changes_no_bit(tmp_path: Path) -> None:
+    simulate(tmp_path / "tiles", 120, 130, bands=60, layout="neon", tiles=(2, 2), seed=2)
+    ingest(tmp_path / "tiles", tmp_path / "site.zarr")
+    nm = open_scene(tmp_path / "site.zarr").wavelength_nm
+    index = f"x=R({nm[20]:.1f})-R({nm[9]:.1f})"
+    words = ["--indices", "", "--index", index, "--clusters", "3", *MEMORY]
+    for scene, out in (("tiles", "one"), ("site.zarr", "two")):
+        outcome = call("run", tmp_path / scene, tmp_path / out, *words)
+        assert outcome.code == 0, outcome.err
+    assert_same_results(tmp_path / "one", tmp_path / "two")
+
+
+def test_ingest__gives_the_same_files_with_any_workers(whole: Path, tmp_path: Path) -> None:
+    ingest(whole, tmp_path / "a" / "s.zarr", "--workers", "1")
+    ingest(whole, tmp_path / "b" / "s.zarr", "--workers", "2", "--threads-per-worker", "2")
+    assert files_in(tmp_path / "a" / "s.zarr") == files_in(tmp_path / "b" / "s.zarr")
+
+
+def test_ingest__keeps_what_an_envi_file_says(tmp_path: Path) -> None:
+    dn = np.random.default_rng(1).random((40, 50, 6), dtype=np.float32)
+    dn[3:9, 4:8] = -1
+    nm = np.array([500.0, 620.0, 610.0, 900.0, 1000.0, 2200.0])
+    source = write_envi(
+        tmp_path / "s.bil", dn, "bil", wavelength=listed(nm), bbl="{1, 1, 0, 1, 1, 0}",
+        data_ignore_value=-1,
+        map_info="{Geographic Lat/Lon, 1, 1, 12.5, 52.5, 0.001, 0.002, WGS-84, units=Degrees}",
+    )  # fmt: skip
+    ingest(source, tmp_path / "s.zarr")
+    before, after = open_scene(source), open_scene(tmp_path / "s.zarr")
+    assert after.bad_bands == before.bad_bands == (2, 5)
+    assert after.grid.epsg == before.grid.epsg == 4326
+    np.testing.assert_allclose(after.bounds, before.bounds, rtol=1e-12)
+    assert after.wavelength_nm.tolist() == nm.tolist()
+    assert (after.scale_factor, after.nodata) == (before.scale_factor, before.nodata)
+    np.testing.assert_array_equal(whole_of(after), dn)
+
+
+def test_ingest__of_a_part_of_a_masked_scene(whole: Path, tmp_path: Path) -> None:
+    xmin, _, _, ymax = open_scene(whole).bounds
+    box = f"{xmin + 10},{ymax - 90},{xmin + 75},{ymax - 21}"
+    ingest(whole, tmp_path / "s.zarr", "--bbox", box, "--mask", "shadow")
+    masked = open_scene(whole, options=SceneOptions(mask=("shadow",)))
+    store = open_scene(tmp_path / "s.zarr")
+    assert store.shape == (69, 65, 20)
+    assert store.grid.xmin == xmin + 10
+    expected = masked.read(slice(21, 90), slice(10, 75))
+    np.testing.assert_array_equal(whole_of(store), expected)
+
+
+def test_ingest__has_scenes_without_a_place(tmp_path: Path) -> None:
+    dn = np.arange(20 * 30 * 3, dtype=np.uint16).reshape(20, 30, 3)
+    source = write_envi(tmp_path / "s.bsq", dn, "bsq", wavelength="{500, 600, 700}")
+    ingest(source, tmp_path / "s.zarr")
+    before, after = open_scene(source), open_scene(tmp_path / "s.zarr")
+    assert after.grid == before.grid
+    assert after.nodata == before.nodata
+    np.testing.assert_array_equal(whole_of(after), dn)
+
+
+# --- stopped, and gone on with --------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """A scene of 3 x 4 shards, and the store of it."""
+    home = tmp_path_factory.mktemp("large")
+    simulate(home / "scene.h5", 1300, 1700, bands=6, layout="neon", neon_chunks="band")
+    ingest(home / "scene.h5", home / "s.zarr")
+    return home / "scene.h5", files_in(home / "s.zarr")
+
+
+def kills(count: int) -> Iterator[float]:
+    chance = random.Random(11)
+    for _ in range(count):
+        yield chance.uniform(0.0, 1.5)
+
+
+def test_ingest__goes_on_after_kills(
+    large: tuple[Path, dict[str, bytes]], tmp_path: Path
+) -> None:
+    scene, expected = large
+    out, part = tmp_path / "s.zarr", tmp_path / "s.zarr.part"
+    found = 0
+    for pause in kills(4):
+        with subprocess.Popen(
+            program("ingest", scene, out, *MEMORY),
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as process:
+            deadline = time.monotonic() + 60
+            while len(list(part.glob("work/*/[0b]*.json"))) <= found:
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            time.sleep(pause / 10)
+            os.killpg(process.pid, signal.SIGKILL)
+        found = len(list(part.glob("work/*/[0b]*.json")))
+        assert not out.exists()
+        check_refused(call("info", part), 4)
+    ingest(scene, out)
+    assert files_in(out) == expected
+    assert not part.exists()
+
+
+def test_ingest__says_how_to_go_on(
+    large: tuple[Path, dict[str, bytes]], tmp_path: Path
+) -> None:
+    scene, expected = large
+    out = tmp_path / "s.zarr"
+    with subprocess.Popen(
+        program("ingest", scene, out, *MEMORY), stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not list((tmp_path / "s.zarr.part").glob("work/ingest/*.json")):
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert f"To go on: hyperhpc ingest {scene} {out}" in said
+    ingest(scene, out)
+    assert files_in(out) == expected
+
+
+def test_ingest__refuses_another_scene_or_options(
+    large: tuple[Path, dict[str, bytes]], tmp_path: Path
+) -> None:
+    scene = tmp_path / "scene.h5"
+    scene.write_bytes(large[0].read_bytes())
+    out, part = tmp_path / "s.zarr", tmp_path / "s.zarr.part"
+    with subprocess.Popen(
+        program("ingest", scene, out, *MEMORY), stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        while not list(part.glob("work/ingest/*.json")):
+            assert process.poll() is None
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+    xmin, ymin, _, _ = open_scene(scene).bounds
+    box = f"{xmin},{ymin},{xmin + 600},{ymin + 600}"
+    other = spawn("ingest", scene, out, "--bbox", box, *MEMORY)
+    check_refused(other, 3, "bbox was unset", str(part))
+    assert "--restart" in other.hint
+    os.utime(scene, (1, 1))
+    check_refused(
+        spawn("ingest", scene, out, *MEMORY), 3, "the scene is another or has changed"
+    )
+    ingest(scene, out, "--bbox", box, "--restart")
+    assert open_scene(out).shape == (600, 600, 6)
+    check_refused(call("ingest", scene, out), 3, f"{out} exists")
+
+
+def test_ingest__refuses_what_it_cannot_do(whole: Path, tmp_path: Path) -> None:
+    check_refused(
+        call("ingest", tmp_path / "none.h5", tmp_path / "s.zarr"), 4, "does not exist"
+    )
+    check_refused(call("ingest", tmp_path, tmp_path / "s.zarr"), 4, "without Zarr metadata")
+    store = tmp_path / "store.zarr"
+    simulate(store, 20, 20, bands=4)
+    check_refused(call("ingest", store, store / "s.zarr", *MEMORY), 3, "lies inside the scene")
+    small = call("ingest", whole, tmp_path / "s.zarr", "--memory-per-worker", "300MiB")
+    assert small.code == 5, small.err
+    assert not (tmp_path / "s.zarr").exists()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_ingest__of_a_truncated_tile_names_it(tmp_path: Path) -> None:
+    tiles = simulate(tmp_path / "tiles", 150, 130, bands=8, layout="neon", tiles=(2, 2)).path
+    victim = sorted(tiles.iterdir())[2]
+    with victim.open("r+b") as file:
+        file.truncate(victim.stat().st_size * 3 // 4)
+    done = call("ingest", tiles, tmp_path / "s.zarr", *MEMORY)
+    check_refused(done, 4, victim.name)
+    assert not (tmp_path / "s.zarr").exists()
+
+
+# --- verify ---------------------------------------------------------------------------
+
+
+def test_verify__finds_what_changed_in_a_store(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "s.zarr"
+    ingest(whole, out)
+    assert call("verify", out).code == 0
+    sums = json.loads((out / "checksums.json").read_text("utf-8"))
+    assert sums["algorithm"] == "crc32c"
+    shard = out / "reflectance" / "reflectance" / "c" / "0" / "0" / "0"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 4
+    shard.write_bytes(data)
+    found = call("verify", out)
+    assert found.code == 7
+    assert "1 of" in found.err
+    assert "reflectance/reflectance/c/0/0/0 holds other bytes" in found.out
+    # the codec's own checksum sees it too
+    with pytest.raises(ValueError, match=r"(?i)checksum|crc"):
+        zarr.open_group(out, mode="r")["reflectance/reflectance"][...]
+    shard.unlink()
+    assert "reflectance/reflectance/c/0/0/0 is missing" in call("verify", out).out
+    (out / "reflectance" / "extra").write_text("x")
+    found = json.loads(call("verify", out, "--json").out)
+    assert set(found["damaged"]) == {"reflectance/reflectance/c/0/0/0", "reflectance/extra"}
