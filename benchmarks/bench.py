@@ -17,7 +17,8 @@ from record import Result, whole_table, write_page
 
 #: The benchmarks, in the order of the table.
 ORDER = (
-    "seed", "kernel", "reading", "memory", "full", "scaling", "tiles", "startup", "costs"
+    "seed", "kernel", "reading", "memory", "full", "scaling", "tiles", "startup", "costs",
+    "ingest",
 )  # fmt: skip
 
 repeats = click.option("--repeats", default=3, show_default=True, help="how often")
@@ -144,6 +145,16 @@ def costs(size: int, repeats: int) -> None:
     from costs import costs as profile
 
     finish(profile(size, repeats))
+
+
+@bench.command()
+@size_option(1000)
+@repeats
+def ingest(size: int, repeats: int) -> None:
+    """From NEON's files to a store, beside h5py and xarray."""
+    from ingest import ingest as write_store
+
+    finish(write_store(size, repeats))
 
 
 @bench.command()

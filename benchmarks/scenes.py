@@ -15,7 +15,9 @@ import hyperhpc
 from measure import HYPERHPC, measure
 
 #: Sources that decide what a simulated scene holds.
-_SOURCES = ("land.py", "materials.py", "simulate.py", "thinned.py", "write.py")
+_SOURCES = (
+    "cube_store.py", "land.py", "materials.py", "simulate.py", "thinned.py", "write.py"
+)  # fmt: skip
 CUBE = Path("reflectance") / "reflectance"
 THINNED = Path("reflectance") / "every4th" / "reflectance"
 

@@ -1,0 +1,157 @@
+"""From NEON's files to a store: how fast it is written, and what it is worth afterwards."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import time
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from measure import HYPERHPC, measure
+from reading import SIDE, read_bare
+from record import Result, Row
+from scenes import cache, check_free, warm
+
+#: Both layouts of NEON's files.
+_LAYOUTS = ("old", "band")
+_MEMORY = "1GiB"
+_BANDS = 426
+
+
+def files(layout: str, side: int) -> Path:
+    """A folder of two simulated tiles, made at the first call."""
+    path = cache() / f"neon-{layout}-{side}x{2 * side}"
+    if not path.exists():
+        check_free(cache(), 2 * side * side * _BANDS * 2)
+        size = f"--size={side}x{2 * side}"
+        how = ["--layout=neon", "--tiles=1x2", f"--neon-chunks={layout}"]
+        measure([*HYPERHPC, "simulate", str(path), size, *how], cache() / "simulate.log")
+    return path
+
+
+def read_by_h5py(folder: Path) -> float:
+    """Seconds in which two processes read one file each, every chunk once."""
+    context = multiprocessing.get_context("spawn")
+    tiles = sorted(folder.glob("*.h5"))
+    with ProcessPoolExecutor(2, context, _import_h5py) as pool:
+        list(pool.map(abs, range(8)))  # until both are there
+        start = time.perf_counter()
+        list(pool.map(_read_file, tiles))
+        return time.perf_counter() - start
+
+
+def _import_h5py() -> None:
+    import h5py  # noqa: F401
+
+
+def _read_file(path: Path) -> int:
+    import h5py
+
+    read = 0
+    with h5py.File(path) as file:
+        cube = file["CPER/Reflectance/Reflectance_Data"]
+        is_by_band = cube.chunks[2] == 1
+        step = 32 if is_by_band else cube.chunks[0]
+        for first in range(0, cube.shape[2 if is_by_band else 0], step):
+            part = slice(first, first + step)
+            read += (cube[:, :, part] if is_by_band else cube[part]).nbytes
+    return read
+
+
+def ingest(side: int, repeats: int) -> Result:
+    """Ingest of both layouts beside h5py's reading, and the store beside xarray's own."""
+    found: list[dict[str, Any]] = []
+    store = cache() / "ingested.zarr"
+    plain = cache() / "xarray.zarr"
+    for _ in range(repeats):
+        entry: dict[str, Any] = {}
+        for layout in _LAYOUTS:
+            folder = files(layout, side)
+            warm(folder)
+            shutil.rmtree(store, ignore_errors=True)
+            bare = read_by_h5py(folder)
+            command = [*HYPERHPC, "ingest", str(folder), str(store), "--workers=2"]
+            taken = measure([*command, f"--memory-per-worker={_MEMORY}"], cache() / "log")
+            entry[layout] = {"h5py": bare, **vars(taken)}
+        if not plain.exists():
+            _write_by_xarray(files("old", side), plain)
+        for path in (store, plain):
+            warm(path)
+        entry["store"], entry["xarray"] = read_bare(store, "Scene.blocks"), read_chunks(plain)
+        found.append(entry)
+    for path in (store, plain):
+        shutil.rmtree(path)
+    gigabytes = side * 2 * side * _BANDS * 2 / 1e9
+    names = {"old": "chunks of few pixels and bands", "band": "one band a chunk"}
+    rows = []
+    for layout in _LAYOUTS:
+        taken, bare = [r[layout]["seconds"] for r in found], [r[layout]["h5py"] for r in found]
+        over = [t / b for t, b in zip(taken, bare, strict=True)]
+        peaks = [r[layout]["peak_mib"] / 2048 for r in found]
+        what = names[layout]
+        rows += [
+            Row(f"ingest over reading by h5py, {what}", over, "x", at_most=1.5),
+            Row(f"ingest, {what}", [gigabytes / t for t in taken], "GB/s"),
+            Row(f"h5py alone, {what}", [gigabytes / b for b in bare], "GB/s"),
+            Row(f"peak of all over 2 x {_MEMORY}, {what}", peaks, "x", at_most=1.0),
+        ]
+    gain = [r["xarray"] / r["store"] for r in found]
+    rows += [
+        Row("reading xarray's default Zarr over the store", gain, "x", at_least=3.0),
+        Row("reading the store", [gigabytes / r["store"] for r in found], "GB/s"),
+        Row("reading xarray's default", [gigabytes / r["xarray"] for r in found], "GB/s"),
+    ]
+    return Result(
+        "ingest",
+        f"Ingest, two tiles of {side} x {side} x {_BANDS}",
+        f"bench.py ingest --size {side} --repeats {repeats}",
+        rows,
+        found,
+        "Whole process, 2 workers of 1 thread; files in the page cache, GB of int16. h5py "
+        "reads a file in each of two processes, every chunk once.",
+        is_judged=side >= 1000,
+    )
+
+
+def _write_by_xarray(folder: Path, path: Path) -> None:
+    """The same cube as ``Dataset.to_zarr`` writes it if it is told nothing."""
+    import xarray as xr
+
+    from hyperhpc.scene import open_scene
+
+    scene = open_scene(folder)
+    dn = scene.read(slice(0, scene.shape[0]), slice(0, scene.shape[1]))
+    cube = xr.DataArray(dn, dims=("y", "x", "wl"), name="reflectance")
+    cube.to_dataset().to_zarr(path)
+
+
+def read_chunks(path: Path) -> float:
+    """Seconds in which two processes read an array by zarr, in windows of whole chunks."""
+    import zarr
+
+    array = zarr.open_array(path / "reflectance", mode="r")
+    sides = [max(SIDE // chunk, 1) * chunk for chunk in array.chunks[:2]]
+    windows = list(
+        product(*(range(0, size, side) for size, side in zip(array.shape, sides, strict=False)))
+    )
+    jobs = [(str(path), y, y + sides[0], x, x + sides[1]) for y, x in windows]
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "BLOSC_NTHREADS"), "1"))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context) as pool:
+        list(pool.map(_read_window, [(str(path), 0, 1, 0, 1)] * 8))
+        start = time.perf_counter()
+        list(pool.map(_read_window, jobs))
+        return time.perf_counter() - start
+
+
+def _read_window(job: tuple[str, int, int, int, int]) -> int:
+    import zarr
+
+    zarr.config.set({"threading.max_workers": 1, "async.concurrency": 1})
+    path, top, bottom, left, right = job
+    array = zarr.open_array(Path(path) / "reflectance", mode="r")
+    return int(array[top:bottom, left:right].nbytes)
