@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.scene.cube import NO_SOURCE, Scene
-from hyperhpc.scene.window import length, normalise
+from hyperhpc.scene.window import length, meet, normalise
 
 #: Ranks of a pixel that has data but no zenith angle, and of one without data.
 _LAST, _MISSING = 1e8, 1e9
@@ -116,7 +116,7 @@ class MosaicScene(Scene):
         found = []
         for number in reversed(numbers) if self.overlap == "last" else numbers:
             (row, col), shape = self.places[number], self.members[number].shape
-            down, across = _meet(rows, row, shape[0]), _meet(cols, col, shape[1])
+            down, across = meet(rows, row, shape[0]), meet(cols, col, shape[1])
             if down and across:
                 found.append((number, (down[0], across[0]), (down[1], across[1])))
         return found
@@ -161,15 +161,3 @@ def _band_numbers(bands: slice | np.ndarray | None, n_bands: int) -> np.ndarray:
 
 def _share_pixels(one: tuple[slice, slice], two: tuple[slice, slice]) -> bool:
     return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, two, strict=True))
-
-
-def _meet(window: slice, first: int, size: int) -> tuple[slice, slice] | None:
-    """Indices of a window that fall on [first, first + size): there, and in the window."""
-    step = window.step
-    skipped = max(0, -(-(first - window.start) // step))
-    count = len(range(window.start + skipped * step, min(window.stop, first + size), step))
-    if not count:
-        return None
-    start = window.start + skipped * step - first
-    there = slice(start, start + (count - 1) * step + 1, step)
-    return there, slice(skipped, skipped + count)

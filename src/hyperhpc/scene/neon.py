@@ -16,6 +16,7 @@ from hyperhpc.scene.ancillary import ZENITH, find_image, read_images
 from hyperhpc.scene.cube import Grid, Scene
 from hyperhpc.scene.georef import grid_from_map_info, grid_in_pixels, parse_crs, with_crs
 from hyperhpc.scene.hdf5 import check_chunks, check_text
+from hyperhpc.scene.hdf5_chunks import chunk_reader
 from hyperhpc.scene.hdf5_files import READ_ERRORS, open_file
 from hyperhpc.scene.resolve import (
     Attributes,
@@ -78,6 +79,8 @@ class NeonScene(Scene):
         try:
             with open_file(self.path) as file:
                 data = file[self.dataset]
+                if reader := chunk_reader(data):
+                    return reader.read(rows, cols, bands)
                 if self.chunks[2] == 1 and self.shape[2] > 1:
                     return self._fetch_by_band(data, rows, cols, bands)
                 return self._fetch_rows(data, rows, cols, bands)

@@ -37,6 +37,18 @@ def length(window: slice) -> int:
     return len(range(window.start, window.stop, window.step))
 
 
+def meet(window: slice, first: int, size: int) -> tuple[slice, slice] | None:
+    """Indices of a window that fall on [first, first + size): there, and in the window."""
+    step = window.step
+    skipped = max(0, -(-(first - window.start) // step))
+    count = len(range(window.start + skipped * step, min(window.stop, first + size), step))
+    if not count:
+        return None
+    start = window.start + skipped * step - first
+    there = slice(start, start + (count - 1) * step + 1, step)
+    return there, slice(skipped, skipped + count)
+
+
 def band_runs(bands: np.ndarray, chunk: int) -> list[tuple[slice, slice]]:
     """Split band numbers into runs of neighbouring stored chunks.
 
