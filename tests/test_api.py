@@ -227,3 +227,21 @@ def test_readme__python_examples(
     assert names["spectra"].shape == (1, 426)
     assert names["green"]["index"].values.tolist() == ["green"]
     assert float(names["ndvi"].max()) <= 1
+
+
+def test_open_scene__takes_the_options_of_the_commands(tmp_path: Path) -> None:
+    """And whatever is made of the cube keeps to them."""
+    folder = simulate(tmp_path / "tiles", 40, 50, layout="neon", tiles=(2, 1)).path
+    cube = hyperhpc.open_scene(folder, mask=["shadow"], overlap="last")
+    plain = hyperhpc.open_scene(str(folder))
+    assert cube.shape == plain.shape == (40, 50, 426)
+    hidden = (cube == -9999).all("wavelength") & ~(plain == -9999).all("wavelength")
+    assert hidden.any()
+    row, col = (int(numbers[0]) for numbers in np.nonzero(hidden.values))
+    point = [(float(cube.x[col]), float(cube.y[row]))]
+    assert np.isnan(hyperhpc.spectrum(cube, point)).all()
+    assert not np.isnan(hyperhpc.spectrum(plain, point)).all()
+    with pytest.raises(ConfigError, match="colour: no such option"):
+        hyperhpc.open_scene(folder, colour="red")
+    with pytest.raises(ConfigError, match=r"overlap = 'best'"):
+        hyperhpc.open_scene(folder, overlap="best")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import xarray as xr
 from hyperhpc.analysis.bands import WATER_WINDOWS_NM, in_windows
 from hyperhpc.analysis.indices import choose_indices, compute_indices
 from hyperhpc.analysis.kernel import valid_pixels
-from hyperhpc.config import load_config
+from hyperhpc.config import SceneOptions, load_config
 from hyperhpc.errors import ConfigError
 from hyperhpc.pipeline.manifest import RunFolder, read_json
 from hyperhpc.pipeline.progress import Progress
@@ -29,22 +30,50 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def open_scene(path: str | Path, group: str | None = None) -> xr.DataArray:
+def open_scene(path: str | Path, group: str | None = None, **options: Any) -> xr.DataArray:
     """Open a scene as one lazy cube.
+
+    Parameters
+    ----------
+    path
+        File, store, or folder of files that make one mosaic.
+    group
+        Group that holds the cube, if there are several.
+    options
+        Of :class:`hyperhpc.config.SceneOptions`: ``wavelengths``, ``overlap``, ``mask``,
+        ``aoi``, ``bands``, ``resample_bands``.
 
     Returns
     -------
     Digital numbers (y, x, wavelength), lazy; coordinates y, x (pixel centres),
     wavelength (nm) and spatial_ref. Attributes: scale_factor (the divisor to
-    reflectance), nodata, epsg, bad_band_windows_nm, format, path, group.
+    reflectance), nodata, epsg, bad_band_windows_nm, format, path, group, options.
 
     Raises
     ------
+    ConfigError
+        An option or its value does not exist.
     SceneError
         If there is no readable cube.
     """
-    scene = open_any_scene(path, group)
-    return to_xarray(scene).assign_attrs(group=scene.group)
+    scene = open_any_scene(path, group, options=_options(options))
+    told = json.dumps(options, default=str)  # paths as text, for whoever opens it again
+    return to_xarray(scene).assign_attrs(group=scene.group, options=told)
+
+
+def _options(given: Mapping[str, Any]) -> SceneOptions:
+    known = {field.name for field in fields(SceneOptions)} - {"group"}
+    if unknown := sorted(set(given) - known):
+        raise ConfigError(
+            f"{', '.join(unknown)}: no such option", f"there are {', '.join(sorted(known))}"
+        )
+    values = dict(given)
+    for name in ("wavelengths", "aoi"):
+        if values.get(name) is not None:
+            values[name] = Path(values[name])
+    if "mask" in values:
+        values["mask"] = tuple(values["mask"])
+    return SceneOptions(**values)
 
 
 def _scene_of(cube: xr.DataArray | str | Path) -> Scene:
@@ -55,7 +84,8 @@ def _scene_of(cube: xr.DataArray | str | Path) -> Scene:
             "this array does not say which scene it is from",
             "open it with hyperhpc.open_scene(PATH)",
         )
-    return open_any_scene(cube.attrs["path"], cube.attrs.get("group") or None)
+    options = _options(json.loads(cube.attrs.get("options", "{}")))
+    return open_any_scene(cube.attrs["path"], cube.attrs.get("group") or None, options=options)
 
 
 def spectrum(
