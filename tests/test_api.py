@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import dask
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -232,6 +233,10 @@ def test_readme__python_examples(
 def test_open_scene__takes_the_options_of_the_commands(tmp_path: Path) -> None:
     """And whatever is made of the cube keeps to them."""
     folder = simulate(tmp_path / "tiles", 40, 50, layout="neon", tiles=(2, 1)).path
+    for tile in folder.iterdir():
+        with h5py.File(tile, "r+") as file:
+            shadow = file["CPER/Reflectance/Metadata/Ancillary_Imagery/Cast_Shadow"]
+            shadow[3:6, 20:30] = 0
     cube = hyperhpc.open_scene(folder, mask=["shadow"], overlap="last")
     plain = hyperhpc.open_scene(str(folder))
     assert cube.shape == plain.shape == (40, 50, 426)

@@ -130,3 +130,12 @@ def test_mask__refuses_what_it_cannot_do(tile: Path, tmp_path: Path) -> None:
     simulate(store, 20, 20, bands=12)
     with pytest.raises(SceneError, match=r"quality layers of a NEON .* is zarr3"):
         opened(store, "cloud")
+
+
+def test_mask__of_a_mosaic_tells_one_number(tmp_path: Path) -> None:
+    folder = simulate(tmp_path / "tiles", 40, 50, bands=8, layout="neon", tiles=(2, 2)).path
+    for tile in folder.iterdir():
+        with h5py.File(tile, "r+") as file:
+            file[f"{LAYERS}/Cast_Shadow"][...] = 1
+            file[f"{LAYERS}/Cast_Shadow"][3:6, 2:9] = 0
+    assert opened(folder, "shadow").notes[-1].startswith("84 pixels are left out")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hyperhpc.config import SceneOptions
@@ -50,10 +50,21 @@ def open_scene(
         scene = _open(file, options.group or group, options.wavelengths)
         return _masked(scene, options.mask)
 
+    if not files:
+        raise SceneError("No scene is given.", "Name a file or a folder.")
     if len(files) == 1:
-        scene = open_one(files[0])
+        members = [open_one(files[0])]
+        scene = members[0]
     else:
-        scene = _open_mosaic(paths, files, open_one, options)
+        from hyperhpc.scene.tiles import open_members, parent_of
+
+        members = open_members(files, open_one)
+        name = paths[0] if len(paths) == 1 else parent_of(files)
+        scene = _join(name, members, options)
+    if options.mask:
+        from hyperhpc.scene.quality import tell_hidden
+
+        scene = tell_hidden(scene, members, options.mask)
     if options.aoi:
         from hyperhpc.scene.aoi import mask_outside
 
@@ -72,20 +83,16 @@ def _files_of(path: str) -> list[str]:
     return find_tiles(path) or [path]
 
 
-def _open_mosaic(
-    paths: list[str], files: list[str], opener: Callable[[str], Scene], options: SceneOptions
-) -> Scene:
+def _join(name: str, members: list[Scene], options: SceneOptions) -> Scene:
+    """One scene of several, brought to the same bands first if that is asked for."""
     from hyperhpc.scene.spectral import pick_common, resample
-    from hyperhpc.scene.tiles import join, open_members, parent_of
+    from hyperhpc.scene.tiles import join
 
-    if not files:
-        raise SceneError("No scene is given.", "Name a file or a folder.")
-    members = open_members(files, opener)
     if options.resample_bands:
         members = resample(members)
     elif options.bands == "intersect":
         members = pick_common(members)
-    return join(paths[0] if len(paths) == 1 else parent_of(files), members, options.overlap)
+    return join(name, members, options.overlap)
 
 
 def _masked(scene: Scene, names: tuple[str, ...]) -> Scene:

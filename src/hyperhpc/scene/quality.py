@@ -10,6 +10,8 @@ Layers lie in ``Metadata/Ancillary_Imagery`` of a tile. What their values mean:
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ import numpy as np
 
 from hyperhpc.errors import SceneError, cause
 from hyperhpc.scene.ancillary import find_image, read_images
+from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.hdf5_files import READ_ERRORS, open_file
 from hyperhpc.scene.masked import MaskedScene, count_hidden, mask_scene
 from hyperhpc.scene.neon import NeonScene
@@ -110,11 +113,18 @@ def mask_quality(scene: NeonScene, names: tuple[str, ...]) -> MaskedScene:
             f"The quality layers of {scene.path} cannot be read: {cause(error)}.",
             "The file is truncated or damaged; download it again.",
         ) from error
-    mask = QualityMask(scene.path, tuple(layers), clouds)
-    n_hidden = count_hidden(mask, scene.shape)
-    return mask_scene(
-        scene, mask, f"{n_hidden} pixels are left out by their quality ({', '.join(names)})."
+    return mask_scene(scene, QualityMask(scene.path, tuple(layers), clouds))
+
+
+def tell_hidden(scene: Scene, members: Sequence[Scene], names: tuple[str, ...]) -> Scene:
+    """A scene with a note on how many pixels of its files are left out."""
+    n_hidden = sum(
+        count_hidden(member.mask, member.shape)
+        for member in members
+        if isinstance(member, MaskedScene)
     )
+    note = f"{n_hidden} pixels are left out by their quality ({', '.join(names)})."
+    return dataclasses.replace(scene, notes=(*scene.notes, note))
 
 
 def _cloud_classes(listed: Any) -> tuple[int, ...]:
