@@ -244,7 +244,8 @@ def test_open_scene__takes_the_options_of_the_commands(tmp_path: Path) -> None:
     assert hidden.any()
     row, col = (int(numbers[0]) for numbers in np.nonzero(hidden.values))
     point = [(float(cube.x[col]), float(cube.y[row]))]
-    assert np.isnan(hyperhpc.spectrum(cube, point)).all()
+    with pytest.raises(ConfigError, match="no-data"):
+        hyperhpc.spectrum(cube, point)
     assert not np.isnan(hyperhpc.spectrum(plain, point)).all()
     with pytest.raises(ConfigError, match="colour: no such option"):
         hyperhpc.open_scene(folder, colour="red")
