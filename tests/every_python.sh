@@ -6,7 +6,8 @@
 # TEST_PYTHONS="3.11 3.13"   only these; one that is not found is then an error
 #
 # The Python of .venv comes first and uses .venv; the others use .venv-3.12 and the like, and
-# leave out the kills and the fuzzer: minutes of what does not depend on the version.
+# leave out the kills, the fuzzer, full disks, the README's commands and browsers: minutes of
+# what does not depend on the version.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 unset PYTHONPATH PYTHONHOME
@@ -28,7 +29,9 @@ missing=
 
 for version in $versions; do
   venv=.venv-$version
-  skipped=(--ignore=tests/faults --ignore=tests/fuzz)
+  skipped=(--ignore=tests/faults --ignore=tests/fuzz --ignore=tests/test_disk.py
+    --ignore=tests/test_house.py --ignore=tests/test_benchmarks.py
+    --ignore=tests/test_view_page.py)
   if [ "$version" = "$primary" ]; then
     venv=.venv
     skipped=()
