@@ -7,6 +7,8 @@ import io
 import shlex
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -69,6 +71,21 @@ def spawn(*words: str | Path) -> Outcome:
     """Run a command as a program of its own."""
     done = subprocess.run(program(*words), capture_output=True, text=True, timeout=300)
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def kill_in_classify(scene: Path, out: Path, options: Sequence[str], at_least: int = 2) -> Path:
+    """Kill a run without warning when so many tiles of pass 2 are finished."""
+    with subprocess.Popen(
+        program("run", scene, out, *options), stderr=subprocess.DEVNULL
+    ) as process:
+        deadline = time.monotonic() + 100
+        while len(list((out / "work" / "classify").glob("*.json"))) < at_least:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.kill()
+    time.sleep(3)  # its workers see that it is gone
+    return out
 
 
 def check_refused(outcome: Outcome, code: int, *parts: str) -> None:

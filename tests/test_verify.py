@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import google_crc32c
 import pytest
 import xarray as xr
 
-from cli_case import Outcome, call, check_refused, program, spawn
+from cli_case import Outcome, call, check_refused, kill_in_classify, spawn
 from hyperhpc.pipeline.plan import Plan
 from run_case import RunCase, assert_same_results
 
@@ -51,22 +49,7 @@ def case(run_case: RunCase, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def stopped(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed in pass 2, some of its tiles finished."""
-    return kill_in_classify(small_scene, tmp_path_factory.mktemp("stopped") / "out")
-
-
-def kill_in_classify(scene: Path, out: Path, at_least: int = 2) -> Path:
-    """Kill a run without warning when so many tiles of pass 2 are finished."""
-    with subprocess.Popen(
-        program("run", scene, out, *OPTIONS), stderr=subprocess.DEVNULL
-    ) as process:
-        deadline = time.monotonic() + 100
-        while len(list((out / "work" / "classify").glob("*.json"))) < at_least:
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.001)
-        process.kill()
-    time.sleep(3)  # its workers see that it is gone
-    return out
+    return kill_in_classify(small_scene, tmp_path_factory.mktemp("stopped") / "out", OPTIONS)
 
 
 def test_checksums__are_those_of_the_files(run_case: RunCase) -> None:

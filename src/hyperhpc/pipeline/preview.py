@@ -73,33 +73,47 @@ def report_run(out: Path, say: Callable[[str], None]) -> Path:
         if not (folder.run.exists() and read_json(folder.run).get("complete")):
             say(f"note: the run in {out} is not finished; the page says what is missing")
         return write_report(out)
-    plan = Plan.from_json(read_json(folder.plan))
-    gaps = tuple(
-        tile
-        for tile in plan.tiles()
-        if not (folder.records("classify") / f"{tile.name}.json").exists()
-    )
+    plan, gaps = find_gaps(folder)
     n_tiles = plan.n_tiles()
     if len(gaps) == n_tiles and not (folder.spectra.exists() and read_json(folder.spectra)):
-        raise IncompleteRunError(
-            f"nothing of {out} can be drawn yet: none of its {n_tiles} tiles has its indices "
-            "and labels",
-            f"see how far the run is: hyperhpc status {out}",
-        )
-    gap = (
-        f"{len(gaps)} of {n_tiles} tiles of the maps, which are left grey: "
-        f"{shorten([tile.name for tile in gaps])} (row and column of the tile)"
-    )
+        raise nothing_yet(out, n_tiles)
+    gap = name_gaps(gaps, n_tiles)
     say(f"note: the run in {out} is not finished; missing: {gap}")
     if len(gaps) == n_tiles:
         return write_report(out, gaps=[gap])
     with scratch_folder() as scratch:
         path = Path(scratch) / "overview.zarr"
-        _write_partial(folder, plan, gaps, path)
+        write_partial(folder, plan, gaps, path)
         return write_report(out, overview=path, gaps=[gap])
 
 
-def _write_partial(folder: RunFolder, plan: Plan, gaps: tuple[Tile, ...], path: Path) -> None:
+def find_gaps(folder: RunFolder) -> tuple[Plan, tuple[Tile, ...]]:
+    """The plan of a run, and its tiles that have no indices and labels yet."""
+    plan = Plan.from_json(read_json(folder.plan))
+    records = folder.records("classify")
+    return plan, tuple(
+        tile for tile in plan.tiles() if not (records / f"{tile.name}.json").exists()
+    )
+
+
+def name_gaps(gaps: tuple[Tile, ...], n_tiles: int) -> str:
+    """What is missing, in words."""
+    return (
+        f"{len(gaps)} of {n_tiles} tiles of the maps, which are left grey: "
+        f"{shorten([tile.name for tile in gaps])} (row and column of the tile)"
+    )
+
+
+def nothing_yet(out: Path, n_tiles: int) -> IncompleteRunError:
+    """What to raise where not one tile is finished."""
+    return IncompleteRunError(
+        f"nothing of {out} can be drawn yet: none of its {n_tiles} tiles has its indices "
+        "and labels",
+        f"see how far the run is: hyperhpc status {out}",
+    )
+
+
+def write_partial(folder: RunFolder, plan: Plan, gaps: tuple[Tile, ...], path: Path) -> None:
     """Overviews of the tiles that are there."""
     about = OverviewAbout.read(folder.work)
     shape = plan.area.shape

@@ -121,14 +121,15 @@ def measure_index(outputs: Outputs, entry: JsonDict) -> IndexMap | None:
         n_missing, n_pixels = int(counted[entry["name"]]), outputs.n_pixels
         is_counted = True
     return IndexMap(
-        entry, _coloured(drawn, limits, colours), overview.drawn_extent(drawn), colours,
+        entry, coloured(drawn, limits, colours), overview.drawn_extent(drawn), colours,
         limits, extend, counts, p2, median, p98, n_missing, n_pixels, is_counted,
     )  # fmt: skip
 
 
-def _coloured(
+def coloured(
     values: npt.NDArray[np.float32], limits: tuple[float, float] | None, colours: Colormap
 ) -> npt.NDArray[np.uint8]:
+    """RGBA of values (y, x) between limits; transparent where there is none."""
     if limits is None:
         return np.zeros((*values.shape, 4), np.uint8)
     table = np.zeros((257, 4), np.uint8)

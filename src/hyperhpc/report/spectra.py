@@ -116,7 +116,7 @@ def cluster_spectra_figure(outputs: Outputs, model: str) -> Figure | None:
         return None
     means, sds = _table(entry["mean"]), _table(entry["sd"])
     colours = style.cluster_colours(len(means))
-    runs = _runs(np.asarray(wavelength, float), outputs.good_ranges)
+    runs = runs_of(np.asarray(wavelength, float), outputs.good_ranges)
     chosen = list(range(len(means)))
     if len(chosen) > _MOST_PANELS:  # the largest, still in label order
         chosen = sorted(sorted(chosen, key=lambda k: -entry["pixels"][k])[:_MOST_PANELS])
@@ -150,7 +150,7 @@ def cluster_spectra_figure(outputs: Outputs, model: str) -> Figure | None:
         x, y = left + col * (panel_w + gap_x), top + 0.8 + row * (panel_h + gap_y)
         panel = sheet.axes(x, y, panel_w, panel_h)
         if len(means) <= _MOST_PANELS:
-            panel.plot(*_joined(runs, means), color="#d3d7dc", lw=0.5)
+            panel.plot(*joined(runs, means), color="#d3d7dc", lw=0.5)
         low, high = means[k] - sds[k], means[k] + sds[k]
         for run in runs:
             panel.fill_between(
@@ -175,7 +175,7 @@ class _Run:
         self.nm = nm[self.at]
 
 
-def _runs(nm: Vector, good_ranges: Ranges | None) -> list[_Run]:
+def runs_of(nm: Vector, good_ranges: Ranges | None) -> list[_Run]:
     """Cut bands into lines: at dropped windows, and where the next detector begins.
 
     Sensors with two overlapping detectors store 902 nm after 993 nm; sorting the whole
@@ -225,7 +225,7 @@ def _line(
         kwargs["path_effects"] = [
             pe.Stroke(linewidth=kwargs["lw"] + 0.9, foreground="#6b6b60"), pe.Normal()
         ]  # fmt: skip
-    nm, y = _joined(runs, values[None])
+    nm, y = joined(runs, values[None])
     ax.plot(nm, y, label=label, **kwargs)
     # A band alone between two gaps makes no line, so it gets a dot.
     is_there = np.isfinite(y)
@@ -234,7 +234,7 @@ def _line(
         ax.plot(nm[alone], y[alone], ".", ms=3, color=colour)
 
 
-def _joined(runs: list[_Run], spectra: Vector) -> tuple[Vector, Vector]:
+def joined(runs: list[_Run], spectra: Vector) -> tuple[Vector, Vector]:
     """Spectra (spectrum, band) as one line with gaps: many times faster drawn than many."""
     gap = np.array([np.nan])
     nm = [part for run in runs for part in (run.nm, gap)]
@@ -310,7 +310,7 @@ def _draw_points(
     for i, spectrum in enumerate(spectra):
         nm = np.asarray(spectrum["wavelength_nm"], float)
         values = _table(spectrum["reflectance"])
-        runs = _runs(nm, good_ranges)
+        runs = runs_of(nm, good_ranges)
         all_runs += runs
         ends += [float(nm.min()), float(nm.max())] if len(nm) else []
         x, y = float(spectrum["x"]), float(spectrum["y"])

@@ -12,6 +12,7 @@ from hyperhpc.workers.launch import (
 from hyperhpc.workers.losses import losses_told, scheduler_errors
 from hyperhpc.workers.scratch import remove_abandoned, scratch_folder
 from hyperhpc.workers.settings import MOST_DEATHS
+from hyperhpc.workers.tunnel import tunnel_to
 from hyperhpc.workers.workers import Workers
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "scheduler_errors",
     "scratch_folder",
     "serve_gang",
+    "tunnel_to",
 ]

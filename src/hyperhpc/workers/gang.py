@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import time
@@ -32,6 +31,7 @@ from hyperhpc.workers.nodes import (
 from hyperhpc.workers.processes import closed_on_error, interrupts_kept, signals_later
 from hyperhpc.workers.settings import configured, silence_dask
 from hyperhpc.workers.sizes import size_gang
+from hyperhpc.workers.tunnel import tunnel_to
 from hyperhpc.workers.workers import Note, Workers
 
 with interrupts_kept():
@@ -179,9 +179,8 @@ def note_dashboard(dashboard: Any, note: Note) -> str | None:
         return None
     link, node = dashboard["link"], dashboard["host"]
     port = link.split(":")[2].partition("/")[0]
-    gate = os.environ.get("HYPERHPC_DASHBOARD_HOST") or "LOGIN-NODE"
     note(f"dashboard: {link}")
-    note(f"  first, on your own machine: ssh -N -L {port}:{LOOPBACK}:{port} -J {gate} {node}")
+    note(f"  first, on your own machine: {tunnel_to(int(port), node)}")
     return str(link)
 
 
