@@ -409,6 +409,23 @@ def report(out: Path) -> None:
     click.echo(f"report: {report_run(out, _say)}")
 
 
+@cli.command(epilog="Example: hyperhpc view out --scene /data/scene.zarr --port 5006")
+@click.argument("out", type=AnyPath())
+@click.option("--scene", type=AnyPath(), help="Where the scene lies now, if it was moved.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="On loopback; 0 for any that is free.",
+)
+def view(out: Path, scene: Path | None, port: int) -> None:
+    """Show the maps of OUT on a page of this machine: zoom, click, see spectra."""
+    from hyperhpc.view import view_run
+
+    view_run(out, scene, port, lambda address: click.echo(f"page: {address}"), _say)
+
+
 @cli.command()
 @click.argument("out", type=AnyPath())
 @click.option("--json", "as_json", is_flag=True, help="For programs.")

@@ -1,0 +1,187 @@
+"""The map and the chart of the page, as Bokeh figures without their data."""
+
+from __future__ import annotations
+
+from bokeh.core.properties import value
+from bokeh.models import (
+    BasicTickFormatter,
+    BoxZoomTool,
+    ColumnDataSource,
+    CrosshairTool,
+    HoverTool,
+    ImageRGBA,
+    PanTool,
+    Range1d,
+    ResetTool,
+    ScaleBar,
+    WheelZoomTool,
+)
+from bokeh.plotting import figure
+
+from hyperhpc.report import style
+from hyperhpc.report.crs import MapCrs
+from hyperhpc.scene import Grid
+from hyperhpc.view.looks import LINE
+
+#: Bokeh draws a dotted frame around a figure that has been clicked.
+_NO_OUTLINE = ".bk-Canvas { --highlight-color: transparent; }"
+_FONT = "system-ui, sans-serif"
+#: Pixels on a side of the map when one is nearest to it.
+_FEWEST = 6
+
+
+def empty_image() -> ColumnDataSource:
+    """A picture that is not there yet."""
+    return ColumnDataSource({name: [] for name in ("image", "x", "y", "dw", "dh")})
+
+
+class Map:
+    """The map: a picture below, a layer above it, the points on top.
+
+    Attributes
+    ----------
+    figure
+        To be laid out.
+    base, top
+        Pictures; columns image, x, y, dw, dh.
+    glyph
+        Of the upper picture: its ``global_alpha`` is the opacity.
+    points
+        Columns x, y, name, color.
+    """
+
+    def __init__(self, bounds: list[float], grid: Grid, crs: MapCrs) -> None:
+        xmin, ymin, xmax, ymax = bounds
+        wheel = WheelZoomTool(zoom_on_axis=False)
+        pan = PanTool()
+        self.figure = figure(
+            name="map",
+            x_range=Range1d(xmin, xmax, min_interval=_FEWEST * grid.px),
+            y_range=Range1d(ymin, ymax, min_interval=_FEWEST * grid.py),
+            tools=[pan, wheel, BoxZoomTool(match_aspect=True)],
+            active_scroll=wheel,
+            active_drag=pan,
+            toolbar_location="right",
+            sizing_mode="stretch_both",
+            min_width=320,
+            min_height=240,
+            background_fill_color=style.NODATA,
+            border_fill_color="white",
+            outline_line_color="#8a939d",
+            output_backend="canvas",
+            lod_threshold=None,
+        )
+        self.figure.stylesheets = [_NO_OUTLINE]
+        self.figure.toolbar.logo = None
+        self.figure.grid.visible = False
+        for axis, name in ((self.figure.xaxis, "x"), (self.figure.yaxis, "y")):
+            axis.formatter = BasicTickFormatter(use_scientific=False)
+            axis.ticker.desired_num_ticks = 5
+            axis.axis_label = None if crs.kind == "unknown" else _axis_label(crs, name)
+            _quiet(axis)
+        self.figure.yaxis.major_label_orientation = "vertical"
+        self.base, self.top = empty_image(), empty_image()
+        self.glyph = ImageRGBA(image="image", x="x", y="y", dw="dw", dh="dh")
+        self.figure.add_glyph(
+            self.base, ImageRGBA(image="image", x="x", y="y", dw="dw", dh="dh")
+        )
+        self.figure.add_glyph(self.top, self.glyph)
+        self.points = ColumnDataSource(
+            {"x": [], "y": [], "name": [], "color": []}, name="marks"
+        )
+        self.figure.scatter(
+            "x", "y", source=self.points, size=11, fill_color="color", line_color="white",
+            line_width=1.8, level="overlay",
+        )  # fmt: skip
+        self.figure.text(
+            "x", "y", "name", source=self.points, x_offset=9, y_offset=-7, level="overlay",
+            text_color="#1c2127", text_font=value(_FONT), text_font_size="12px",
+            text_font_style="bold", background_fill_color="white", background_fill_alpha=0.8,
+            padding=2, border_radius=2,
+        )  # fmt: skip
+        if crs.kind == "projected":
+            self.figure.add_layout(_scale_bar(self.figure.x_range, crs))
+
+
+def _axis_label(crs: MapCrs, name: str) -> str:
+    if crs.is_degrees:
+        return {"x": "Longitude (\u00b0)", "y": "Latitude (\u00b0)"}[name]
+    return {"x": "Easting (m)", "y": "Northing (m)"}[name] if crs.unit_m == 1 else name
+
+
+def _scale_bar(x_range: Range1d, crs: MapCrs) -> ScaleBar:
+    return ScaleBar(
+        range=x_range,
+        unit="m" if crs.unit_m == 1 else "ft",
+        location="bottom_left",
+        background_fill_alpha=0.85,
+        border_line_color=LINE,
+        label_text_font=_FONT,
+        label_text_font_size="11px",
+        bar_length=0.16,
+        bar_length_units="percent",
+    )
+
+
+def _quiet(axis: object) -> None:
+    """Thin, dark text on light, nothing bold."""
+    for name, setting in {
+        "axis_label_text_font": _FONT,
+        "axis_label_text_font_size": "12px",
+        "axis_label_text_font_style": "normal",
+        "axis_label_text_color": style.INK,
+        "major_label_text_font": _FONT,
+        "major_label_text_font_size": "11px",
+        "major_label_text_color": style.MUTED,
+        "axis_line_color": "#8a939d",
+        "major_tick_line_color": "#8a939d",
+        "minor_tick_line_color": None,
+    }.items():
+        setattr(axis, name, setting)
+
+
+class Chart:
+    """Reflectance against wavelength: spectra, and the means of their clusters behind.
+
+    Attributes
+    ----------
+    figure
+        To be laid out.
+    spectra, means
+        Columns nm, reflectance (a list of numbers each), color, name.
+    """
+
+    def __init__(self) -> None:
+        columns = ("nm", "reflectance", "color", "name")
+        self.spectra, self.means = (
+            ColumnDataSource({column: [] for column in columns}, name=name)
+            for name in ("spectra", "means")
+        )
+        self.figure = figure(
+            name="chart",
+            height=250,
+            sizing_mode="stretch_width",
+            tools=[PanTool(), WheelZoomTool(), BoxZoomTool(), ResetTool()],
+            toolbar_location="above",
+            outline_line_color=None,
+            x_axis_label="Wavelength (nm)",
+            y_axis_label="Reflectance",
+        )
+        self.figure.stylesheets = [_NO_OUTLINE]
+        self.figure.toolbar.logo = None
+        self.figure.toolbar.autohide = True
+        self.figure.xgrid.visible = False
+        self.figure.ygrid.grid_line_color = "#e4e7ea"
+        for axis in (self.figure.xaxis, self.figure.yaxis):
+            _quiet(axis)
+        how = {"xs": "nm", "ys": "reflectance", "line_color": "color", "line_join": "round"}
+        self.figure.multi_line(source=self.means, line_width=7, line_alpha=0.28, **how)
+        lines = self.figure.multi_line(source=self.spectra, line_width=1.6, **how)
+        self.figure.add_tools(
+            HoverTool(
+                renderers=[lines],
+                tooltips=[("", "@name"), ("nm", "$x{0}"), ("reflectance", "$y{0.0000}")],
+                line_policy="nearest",
+            ),
+            CrosshairTool(dimensions="height", line_color="#8a939d", line_alpha=0.6),
+        )

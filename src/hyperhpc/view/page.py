@@ -1,0 +1,253 @@
+"""The page: a map to pan and zoom, what lies under a click, and how they are kept in step."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import numpy as np
+from bokeh.document import Document
+from bokeh.document.locking import without_document_lock
+from bokeh.events import ButtonClick, RangesUpdate, Tap
+from bokeh.models import ColumnDataSource
+
+from hyperhpc.errors import HyperhpcError, cause
+from hyperhpc.view import looks
+from hyperhpc.view.controls import Controls
+from hyperhpc.view.figures import Chart, Map
+from hyperhpc.view.layers import Layer, Layers
+from hyperhpc.view.points import Point, line_of, mean_of, read_point, spectra_csv
+from hyperhpc.view.windows import Piece, View
+
+#: Seconds between two pictures while somebody pans or zooms.
+_PAUSE_S = 0.08
+#: Room around the area when all of it is shown.
+_MARGIN = 0.01
+#: How much wider or higher than on the ground a pixel may be drawn before it is put right.
+_SKEW = 0.01
+
+
+#: What was read, and its colours.
+Picture = tuple[Piece, np.ndarray]
+
+
+class Page:
+    """One browser's page.
+
+    Parameters
+    ----------
+    document
+        Of its session, to be filled.
+    layers
+        What can be shown; shared by all sessions.
+    """
+
+    def __init__(self, document: Document, layers: Layers) -> None:
+        self._document, self._layers, self._opened = document, layers, layers.opened
+        outputs = self._opened.outputs
+        _, south, _, north = self._opened.bounds
+        metres = outputs.crs.metres_per_unit((south + north) / 2)
+        self._aspect = metres / 111_320.0 if outputs.crs.is_degrees and metres else 1.0
+        self._map, self._chart = (
+            Map(self._opened.bounds, self._opened.grid, outputs.crs),
+            Chart(),
+        )
+        self._controls = Controls(layers.all, self._map, self._chart)
+        self._points: list[Point] = []
+        self._size, self._is_wanted, self._is_drawing = (0, 0), False, False
+
+        figure, controls = self._map.figure, self._controls
+        figure.on_event(RangesUpdate, lambda _: self._moved())
+        figure.on_event(Tap, lambda e: self._later(partial(self._pick, e.x, e.y)))
+        for side in ("inner_width", "inner_height"):
+            figure.on_change(side, self._sized)
+        controls.layer.on_change("value", lambda attr, old, new: self._change_layer())
+        controls.opacity.on_change("value_throttled", lambda attr, old, new: self._draw_soon())
+        controls.whole.on_event(ButtonClick, lambda _: self._show_whole())
+        controls.clear.on_event(ButtonClick, lambda _: self._clear())
+
+        controls.head.text = looks.heading(outputs, self._opened.notes)
+        self._tell_points()
+        document.title = f"{outputs.scene_name} - hyperhpc"
+        document.template = looks.TEMPLATE
+        document.add_root(controls.layout)
+
+    # --- the map ------------------------------------------------------------------------
+
+    @property
+    def _view(self) -> View:
+        x, y = self._map.figure.x_range, self._map.figure.y_range
+        return View(x.start, x.end, y.start, y.end, *self._size)
+
+    def _set_view(self, view: View) -> None:
+        self._map.figure.x_range.update(start=view.x0, end=view.x1)
+        self._map.figure.y_range.update(start=view.y0, end=view.y1)
+        self._draw_soon()
+
+    def _show_whole(self) -> None:
+        xmin, ymin, xmax, ymax = self._opened.bounds
+        x, y = _MARGIN * (xmax - xmin), _MARGIN * (ymax - ymin)
+        view = View(xmin - x, xmax + x, ymin - y, ymax + y, *self._size)
+        self._set_view(view.fitted(self._aspect))
+
+    def _sized(self, side: str, _: int, pixels: int) -> None:
+        """The window of the browser has another size: as much is shown as there is room."""
+        old = self._size
+        size = (pixels, old[1]) if side == "inner_width" else (old[0], pixels)
+        self._size = size
+        if not all(size):
+            return
+        if not all(old):
+            self._show_whole()
+            return
+        view = self._view
+        half_x = (view.x1 - view.x0) * size[0] / old[0] / 2
+        half_y = (view.y1 - view.y0) * size[1] / old[1] / 2
+        x, y = (view.x0 + view.x1) / 2, (view.y0 + view.y1) / 2
+        self._set_view(View(x - half_x, x + half_x, y - half_y, y + half_y, *size))
+
+    def _moved(self) -> None:
+        if not all(self._size):
+            return
+        view = self._view
+        fitted = view.fitted(self._aspect)
+        if max(fitted.x1 - fitted.x0, 1e-300) > (1 + _SKEW) * (view.x1 - view.x0) or (
+            fitted.y1 - fitted.y0
+        ) > (1 + _SKEW) * (view.y1 - view.y0):
+            self._set_view(fitted)
+        else:
+            self._draw_soon()
+
+    def _change_layer(self) -> None:
+        self._draw_soon()
+        self._tell_points()  # the means are those of the model that is shown
+
+    def _draw_soon(self) -> None:
+        self._is_wanted = True
+        if not self._is_drawing and all(self._size):
+            self._is_drawing = True
+            self._later(self._draw)
+
+    @without_document_lock
+    async def _draw(self) -> None:
+        """Draw what is wanted, and again while that has changed meanwhile."""
+        while self._is_wanted:
+            self._is_wanted = False
+            view, layer = self._view, self._layers.all[self._controls.layer.value]
+            shown = [layer]
+            if layer.key != "rgb" and self._controls.opacity.value < 1:
+                shown.insert(0, self._layers.all.get("rgb", layer))
+            # The overview at once, then, if it is finer, the scene
+            for is_quick in (True, False):
+                if is_quick or any(self._layers.is_slow(item, view) for item in shown):
+                    try:
+                        read = await asyncio.to_thread(self._read, shown, view, is_quick)
+                        legend = await asyncio.to_thread(self._legend, layer)
+                    except (HyperhpcError, OSError, ValueError) as error:
+                        self._later(partial(self._controls.tell, _words(error)))
+                        break
+                    self._later(partial(self._show, read, legend))
+                if self._is_wanted:
+                    break
+            await asyncio.sleep(_PAUSE_S)
+        self._is_drawing = False
+
+    def _read(
+        self, shown: list[Layer], view: View, is_quick: bool
+    ) -> dict[str, Picture | None]:
+        """Pictures of layers by key."""
+        pictures: dict[str, Picture | None] = {}
+        for layer in shown:
+            piece = self._layers.read(layer, view, quick=is_quick)
+            pictures[layer.key] = (
+                (piece, self._layers.paint(layer, piece.values)) if piece else None
+            )
+        return pictures
+
+    def _show(self, pictures: dict[str, Picture | None], legend: str) -> None:
+        below = pictures.get("rgb")
+        above = next((p for key, p in pictures.items() if key != "rgb"), None)
+        _fill(self._map.base, below)
+        _fill(self._map.top, above)
+        main = above or below
+        self._controls.legend.text = legend
+        self._controls.opacity.disabled = list(pictures) == ["rgb"]
+        self._controls.tell(
+            _source_words(main[0]) if main else "Nothing of the area is in sight"
+        )
+
+    def _legend(self, layer: Layer) -> str:
+        outputs = self._opened.outputs
+        assert outputs.overview is not None
+        if layer.key.startswith("cluster:"):
+            return looks.cluster_legend(outputs, layer.name)
+        if layer.key.startswith("index:"):
+            return looks.index_legend(self._layers.measured(layer.name))
+        names = ("red", "green", "blue", "near infrared")
+        nm = outputs.overview.quicklook_nm
+        at = layer.positions
+        return looks.colour_legend([nm[i] for i in at], [names[i] for i in at])
+
+    # --- the points ---------------------------------------------------------------------
+
+    async def _pick(self, x: float, y: float) -> None:
+        if len(self._points) == len(looks.point_colours()):
+            self._controls.tell(f"{len(self._points)} points are compared at most; clear them")
+            return
+        try:
+            point = await asyncio.to_thread(read_point, self._opened, x, y)
+        except (HyperhpcError, OSError, ValueError) as error:
+            self._controls.tell(_words(error))
+            return
+        if point and (point.row, point.col) not in [(p.row, p.col) for p in self._points]:
+            self._points.append(point)
+            self._tell_points()
+
+    def _clear(self) -> None:
+        self._points = []
+        self._tell_points()
+
+    def _tell_points(self) -> None:
+        """Marks, lines, table and file, all from the list of points."""
+        colours, points = looks.point_colours(), self._points
+        names = [f"P{i + 1}" for i in range(len(points))]
+        places = {"x": [p.x for p in points], "y": [p.y for p in points]}
+        drawn = {"color": colours[: len(points)], "name": names}
+        self._map.points.data = places | drawn
+        model = self._controls.layer.value.partition("cluster:")[2]
+        lines, means = [], []
+        for point in points:
+            name = model or next(iter(point.labels), "")
+            lines.append(line_of(self._opened, point))
+            means.append(mean_of(self._opened, name, point.labels.get(name)))
+        for source, curves in ((self._chart.spectra, lines), (self._chart.means, means)):
+            nm, reflectance = ([c[i] for c in curves] for i in (0, 1))
+            source.data = {"nm": nm, "reflectance": reflectance} | drawn
+        self._chart.figure.visible = bool(points)
+        self._controls.table.text = looks.points_table(self._opened.outputs, points)
+        self._controls.offer(spectra_csv(points))
+
+    def _later(self, callback: Any) -> None:
+        self._document.add_next_tick_callback(callback)
+
+
+def _fill(source: ColumnDataSource, picture: Picture | None) -> None:
+    if picture is None:
+        source.data = {name: [] for name in source.data}
+        return
+    piece, colours = picture
+    left, bottom, width, height = piece.extent
+    # Bokeh counts rows from below, and takes the four bytes of a pixel as one number
+    image = np.ascontiguousarray(colours[::-1]).view(np.uint32)[..., 0]
+    values = {"image": image, "x": left, "y": bottom, "dw": width, "dh": height}
+    source.data = {name: [value] for name, value in values.items()}
+
+
+def _source_words(piece: Piece) -> str:
+    every = "every pixel" if piece.step == 1 else f"1/{piece.step} of the resolution"
+    return f"Shown from {piece.source}, {every}"
+
+
+def _words(error: Exception) -> str:
+    return error.message if isinstance(error, HyperhpcError) else cause(error)

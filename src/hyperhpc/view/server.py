@@ -1,0 +1,113 @@
+"""A web server for one page and one person: loopback, a secret path, signed sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from bokeh.application import Application
+from bokeh.application.handlers.function import FunctionHandler
+from bokeh.document import Document
+from bokeh.server.server import BaseServer
+from bokeh.server.tornado import BokehTornado
+from bokeh.server.util import bind_sockets
+from bokeh.settings import settings
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
+from tornado.web import ErrorHandler
+
+from hyperhpc.errors import ResourceError
+from hyperhpc.workers import tunnel_to
+
+LOOPBACK = "127.0.0.1"
+#: Pictures are packed a little: they may come through a tunnel.
+_COMPRESSION = 1
+
+
+class ClosedTornado(BokehTornado):
+    """Bokeh's web application, which answers nothing but under its secret path."""
+
+    def find_handler(self, request: Any, **kwargs: Any) -> Any:
+        """Let in who knows the path: the page, its scripts and the websocket lie under it."""
+        first = request.path.split("/")[1]
+        if secrets.compare_digest(first.encode(), self.prefix[1:].encode()):
+            return super().find_handler(request, **kwargs)
+        return self.get_handler_delegate(request, ErrorHandler, {"status_code": 403})
+
+
+def serve(
+    make_page: Callable[[Document], None],
+    port: int,
+    show: Callable[[str], None],
+    say: Callable[[str], None],
+) -> None:
+    """Serve a page until Ctrl-C.
+
+    Parameters
+    ----------
+    make_page
+        Fills the document of a browser that comes.
+    port
+        0 for any that is free.
+    show
+        Told the address, once it answers.
+    say
+        Told the way to it from another machine, and how to end it.
+
+    Raises
+    ------
+    ResourceError
+        The port is taken, or not to be had.
+    """
+    try:
+        sockets, port = bind_sockets(LOOPBACK, port)
+    except OSError as error:
+        raise ResourceError(
+            f"port {port} of {LOOPBACK} cannot be used: {error.strerror or error}",
+            "give another --port, or --port 0 for any that is free",
+        ) from None
+    settings.resources = "server"  # also where the environment names a CDN
+    for name in ("bokeh", "tornado"):  # what they tell is for programmers
+        logging.getLogger(name).setLevel(logging.ERROR)
+    application = ClosedTornado(
+        {"/": Application(FunctionHandler(make_page))},
+        prefix=secrets.token_urlsafe(32),
+        extra_websocket_origins=[f"{LOOPBACK}:{port}"],
+        secret_key=secrets.token_bytes(32),
+        sign_sessions=True,
+        websocket_compression_level=_COMPRESSION,
+    )
+
+    def ready() -> None:
+        show(f"http://{LOOPBACK}:{port}{application.prefix}/")
+        is_job = "SLURM_JOB_ID" in os.environ
+        tunnel = tunnel_to(port, socket.gethostname(), is_inside=is_job)
+        say(f"  from another machine, first type there: {tunnel}")
+        say("Ctrl-C ends it")
+
+    asyncio.run(_serve(application, sockets, ready))
+
+
+async def _serve(
+    application: ClosedTornado, sockets: list[socket.socket], ready: Callable[[], None]
+) -> None:
+    http = HTTPServer(application)
+    http.add_sockets(sockets)
+    server = BaseServer(IOLoop.current(), application, http)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, stopped.set)
+    server.start()
+    try:
+        ready()
+        await stopped.wait()
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        server.stop()
+        await http.close_all_connections()
