@@ -30,9 +30,10 @@ _FONT = "system-ui, sans-serif"
 _FEWEST = 6
 
 
-def empty_image() -> ColumnDataSource:
+def empty_image(name: str) -> ColumnDataSource:
     """A picture that is not there yet."""
-    return ColumnDataSource({name: [] for name in ("image", "x", "y", "dw", "dh")})
+    columns = ("image", "x", "y", "dw", "dh")
+    return ColumnDataSource({column: [] for column in columns}, name=name)
 
 
 class Map:
@@ -80,7 +81,7 @@ class Map:
             axis.axis_label = None if crs.kind == "unknown" else _axis_label(crs, name)
             _quiet(axis)
         self.figure.yaxis.major_label_orientation = "vertical"
-        self.base, self.top = empty_image(), empty_image()
+        self.base, self.top = empty_image("base"), empty_image("top")
         self.glyph = ImageRGBA(image="image", x="x", y="y", dw="dw", dh="dh")
         self.figure.add_glyph(
             self.base, ImageRGBA(image="image", x="x", y="y", dw="dw", dh="dh")

@@ -16,7 +16,6 @@ from bokeh.application.handlers.function import FunctionHandler
 from bokeh.document import Document
 from bokeh.server.server import BaseServer
 from bokeh.server.tornado import BokehTornado
-from bokeh.server.util import bind_sockets
 from bokeh.settings import settings
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
@@ -66,12 +65,14 @@ def serve(
         The port is taken, or not to be had.
     """
     try:
-        sockets, port = bind_sockets(LOOPBACK, port)
+        listening = socket.create_server((LOOPBACK, port))
     except OSError as error:
         raise ResourceError(
             f"port {port} of {LOOPBACK} cannot be used: {error.strerror or error}",
             "give another --port, or --port 0 for any that is free",
         ) from None
+    listening.setblocking(False)
+    port = listening.getsockname()[1]
     settings.resources = "server"  # also where the environment names a CDN
     for name in ("bokeh", "tornado"):  # what they tell is for programmers
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -91,14 +92,14 @@ def serve(
         say(f"  from another machine, first type there: {tunnel}")
         say("Ctrl-C ends it")
 
-    asyncio.run(_serve(application, sockets, ready))
+    asyncio.run(_serve(application, listening, ready))
 
 
 async def _serve(
-    application: ClosedTornado, sockets: list[socket.socket], ready: Callable[[], None]
+    application: ClosedTornado, listening: socket.socket, ready: Callable[[], None]
 ) -> None:
     http = HTTPServer(application)
-    http.add_sockets(sockets)
+    http.add_socket(listening)
     server = BaseServer(IOLoop.current(), application, http)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
