@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from bokeh.core.properties import value
 from bokeh.models import (
     BasicTickFormatter,
+    BoxAnnotation,
     BoxZoomTool,
     ColumnDataSource,
     CrosshairTool,
@@ -150,9 +154,14 @@ class Chart:
         To be laid out.
     spectra, means
         Columns nm, reflectance (a list of numbers each), color, name.
+
+    Parameters
+    ----------
+    good_ranges
+        Ranges (nm) that are drawn; what lies between them is greyed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, good_ranges: Sequence[Sequence[float]]) -> None:
         columns = ("nm", "reflectance", "color", "name")
         self.spectra, self.means = (
             ColumnDataSource({column: [] for column in columns}, name=name)
@@ -167,7 +176,12 @@ class Chart:
             outline_line_color=None,
             x_axis_label="Wavelength (nm)",
             y_axis_label="Reflectance",
+            title=" ",
         )
+        self.figure.title.update(
+            text_font=_FONT, text_font_size="12px", text_font_style="normal",
+            text_color=style.MUTED,
+        )  # fmt: skip
         self.figure.stylesheets = [_NO_OUTLINE]
         self.figure.toolbar.logo = None
         self.figure.toolbar.autohide = True
@@ -175,6 +189,14 @@ class Chart:
         self.figure.ygrid.grid_line_color = "#e4e7ea"
         for axis in (self.figure.xaxis, self.figure.yaxis):
             _quiet(axis)
+        for (_, left), (right, _) in pairwise(good_ranges):
+            self.figure.add_layout(
+                BoxAnnotation(left=left, right=right, fill_color=style.SHADE, line_color=None,
+                              level="underlay", propagate_hover=True)
+            )  # fmt: skip
+        if good_ranges:  # so that the axis begins at zero, or below
+            ends = [good_ranges[0][0], good_ranges[-1][1]]
+            self.figure.line(ends, [0, 0], color="#aab1b9", level="underlay")
         how = {"xs": "nm", "ys": "reflectance", "line_color": "color", "line_join": "round"}
         self.figure.multi_line(source=self.means, line_width=7, line_alpha=0.28, **how)
         lines = self.figure.multi_line(source=self.spectra, line_width=1.6, **how)

@@ -51,7 +51,7 @@ class Page:
         self._aspect = metres / 111_320.0 if outputs.crs.is_degrees and metres else 1.0
         self._map, self._chart = (
             Map(self._opened.bounds, self._opened.grid, outputs.crs),
-            Chart(),
+            Chart(outputs.good_ranges or []),
         )
         self._controls = Controls(layers.all, self._map, self._chart)
         self._points: list[Point] = []
@@ -217,10 +217,11 @@ class Page:
         self._map.points.data = places | drawn
         model = self._controls.layer.value.partition("cluster:")[2]
         lines, means = [], []
+        model = model or next(iter(self._opened.outputs.models), "")
         for point in points:
-            name = model or next(iter(point.labels), "")
             lines.append(line_of(self._opened, point))
-            means.append(mean_of(self._opened, name, point.labels.get(name)))
+            means.append(mean_of(self._opened, model, point.labels.get(model)))
+        self._chart.figure.title.text = f"Pale and wide: mean of the pixel's cluster ({model})"
         for source, curves in ((self._chart.spectra, lines), (self._chart.means, means)):
             nm, reflectance = ([c[i] for c in curves] for i in (0, 1))
             source.data = {"nm": nm, "reflectance": reflectance} | drawn

@@ -17,7 +17,7 @@ from hyperhpc.view.opened import Opened
 #: Pixels read for one of the screen, at most: the finest level within this is taken.
 OVERSAMPLING = 4
 #: Bytes of the scene that may be decoded for a window; else the overview is shown.
-SCENE_BYTES = 160 * 2**20
+SCENE_BYTES = 256 * 2**20
 
 #: Reads layers of a window: (layers, rows, columns) to (layer, y, x).
 Read = Callable[[tuple[int, ...], slice, slice], np.ndarray]

@@ -1,0 +1,83 @@
+"""The words on the viewer's page."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hyperhpc.report.outputs import open_outputs
+from hyperhpc.view import looks
+from hyperhpc.view.layers import Layers
+from hyperhpc.view.opened import Opened, open_run
+from hyperhpc.view.points import Point, read_point, spectra_csv
+from run_case import RunCase
+
+
+@pytest.fixture(scope="module")
+def opened(run_case: RunCase, tmp_path_factory: pytest.TempPathFactory) -> Opened:
+    return open_run(run_case.out, run_case.scene, tmp_path_factory.mktemp("scratch"))
+
+
+def point(**values: object) -> Point:
+    known: dict = {
+        "x": 1.5, "y": 2.5, "row": 0, "col": 1, "labels": {}, "values": {},
+        "wavelength_nm": np.array([500.0, 600.0]), "reflectance": np.array([0.25, np.nan]),
+    }  # fmt: skip
+    return Point(**known | values)
+
+
+def test_heading__a_name_is_text_whatever_is_in_it(run_case: RunCase) -> None:
+    outputs = open_outputs(run_case.out)
+    outputs.run["scene"] = {"path": "/data/<script>alert(1)</script>", "epsg": 32613}
+    shown = looks.heading(outputs, ["<b>odd</b> note"])
+    assert "<script>" not in shown
+    assert "<b>" not in shown
+    assert "160 &times; 200 pixels" in shown
+    assert "EPSG:32613" in shown
+
+
+def test_index_legend__has_the_limits_of_the_report(opened: Opened) -> None:
+    measured = Layers(opened).measured("cai")
+    assert measured.limits
+    assert measured.limits[0] == -measured.limits[1]  # zero divides two meanings
+    shown = looks.index_legend(measured)
+    assert "linear-gradient" in shown
+    assert ">0<" in shown
+    assert "R(2100)" in shown
+
+
+def test_cluster_legend__names_each_cluster_once(opened: Opened, run_case: RunCase) -> None:
+    shown = looks.cluster_legend(opened.outputs, "lloyd")
+    pixels = run_case.json("clusters")["models"]["lloyd"]["pixels"]
+    assert shown.count("swatch") == len(pixels) == 8
+    assert f"{100 * pixels[0] / sum(pixels):.1f}" in shown
+
+
+def test_point_colours__are_apart_and_show_on_paper() -> None:
+    colours = looks.point_colours()
+    assert len(set(colours)) == len(colours) == 10
+
+
+def test_read_point__outside_is_none_and_no_data_says_so(
+    opened: Opened, run_case: RunCase
+) -> None:
+    xmin, ymin, xmax, ymax = opened.bounds
+    for x, y in ((xmin - 0.1, ymin + 1), (xmax + 0.1, ymin + 1), (xmin + 1, ymax + 0.1)):
+        assert read_point(opened, x, y) is None
+    row, col = (int(n) for n in np.argwhere(~run_case.is_valid)[0])
+    found = read_point(opened, xmin + col + 0.3, ymax - row - 0.7)
+    assert found is not None
+    assert (found.row, found.col) == (row, col)
+    assert (found.x, found.y) == (xmin + col + 0.5, ymax - row - 0.5)
+    assert set(found.labels.values()) == {None}
+    assert np.isnan(list(found.values.values())).all()
+    assert found.reflectance.size == 0
+    assert "is no-data" in found.problem
+    assert "is no-data" in looks.points_table(opened.outputs, [found])
+
+
+def test_spectra_csv__leaves_out_what_has_none(opened: Opened) -> None:
+    bare = point(wavelength_nm=np.empty(0), reflectance=np.empty(0))
+    assert spectra_csv([bare]) == spectra_csv([]) == ""
+    expected = "wavelength_nm,1.5_2.5\n500.000,0.25\n600.000,\n"
+    assert spectra_csv([bare, point()]) == expected
