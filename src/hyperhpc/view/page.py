@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from bokeh.document import Document
 from bokeh.document.locking import without_document_lock
-from bokeh.events import ButtonClick, RangesUpdate, Tap
+from bokeh.events import ButtonClick, DoubleTap, RangesUpdate, Tap
 from bokeh.models import ColumnDataSource
 
 from hyperhpc.errors import HyperhpcError, cause
@@ -59,7 +59,8 @@ class Page:
 
         figure, controls = self._map.figure, self._controls
         figure.on_event(RangesUpdate, lambda _: self._moved())
-        figure.on_event(Tap, lambda e: self._later(partial(self._pick, e.x, e.y)))
+        for tap in (Tap, DoubleTap):  # two pixels clicked quickly are a double tap to Bokeh
+            figure.on_event(tap, lambda e: self._later(partial(self._pick, e.x, e.y)))
         for side in ("inner_width", "inner_height"):
             figure.on_change(side, self._sized)
         controls.layer.on_change("value", lambda attr, old, new: self._change_layer())
