@@ -15,8 +15,9 @@ from hyperhpc.errors import ConfigError, IncompleteRunError
 from hyperhpc.report.index_maps import measure_index
 from hyperhpc.report.style import cluster_colours
 from hyperhpc.view.layers import Layers
+from hyperhpc.view.levels import map_levels
 from hyperhpc.view.opened import Opened, open_run
-from hyperhpc.view.windows import OVERSAMPLING, View, choose_level, map_levels
+from hyperhpc.view.windows import OVERSAMPLING, View, choose_level
 from run_case import RunCase
 
 
@@ -212,3 +213,10 @@ def test_open_run__unfinished_shows_the_tiles_that_are_there(
 
 def test_view__no_run_is_one_message(tmp_path: Path) -> None:
     check_refused(call("view", tmp_path), 3, "holds no run", f"hyperhpc run SCENE {tmp_path}")
+
+
+def test_view__damaged_coordinates_are_one_message(run_case: RunCase, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(run_case.out, out)
+    (out / "overview.zarr" / "1" / "x" / "0").write_bytes(b"odd")
+    check_refused(call("view", out), 7, "cannot be read", f"hyperhpc verify {out}")

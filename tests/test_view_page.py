@@ -194,3 +194,24 @@ def test_page__without_its_scene_says_so(run_case: RunCase, tmp_path: Path) -> N
         wait_for(lambda: "without the scene" in found.ask("table", "m.text"))
         assert "C" in found.ask("table", "m.text")
         assert found.ask("save", "m.disabled")
+        assert running.stop()[:2] == (0, "")  # with a browser at it, too
+
+
+def test_page__damaged_file_is_named_and_the_rest_is_shown(
+    run_case: RunCase, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(run_case.out, out)
+    for chunk in (out / "results.zarr" / "indices").glob("0.*"):
+        chunk.write_bytes(chunk.read_bytes()[:-9])
+    with served(out) as running, browser(tmp_path) as found:
+        found.open(running.url)
+        found.choose("NDVI")
+        wait_for(lambda: "cannot be read" in found.ask("status", "m.text"))
+        assert f"hyperhpc verify {out}" in found.ask("status", "m.text")
+        found.choose("Clusters, minibatch")
+        wait_for(lambda: image(found, "top"))
+        assert found.ask("status", "m.text") == "Shown from results.zarr, every pixel"
+        status, _, err = running.stop()
+    assert status == 0
+    assert "Traceback" not in err

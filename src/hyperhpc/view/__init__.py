@@ -38,21 +38,23 @@ def view_run(
     SceneError
         ``scene`` cannot be read.
     IncompleteRunError
-        Nothing of the run can be shown yet.
+        Nothing of the run can be shown yet, or its files are damaged.
     ResourceError
         The port is taken.
     """
     from hyperhpc.view.layers import Layers
-    from hyperhpc.view.opened import open_run
+    from hyperhpc.view.opened import DAMAGED, explain, open_run
     from hyperhpc.view.page import Page
     from hyperhpc.view.server import serve
     from hyperhpc.workers import scratch_folder
 
     with scratch_folder() as scratch:
-        opened = open_run(out, scene, Path(scratch))
-        for note in opened.notes:
+        try:
+            layers = Layers(open_run(out, scene, Path(scratch)))
+        except DAMAGED as error:
+            raise explain(error, out) from None
+        for note in layers.opened.notes:
             say(f"note: {note}")
-        layers = Layers(opened)
 
         def make_page(document: Any) -> None:
             Page(document, layers)

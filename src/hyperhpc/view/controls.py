@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 
 from bokeh.layouts import column, row
 from bokeh.models import (
@@ -16,6 +17,7 @@ from bokeh.models import (
     Slider,
 )
 
+from hyperhpc.errors import HyperhpcError
 from hyperhpc.view.figures import Chart, Map
 from hyperhpc.view.layers import Layer
 from hyperhpc.view.looks import CSS, LINE
@@ -114,9 +116,11 @@ class Controls:
                     "box-sizing": "border-box"},
         )  # fmt: skip
 
-    def tell(self, words: str) -> None:
+    def tell(self, words: str | HyperhpcError) -> None:
         """Say something in the line below the map."""
-        self._status.text = words
+        if isinstance(words, HyperhpcError):
+            words = f"{words.message}; {words.hint}" if words.hint else words.message
+        self._status.text = escape(words)
 
     def offer(self, text: str) -> None:
         """What is saved as a file; nothing can be saved if it is empty."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.config import SceneOptions
-from hyperhpc.errors import ConfigError, HyperhpcError
+from hyperhpc.errors import ConfigError, HyperhpcError, IncompleteRunError, cause
 from hyperhpc.pipeline.manifest import RunFolder, read_json
 from hyperhpc.pipeline.overview import OverviewAbout
 from hyperhpc.pipeline.plan import Area, Plan
@@ -19,6 +19,21 @@ from hyperhpc.pipeline.selection import Selection, select_bands
 from hyperhpc.pipeline.stages import out_of
 from hyperhpc.report.outputs import Outputs, open_outputs
 from hyperhpc.scene import Grid, Scene, open_scene
+
+#: What stores raise whose files are damaged.
+DAMAGED = (KeyError, RuntimeError, ValueError)
+#: All that reading may raise while the page is shown.
+UNREADABLE = (HyperhpcError, OSError, *DAMAGED)
+
+
+def explain(error: BaseException, out: Path) -> HyperhpcError:
+    """One of :data:`UNREADABLE`, in words."""
+    if isinstance(error, HyperhpcError):
+        return error
+    return IncompleteRunError(
+        f"a file of {out} cannot be read ({cause(error)})",
+        f"see which files are damaged: hyperhpc verify {out}",
+    )
 
 
 @dataclass(frozen=True, eq=False)

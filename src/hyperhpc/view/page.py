@@ -12,12 +12,12 @@ from bokeh.document.locking import without_document_lock
 from bokeh.events import ButtonClick, DoubleTap, RangesUpdate, Tap
 from bokeh.models import ColumnDataSource
 
-from hyperhpc.errors import HyperhpcError, cause
 from hyperhpc.view import looks
 from hyperhpc.view.controls import Controls
 from hyperhpc.view.figures import Chart, Map
 from hyperhpc.view.layers import Layer, Layers
-from hyperhpc.view.points import Point, line_of, mean_of, read_point, spectra_csv
+from hyperhpc.view.opened import UNREADABLE, explain
+from hyperhpc.view.picked import Picked
 from hyperhpc.view.windows import Piece, View
 
 #: Seconds between two pictures while somebody pans or zooms.
@@ -54,27 +54,25 @@ class Page:
             Chart(outputs.good_ranges or []),
         )
         self._controls = Controls(layers.all, self._map, self._chart)
-        self._points: list[Point] = []
+        self._picked = Picked(self._opened, self._map, self._chart, self._controls)
         self._size, self._is_wanted, self._is_drawing = (0, 0), False, False
 
         figure, controls = self._map.figure, self._controls
         figure.on_event(RangesUpdate, lambda _: self._moved())
         for tap in (Tap, DoubleTap):  # two pixels clicked quickly are a double tap to Bokeh
-            figure.on_event(tap, lambda e: self._later(partial(self._pick, e.x, e.y)))
+            figure.on_event(tap, lambda e: self._later(partial(self._picked.pick, e.x, e.y)))
         for side in ("inner_width", "inner_height"):
             figure.on_change(side, self._sized)
         controls.layer.on_change("value", lambda attr, old, new: self._change_layer())
         controls.opacity.on_change("value_throttled", lambda attr, old, new: self._draw_soon())
         controls.whole.on_event(ButtonClick, lambda _: self._show_whole())
-        controls.clear.on_event(ButtonClick, lambda _: self._clear())
+        controls.clear.on_event(ButtonClick, lambda _: self._picked.clear())
 
         controls.head.text = looks.heading(outputs, self._opened.notes)
-        self._tell_points()
+        self._picked.tell()
         document.title = f"{outputs.scene_name} - hyperhpc"
         document.template = looks.TEMPLATE
         document.add_root(controls.layout)
-
-    # --- the map ------------------------------------------------------------------------
 
     @property
     def _view(self) -> View:
@@ -113,16 +111,16 @@ class Page:
             return
         view = self._view
         fitted = view.fitted(self._aspect)
-        if max(fitted.x1 - fitted.x0, 1e-300) > (1 + _SKEW) * (view.x1 - view.x0) or (
-            fitted.y1 - fitted.y0
-        ) > (1 + _SKEW) * (view.y1 - view.y0):
+        wider = (fitted.x1 - fitted.x0) / (view.x1 - view.x0)
+        higher = (fitted.y1 - fitted.y0) / (view.y1 - view.y0)
+        if max(wider, higher) > 1 + _SKEW:
             self._set_view(fitted)
         else:
             self._draw_soon()
 
     def _change_layer(self) -> None:
         self._draw_soon()
-        self._tell_points()  # the means are those of the model that is shown
+        self._picked.tell()  # the means are those of the model that is shown
 
     def _draw_soon(self) -> None:
         self._is_wanted = True
@@ -133,26 +131,32 @@ class Page:
     @without_document_lock
     async def _draw(self) -> None:
         """Draw what is wanted, and again while that has changed meanwhile."""
-        while self._is_wanted:
-            self._is_wanted = False
-            view, layer = self._view, self._layers.all[self._controls.layer.value]
-            shown = [layer]
-            if layer.key != "rgb" and self._controls.opacity.value < 1:
-                shown.insert(0, self._layers.all.get("rgb", layer))
-            # The overview at once, then, if it is finer, the scene
-            for is_quick in (True, False):
-                if is_quick or any(self._layers.is_slow(item, view) for item in shown):
-                    try:
-                        read = await asyncio.to_thread(self._read, shown, view, is_quick)
-                        legend = await asyncio.to_thread(self._legend, layer)
-                    except (HyperhpcError, OSError, ValueError) as error:
-                        self._later(partial(self._controls.tell, _words(error)))
-                        break
-                    self._later(partial(self._show, read, legend))
-                if self._is_wanted:
-                    break
-            await asyncio.sleep(_PAUSE_S)
-        self._is_drawing = False
+        try:
+            while self._is_wanted:
+                self._is_wanted = False
+                await self._draw_once()
+                await asyncio.sleep(_PAUSE_S)
+        finally:
+            self._is_drawing = False
+
+    async def _draw_once(self) -> None:
+        view, layer = self._view, self._layers.all[self._controls.layer.value]
+        shown = [layer]
+        if layer.key != "rgb" and self._controls.opacity.value < 1:
+            shown.insert(0, self._layers.all.get("rgb", layer))
+        # The overview at once, then, where that is finer, the scene
+        is_slow = any(self._layers.is_slow(item, view) for item in shown)
+        for is_quick in (True, False) if is_slow else (True,):
+            try:
+                read = await asyncio.to_thread(self._read, shown, view, is_quick)
+                legend = await asyncio.to_thread(self._legend, layer)
+            except UNREADABLE as error:
+                said = explain(error, self._opened.outputs.path)
+                self._later(partial(self._controls.tell, said))
+                return
+            self._later(partial(self._show, read, legend))
+            if self._is_wanted:
+                return
 
     def _read(
         self, shown: list[Layer], view: View, is_quick: bool
@@ -190,46 +194,6 @@ class Page:
         at = layer.positions
         return looks.colour_legend([nm[i] for i in at], [names[i] for i in at])
 
-    # --- the points ---------------------------------------------------------------------
-
-    async def _pick(self, x: float, y: float) -> None:
-        if len(self._points) == len(looks.point_colours()):
-            self._controls.tell(f"{len(self._points)} points are compared at most; clear them")
-            return
-        try:
-            point = await asyncio.to_thread(read_point, self._opened, x, y)
-        except (HyperhpcError, OSError, ValueError) as error:
-            self._controls.tell(_words(error))
-            return
-        if point and (point.row, point.col) not in [(p.row, p.col) for p in self._points]:
-            self._points.append(point)
-            self._tell_points()
-
-    def _clear(self) -> None:
-        self._points = []
-        self._tell_points()
-
-    def _tell_points(self) -> None:
-        """Marks, lines, table and file, all from the list of points."""
-        colours, points = looks.point_colours(), self._points
-        names = [f"P{i + 1}" for i in range(len(points))]
-        places = {"x": [p.x for p in points], "y": [p.y for p in points]}
-        drawn = {"color": colours[: len(points)], "name": names}
-        self._map.points.data = places | drawn
-        model = self._controls.layer.value.partition("cluster:")[2]
-        lines, means = [], []
-        model = model or next(iter(self._opened.outputs.models), "")
-        for point in points:
-            lines.append(line_of(self._opened, point))
-            means.append(mean_of(self._opened, model, point.labels.get(model)))
-        self._chart.figure.title.text = f"Pale and wide: mean of the pixel's cluster ({model})"
-        for source, curves in ((self._chart.spectra, lines), (self._chart.means, means)):
-            nm, reflectance = ([c[i] for c in curves] for i in (0, 1))
-            source.data = {"nm": nm, "reflectance": reflectance} | drawn
-        self._chart.figure.visible = bool(points)
-        self._controls.table.text = looks.points_table(self._opened.outputs, points)
-        self._controls.offer(spectra_csv(points))
-
     def _later(self, callback: Any) -> None:
         self._document.add_next_tick_callback(callback)
 
@@ -249,7 +213,3 @@ def _fill(source: ColumnDataSource, picture: Picture | None) -> None:
 def _source_words(piece: Piece) -> str:
     every = "every pixel" if piece.step == 1 else f"1/{piece.step} of the resolution"
     return f"Shown from {piece.source}, {every}"
-
-
-def _words(error: Exception) -> str:
-    return error.message if isinstance(error, HyperhpcError) else cause(error)

@@ -13,8 +13,8 @@ from hyperhpc.errors import HyperhpcError
 from hyperhpc.pipeline.selection import spectra_at
 from hyperhpc.report.spectra import joined, runs_of
 from hyperhpc.schema import CLUSTER, INDICES, NO_CLUSTER
+from hyperhpc.view.levels import map_levels
 from hyperhpc.view.opened import Opened
-from hyperhpc.view.windows import map_levels
 
 Vector = npt.NDArray[np.float64]
 
