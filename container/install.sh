@@ -56,13 +56,15 @@ install_wheel() {
   show_contents
 }
 
-# What nothing loads: the packages' own tests, headers, and a server of pyarrow. The rest of
-# pyarrow, and numba, are loaded by dask-ml when it is imported.
+# What nothing loads: the packages' own tests, headers, a server of pyarrow, and the programs by
+# which selenium fetches browsers. The rest of pyarrow, and numba, are loaded by dask-ml when it
+# is imported.
 strip_packages() {
   local site=$VENV/lib/python3.11/site-packages
   find "$site" -type d \( -name tests -o -name test \) -prune -exec rm -rf {} +
   rm -rf "$site"/pyarrow/{include,includes,src} "$site"/pyarrow/*flight* \
-    "$site"/pyarrow/_pyarrow_cpp_tests* "$site"/numpy/_core/include
+    "$site"/pyarrow/_pyarrow_cpp_tests* "$site"/numpy/_core/include \
+    "$site"/selenium/webdriver/common/{linux-*,macos,windows,devtools}
   # one library under three names; the loader asks for the one with the ABI's number
   find "$site/pyarrow" \( -name 'libarrow_python*.so' -o -name 'libarrow_python*.so.*.*.*' \) \
     -delete

@@ -139,6 +139,11 @@ class Browser:
             origin = ScrollOrigin.from_viewport(left, top)
             self._at(x, y).scroll_from_origin(origin, 0, -240).perform()
 
+    def drag(self, x: float, y: float, right: int, down: int) -> None:
+        """Drag a place of the map by so many pixels of the screen."""
+        actions = self._at(x, y).click_and_hold()
+        actions.move_by_offset(right, down).release().perform()
+
     def requests(self) -> list[str]:
         """Addresses that were asked for since the last call, by HTTP or websocket."""
         asked = []

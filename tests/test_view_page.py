@@ -107,6 +107,41 @@ def test_page__zoomed_in_shows_the_window_of_the_store(
     assert len(np.unique(window)) > 1
 
 
+def edges(page: Browser) -> list[float]:
+    """x0, x1, y0, y1 of what the map shows."""
+    return page.ask("map", "[m.x_range.start, m.x_range.end, m.y_range.start, m.y_range.end]")
+
+
+def unit(page: Browser) -> tuple[float, float]:
+    """Metres of a pixel of the screen, across and down."""
+    x0, x1, y0, y1 = edges(page)
+    width, height = page.ask("map", "[m.inner_width, m.inner_height]")
+    return (x1 - x0) / width, (y1 - y0) / height
+
+
+def test_page__pan_resize_and_back_to_the_whole(fresh: Browser) -> None:
+    whole = edges(fresh)
+    fresh.zoom_in(*centre(ROW, COL), times=3)
+    wait_for(lambda: image(fresh, "base")["dw"] < 200)
+    before, scale = edges(fresh), unit(fresh)
+    fresh.drag(*centre(ROW, COL), right=-120, down=0)
+    wait_for(lambda: edges(fresh)[0] > before[0])
+    after = edges(fresh)
+    assert after[0] - before[0] == pytest.approx(120 * scale[0], rel=0.05)
+    assert after[2:] == pytest.approx(before[2:])
+    wait_for(lambda: sum(image(fresh, "base")[k] for k in ("x", "dw")) >= min(after[1], 517200))
+
+    fresh.driver.set_window_size(1100, 800)
+    try:
+        wait_for(lambda: edges(fresh)[1] - edges(fresh)[0] < after[1] - after[0] - 10)
+        wait_for(lambda: unit(fresh) == pytest.approx(scale, rel=1e-3))
+    finally:
+        fresh.driver.set_window_size(1440, 900)
+    wait_for(lambda: edges(fresh) == pytest.approx(after, abs=0.5))
+    fresh.find("button", "Whole area").click()
+    wait_for(lambda: edges(fresh) == pytest.approx(whole, abs=0.5))
+
+
 def test_page__click_shows_the_spectrum_of_the_scene(fresh: Browser, run_case: RunCase) -> None:
     fresh.click_map(*centre(ROW, COL))
     wait_for(lambda: fresh.ask("spectra", "m.data.name.length"))
