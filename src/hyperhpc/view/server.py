@@ -27,6 +27,7 @@ from hyperhpc.workers import tunnel_to
 LOOPBACK = "127.0.0.1"
 #: Pictures are packed a little: they may come through a tunnel.
 _COMPRESSION = 1
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class ClosedTornado(BokehTornado):
@@ -92,23 +93,35 @@ def serve(
         say(f"  from another machine, first type there: {tunnel}")
         say("Ctrl-C ends it")
 
-    asyncio.run(_serve(application, listening, ready))
+    before = {number: signal.getsignal(number) for number in _STOPS}
+    try:
+        number = asyncio.run(_serve(application, listening, ready))
+    finally:
+        for stop, handler in before.items():
+            signal.signal(stop, handler)
+    if number == signal.SIGTERM:
+        signal.raise_signal(number)
 
 
 async def _serve(
     application: ClosedTornado, listening: socket.socket, ready: Callable[[], None]
-) -> None:
+) -> int:
+    """Serve until a signal comes; which one.
+
+    The loop handles them: what a handler of Python's own raises is lost where it interrupts
+    a callback.
+    """
     http = HTTPServer(application)
     http.add_socket(listening)
     server = BaseServer(IOLoop.current(), application, http)
-    stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, stopped.set)
+    came: asyncio.Queue[int] = asyncio.Queue()
+    for stop in _STOPS:
+        loop.add_signal_handler(stop, came.put_nowait, stop)
     server.start()
     try:
         ready()
-        await stopped.wait()
+        return await came.get()
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
         server.stop()
         await http.close_all_connections()
