@@ -185,6 +185,25 @@ def test_open_run__refuses_another_scene(
         open_run(run_case.out, small_scene, tmp_path)
 
 
+def test_open_run__says_what_has_changed(run_case: RunCase, tmp_path: Path) -> None:
+    out, scene = tmp_path / "out", tmp_path / "scene.zarr"
+    shutil.copytree(run_case.out, out)
+    shutil.copytree(run_case.scene, scene)  # with the times of its files
+    run = json.loads((out / "run.json").read_text("utf-8"))
+    run["scene"]["path"], run["complete"] = str(scene), False
+    (out / "run.json").write_text(json.dumps(run), "utf-8")
+    assert open_run(out, None, tmp_path).notes == (
+        f"the run in {out} is not finished; all of its maps are there",
+    )
+    for path in scene.rglob("zarr.json"):
+        path.touch()
+    found = open_run(out, None, tmp_path)
+    assert found.scene is not None
+    assert (
+        found.notes[1] == f"{scene} has changed since the run; spectra are those it holds now"
+    )
+
+
 def test_open_run__unfinished_shows_the_tiles_that_are_there(
     small_scene: Path, tmp_path: Path
 ) -> None:

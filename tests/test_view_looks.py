@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
 
+from cli_case import call
 from hyperhpc.report.outputs import open_outputs
 from hyperhpc.view import looks
 from hyperhpc.view.layers import Layers
@@ -81,3 +85,23 @@ def test_spectra_csv__leaves_out_what_has_none(opened: Opened) -> None:
     assert spectra_csv([bare]) == spectra_csv([]) == ""
     expected = "wavelength_nm,1.5_2.5\n500.000,0.25\n600.000,\n"
     assert spectra_csv([bare, point()]) == expected
+
+
+def test_read_point__of_a_neon_tile_is_what_the_file_holds(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    scene = shared_data / "neon_sjer_h5" / "NEON_SJER_2017_subset.h5"
+    if not scene.exists():
+        pytest.skip(f"a real scene is missing: {scene}")
+    words = "--workers 1 --models lloyd --clusters 3".split()
+    assert call("run", scene, tmp_path / "out", *words).code == 0
+    found = read_point(open_run(tmp_path / "out", None, tmp_path), 257012.2, 4111985.9)
+    assert found is not None
+    with h5py.File(scene) as file:
+        stored = file["SJER/Reflectance/Reflectance_Data"][found.row, found.col] / 10000
+        nm = file["SJER/Reflectance/Metadata/Spectral_Data/Wavelength"][()]
+    assert (found.x, found.y) == (257012.5, 4111985.5)
+    is_there = ~np.isnan(found.reflectance)
+    np.testing.assert_allclose(found.wavelength_nm, nm)
+    np.testing.assert_allclose(found.reflectance[is_there], stored[is_there])
+    assert is_there.mean() > 0.8

@@ -110,15 +110,17 @@ def open_run(out: Path, scene: Path | None, scratch: Path) -> Opened:
 
 
 def _find_overview(folder: RunFolder, scratch: Path) -> tuple[Path, list[str]]:
+    unfinished = f"the run in {folder.out} is not finished"
     if folder.overview.exists():
-        return folder.overview, []
+        is_over = folder.run.exists() and read_json(folder.run).get("complete")
+        return folder.overview, [] if is_over else [f"{unfinished}; all of its maps are there"]
     plan, gaps = find_gaps(folder)
     if len(gaps) == plan.n_tiles():
         raise nothing_yet(folder.out, plan.n_tiles())
     path = scratch / "overview.zarr"
     write_partial(folder, plan, gaps, path)
     missing = name_gaps(gaps, plan.n_tiles()) if gaps else "only the last steps"
-    return path, [f"the run in {folder.out} is not finished; missing: {missing}"]
+    return path, [f"{unfinished}; missing: {missing}"]
 
 
 def _grid_of(outputs: Outputs, folder: RunFolder, area: Area) -> Grid:
@@ -145,6 +147,8 @@ def _find_scene(
             raise
         said = error.message.rstrip(".")
         return None, [f"{said}; without the scene there are no spectra (name it with --scene)"]
+    if not asked and scene.fingerprint() != plan.fingerprint:
+        return scene, [f"{path} has changed since the run; spectra are those it holds now"]
     return scene, []
 
 
