@@ -81,7 +81,7 @@ class Map:
         self.figure.grid.visible = False
         for axis, name in ((self.figure.xaxis, "x"), (self.figure.yaxis, "y")):
             axis.formatter = BasicTickFormatter(use_scientific=False)
-            axis.ticker.desired_num_ticks = 5
+            axis.ticker.desired_num_ticks = 4 if name == "x" else 3
             axis.axis_label = None if crs.kind == "unknown" else _axis_label(crs, name)
             _quiet(axis)
         self.figure.yaxis.major_label_orientation = "vertical"
@@ -104,8 +104,8 @@ class Map:
             text_font_style="bold", background_fill_color="white", background_fill_alpha=0.8,
             padding=2, border_radius=2,
         )  # fmt: skip
-        if crs.kind == "projected":
-            self.figure.add_layout(_scale_bar(self.figure.x_range, crs))
+        if crs.kind == "projected" and crs.unit_m == 1:  # Bokeh's bar knows metres
+            self.figure.add_layout(_scale_bar(self.figure.x_range))
 
 
 def _axis_label(crs: MapCrs, name: str) -> str:
@@ -114,10 +114,10 @@ def _axis_label(crs: MapCrs, name: str) -> str:
     return {"x": "Easting (m)", "y": "Northing (m)"}[name] if crs.unit_m == 1 else name
 
 
-def _scale_bar(x_range: Range1d, crs: MapCrs) -> ScaleBar:
+def _scale_bar(x_range: Range1d) -> ScaleBar:
     return ScaleBar(
         range=x_range,
-        unit="m" if crs.unit_m == 1 else "ft",
+        unit="m",
         location="bottom_left",
         background_fill_alpha=0.85,
         border_line_color=LINE,

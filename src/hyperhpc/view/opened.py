@@ -146,7 +146,10 @@ def _find_scene(
         if asked:
             raise
         said = error.message.rstrip(".")
-        return None, [f"{said}; without the scene there are no spectra (name it with --scene)"]
+        return None, [
+            f"{said}; without the scene there are no spectra, and true colour is that of the "
+            "overview (name it with --scene)"
+        ]
     if not asked and scene.fingerprint() != plan.fingerprint:
         return scene, [f"{path} has changed since the run; spectra are those it holds now"]
     return scene, []
