@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from hyperhpc import __version__
+from hyperhpc.commands import COMMANDS
 from hyperhpc.errors import HyperhpcError, IncompleteRunError, ResourceError
 from hyperhpc.options import (
     RUN_OPTIONS,
@@ -483,6 +484,10 @@ def doctor(as_json: bool) -> None:
             f"the environment is not fit for a run: {', '.join(wrong)}",
             "type what the lines name, then hyperhpc doctor again",
         )
+
+
+for command in COMMANDS:
+    cli.add_command(command)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,123 @@
+"""Tables of a run: one row per cluster, or one per point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.errors import ConfigError
+from hyperhpc.pipeline.finished import Maps
+from hyperhpc.pipeline.manifest import read_json
+from hyperhpc.pipeline.table import band_columns, write_table
+from hyperhpc.schema import NO_CLUSTER
+
+
+def write_clusters(path: Path, maps: Maps, models: Sequence[str]) -> None:
+    """One row per model and cluster.
+
+    Columns: model, cluster; pixels of the map, share of all that have a cluster, area_m2
+    and area_ha (empty where the size of a pixel in metres is not known); mean_NAME of each
+    index over these pixels (missing values left out); spectrum_pixels, the fitted pixels
+    that mean_NM and sd_NM, reflectance 0-1 at each good band, are of.
+    """
+    spectra = read_json(maps.folder.clusters)["models"]
+    centres = read_json(maps.folder.model)["wavelength_nm"]
+    area = maps.run["area"].get("pixel_area_m2")
+    head = [
+        "model", "cluster", "pixels", "share", "area_m2", "area_ha",
+        *(f"mean_{name}" for name in maps.indices), "spectrum_pixels",
+        *band_columns("mean", centres), *band_columns("sd", centres),
+    ]  # fmt: skip
+    means = index_means(maps, models)
+    rows = []
+    for model in models:
+        entry = spectra[model]
+        total = sum(entry["pixels"])
+        for k, pixels in enumerate(entry["pixels"]):
+            m2 = None if area is None else pixels * float(area)
+            size = [m2, None if m2 is None else m2 / 1e4]
+            rows.append(
+                [
+                    model, k, pixels, pixels / total if total else None, *size,
+                    *means[model][k].tolist(), entry["counts"][k],
+                    *_spectrum(entry["mean"][k], centres), *_spectrum(entry["sd"][k], centres),
+                ]
+            )  # fmt: skip
+    write_table(path, head, rows)
+
+
+def _spectrum(values: Sequence[Any] | None, centres: Sequence[float]) -> list[Any]:
+    """A spectrum; empty values for a cluster that has none."""
+    return list(values) if values else [None] * len(centres)
+
+
+def index_means(maps: Maps, models: Sequence[str]) -> dict[str, np.ndarray]:
+    """Mean of each index in each cluster, of the full-resolution maps, strip by strip.
+
+    Returns
+    -------
+    For each model float64 (cluster, index), NaN where no pixel has a value.
+    """
+    n_indices = len(maps.indices)
+    sums = {m: np.zeros((maps.n_clusters(m), n_indices)) for m in models}
+    counts = {m: np.zeros(sums[m].shape, np.int64) for m in models}
+    for rows in maps.strips():
+        labels = {m: maps.labels(m, rows) for m in models}
+        for i, name in enumerate(maps.indices):
+            values = maps.values(name, rows)
+            has_value = np.isfinite(values)
+            for m in models:
+                is_used = has_value & (labels[m] != NO_CLUSTER)
+                used, n = labels[m][is_used], len(sums[m])
+                sums[m][:, i] += np.bincount(used, values[is_used], n)
+                counts[m][:, i] += np.bincount(used, minlength=n)
+    with np.errstate(invalid="ignore"):
+        return {m: sums[m] / np.where(counts[m], counts[m], np.nan) for m in models}
+
+
+def write_points(path: Path, maps: Maps) -> None:
+    """One row per point of the run, in the order they were given.
+
+    Columns: point (from 1), x, y in the scene's CRS, row, col of the scene; cluster_MODEL
+    for each model; each index by its name; nm_NM, reflectance 0-1 at every band of the
+    scene. A point outside the area of the maps has no clusters and indices.
+
+    Raises
+    ------
+    ConfigError
+        The run was given no points.
+    """
+    points = read_json(maps.folder.spectra)
+    if not points:
+        raise ConfigError(
+            f"the run in {maps.folder.out} was given no points",
+            "give --point E,N to hyperhpc run, or a file to hyperhpc extract",
+        )
+    head = [
+        "point", "x", "y", "row", "col", *(f"cluster_{name}" for name in maps.models),
+        *maps.indices, *band_columns("nm", points[0]["wavelength_nm"]),
+    ]  # fmt: skip
+    rows = []
+    for number, point in enumerate(points, 1):
+        place = [point[name] for name in ("x", "y", "row", "col")]
+        rows.append([number, *place, *_at(maps, *place[2:]), *point["reflectance"]])
+    write_table(path, head, rows)
+
+
+def _at(maps: Maps, row: int, col: int) -> list[Any]:
+    """Cluster of each model and value of each index at a pixel of the scene."""
+    area = maps.run["area"]
+    y, x = row - area["row0"], col - area["col0"]
+    if not (0 <= y < maps.shape[0] and 0 <= x < maps.shape[1]):
+        return [None] * (len(maps.models) + len(maps.indices))
+    window = slice(y, y + 1), slice(x, x + 1)
+    labels = [int(maps.labels(model, *window)[0, 0]) for model in maps.models]
+    values = [float(maps.values(name, *window)[0, 0]) for name in maps.indices]
+    return [
+        *(None if label == NO_CLUSTER else label for label in labels),
+        *(None if math.isnan(value) else value for value in values),
+    ]
