@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -17,9 +18,11 @@ import h5py
 import numpy as np
 import pyproj
 import pytest
+import shapely
 
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.simulate import simulate
+from vector_case import geojson, geopackage
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "container" / "requirements.lock"
@@ -360,6 +363,20 @@ def test_readme__works_on_some_of_the_pixels(tmp_path: Path) -> None:
         for name in ("pastures", "clear")
     }
     assert valid["pastures"] < valid["clear"] < 3600
+
+
+def test_readme__extracts_plots(tmp_path: Path) -> None:
+    simulate(tmp_path / "tile.h5", 60, 60, layout="neon", seed=2)
+    xmin, ymin, _, _ = open_scene(tmp_path / "tile.h5").bounds
+    (tmp_path / "plots.csv").write_text(f"x,y\n{xmin + 20.5},{ymin + 30.5}\n")
+    geopackage(tmp_path / "plots.gpkg", shapely.Point(xmin + 20.5, ymin + 30.5))
+    field = shapely.box(xmin + 9, ymin + 9, xmin + 19, ymin + 29)
+    named = {"crs": {"properties": {"name": "EPSG:32613"}}}
+    geojson(tmp_path / "fields.geojson", field, **named)
+    run_blocks("sh needs-plots", tmp_path)
+    with (tmp_path / "fields-spectra.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["state"], row["pixels"]) == ("ok", "200")
 
 
 def test_readme__works_on_a_folder_of_tiles(tmp_path: Path) -> None:

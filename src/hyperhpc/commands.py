@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from hyperhpc.options import AnyPath
+from hyperhpc.options import SCENE_OPTIONS, AnyPath, add_options, read_scene_options
 
 
 @click.command(epilog="Example: hyperhpc export out clusters.tif --what lloyd")
@@ -38,4 +39,36 @@ def export(out: Path, dest: Path, what: str, kind: str | None) -> None:
         click.echo(path)
 
 
-COMMANDS = (export,)
+@click.command(
+    epilog="Example: hyperhpc extract scene.zarr plots.csv --points plots.gpkg --buffer 5"
+)
+@click.argument("scene", type=AnyPath())
+@click.argument("dest", type=AnyPath())
+@click.option(
+    "--points",
+    "--polygons",
+    "features",
+    type=AnyPath(),
+    required=True,
+    metavar="FILE",
+    help="GeoPackage, GeoJSON, or CSV with x,y (of the scene's CRS) or lon,lat.",
+)
+@click.option("--buffer", type=float, metavar="M", help="All pixels within this distance.")
+@add_options(*SCENE_OPTIONS)
+def extract(
+    scene: Path, dest: Path, features: Path, buffer: float | None, **options: Any
+) -> None:
+    """Write the spectra of SCENE at points, or mean, sd and n in polygons, into a CSV.
+
+    One row per feature of the file, with its attributes; one column per band, named by its
+    centre in nm. What lies outside the scene or on no-data has a row with empty values.
+    """
+    from hyperhpc.pipeline.extract import extract as extract_spectra
+
+    done = extract_spectra(scene, read_scene_options(options), features, dest, buffer)
+    if done.without:
+        click.echo(f"note: of {done.rows} rows have no values: {done.without}", err=True)
+    click.echo(done.path)
+
+
+COMMANDS = (export, extract)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,16 @@ def _pixel_of(scene: Scene, x: float, y: float) -> tuple[int, int]:
     )
 
 
+def reflectance_of(scene: Scene) -> Callable[[np.ndarray], np.ndarray]:
+    """From DN (..., band), all bands, to reflectance 0-1, float64, NaN where no-data."""
+    is_window_band = in_windows(
+        scene.wavelength_nm, scene.bad_band_windows_nm or WATER_WINDOWS_NM
+    )
+    return lambda dn: to_reflectance(
+        dn, scene.scale_factor, scene.nodata, scene.window_nodata, is_window_band
+    )
+
+
 def spectra_at(
     scene: Scene,
     points: Sequence[tuple[float, float]],
@@ -130,17 +140,10 @@ def spectra_at(
         A point outside the scene or on no-data, or without four valid neighbours.
     """
     height, width, _ = scene.shape
-    is_window_band = in_windows(
-        scene.wavelength_nm, scene.bad_band_windows_nm or WATER_WINDOWS_NM
-    )
+    to_values = reflectance_of(scene)
 
     def read(row0: int, row1: int, col0: int, col1: int) -> np.ndarray:
         return scene.read(slice(row0, row1), slice(col0, col1))
-
-    def to_values(dn: np.ndarray) -> np.ndarray:
-        return to_reflectance(
-            dn, scene.scale_factor, scene.nodata, scene.window_nodata, is_window_band
-        )
 
     spectra = []
     for x, y in points:

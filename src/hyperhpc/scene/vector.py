@@ -1,0 +1,279 @@
+"""Points and polygons with their attributes, from GeoJSON, GeoPackage and CSV files.
+
+A GeoPackage is an SQLite database by its specification (OGC 12-128r19): geometries are
+blobs of a short header and well-known binary. A second GDAL for that would be a heavy
+dependency (docs/decisions/0012).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import sqlite3
+import struct
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.errors import ConfigError
+from hyperhpc.scene.cube import Scene
+
+_SQLITE = b"SQLite format 3\x00"
+#: GeoJSON's coordinates, unless an old file names others (RFC 7946, section 4).
+_LON_LAT = "OGC:CRS84"
+#: Instead of a CRS: that of the scene, whichever it is.
+OF_SCENE = "of the scene"
+#: What a damaged file may raise.
+_DAMAGE = (
+    ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError,
+    sqlite3.Error, struct.error, csv.Error,
+)  # fmt: skip
+#: Names of the columns of coordinates in a CSV, and what they are in.
+_COLUMNS = ((("x", "y"), OF_SCENE), (("lon", "lat"), _LON_LAT),
+            (("longitude", "latitude"), _LON_LAT))  # fmt: skip
+#: Bytes of the envelope in a geometry's header, by bits 1-3 of its flags.
+_ENVELOPE = (0, 32, 48, 48, 64)
+#: Edges are cut into this many parts along their geometry before they are reprojected.
+_PARTS = 1000
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a file holds.
+
+    Attributes
+    ----------
+    geometries
+        Object array of shapely's geometries; None for a feature without one.
+    attributes
+        Of each feature, name to a number, text or None.
+    crs
+        Code or WKT of their CRS, :data:`OF_SCENE`, or None if the file declares none.
+    digest
+        SHA-256 of the file.
+    kind
+        What the file is.
+    """
+
+    geometries: np.ndarray
+    attributes: list[dict[str, Any]]
+    crs: str | None
+    digest: str
+    kind: str
+
+
+def read_features(path: Path, option: str) -> Features:
+    """Read all features of a file.
+
+    Parameters
+    ----------
+    option
+        The option that names the file, for messages: ``--aoi``.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing or damaged, or none of these.
+    """
+    import shapely
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{option} {path} cannot be read: {error.strerror or error}"
+        ) from None
+    kind = "GeoJSON"
+    try:
+        if data.startswith(_SQLITE):
+            kind = "GeoPackage"
+            found, crs = _of_geopackage(path)
+        elif path.suffix.lower() == ".csv":
+            kind = "CSV"
+            found, crs = _of_csv(data)
+        else:
+            found, crs = _of_geojson(data)
+    except (*_DAMAGE, shapely.errors.ShapelyError) as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(
+            f"{option} {path} is no {kind} that can be read: {why}",
+            "give a .gpkg or .geojson file" + (", or a .csv" if option != "--aoi" else ""),
+        ) from None
+    geometries = np.empty(len(found), dtype=object)
+    geometries[:] = [geometry for geometry, _ in found]
+    attributes = [values for _, values in found]
+    return Features(geometries, attributes, crs, hashlib.sha256(data).hexdigest(), kind)
+
+
+#: A geometry, or None, and its attributes.
+_Found = list[tuple[Any, dict[str, Any]]]
+
+
+def _of_geojson(data: bytes) -> tuple[_Found, str | None]:
+    """Features and CRS of a GeoJSON text."""
+    import shapely
+
+    document = json.loads(data)
+    if not isinstance(document, dict) or "type" not in document:
+        raise ValueError("it is no GeoJSON object")
+    kind = document["type"]
+    if kind == "FeatureCollection":
+        features = document["features"]
+    else:
+        features = [document if kind == "Feature" else {"geometry": document}]
+    named = (document.get("crs") or {}).get("properties", {}).get("name", _LON_LAT)
+    found = []
+    for feature in features:
+        geometry = feature["geometry"]
+        values = {"id": feature["id"]} if "id" in feature else {}
+        values |= feature.get("properties") or {}
+        plain = {
+            name: json.dumps(value) if isinstance(value, dict | list) else value
+            for name, value in values.items()
+        }
+        found.append((shapely.from_geojson(json.dumps(geometry)) if geometry else None, plain))
+    return found, str(named)
+
+
+def _of_geopackage(path: Path) -> tuple[_Found, str | None]:
+    """Features of all tables of a GeoPackage, and their CRS."""
+    address = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(address, uri=True)) as database:
+        tables = database.execute(
+            "SELECT table_name, column_name, srs_id FROM gpkg_geometry_columns"
+        ).fetchall()
+        systems = {srs for _, _, srs in tables}
+        if len(systems) > 1:
+            raise ValueError(f"its layers are in {len(systems)} reference systems")
+        found = [
+            row for table, column, _ in tables for row in _of_table(database, table, column)
+        ]
+        crs = _crs_of(database, systems.pop()) if systems else None
+    return found, crs
+
+
+def _of_table(database: sqlite3.Connection, table: str, column: str) -> Iterator[Any]:
+    """Rows of one table."""
+    name = table.replace('"', '""')
+    rows = database.execute(f'SELECT * FROM "{name}"')  # noqa: S608 - quoted
+    names = [entry[0] for entry in rows.description]
+    if column not in names:
+        raise ValueError(f"its table {table} has no column {column}")
+    for row in rows:
+        values = dict(zip(names, row, strict=True))
+        blob = values.pop(column)
+        plain = {n: v for n, v in values.items() if not isinstance(v, bytes)}
+        yield (_of_blob(blob) if blob else None), plain
+
+
+def _crs_of(database: sqlite3.Connection, srs: int) -> str | None:
+    """Code or WKT of a reference system of a GeoPackage; None for its two undefined ones."""
+    row = database.execute(
+        "SELECT organization, organization_coordsys_id, definition FROM gpkg_spatial_ref_sys "
+        "WHERE srs_id = ?",
+        (srs,),
+    ).fetchone()
+    if row is None or srs in (0, -1):
+        return None
+    organization, code, definition = row
+    if str(organization).upper() in ("EPSG", "ESRI", "OGC"):
+        return f"{organization}:{code}"
+    return str(definition)
+
+
+def _of_blob(blob: bytes) -> Any:
+    """Geometry of a GeoPackage: ``GP``, version, flags, CRS, envelope, well-known binary."""
+    import shapely
+
+    if blob[:2] != b"GP":
+        raise ValueError("a geometry does not begin with GP")
+    envelope = (blob[3] >> 1) & 7
+    return shapely.from_wkb(blob[8 + _ENVELOPE[envelope] :])
+
+
+def _of_csv(data: bytes) -> tuple[_Found, str | None]:
+    """Points of a CSV with columns x and y, or lon and lat; the others are attributes."""
+    import shapely
+
+    reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+    names = {str(name).strip().lower(): name for name in reader.fieldnames or ()}
+    for (first, second), system in _COLUMNS:
+        if first in names and second in names:
+            crs, x, y = system, names[first], names[second]
+            break
+    else:
+        raise ValueError(
+            f"its columns are {', '.join(names) or 'none'}; it needs x and y, or lon and lat"
+        )
+    found = []
+    for row in reader:
+        try:
+            place = float(row[x]), float(row[y])
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"line {reader.line_num} has no coordinates: {row[x]!r}, {row[y]!r}"
+            ) from None
+        values = {n: v for n, v in row.items() if n not in (x, y, None)}
+        found.append((shapely.Point(*place) if np.isfinite(place).all() else None, values))
+    return found, crs
+
+
+def to_scene(geometries: np.ndarray, crs: str | None, scene: Scene, what: str) -> np.ndarray:
+    """Geometries in the CRS of a scene.
+
+    Parameters
+    ----------
+    geometries
+        Object array; None stays None.
+    what
+        The option and the file, for messages.
+
+    Raises
+    ------
+    ConfigError
+        One of the two has no CRS, or coordinates that it does not allow.
+    """
+    import pyproj
+    import shapely
+
+    if crs == OF_SCENE:
+        return geometries
+    own = scene.grid.epsg or scene.grid.wkt
+    if crs is None or own is None:
+        of = what if crs is None else f"the scene {scene.path}"
+        raise ConfigError(
+            f"{of} has no coordinate reference system, so the file cannot be placed",
+            "declare it in the file",
+        )
+    try:
+        source, target = pyproj.CRS.from_user_input(crs), pyproj.CRS.from_user_input(own)
+    except pyproj.exceptions.CRSError:
+        raise ConfigError(
+            f"{what} names a coordinate reference system that is not known: {crs:.80}",
+            "give its EPSG code",
+        ) from None
+    if source.equals(target, ignore_axis_order=True):
+        return geometries
+    bounds = shapely.bounds(geometries)
+    length = np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1]) / _PARTS
+    has_length = length > 0  # no point has, and what is missing
+    geometries = geometries.copy()
+    geometries[has_length] = shapely.segmentize(geometries[has_length], length[has_length])
+    transform = pyproj.Transformer.from_crs(source, target, always_xy=True).transform
+    moved = shapely.transform(
+        geometries, lambda points: np.column_stack(transform(points[:, 0], points[:, 1]))
+    )
+    lost = ~shapely.is_missing(moved) & ~np.isfinite(shapely.bounds(moved)).all(axis=1)
+    if lost.any():
+        x, y = bounds[np.flatnonzero(lost)[0], :2]
+        raise ConfigError(
+            f"{what} has coordinates that {source.name} does not allow: {x:.10g}, {y:.10g}",
+            "GeoJSON takes longitude and latitude in degrees",
+        )
+    return moved
