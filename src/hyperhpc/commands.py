@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,4 +73,55 @@ def extract(
     click.echo(done.path)
 
 
-COMMANDS = (export, extract)
+@click.command(epilog="Example: hyperhpc compare out2017 out2019 --figure changes.png")
+@click.argument("first", type=AnyPath(), metavar="OUT1")
+@click.argument("second", type=AnyPath(), metavar="OUT2")
+@click.option("--figure", type=AnyPath(), help="Draw both maps and where they differ.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def compare(first: Path, second: Path, figure: Path | None, as_json: bool) -> None:
+    """Say how far the clusters of two runs of the same place agree, and where not.
+
+    Each model of the one is compared with each of the other, in the pixels that both have.
+    Clusters are matched one to one so that most pixels agree.
+    """
+    from hyperhpc.pipeline.compare import compare as compare_runs
+    from hyperhpc.pipeline.compare import draw_comparison
+    from hyperhpc.pipeline.inspect import check_figure
+
+    if figure:
+        check_figure(figure)
+    facts, overlap = compare_runs(first, second)
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        for line in _comparison_lines(facts):
+            click.echo(line)
+    if figure:
+        draw_comparison(facts, overlap, figure)
+        click.echo(f"figure: {figure}", err=True)
+
+
+def _comparison_lines(facts: dict[str, Any]) -> Iterator[str]:
+    rows, cols = facts["shape"]
+    pixels = facts["pixels"]
+    area = "the whole area" if facts["same_area"] else "what they have in common"
+    yield f"compared: {rows} x {cols} pixels, {area}"
+    yield (
+        f"pixels with a cluster: {pixels['both']} in both, {pixels['only_first']} only in the "
+        f"first, {pixels['only_second']} only in the second"
+    )
+    for pair in facts["pairs"]:
+        share = pair["share_agreeing"]
+        agree = "no pixel to compare" if share is None else f"{share:.2%} of pixels agree"
+        yield ""
+        yield (
+            f"{' / '.join(pair['models'])}: {agree}, adjusted Rand index "
+            f"{pair['adjusted_rand_index']:.4f}"
+        )
+        yield "  matched: " + " ".join(f"C{a}=C{b}" for a, b in pair["matched"])
+        for worst in pair["largest_disagreements"]:
+            a, b = worst["clusters"]
+            yield f"  C{a} / C{b}: {worst['pixels']} pixels ({worst['share']:.2%})"
+
+
+COMMANDS = (export, extract, compare)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from hyperhpc.analysis.agreement import confusion_table
 from hyperhpc.analysis.indices import BoundIndex, compute_indices, gather_bands
 from hyperhpc.analysis.kernel import valid_pixels
 from hyperhpc.pipeline.checksums import Sums, measure_tile
@@ -197,11 +198,9 @@ def _record(
     labels: np.ndarray,
 ) -> dict[str, Any]:
     sizes = [labeller.n_clusters for labeller in job.labellers]
-    flat = labels[:, is_valid].astype(np.int64)
+    flat = labels[:, is_valid]
     confusion = {
-        f"{a}-{b}": np.bincount(flat[a] * sizes[b] + flat[b], minlength=sizes[a] * sizes[b])
-        .reshape(sizes[a], sizes[b])
-        .tolist()
+        f"{a}-{b}": confusion_table(flat[a], flat[b], sizes[a], sizes[b]).tolist()
         for a, b in combinations(range(len(sizes)), 2)
     }
     return {

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, ResourceError
 from hyperhpc.pipeline.plan import choose_area
 from hyperhpc.pipeline.selection import describe_bands, select_bands, spectra_at
 from hyperhpc.scene import describe, open_scene
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Endings of picture files that are written.
 FIGURE_FORMATS = (".png", ".pdf", ".svg", ".jpg")
@@ -74,9 +77,19 @@ def draw_spectra(
 
     scene = open_scene(path, options=options)
     good = describe_bands(scene, select_bands(scene))["good_nm"]
+    save_figure(plot_spectra(spectra, good), figure)
+
+
+def save_figure(drawn: Figure, figure: Path) -> None:
+    """Save a figure, whole or not at all; the ending of the name says which format.
+
+    Raises
+    ------
+    ResourceError
+        The file cannot be written.
+    """
     picture = BytesIO()
-    kind = figure.suffix.lower().removeprefix(".")
-    plot_spectra(spectra, good).savefig(picture, dpi=200, format=kind)
+    drawn.savefig(picture, dpi=200, format=figure.suffix.lower().removeprefix("."))
     try:
         figure.write_bytes(picture.getbuffer())
     except OSError as error:

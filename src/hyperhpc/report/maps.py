@@ -32,7 +32,7 @@ from .sheet import (
 )
 
 TITLE = 0.3
-_ROW, _KEY_WIDTH = 0.19, 1.72  # inches of a key's line
+ROW, KEY_WIDTH = 0.19, 1.72  # inches of a key's line
 _MOST_KEYS = 60
 
 
@@ -75,20 +75,20 @@ def cluster_figure(outputs: Outputs, model: str, closeup: Closeup | None) -> Fig
 
     aspect = aspect_of(view, outputs.crs)
     # The key stands right of the map, or below a map much wider than high.
-    left, key_w = TICKS_LEFT + MARGIN, _KEY_WIDTH
+    left, key_w = TICKS_LEFT + MARGIN, KEY_WIDTH
     if aspect < 2.2:
         w, h = crisp(*fit(aspect, PAGE - left - key_w - 0.2, 7.6), labels.shape[1])
-        key_rows = max(10, int(h / _ROW))
+        key_rows = max(10, int(h / ROW))
         key_cols = -(-len(keys) // key_rows)
         width = max(5.0, left + w + 0.2 + key_cols * key_w)
-        height = TITLE + max(h + TICKS_BELOW, min(len(keys), key_rows) * _ROW + 0.15) + FOOTER
+        height = TITLE + max(h + TICKS_BELOW, min(len(keys), key_rows) * ROW + 0.15) + FOOTER
         key_x, key_y = left + w + 0.2, TITLE
     else:
         w, h = crisp(*fit(aspect, PAGE - left - MARGIN, 7.6), labels.shape[1])
         width, key_cols = PAGE, int((PAGE - left) // key_w)
         key_rows = -(-len(keys) // key_cols)
         key_x, key_y = left, TITLE + h + TICKS_BELOW + 0.05
-        height = key_y + key_rows * _ROW + 0.1 + FOOTER
+        height = key_y + key_rows * ROW + 0.1 + FOOTER
     sheet = Sheet(width, height)
     sheet.text(left, 0.1, f"Clusters, {model}", fontsize=9, fontweight="bold")
     ax = sheet.axes(left, TITLE, w, h)
@@ -98,7 +98,7 @@ def cluster_figure(outputs: Outputs, model: str, closeup: Closeup | None) -> Fig
     if closeup is not None and closeup.is_part:
         _frame(ax, closeup.extent)
     colours = style.cluster_colours(n)
-    _key(sheet, key_x, key_y, keys, [colours[k] for k in shown], key_rows, n - len(shown))
+    draw_key(sheet, key_x, key_y, keys, [colours[k] for k in shown], key_rows, n - len(shown))
     y_mid = (view[2] + view[3]) / 2
     sheet.footer(outputs.crs, w / abs(view[1] - view[0]), y_mid, no_data="no data")
     return sheet.figure
@@ -214,13 +214,14 @@ def _frame(ax: Axes, extent: Extent) -> None:
         ax.add_patch(Rectangle(*box, fill=False, edgecolor=colour, lw=width, clip_on=False))
 
 
-def _key(
+def draw_key(
     sheet: Sheet, x: float, y: float, keys: list[list[str]], colours: list[Any], rows: int,
     more: int,
 ) -> None:  # fmt: skip
+    """Swatches with a name, and numbers if there are any, in columns of so many rows."""
     for i, (name, *numbers) in enumerate(keys):
         col, row = divmod(i, rows)
-        left, top = x + col * _KEY_WIDTH, y + row * _ROW
+        left, top = x + col * KEY_WIDTH, y + row * ROW
         swatch = Rectangle(
             (left / sheet.width, 1 - (top + 0.13) / sheet.height),
             0.17 / sheet.width, 0.12 / sheet.height,
@@ -234,6 +235,6 @@ def _key(
                        color=style.MUTED)  # fmt: skip
     if more:
         sheet.text(
-            x, y + rows * _ROW + 0.02, f"and {more} more, in the table", fontsize=7,
+            x, y + rows * ROW + 0.02, f"and {more} more, in the table", fontsize=7,
             color=style.MUTED,
         )  # fmt: skip
