@@ -365,6 +365,12 @@ def test_readme__works_on_some_of_the_pixels(tmp_path: Path) -> None:
     assert valid["pastures"] < valid["clear"] < 3600
 
 
+def test_readme__chooses_a_number_of_clusters(tmp_path: Path) -> None:
+    simulate(tmp_path / "tile.h5", 60, 60, layout="neon", seed=2)
+    run_blocks("sh needs-a-tile", tmp_path)
+    assert (tmp_path / "choice" / "choose-k.png").stat().st_size > 10_000
+
+
 def test_readme__extracts_plots(tmp_path: Path) -> None:
     simulate(tmp_path / "tile.h5", 60, 60, layout="neon", seed=2)
     xmin, ymin, _, _ = open_scene(tmp_path / "tile.h5").bounds

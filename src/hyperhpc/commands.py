@@ -9,7 +9,16 @@ from typing import Any
 
 import click
 
-from hyperhpc.options import SCENE_OPTIONS, AnyPath, add_options, read_scene_options
+from hyperhpc.options import (
+    SCENE_OPTIONS,
+    AnyPath,
+    add_options,
+    bbox_option,
+    drop_option,
+    read_numbers,
+    read_scene_options,
+    read_windows,
+)
 
 
 @click.command(epilog="Example: hyperhpc export out clusters.tif --what lloyd")
@@ -124,4 +133,69 @@ def _comparison_lines(facts: dict[str, Any]) -> Iterator[str]:
             yield f"  C{a} / C{b}: {worst['pixels']} pixels ({worst['share']:.2%})"
 
 
-COMMANDS = (export, extract, compare)
+def _read_range(context: Any, parameter: Any, value: str) -> list[int]:
+    """Numbers of clusters of ``2..20``."""
+    low, dots, high = value.partition("..")
+    high = high if dots else low
+    if not (low.isdecimal() and high.isdecimal() and 2 <= int(low) <= int(high) <= 255):
+        raise click.BadParameter(
+            f"{value!r} is no range; write LOW..HIGH, from 2 to 255, for example 2..20"
+        )
+    return list(range(int(low), int(high) + 1))
+
+
+@click.command(
+    "choose-k", epilog="Example: hyperhpc choose-k scene.zarr --k 2..20 --out choice"
+)
+@click.argument("scene", type=AnyPath())
+@click.option(
+    "--k", "ks", callback=_read_range, default="2..20", show_default=True, metavar="LOW..HIGH"
+)
+@click.option(
+    "--out", type=AnyPath(), metavar="FOLDER", help="Table, figure and JSON, into it."
+)
+@click.option("--seed", type=int, help="Of every random choice.  [default: 0]")
+@bbox_option
+@drop_option
+@add_options(*SCENE_OPTIONS)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def choose_k(
+    scene: Path, ks: list[int], out: Path | None, as_json: bool, **options: Any
+) -> None:
+    """Try numbers of clusters on few pixels of SCENE, and recommend one.
+
+    Each number is fitted from several seeds to at most 25,000 pixels and judged by inertia,
+    silhouette, Davies-Bouldin index and stability. Memory and time are told beforehand.
+    """
+    from hyperhpc.config import load_config
+    from hyperhpc.pipeline.choose import choose_k as choose
+    from hyperhpc.pipeline.choose import prepare_trial, save_choice
+    from hyperhpc.pipeline.progress import TerminalProgress
+
+    options["bbox"] = read_numbers(options["bbox"], 4, "--bbox")
+    options["drop"] = read_windows(options["drop"])
+    trial = prepare_trial(load_config(scene, out or Path("."), options), ks)
+    click.echo(f"choose-k: {trial.cost()}", err=True)
+    found = choose(trial, TerminalProgress())
+    if out:
+        for path in save_choice(found, out):
+            click.echo(f"written: {path}", err=True)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    click.echo(
+        f"{'k':>3} {'unexplained':>12} {'silhouette':>11} {'Davies-B.':>10} {'stability':>10}"
+    )
+    for row in found["table"]:
+        cells = (row["silhouette"], row["davies_bouldin"])
+        middle = " ".join(
+            f"{'' if v is None else format(v, '.3f'):>{w}}"
+            for v, w in zip(cells, (11, 10), strict=True)
+        )
+        click.echo(
+            f"{row['k']:>3} {row['unexplained']:>12.2%} {middle} {row['stability']:>10.3f}"
+        )
+    click.echo(f"recommended: {found['recommended']} clusters; {found['reason']}")
+
+
+COMMANDS = (export, extract, compare, choose_k)
