@@ -168,6 +168,28 @@ def test_page__escapes_what_it_shows(tmp_path, quick):
 
 
 @pytest.mark.parametrize("model", ["lloyd", "minibatch"])
+def test_insight__is_recomputed_from_the_spectra(run, model):
+    _, _, page, data = run
+    entry = data["clusters"]["models"][model]
+    nm = np.array(data["model"]["wavelength_nm"])
+    mean, sd = np.array(entry["mean"]), np.array(entry["sd"])
+    head, *body = page.tables[f"table-cluster-indices-{model}"]
+    column = [text for text, _ in head].index("NDVI")
+    red, near = (mean[:, np.abs(nm - wanted).argmin()] for wanted in (648.2, 858.6))
+    for k, row in enumerate(body):
+        assert row[0] == (f"C{k}", k)
+        assert row[column][1] == pytest.approx((near - red)[k] / (near + red)[k])
+    head, *body = page.tables[f"table-separability-{model}"]
+    scale = np.array(data["model"]["scale"])
+    width = np.sqrt(((sd / scale) ** 2).mean(axis=1))
+    for j, row in enumerate(body):
+        assert row[j + 1][1] is None
+        for k in {*range(len(body))} - {j}:
+            gap = np.sqrt((((mean[j] - mean[k]) / scale) ** 2).mean())
+            assert row[k + 1][1] == pytest.approx(gap / (width[j] + width[k]))
+
+
+@pytest.mark.parametrize("model", ["lloyd", "minibatch"])
 def test_cluster_table__repeats_clusters_json_and_recomputed_hectares(run, model):
     _, _, page, data = run
     entry = data["clusters"]["models"][model]

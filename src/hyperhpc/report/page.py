@@ -10,6 +10,7 @@ import jinja2
 from . import tables
 from .draw import Sketch
 from .formats import NOTHING, THIN, TIMES, listing, number, score, slug, windows
+from .insight import insight_tables
 from .methods import methods
 from .outputs import Outputs
 from .pictures import Picture, draw_pictures, within_budget, write_aside
@@ -57,7 +58,10 @@ def render(outputs: Outputs, pictures: list[Picture], sketch: Sketch) -> str:
         cards=tables.cards(outputs),
         points=tables.point_table(outputs),
         indices=tables.index_table(outputs, sketch),
-        models=[(m, tables.cluster_table(outputs, m)) for m in outputs.models],
+        models=[
+            (m, tables.cluster_table(outputs, m), insight_tables(outputs, m))
+            for m in outputs.models
+        ],
         fits=tables.model_table(outputs),
         agreement=[
             (p, tables.agreement_table(p)) for p in outputs.clusters.get("agreement") or []
