@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from pyproj import CRS
 from rasterio.shutil import copy
 from rio_cogeo import cog_validate
 
@@ -23,7 +24,9 @@ from cli_case import Outcome, call, check_refused, spawn
 from hyperhpc.pipeline.stores import create_group, create_store
 from hyperhpc.report.style import cluster_colours
 from hyperhpc.scene.cube import Grid
+from hyperhpc.scene.georef import pixel_area_m2
 from hyperhpc.schema import CLUSTER, INDICES
+from raster_case import write_envi
 from run_case import RunCase
 
 INDEX_NAMES = "ndvi cai ndli mrendvi sipi ndni cri1 cri2".split()
@@ -213,6 +216,30 @@ def test_export__table_of_clusters_is_as_computed_anew(
                 nm = f"{run_case.wavelength_nm[band]:.3f}"
                 assert float(row[f"mean_{nm}"]) == pytest.approx(fitted[:, band].mean())
                 assert float(row[f"sd_{nm}"]) == pytest.approx(fitted[:, band].std(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("epsg", "area"), [(32613, 6.0), (4326, None), (2225, 6 * (1200 / 3937) ** 2), (None, None)]
+)
+def test_pixel_area_m2__only_of_lengths(epsg: int | None, area: float | None) -> None:
+    """Metres, degrees, US survey feet, and no reference system at all."""
+    wkt = CRS.from_epsg(epsg).to_wkt() if epsg else None
+    found = pixel_area_m2(Grid(0, 0, 2, 3, wkt, epsg))
+    assert found == (None if area is None else pytest.approx(area))
+
+
+def test_export__table_without_lengths_has_no_areas(tmp_path: Path) -> None:
+    dn = np.random.default_rng(0).integers(1, 9000, (20, 24, 60)).astype(np.int16)
+    scene = write_envi(tmp_path / "s.img", dn)
+    words = "--models lloyd --clusters 2 --memory-per-worker 1GiB --workers 1".split()
+    assert spawn("run", scene, tmp_path / "out", *words).code == 0
+    rows = read_csv(export(tmp_path / "out", tmp_path / "c.csv"))
+    assert sum(int(row["pixels"]) for row in rows) == 480
+    assert [(row["area_m2"], row["area_ha"]) for row in rows] == [("", "")] * 2
+    path = export(tmp_path / "out", tmp_path / "c.tif")
+    with rasterio.open(path) as file:
+        assert file.crs is None
+        assert file.bounds == (0, 0, 24, 20)
 
 
 def test_export__table_of_points_holds_results_and_spectrum(

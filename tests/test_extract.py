@@ -14,6 +14,7 @@ import shapely
 
 from cli_case import call, check_refused
 from hyperhpc.analysis.moments import Moments
+from raster_case import write_envi
 from run_case import RunCase
 from vector_case import geojson, geopackage
 
@@ -222,6 +223,35 @@ def test_extract__bad_options_get_one_message(case: RunCase, tmp_path: Path) -> 
     words[2] = file
     check_refused(call(*words), 3, "exists already")
     assert file.read_text().startswith("x,y\n")
+
+
+def test_extract__of_a_real_scene_is_what_spectrum_says(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    scene = shared_data / "neon_sjer_h5" / "NEON_SJER_2017_subset.h5"
+    x, y = 257025.0, 4111982.0
+    to_degrees = pyproj.Transformer.from_crs(32611, 4326, always_xy=True).transform
+    file = geojson(tmp_path / "p.geojson", shapely.Point(to_degrees(x + 0.3, y - 0.3)))
+    done = call("extract", scene, tmp_path / "o.csv", "--points", file)
+    assert done.code == 0, done.err
+    (row,) = read(tmp_path / "o.csv")
+    told = json.loads(call("spectrum", scene, "--x", str(x), "--y", str(y), "--json").out)
+    expected = [np.nan if v is None else v for v in told[0]["reflectance"]]
+    np.testing.assert_allclose(numbers(row, "nm"), expected)
+
+
+def test_extract__needs_no_reference_system_for_x_and_y(tmp_path: Path) -> None:
+    dn = np.random.default_rng(0).integers(1, 9000, (9, 7, 6)).astype(np.int16)
+    scene = write_envi(tmp_path / "s.img", dn)
+    file = tmp_path / "p.csv"
+    file.write_text("x,y\n3.5,2.5\n")
+    done = call("extract", scene, tmp_path / "o.csv", "--points", file)
+    assert done.code == 0, done.err
+    (row,) = read(tmp_path / "o.csv")
+    np.testing.assert_allclose(numbers(row, "nm"), dn[6, 3] / 10000)  # y grows upwards
+    file.write_text("lon,lat\n3.5,2.5\n")
+    done = call("extract", scene, tmp_path / "p2.csv", "--points", file)
+    check_refused(done, 3, "no coordinate reference system")
 
 
 def test_moments__are_those_of_all_parts_together() -> None:

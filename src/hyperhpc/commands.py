@@ -50,9 +50,7 @@ def export(out: Path, dest: Path, what: str, kind: str | None) -> None:
         click.echo(path)
 
 
-@click.command(
-    epilog="Example: hyperhpc extract scene.zarr plots.csv --points plots.gpkg --buffer 5"
-)
+@click.command(epilog="Example: hyperhpc extract tile.h5 plots.csv --points plots.gpkg")
 @click.argument("scene", type=AnyPath())
 @click.argument("dest", type=AnyPath())
 @click.option(

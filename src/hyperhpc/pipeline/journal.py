@@ -13,6 +13,7 @@ from hyperhpc.pipeline.damage import describe_bad
 from hyperhpc.pipeline.manifest import describe_machine, read_json, read_versions, write_json
 from hyperhpc.pipeline.selection import describe_bands
 from hyperhpc.scene import describe
+from hyperhpc.scene.georef import pixel_area_m2
 
 if TYPE_CHECKING:
     from hyperhpc.pipeline.stages import Run
@@ -103,7 +104,7 @@ class Journal:
                 "shape": list(area.shape),
                 "row0": area.row0,
                 "col0": area.col0,
-                "pixel_area_m2": scene.grid.px * scene.grid.py,
+                "pixel_area_m2": pixel_area_m2(scene.grid),
             },
             "options": run.config.result_options()
             | {"drop_windows_nm": describe_bands(scene, selection)["dropped_windows_nm"]},

@@ -54,7 +54,7 @@ def choice_figure(found: dict[str, Any]) -> Figure:
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.spines[["top", "right"]].set_visible(False)
             if key == "unexplained":
-                ax.yaxis.set_major_formatter(PercentFormatter(1))
+                ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             if key == "stability":
                 ax.set_ylim(min(0.0, *(v for _, v in points)), 1.03)
             if row:

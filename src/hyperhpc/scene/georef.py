@@ -232,3 +232,16 @@ def grid_mapping_attributes(grid: Grid) -> dict[str, Any]:
     corner = (grid.xmin, grid.px, 0.0, grid.ymax, 0.0, -grid.py)
     attributes["GeoTransform"] = " ".join(repr(float(number)) for number in corner)
     return attributes
+
+
+def pixel_area_m2(grid: Grid) -> float | None:
+    """Area of a pixel in square metres; None where coordinates are no lengths, or unknown."""
+    if grid.wkt is None:
+        return None
+    from pyproj import CRS
+
+    crs = CRS.from_wkt(grid.wkt)
+    if not crs.is_projected:
+        return None
+    unit = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
+    return grid.px * grid.py * unit**2
