@@ -220,3 +220,8 @@ def test_real_scene__info_and_spectra(shared_data: Path) -> None:
     first, second = read_json("spectrum", path, *points)  # type: ignore[misc]
     assert first["reflectance"][:5] == [0.0987, 0.0879, 0.0778, 0.0759, 0.0669]
     assert second["reflectance"][:4] == [0.0889, 0.0734, 0.0574, 0.0579]
+
+
+def test_help__of_each_command_ends_with_an_example() -> None:
+    for name, command in cli.commands.items():
+        assert (command.epilog or "").startswith(f"Example: hyperhpc {name} "), name

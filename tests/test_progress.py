@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import re
+import subprocess
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.progress import Task
 
+from cli_case import check_refused, program, spawn
 from hyperhpc.pipeline import progress as module
-from hyperhpc.pipeline.progress import Progress, TerminalProgress
+from hyperhpc.pipeline.progress import Progress, QuietProgress, TerminalProgress
 
 
 def on_terminal(monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool) -> io.StringIO:
@@ -80,3 +85,52 @@ def test_rate(unit: str, total: int | None, speed: float | None, shown: str) -> 
     task = Task(0, "x", total, 0, _get_time=lambda: 0.0)  # type: ignore[arg-type]
     task.finished_speed = speed
     assert module._Rate(unit).render(task).plain == shown
+
+
+def test_verbose__tells_tenths_and_times_in_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = on_terminal(monkeypatch, is_terminal=False)
+    progress = TerminalProgress(verbose=True)
+    progress.watch_workers(lambda: "2 of 2")
+    with progress.stage("labels", 40):
+        for _ in range(40):
+            progress.advance(1)
+    first, *tenths, last = text.getvalue().splitlines()
+    assert first == "labels ..."
+    assert [line.split(",")[0] for line in tenths] == [f"  {n}0 %" for n in range(1, 10)]
+    assert all(line.endswith("s left, 2 of 2 workers") for line in tenths)
+    assert re.fullmatch(r"  labels took \d+\.\d s", last)
+
+
+def test_quiet__says_only_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = on_terminal(monkeypatch, is_terminal=True)
+    progress = QuietProgress()
+    use(progress)
+    progress.note("warning: a tile is missing")
+    assert text.getvalue() == "warning: a tile is missing\n"
+
+
+def test_simulate__is_quiet_or_verbose_as_asked(tmp_path: Path) -> None:
+    size = ("--size", "20x20", "--bands", "4")
+    assert spawn("simulate", tmp_path / "a.zarr", *size, "--quiet").err == ""
+    loud = spawn("simulate", tmp_path / "b.zarr", *size, "-v").err
+    assert "simulating took" in loud
+    both = spawn("simulate", tmp_path / "c.zarr", *size, "-q", "-v")
+    check_refused(both, 2, "--quiet and --verbose")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion__is_a_script_of_that_shell(shell: str) -> None:
+    done = spawn("completion", shell)
+    assert done.code == 0
+    assert f"_HYPERHPC_COMPLETE={shell}_complete" in done.out
+
+
+def test_completion__knows_commands_and_options() -> None:
+    asked = {"_HYPERHPC_COMPLETE": "bash_complete", "COMP_CWORD": "1"}
+    found = subprocess.run(
+        program(),
+        env=os.environ | asked | {"COMP_WORDS": "hyperhpc in"},
+        capture_output=True,
+        text=True,
+    )
+    assert {"plain,info", "plain,ingest"} <= set(found.stdout.split())

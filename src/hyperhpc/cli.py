@@ -22,10 +22,12 @@ from hyperhpc.errors import HyperhpcError, IncompleteRunError, ResourceError
 from hyperhpc.options import (
     RUN_OPTIONS,
     SCENE_OPTIONS,
+    SPEECH_OPTIONS,
     WORKER_OPTIONS,
     AnyPath,
     add_options,
     bbox_option,
+    make_progress,
     read_formulas,
     read_numbers,
     read_scene_options,
@@ -167,7 +169,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(epilog="Example: hyperhpc simulate scene.zarr --size 1000x1000 --seed 7")
 @click.argument("out", type=AnyPath())
 @click.option("--size", callback=read_size, required=True, metavar="ROWSxCOLS", help="Pixels.")
 @click.option("--bands", type=int, default=426, show_default=True, help="Number of bands.")
@@ -202,13 +204,13 @@ def cli() -> None:
     show_default=True,
     help="As until 2021, or one band each.",
 )
+@add_options(*SPEECH_OPTIONS)
 def simulate(out: Path, size: tuple[int, int], product: str, **options: Any) -> None:
     """Write a scene that looks like NEON land, with its true class map beside it."""
-    from hyperhpc.pipeline.progress import TerminalProgress
     from hyperhpc.scene.simulate import simulate as simulate_scene
 
     scene = _with_bar(
-        TerminalProgress(),
+        make_progress(),
         "simulating",
         lambda tick: simulate_scene(
             out, *size, bidirectional=product == "002", progress=tick, **options
@@ -233,7 +235,7 @@ def _with_bar(
         return work(tick)
 
 
-@cli.command()
+@cli.command(epilog="Example: hyperhpc info scene.zarr --json")
 @click.argument("scene", type=AnyPath())
 @add_options(*SCENE_OPTIONS)
 @bbox_option
@@ -267,7 +269,9 @@ def _plain(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-@cli.command()
+@cli.command(
+    epilog="Example: hyperhpc spectrum scene.zarr --x 517100 --y 4525900 --figure spectrum.png"
+)
 @click.argument("scene", type=AnyPath())
 @add_options(*SCENE_OPTIONS)
 @click.option("--x", "xs", type=float, multiple=True, required=True, help="Easting.")
@@ -308,8 +312,8 @@ def spectrum(
             click.echo(f"{nm:.3f},{row}")
 
 
-@cli.command()
-@add_options(*RUN_OPTIONS)
+@cli.command(epilog="Example: hyperhpc run scene.zarr out --clusters 12 --point 517100,4525900")
+@add_options(*RUN_OPTIONS, *SPEECH_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="Print run.json at the end.")
 def run(as_json: bool, **options: Any) -> None:
     """Run the whole analysis of SCENE into the folder OUT, or go on with it."""
@@ -320,7 +324,7 @@ def run(as_json: bool, **options: Any) -> None:
         _run(config, as_json)
 
 
-@cli.command()
+@cli.command(epilog="Example: hyperhpc plan scene.zarr out --memory-per-worker 2GiB")
 @add_options(*RUN_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def plan(as_json: bool, **options: Any) -> None:
@@ -344,42 +348,37 @@ def _config(scene: Path, out: Path, file: Path | None, **flags: Any) -> Any:
 
 
 def _run(config: Any, as_json: bool) -> None:
-    from hyperhpc.pipeline.progress import TerminalProgress
     from hyperhpc.pipeline.stages import run as run_stages
     from hyperhpc.pipeline.stop import stoppable
 
     command = shlex.join(["hyperhpc", *sys.argv[1:]])
     with stoppable():
-        folder = run_stages(config, TerminalProgress(), command)
+        folder = run_stages(config, make_progress(), command)
     if as_json:
         click.echo(folder.run.read_text("utf-8"), nl=False)
     else:
         click.echo(f"report: {folder.report}")
 
 
-@cli.command()
+@cli.command(epilog="Example: hyperhpc ingest NEON_tiles/ site.zarr")
 @click.argument("sources", type=AnyPath(), nargs=-1, required=True, metavar="SOURCE...")
 @click.argument("out", type=AnyPath(), metavar="OUT.zarr")
-@add_options(*SCENE_OPTIONS, bbox_option, *WORKER_OPTIONS)
+@add_options(*SCENE_OPTIONS, bbox_option, *WORKER_OPTIONS, *SPEECH_OPTIONS)
 @click.option("--restart", is_flag=True, help="Begin anew, instead of going on.")
 def ingest(sources: tuple[Path, ...], out: Path, bbox: str | None, **flags: Any) -> None:
-    """Write files, or folders of files, as one store that is read fastest.
-
-    For example: hyperhpc ingest NEON_tiles/ site.zarr
-    """
+    """Write files, or folders of files, as one store that is read fastest."""
     from hyperhpc.config import load_config
     from hyperhpc.pipeline.ingest import ingest as ingest_scene
-    from hyperhpc.pipeline.progress import TerminalProgress
     from hyperhpc.pipeline.stop import stoppable
 
     flags["bbox"] = read_numbers(bbox, 4, "--bbox")
     config = load_config(sources[0], out, flags)
     with stoppable():
-        done = ingest_scene(sources, config, TerminalProgress())
+        done = ingest_scene(sources, config, make_progress())
     click.echo(f"store: {done.path}, {done.files} files, {done.nbytes / 1e9:.3f} GB")
 
 
-@cli.command()
+@cli.command(epilog="Example: hyperhpc status out")
 @click.argument("out", type=AnyPath())
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(out: Path, as_json: bool) -> None:
@@ -401,7 +400,7 @@ def worker(connection: Path, name: str, threads: int, memory: int) -> None:
     serve_worker(connection, name, threads, memory)
 
 
-@cli.command()
+@cli.command(epilog="Example: hyperhpc report out")
 @click.argument("out", type=AnyPath())
 def report(out: Path) -> None:
     """Draw the report again, or that of an unfinished run, from what is on disk."""
@@ -427,7 +426,7 @@ def view(out: Path, scene: Path | None, port: int) -> None:
     view_run(out, scene, port, lambda address: click.echo(f"page: {address}"), _say)
 
 
-@cli.command()
+@cli.command(epilog="Example: hyperhpc verify out")
 @click.argument("out", type=AnyPath())
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def verify(out: Path, as_json: bool) -> None:
@@ -454,20 +453,31 @@ def verify(out: Path, as_json: bool) -> None:
         )
 
 
-@cli.command()
+@cli.command(epilog="Example: hyperhpc demo demo/")
 @click.argument("out", type=AnyPath())
 @size_option
+@add_options(*SPEECH_OPTIONS)
 def demo(out: Path, size: tuple[int, int]) -> None:
     """Make a NEON-like scene and run the full analysis on this machine."""
     from hyperhpc.pipeline.demo import run_demo
-    from hyperhpc.pipeline.progress import TerminalProgress
 
-    progress = TerminalProgress()
+    progress = make_progress()
     folder = run_demo(out, size, progress, lambda title, work: _with_bar(progress, title, work))
     click.echo(f"report: {folder.report}")
 
 
-@cli.command()
+@cli.command(epilog="Example: hyperhpc completion bash > ~/.hyperhpc-completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print a script that makes a shell complete commands and options; source it."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(cli, {}, "hyperhpc", "_HYPERHPC_COMPLETE").source())
+
+
+@cli.command(epilog="Example: hyperhpc doctor --json")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def doctor(as_json: bool) -> None:
     """Say what is right and wrong with the environment this runs in."""

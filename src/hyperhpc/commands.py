@@ -15,6 +15,7 @@ from hyperhpc.options import (
     add_options,
     bbox_option,
     drop_option,
+    make_progress,
     read_numbers,
     read_scene_options,
     read_windows,
@@ -168,13 +169,12 @@ def choose_k(
     from hyperhpc.config import load_config
     from hyperhpc.pipeline.choose import choose_k as choose
     from hyperhpc.pipeline.choose import prepare_trial, save_choice
-    from hyperhpc.pipeline.progress import TerminalProgress
 
     options["bbox"] = read_numbers(options["bbox"], 4, "--bbox")
     options["drop"] = read_windows(options["drop"])
     trial = prepare_trial(load_config(scene, out or Path("."), options), ks)
     click.echo(f"choose-k: {trial.cost()}", err=True)
-    found = choose(trial, TerminalProgress())
+    found = choose(trial, make_progress())
     if out:
         for path in save_choice(found, out):
             click.echo(f"written: {path}", err=True)

@@ -88,6 +88,34 @@ SCENE_OPTIONS = (
 )
 
 
+_SPEECH = "hyperhpc.speech"
+
+
+def _note_speech(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        if context.meta.get(_SPEECH, parameter.name) != parameter.name:
+            raise click.UsageError("--quiet and --verbose: one of them")
+        context.meta[_SPEECH] = parameter.name
+
+
+#: How much is said on standard error; :func:`make_progress` follows.
+SPEECH_OPTIONS = tuple(
+    click.option(*names, is_flag=True, expose_value=False, callback=_note_speech, help=words)
+    for names, words in (
+        (("-q", "--quiet"), "Say only warnings and errors."),
+        (("-v", "--verbose"), "Say more: times, and progress in logs too."),
+    )
+)
+
+
+def make_progress() -> Any:
+    """What the options of the current command ask for."""
+    from hyperhpc.pipeline.progress import QuietProgress, TerminalProgress
+
+    speech = click.get_current_context().meta.get(_SPEECH)
+    return QuietProgress() if speech == "quiet" else TerminalProgress(speech == "verbose")
+
+
 def add_options(*options: Any) -> Any:
     """Several options as one decorator, in the order of the help."""
 

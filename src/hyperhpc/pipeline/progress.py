@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,23 +40,44 @@ class Progress:
         """Whom to ask how many workers are up, as ``3 of 4``."""
 
 
-class TerminalProgress(Progress):
-    """A bar on a terminal, one line a stage elsewhere; all of it on stderr."""
+class QuietProgress(Progress):
+    """Says only what is a warning, on stderr."""
 
-    def __init__(self) -> None:
+    def note(self, text: str) -> None:
+        """Print it if it is a warning."""
+        if text.startswith("warning"):
+            Console(stderr=True, highlight=False, markup=False).print(text, soft_wrap=True)
+
+
+class TerminalProgress(Progress):
+    """A bar on a terminal, one line a stage elsewhere; all of it on stderr.
+
+    Parameters
+    ----------
+    verbose
+        Say how long each stage took; without a terminal, also how far it is, ten times, and
+        how many workers are up.
+    """
+
+    def __init__(self, verbose: bool = False) -> None:
         self._console = Console(stderr=True, highlight=False, markup=False)
         self._bar: RichBar | None = None
         self._task: Any = None
         self._tiles = self._done = 0
+        self._verbose = verbose
+        self._stage = _Stage("", None, "")
+        self._up: Callable[[], str] | None = None
 
     @contextmanager
     def stage(
         self, name: str, total: int | None = None, unit: str = "px", tiles: int = 0
     ) -> Iterator[None]:
         """Show a bar that stays when the stage is over."""
+        self._stage = _Stage(name, total, unit)
         if not self._console.is_terminal:
             self._console.print(f"{name} ...", soft_wrap=True)
             yield
+            self._tell_time()
             return
         columns = (
             SpinnerColumn(finished_text="[green]✓"),
@@ -72,12 +94,24 @@ class TerminalProgress(Progress):
             yield
             self._bar.update(self._task, total=total or 1, completed=total or 1)
         self._bar = None
+        self._tell_time()
 
     def advance(self, amount: int) -> None:
         """Move the bar."""
+        if self._verbose and not self._bar and (words := self._stage.advance(amount)):
+            workers = f", {self._up()} workers" if self._up else ""
+            self._console.print(f"  {words}{workers}", soft_wrap=True)
         if self._bar:
             self._done += 1
             self._bar.update(self._task, advance=amount, tiles=self._count())
+
+    def watch_workers(self, count: Callable[[], str]) -> None:
+        """Whom to ask how many workers are up."""
+        self._up = count
+
+    def _tell_time(self) -> None:
+        if self._verbose:
+            self._console.print(f"  {self._stage.took()}", soft_wrap=True)
 
     def _count(self) -> str:
         return f"{self._done}/{self._tiles} tiles" if self._tiles else ""
@@ -85,6 +119,32 @@ class TerminalProgress(Progress):
     def note(self, text: str) -> None:
         """Print one line above the bar."""
         self._console.print(text, soft_wrap=True)
+
+
+class _Stage:
+    """How far a stage is, in words, for logs."""
+
+    def __init__(self, name: str, total: int | None, unit: str) -> None:
+        self._name, self._total, self._unit = name, total, unit
+        self._start, self._done, self._tenths = time.perf_counter(), 0, 0
+
+    def advance(self, amount: int) -> str:
+        """After each tenth: share, rate and seconds left; else nothing."""
+        self._done += amount
+        if not self._total or self._done >= self._total:
+            return ""
+        tenths = 10 * self._done // self._total
+        if tenths == self._tenths:
+            return ""
+        self._tenths = tenths
+        seconds = time.perf_counter() - self._start
+        left = seconds * (self._total - self._done) / self._done
+        rate = f", {self._done / seconds / 1e6:.2f} Mpx/s" if self._unit == "px" else ""
+        return f"{10 * tenths} %{rate}, {left:.0f} s left"
+
+    def took(self) -> str:
+        """Name and seconds."""
+        return f"{self._name} took {time.perf_counter() - self._start:.1f} s"
 
 
 class _Rate(ProgressColumn):
