@@ -224,4 +224,5 @@ def test_real_scene__info_and_spectra(shared_data: Path) -> None:
 
 def test_help__of_each_command_ends_with_an_example() -> None:
     for name, command in cli.commands.items():
-        assert (command.epilog or "").startswith(f"Example: hyperhpc {name}"), name
+        epilog = command.epilog or ""
+        assert command.hidden or epilog.startswith(f"Example: hyperhpc {name}"), name
