@@ -9,7 +9,7 @@ DEMO_SIZE ?= 1000x1000
 DEMO_OUT ?= demo
 ARGS ?=
 
-.PHONY: help setup demo test lint bench lock image docker submit test-image test-slurm test-faults clean
+.PHONY: help setup demo test lint bench reference lock image docker submit test-image test-slurm test-faults clean
 
 help: ## this list
 	@echo "hyperhpc: make TARGET, in the order you will want them"
@@ -34,6 +34,9 @@ lint: ## check style, types and the direction of imports
 
 bench: setup ## measure speed and memory, small scenes first [ARGS="seed", ARGS="--help" lists all]
 	@.venv/bin/python benchmarks/bench.py $(or $(ARGS),quick)
+
+reference: setup ## write docs/reference.md from the commands themselves
+	@.venv/bin/python docs/make_reference.py
 
 lock: ## resolve both locks again; pins that still fit stay [ARGS=--upgrade takes the newest]
 	@bash container/lock.sh $(ARGS)

@@ -173,7 +173,9 @@ def cli() -> None:
 @click.argument("out", type=AnyPath())
 @click.option("--size", callback=read_size, required=True, metavar="ROWSxCOLS", help="Pixels.")
 @click.option("--bands", type=int, default=426, show_default=True, help="Number of bands.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another scene.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Another number, another scene."
+)
 @click.option(
     "--layout",
     type=click.Choice(["zarr", "neon"]),
@@ -206,7 +208,10 @@ def cli() -> None:
 )
 @add_options(*SPEECH_OPTIONS)
 def simulate(out: Path, size: tuple[int, int], product: str, **options: Any) -> None:
-    """Write a scene that looks like NEON land, with its true class map beside it."""
+    """Write a scene that looks like NEON land, with its true class map beside it.
+
+    The same options give the same scene.
+    """
     from hyperhpc.scene.simulate import simulate as simulate_scene
 
     scene = _with_bar(
@@ -241,7 +246,10 @@ def _with_bar(
 @bbox_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def info(scene: Path, bbox: str | None, as_json: bool, **options: Any) -> None:
-    """Say what a scene holds and how it was understood."""
+    """Say what a scene holds and how it was understood.
+
+    Size, bands, scale, no-data, reference system and what is left out. Only metadata is read.
+    """
     from hyperhpc.pipeline.inspect import inspect_scene
 
     facts = inspect_scene(scene, read_scene_options(options), read_numbers(bbox, 4, "--bbox"))
@@ -277,7 +285,11 @@ def _plain(value: Any) -> str:
 @click.option("--x", "xs", type=float, multiple=True, required=True, help="Easting.")
 @click.option("--y", "ys", type=float, multiple=True, required=True, help="Northing.")
 @click.option(
-    "--method", type=click.Choice(["nearest", "linear"]), default="nearest", show_default=True
+    "--method",
+    type=click.Choice(["nearest", "linear"]),
+    default="nearest",
+    show_default=True,
+    help="The pixel at the point, or between the four around it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--figure", type=AnyPath(), help="Draw them into this file.")
@@ -290,7 +302,11 @@ def spectrum(
     figure: Path | None,
     **options: Any,
 ) -> None:
-    """Print the spectra at points (--x and --y, repeated in pairs)."""
+    """Print the spectra at points (--x and --y, repeated in pairs).
+
+    A table of CSV: one row per band, one column of reflectance (0-1) per point. A point
+    outside the scene or on no-data is an error (3).
+    """
     if len(xs) != len(ys):
         raise click.UsageError(f"{len(xs)} --x but {len(ys)} --y; give them in pairs")
     from hyperhpc.pipeline.inspect import check_figure, draw_spectra, read_spectra
@@ -316,7 +332,12 @@ def spectrum(
 @add_options(*RUN_OPTIONS, *SPEECH_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="Print run.json at the end.")
 def run(as_json: bool, **options: Any) -> None:
-    """Run the whole analysis of SCENE into the folder OUT, or go on with it."""
+    """Run the whole analysis of SCENE into the folder OUT, or go on with it.
+
+    Spectral indices and clusters of every pixel, overviews, and OUT/report.html. A run that
+    was stopped goes on with the same command; workers and memory may differ, the results do
+    not. Only one run is at work in a folder.
+    """
     from hyperhpc.workers import serve_gang
 
     config = _config(**options)
@@ -328,7 +349,10 @@ def run(as_json: bool, **options: Any) -> None:
 @add_options(*RUN_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def plan(as_json: bool, **options: Any) -> None:
-    """Say what run would do with the same options, or why it would refuse."""
+    """Say what run would do with the same options, or why it would refuse.
+
+    Tiles, passes, bytes to read and to write, memory and workers. Nothing is written.
+    """
     from hyperhpc.pipeline.prepare import describe_plan
 
     _print_facts(describe_plan(_config(**options)), as_json)
@@ -366,7 +390,10 @@ def _run(config: Any, as_json: bool) -> None:
 @add_options(*SCENE_OPTIONS, bbox_option, *WORKER_OPTIONS, *SPEECH_OPTIONS)
 @click.option("--restart", is_flag=True, help="Begin anew, instead of going on.")
 def ingest(sources: tuple[Path, ...], out: Path, bbox: str | None, **flags: Any) -> None:
-    """Write files, or folders of files, as one store that is read fastest."""
+    """Write files, or folders of files, as one store that is read fastest.
+
+    Tiles of a site become one mosaic. What was stopped goes on with the same command.
+    """
     from hyperhpc.config import load_config
     from hyperhpc.pipeline.ingest import ingest as ingest_scene
     from hyperhpc.pipeline.stop import stoppable
@@ -382,7 +409,10 @@ def ingest(sources: tuple[Path, ...], out: Path, bbox: str | None, **flags: Any)
 @click.argument("out", type=AnyPath())
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(out: Path, as_json: bool) -> None:
-    """Say what the run in OUT is doing, wherever it runs, or how it ended."""
+    """Say what the run in OUT is doing, wherever it runs, or how it ended.
+
+    It reads OUT/status.txt: no connection to the run is needed.
+    """
     from hyperhpc.pipeline.status import read_status
 
     _print_facts(read_status(out), as_json)
@@ -403,7 +433,10 @@ def worker(connection: Path, name: str, threads: int, memory: int) -> None:
 @cli.command(epilog="Example: hyperhpc report out")
 @click.argument("out", type=AnyPath())
 def report(out: Path) -> None:
-    """Draw the report again, or that of an unfinished run, from what is on disk."""
+    """Draw the report again, or that of an unfinished run, from what is on disk.
+
+    The scene is not read. The report of an unfinished run lists the tiles that are missing.
+    """
     from hyperhpc.pipeline.preview import report_run
 
     click.echo(f"report: {report_run(out, _say)}")
@@ -430,7 +463,10 @@ def view(out: Path, scene: Path | None, port: int) -> None:
 @click.argument("out", type=AnyPath())
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def verify(out: Path, as_json: bool) -> None:
-    """Compare every file of the results in OUT with its checksum; nothing is changed."""
+    """Compare every file of the results in OUT with its checksum; nothing is changed.
+
+    Damaged files are listed, and it ends with 7; the same run again computes them anew.
+    """
     from dataclasses import asdict
 
     from hyperhpc.pipeline.verify import verify as verify_run
@@ -458,7 +494,10 @@ def verify(out: Path, as_json: bool) -> None:
 @size_option
 @add_options(*SPEECH_OPTIONS)
 def demo(out: Path, size: tuple[int, int]) -> None:
-    """Make a NEON-like scene and run the full analysis on this machine."""
+    """Make a NEON-like scene and run the full analysis on this machine.
+
+    OUT/scene.zarr is the scene, OUT/report.html what was found in it.
+    """
     from hyperhpc.pipeline.demo import run_demo
 
     progress = make_progress()
@@ -480,7 +519,11 @@ def completion(shell: str) -> None:
 @cli.command(epilog="Example: hyperhpc doctor --json")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def doctor(as_json: bool) -> None:
-    """Say what is right and wrong with the environment this runs in."""
+    """Say what is right and wrong with the environment this runs in.
+
+    Packages, libraries, limits, memory, scratch, network, TLS and Slurm; what to type for
+    each fault. It ends with 5 if there is an error.
+    """
     from hyperhpc.doctor import examine, show_json, show_lines
 
     lines = examine()

@@ -148,7 +148,13 @@ def _read_range(context: Any, parameter: Any, value: str) -> list[int]:
 )
 @click.argument("scene", type=AnyPath())
 @click.option(
-    "--k", "ks", callback=_read_range, default="2..20", show_default=True, metavar="LOW..HIGH"
+    "--k",
+    "ks",
+    callback=_read_range,
+    default="2..20",
+    show_default=True,
+    metavar="LOW..HIGH",
+    help="Numbers of clusters to try.",
 )
 @click.option(
     "--out", type=AnyPath(), metavar="FOLDER", help="Table, figure and JSON, into it."

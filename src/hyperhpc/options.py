@@ -32,7 +32,12 @@ def read_size(context: Any, parameter: Any, value: str | None) -> tuple[int, int
 
 
 size_option = click.option(
-    "--size", callback=read_size, default="1000x1000", show_default=True, metavar="ROWSxCOLS"
+    "--size",
+    callback=read_size,
+    default="1000x1000",
+    show_default=True,
+    metavar="ROWSxCOLS",
+    help="Pixels.",
 )
 
 
@@ -168,8 +173,8 @@ WORKER_OPTIONS = (
     click.option(
         "--workers", type=int, help="Worker processes.  [default: as fit the machine]"
     ),
-    click.option("--threads-per-worker", type=int, help="[default: 1]"),
-    click.option("--memory-per-worker", help="For example 2GiB.  [default: 4GiB]"),
+    click.option("--threads-per-worker", type=int, help="Threads of each.  [default: 1]"),
+    click.option("--memory-per-worker", help="Of each, such as 2GiB.  [default: 4GiB]"),
 )
 #: Of ``run``; ``plan`` takes them too.
 RUN_OPTIONS = (
@@ -195,7 +200,7 @@ RUN_OPTIONS = (
     *WORKER_OPTIONS,
     click.option(
         "--launcher",
-        help="Where workers run: local, gang, elastic, scheduler. [default: local]",
+        help="Where workers run: local, gang, elastic, scheduler.  [default: local]",
     ),
     click.option("--address", metavar="tls://HOST:PORT", help="Of --launcher scheduler."),
     click.option("--interface", help="Network between nodes, if it is not found out right."),
