@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import shlex
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import click
@@ -55,3 +58,69 @@ def test_help__ends_with_an_example_that_can_be_parsed(name: str) -> None:
     words = shlex.split(epilog.split(" > ")[0])[3:]
     parent = click.Context(cli, **cli.context_settings)
     COMMANDS[name].make_context(name, words, parent)  # an error of usage if a word is wrong
+
+
+# --- the site -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documents, built where no proxy and no other host can be reached."""
+    if importlib.util.find_spec("material") is None:
+        pytest.skip("mkdocs-material is not installed: bash container/venv.sh setup-dev")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    nowhere = {f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https")}
+    done = subprocess.run(
+        [*command, "--site-dir", str(folder)],
+        cwd=ROOT,
+        env={**os.environ, **nowhere, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+class Loaded(HTMLParser):
+    """Addresses a page loads by itself, as against links one may follow."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.feed(page.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "a":
+            self.addresses += [v for k, v in attrs if k in ("src", "href", "srcset") and v]
+
+
+def test_site__has_every_document(site: Path) -> None:
+    pages = {path.relative_to(DOCS).with_suffix(".html") for path in DOCS.rglob("*.md")}
+    assert pages
+    assert not [page for page in pages if not (site / page).is_file()]
+    assert "A first run" in (site / "index.html").read_text("utf-8")
+    assert not list(site.rglob("*.py"))
+
+
+def test_site__loads_nothing_from_another_host(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 10
+    for page in pages:
+        loaded = Loaded(page).addresses
+        assert any(address.endswith(".css") for address in loaded), page
+        assert any(address.endswith(".js") for address in loaded), page
+        assert not [a for a in loaded if re.match(r"([a-z]+:)?//", a)], page
+    styles = list(site.rglob("*.css"))
+    assert styles
+    for style in styles:
+        css = style.read_text("utf-8")
+        assert not re.findall(r"@import|url\(['\"]?(?:[a-z]+:)?//[^)]*\)", css), style
+
+
+def test_site__files_that_pages_load_are_there(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        if page.name != "404.html":  # it may be shown for any folder, so it names them from /
+            for address in Loaded(page).addresses:
+                path = address.split("#")[0].split("?")[0]
+                assert address.startswith("data:") or (page.parent / path).exists(), address
