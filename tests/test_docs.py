@@ -10,10 +10,13 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
+import hyperhpc
+from cli_case import call
 from hyperhpc.cli import cli
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -124,3 +127,52 @@ def test_site__files_that_pages_load_are_there(site: Path) -> None:
             for address in Loaded(page).addresses:
                 path = address.split("#")[0].split("?")[0]
                 assert address.startswith("data:") or (page.parent / path).exists(), address
+
+
+# --- the tutorial ---------------------------------------------------------------------
+
+
+def blocks(page: str, kind: str) -> list[str]:
+    """Fenced blocks of a page whose opening line is exactly this."""
+    text = (DOCS / page).read_text("utf-8")
+    return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_tutorial__its_code_runs_and_shows_what_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, _ = blocks("tutorial.md", "sh")
+    assert call(*shlex.split(first)[1:]).code == 0
+    names: dict[str, Any] = {}
+    for block in blocks("tutorial.md", "python"):
+        exec(block, names)
+    assert names["is_water"].sum() > 10
+    ours, theirs = names["medians"].values
+    assert ours > 0 > theirs
+    assert names["agreement"]["adjusted_rand_index"] > 0.9
+    assert names["same"].all()
+    n_land = int(names["is_land"].sum())
+    assert n_land == names["run"].run["pixels"]["valid"] < 400 * 400
+    assert sum(names["areas_ha"]) == pytest.approx(n_land / 1e4)
+    assert (tmp_path / "clusters.png").stat().st_size > 10_000
+
+
+def test_tutorial__uses_every_public_function() -> None:
+    code = "\n".join(blocks("tutorial.md", "python"))
+    assert set(re.findall(r"hyperhpc\.(\w+)\(", code)) == set(hyperhpc.__all__)
+
+
+def test_tutorial__commands_can_be_parsed() -> None:
+    parent = click.Context(cli, **cli.context_settings)
+    for block in blocks("tutorial.md", "sh"):
+        _, name, *words = shlex.split(block)
+        COMMANDS[name].make_context(name, words, parent)
+
+
+def test_images__are_small_and_used() -> None:
+    pages = [ROOT / "README.md", *DOCS.glob("*.md")]
+    text = "\n".join(page.read_text("utf-8") for page in pages)
+    for image in (DOCS / "images").iterdir():
+        assert f"images/{image.name}" in text
+        assert image.stat().st_size < 256_000, image.name
