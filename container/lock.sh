@@ -27,7 +27,7 @@ fi
 
 # No index lines and no header: a lock must not say which mirror it was made behind.
 compile() {
-  "$UV" pip compile pyproject.toml --extra build --extra test "$@" \
+  "$UV" pip compile pyproject.toml --extra build --extra notebook --extra test "$@" \
     --universal --python-version 3.11 --fork-strategy fewest \
     --generate-hashes --only-binary :all: --no-header --no-emit-index-url -q
 }

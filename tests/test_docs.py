@@ -17,10 +17,9 @@ import pytest
 
 import hyperhpc
 from cli_case import call
+from docs_case import DOCS, ROOT, blocks
 from hyperhpc.cli import cli
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCS = ROOT / "docs"
 REFERENCE = (DOCS / "reference.md").read_text("utf-8")
 COMMANDS = {name: command for name, command in cli.commands.items() if not command.hidden}
 
@@ -130,12 +129,6 @@ def test_site__files_that_pages_load_are_there(site: Path) -> None:
 
 
 # --- the tutorial ---------------------------------------------------------------------
-
-
-def blocks(page: str, kind: str) -> list[str]:
-    """Fenced blocks of a page whose opening line is exactly this."""
-    text = (DOCS / page).read_text("utf-8")
-    return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def test_tutorial__its_code_runs_and_shows_what_is_said(
