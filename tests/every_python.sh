@@ -31,7 +31,8 @@ for version in $versions; do
   venv=.venv-$version
   skipped=(--ignore=tests/faults --ignore=tests/fuzz --ignore=tests/test_disk.py
     --ignore=tests/test_house.py --ignore=tests/test_benchmarks.py
-    --ignore=tests/test_view_page.py)
+    --ignore=tests/test_view_page.py --ignore=tests/test_report_browser.py
+    --ignore=tests/test_docs.py --ignore=tests/test_docs_pages.py)
   if [ "$version" = "$primary" ]; then
     venv=.venv
     skipped=()
