@@ -11,6 +11,7 @@ import click
 
 from hyperhpc.options import (
     SCENE_OPTIONS,
+    SPEECH_OPTIONS,
     AnyPath,
     add_options,
     bbox_option,
@@ -162,7 +163,7 @@ def _read_range(context: Any, parameter: Any, value: str) -> list[int]:
 @click.option("--seed", type=int, help="Of every random choice.  [default: 0]")
 @bbox_option
 @drop_option
-@add_options(*SCENE_OPTIONS)
+@add_options(*SCENE_OPTIONS, *SPEECH_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def choose_k(
     scene: Path, ks: list[int], out: Path | None, as_json: bool, **options: Any
@@ -179,8 +180,9 @@ def choose_k(
     options["bbox"] = read_numbers(options["bbox"], 4, "--bbox")
     options["drop"] = read_windows(options["drop"])
     trial = prepare_trial(load_config(scene, out or Path("."), options), ks)
-    click.echo(f"choose-k: {trial.cost()}", err=True)
-    found = choose(trial, make_progress())
+    progress = make_progress()
+    progress.note(f"choose-k: {trial.cost()}")
+    found = choose(trial, progress)
     if out:
         for path in save_choice(found, out):
             click.echo(f"written: {path}", err=True)
