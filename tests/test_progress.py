@@ -17,13 +17,15 @@ from hyperhpc.pipeline import progress as module
 from hyperhpc.pipeline.progress import Progress, QuietProgress, TerminalProgress
 
 
-def on_terminal(monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool) -> io.StringIO:
+def on_terminal(
+    monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool, width: int = 100
+) -> io.StringIO:
     """Let the next TerminalProgress write to a text of ours."""
     text = io.StringIO()
 
     def console(**options: object) -> Console:
         assert options.pop("stderr")
-        return Console(file=text, force_terminal=is_terminal, width=100, **options)  # type: ignore[arg-type]
+        return Console(file=text, force_terminal=is_terminal, width=width, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "Console", console)
     return text
@@ -61,6 +63,17 @@ def test_terminal__stage_share_rate_and_time(monkeypatch: pytest.MonkeyPatch) ->
     assert "0:00:00" in shown
 
 
+@pytest.mark.parametrize("width", [80, 140])
+def test_terminal__shows_workers_and_memory_where_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    text = on_terminal(monkeypatch, is_terminal=True, width=width)
+    progress = TerminalProgress()
+    progress.watch_workers(lambda: "2 of 2, 1.1 GiB")
+    use(progress)
+    assert ("workers: 2 of 2, 1.1 GiB" in text.getvalue()) is (width > 100)
+
+
 def test_terminal__a_failing_stage_stays_unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
     text = on_terminal(monkeypatch, is_terminal=True)
     progress = TerminalProgress()
@@ -90,14 +103,14 @@ def test_rate(unit: str, total: int | None, speed: float | None, shown: str) -> 
 def test_verbose__tells_tenths_and_times_in_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     text = on_terminal(monkeypatch, is_terminal=False)
     progress = TerminalProgress(verbose=True)
-    progress.watch_workers(lambda: "2 of 2")
+    progress.watch_workers(lambda: "2 of 2, 1.1 GiB")
     with progress.stage("labels", 40):
         for _ in range(40):
             progress.advance(1)
     first, *tenths, last = text.getvalue().splitlines()
     assert first == "labels ..."
     assert [line.split(",")[0] for line in tenths] == [f"  {n}0 %" for n in range(1, 10)]
-    assert all(line.endswith("s left, 2 of 2 workers") for line in tenths)
+    assert all(line.endswith("s left; workers: 2 of 2, 1.1 GiB") for line in tenths)
     assert re.fullmatch(r"  labels took \d+\.\d s", last)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichBar
 from rich.text import Text
+
+#: Columns of a terminal that shows the workers too.
+_WIDE = 110
 
 
 class Progress:
@@ -37,7 +41,7 @@ class Progress:
         """One line the user should read."""
 
     def watch_workers(self, count: Callable[[], str]) -> None:
-        """Whom to ask how many workers are up, as ``3 of 4``."""
+        """Whom to ask how many workers are up, as ``3 of 4, 1.5 GiB``."""
 
 
 class QuietProgress(Progress):
@@ -79,7 +83,7 @@ class TerminalProgress(Progress):
             yield
             self._tell_time()
             return
-        columns = (
+        columns: list[Any] = [
             SpinnerColumn(finished_text="[green]✓"),
             TextColumn("{task.description:<20}"),
             BarColumn(bar_width=12),
@@ -87,7 +91,9 @@ class TerminalProgress(Progress):
             TextColumn("{task.fields[tiles]}"),
             _Rate(unit),
             TimeRemainingColumn(elapsed_when_finished=True),
-        )
+        ]
+        if self._up and self._console.width >= _WIDE:
+            columns.append(_Workers(self._up))
         with RichBar(*columns, console=self._console) as self._bar:
             self._tiles, self._done = tiles, 0
             self._task = self._bar.add_task(name, total=total, tiles=self._count())
@@ -99,8 +105,8 @@ class TerminalProgress(Progress):
     def advance(self, amount: int) -> None:
         """Move the bar."""
         if self._verbose and not self._bar and (words := self._stage.advance(amount)):
-            workers = f", {self._up()} workers" if self._up else ""
-            self._console.print(f"  {words}{workers}", soft_wrap=True)
+            workers = _ask(self._up)
+            self._console.print(f"  {words}{workers and '; '}{workers}", soft_wrap=True)
         if self._bar:
             self._done += 1
             self._bar.update(self._task, advance=amount, tiles=self._count())
@@ -145,6 +151,26 @@ class _Stage:
     def took(self) -> str:
         """Name and seconds."""
         return f"{self._name} took {time.perf_counter() - self._start:.1f} s"
+
+
+class _Workers(ProgressColumn):
+    """How many are up and what memory they use; asked once a second."""
+
+    max_refresh = 1.0
+
+    def __init__(self, count: Callable[[], str]) -> None:
+        super().__init__()
+        self._count = count
+
+    def render(self, task: Task) -> Text:
+        return Text(_ask(self._count))
+
+
+def _ask(count: Callable[[], str] | None) -> str:
+    """What is told of the workers; nothing while their cluster is being closed."""
+    with contextlib.suppress(Exception):
+        return f"workers: {count()}" if count else ""
+    return ""
 
 
 class _Rate(ProgressColumn):

@@ -87,6 +87,7 @@ class StatusFile(Progress):
     def watch_workers(self, count: Callable[[], str]) -> None:
         """Whom to ask how many workers are up."""
         self._workers = count
+        self._inner.watch_workers(count)
         self._write()
 
     def end(self, state: str, error: str | None = None) -> None:
