@@ -179,3 +179,12 @@ def test_report__where_nothing_can_be_drawn_yet(stopped: Path, tmp_path: Path) -
     shutil.rmtree(out / "work" / "classify")
     check_refused(call("report", out), 7, "nothing of", "can be drawn yet", "hyperhpc status")
     assert not (out / "report.html").exists()
+
+
+def test_report__of_damaged_results_names_the_file(run_case: RunCase, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(run_case.out, out)
+    victim = next(out.glob("overview.zarr/*/x/0"))
+    victim.write_bytes(b"rubbish")
+    name = str(victim.relative_to(out))
+    check_refused(call("report", out), 7, f"{name} of {out} has 7 bytes")

@@ -64,7 +64,7 @@ def report_run(out: Path, say: Callable[[str], None]) -> Path:
     ConfigError
         If there is no run.
     IncompleteRunError
-        If nothing can be drawn yet.
+        If nothing can be drawn yet, or a file is damaged.
     """
     from hyperhpc.report import write_report
 
@@ -72,7 +72,11 @@ def report_run(out: Path, say: Callable[[str], None]) -> Path:
     if folder.overview.exists():
         if not (folder.run.exists() and read_json(folder.run).get("complete")):
             say(f"note: the run in {out} is not finished; the page says what is missing")
-        return write_report(out)
+        try:
+            return write_report(out)
+        except (KeyError, OSError, RuntimeError, ValueError) as error:
+            raise_if_damaged(out, error)
+            raise
     plan, gaps = find_gaps(folder)
     n_tiles = plan.n_tiles()
     if len(gaps) == n_tiles and not (folder.spectra.exists() and read_json(folder.spectra)):
@@ -85,6 +89,15 @@ def report_run(out: Path, say: Callable[[str], None]) -> Path:
         path = Path(scratch) / "overview.zarr"
         write_partial(folder, plan, gaps, path)
         return write_report(out, overview=path, gaps=[gap])
+
+
+def raise_if_damaged(out: Path, error: Exception) -> None:
+    """Raise IncompleteRunError with the name of a damaged file, if there is one."""
+    from hyperhpc.pipeline.verify import verify
+
+    found = verify(out)
+    for name, what in found.damaged.items():
+        raise IncompleteRunError(f"{name} of {out} {what}", found.hint) from error
 
 
 def find_gaps(folder: RunFolder) -> tuple[Plan, tuple[Tile, ...]]:
