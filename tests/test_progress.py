@@ -69,7 +69,7 @@ def test_terminal__shows_workers_and_memory_where_there_is_room(
 ) -> None:
     text = on_terminal(monkeypatch, is_terminal=True, width=width)
     progress = TerminalProgress()
-    progress.watch_workers(lambda: "2 of 2, 1.1 GiB")
+    progress.watch_workers(lambda: "2 of 2", lambda: "1.1 GiB")
     use(progress)
     assert ("workers: 2 of 2, 1.1 GiB" in text.getvalue()) is (width > 100)
 
@@ -103,7 +103,7 @@ def test_rate(unit: str, total: int | None, speed: float | None, shown: str) -> 
 def test_verbose__tells_tenths_and_times_in_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     text = on_terminal(monkeypatch, is_terminal=False)
     progress = TerminalProgress(verbose=True)
-    progress.watch_workers(lambda: "2 of 2, 1.1 GiB")
+    progress.watch_workers(lambda: "2 of 2", lambda: "1.1 GiB")
     with progress.stage("labels", 40):
         for _ in range(40):
             progress.advance(1)

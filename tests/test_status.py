@@ -21,7 +21,7 @@ OPTIONS = "--models lloyd --memory-per-worker 1GiB --workers 1".split()
 
 def test_status_file__says_stage_tiles_workers_and_the_end(tmp_path: Path) -> None:
     status = StatusFile(tmp_path / "status.txt", Progress(), "local")
-    status.watch_workers(lambda: "3 of 4")
+    status.watch_workers(lambda: "3 of 4", lambda: "2.5 GiB")
     with status.stage("indices and labels", 100, tiles=4):
         status.advance(25)
         status.note("two\nlines")
@@ -58,7 +58,7 @@ def test_status_file__is_told_of_a_loss_by_who_counts_the_workers(tmp_path: Path
             waits.append(told.is_alive())
         return "3 of 4"
 
-    status.watch_workers(count)
+    status.watch_workers(count, lambda: "")
     assert waits == [False]
     assert read_status(tmp_path)["workers"] == "3 of 4"
 

@@ -201,7 +201,7 @@ def _write(
     n_pixels = plan.area.shape[0] * plan.area.shape[1]
     tiles = list(plan.tiles())
     with launch_workers(config, progress.note) as workers:
-        progress.watch_workers(workers.describe)
+        progress.watch_workers(workers.count_up, workers.memory_used)
         readable = _transpose(scene, plan, config, part, progress, claim, workers)
         job = IngestJob(readable, scene, plan.area, store)
         with progress.stage("writing the store", n_pixels, tiles=len(tiles)):

@@ -40,8 +40,8 @@ class Progress:
     def note(self, text: str) -> None:
         """One line the user should read."""
 
-    def watch_workers(self, count: Callable[[], str]) -> None:
-        """Whom to ask how many workers are up, as ``3 of 4, 1.5 GiB``."""
+    def watch_workers(self, count: Callable[[], str], memory: Callable[[], str]) -> None:
+        """Whom to ask how many workers are up (``3 of 4``), and the memory they use."""
 
 
 class QuietProgress(Progress):
@@ -111,9 +111,9 @@ class TerminalProgress(Progress):
             self._done += 1
             self._bar.update(self._task, advance=amount, tiles=self._count())
 
-    def watch_workers(self, count: Callable[[], str]) -> None:
-        """Whom to ask how many workers are up."""
-        self._up = count
+    def watch_workers(self, count: Callable[[], str], memory: Callable[[], str]) -> None:
+        """Whom to ask how many workers are up, and the memory they use."""
+        self._up = lambda: f"{count()}, {memory()}"
 
     def _tell_time(self) -> None:
         if self._verbose:

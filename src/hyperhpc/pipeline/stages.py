@@ -208,7 +208,7 @@ def _compute(this: Run) -> None:
     write_json(this.folder.spectra, this.spectra)
     this.journal.write(complete=False)
     with launch_workers(config, this.progress.note) as workers, ExitStack() as stack:
-        this.progress.watch_workers(workers.describe)
+        this.progress.watch_workers(workers.count_up, workers.memory_used)
         stack.enter_context(losses_told(workers, this.journal.warn))
         import_early("hyperhpc.report.draw")
         scene = transpose(this, workers) if plan.is_transposed else this.scene

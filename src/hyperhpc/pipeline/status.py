@@ -84,10 +84,10 @@ class StatusFile(Progress):
         self._lines["message"] = " ".join(text.split())
         self._write()
 
-    def watch_workers(self, count: Callable[[], str]) -> None:
+    def watch_workers(self, count: Callable[[], str], memory: Callable[[], str]) -> None:
         """Whom to ask how many workers are up."""
         self._workers = count
-        self._inner.watch_workers(count)
+        self._inner.watch_workers(count, memory)
         self._write()
 
     def end(self, state: str, error: str | None = None) -> None:

@@ -39,11 +39,15 @@ class Workers:
         """How many are connected now, as last heard of."""
         return len(self.client.scheduler_info(n_workers=-1)["workers"])
 
-    def describe(self) -> str:
-        """How many are up, of how many, and the memory they use: ``2 of 2, 1.1 GiB``."""
+    def count_up(self) -> str:
+        """How many are connected, of how many: ``3 of 4``."""
+        return f"{self.up()} of {self.count}"
+
+    def memory_used(self) -> str:
+        """What all of them use together, as last heard of: ``1.1 GiB``."""
         known = self.client.scheduler_info(n_workers=-1)["workers"].values()
         used = sum(worker.get("metrics", {}).get("memory", 0) for worker in known)
-        return f"{len(known)} of {self.count}, {used / 2**30:.1f} GiB"
+        return f"{used / 2**30:.1f} GiB"
 
     def apply(self, function: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
         """``function`` of each item, on workers; the results in the order of the items."""
