@@ -11,7 +11,7 @@ from pathlib import Path
 from slurm_case import LOGIN, Cluster, wait_until
 
 #: Long enough in the fit to be disturbed there, with a result that is quick to make again.
-LONG_FIT = ("--models", "lloyd", "--clusters", "24", "--stride", "2")
+LONG_FIT = ("--models", "lloyd", "--clusters", "40", "--stride", "1")
 #: Longer than any test looks at it; ended by the test.
 ENDLESS_FIT = ("--models", "lloyd", "--clusters", "250", "--stride", "1")
 _ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL")
