@@ -19,7 +19,7 @@ from cli_case import call, check_refused, program, spawn
 from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
 from hyperhpc.pipeline import lock as lock_module
 from hyperhpc.pipeline.lock import hold_lock
-from hyperhpc.pipeline.owner import Owner, find_start, is_gone
+from hyperhpc.pipeline.owner import Owner, find_machine, find_start, is_gone
 from hyperhpc.pipeline.status import read_status
 from run_case import assert_same_results
 
@@ -27,13 +27,13 @@ OPTIONS = "--models lloyd --memory-per-worker 1GiB --workers 1".split()
 ELSEWHERE = {"host": "node7", "machine": "another", "job": "4711"}
 
 
-def write_lock(out: Path, age_s: float = 0, **changes: object) -> Owner:
+def write_lock(out: Path, age_s: float = 0, name: str = ".lock", **changes: object) -> Owner:
     """A lock of somebody else, touched so long ago."""
     owner = dataclasses.replace(Owner.of_this_process(), **changes)  # type: ignore[arg-type]
     out.mkdir(exist_ok=True)
-    (out / ".lock").write_text(json.dumps(dataclasses.asdict(owner)), "utf-8")
+    (out / name).write_text(json.dumps(dataclasses.asdict(owner)), "utf-8")
     touched = time.time() - age_s
-    os.utime(out / ".lock", (touched, touched))
+    os.utime(out / name, (touched, touched))
     return owner
 
 
@@ -210,45 +210,67 @@ def test_lock__that_was_lost_stops_its_run(
     assert json.loads((tmp_path / ".lock").read_text("utf-8"))["token"] == "theirs"
 
 
-def test_lock__of_a_dead_run_may_be_cleaned_up_by_the_next_owner(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two take over at once: one has renamed the old lock aside, the other already holds."""
-    write_lock(tmp_path, 100, token="dead", **ELSEWHERE)
-    read = lock_module._read
+def test_lock__of_a_run_that_died_while_it_took_over(tmp_path: Path) -> None:
+    """The right to succeed was left behind, before and after the lock was replaced."""
+    dead = {"machine": find_machine(), "pid": 2**22 + 1}
+    for token in ("first", "second"):
+        write_lock(tmp_path, token=token, **dead)
+        write_lock(tmp_path, name=".lock.after-first", token="second", **dead)
+        with hold_lock(tmp_path, print) as lock:
+            owner = json.loads((tmp_path / ".lock").read_text("utf-8"))
+            assert owner["token"] == lock.claim.token
+        left = tmp_path / ".lock.after-first"
+        assert left.exists() == (token == "second")  # goes when it is a minute old
+        assert not (tmp_path / ".lock").exists()
 
-    def read_late(path: Path) -> object:
-        found = read(path)
-        if ".part-" in path.name:
-            path.unlink()
-        return found
 
-    monkeypatch.setattr(lock_module, "_read", read_late)
-    with hold_lock(tmp_path, print):
-        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+#: Wants the lock of one folder after the other, all at the moment when all are ready.
+WANT = """
+import sys, time, pathlib
+from hyperhpc.errors import ConfigError
+from hyperhpc.pipeline.lock import hold_lock
+
+home, me, several = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+
+def tell(what):
+    (home / f"{what}-{me}").touch()
+
+def wait(what, count, seconds):
+    until = time.monotonic() + seconds
+    while len(list(home.glob(f"{what}-*"))) < count and time.monotonic() < until:
+        pass
+
+for out in sorted((home / "outs").iterdir()):
+    tell(f"{out.name}.ready")
+    wait(f"{out.name}.ready", several, 60)
+    try:
+        with hold_lock(out, print):
+            tell(f"{out.name}.held")
+            wait(f"{out.name}.refused", several - 1, 5)
+    except ConfigError as error:
+        tell(f"{out.name}.refused")
+"""
 
 
 def test_lock__many_want_that_of_a_dead_run(tmp_path: Path) -> None:
-    write_lock(tmp_path / "out", 100, **ELSEWHERE)
-    script = (
-        "import sys, time, pathlib\n"
-        "from hyperhpc.errors import ConfigError\n"
-        "from hyperhpc.pipeline.lock import hold_lock\n"
-        "out = pathlib.Path(sys.argv[1])\n"
-        "while not (out.parent / 'go').exists(): time.sleep(0.001)\n"
-        "try:\n"
-        "    with hold_lock(out, print):\n"
-        "        time.sleep(3)\n"
-        "        print('held')\n"
-        "except ConfigError as error: print(error.message)\n"
-    )
-    words = [sys.executable, "-c", script, str(tmp_path / "out")]
-    others = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(6)]
-    time.sleep(3)
-    (tmp_path / "go").touch()
-    said = [other.communicate(timeout=60)[0].strip() for other in others]
-    assert said.count("held") == 1, said
-    assert sum("is in use by another run" in text for text in said) == 5, said
+    several = 6
+    (tmp_path / "outs").mkdir()
+    outs = [tmp_path / "outs" / f"{number:02}" for number in range(20)]
+    for out in outs:
+        write_lock(out, 100, **ELSEWHERE)
+    words = [sys.executable, "-c", WANT, str(tmp_path)]
+    processes = [
+        subprocess.Popen([*words, str(number), str(several)], stderr=subprocess.PIPE)
+        for number in range(several)
+    ]
+    for process in processes:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    for out in outs:
+        told = sorted(path.name for path in tmp_path.glob(f"{out.name}.*-*"))
+        assert len([name for name in told if ".held-" in name]) == 1, told
+        assert len([name for name in told if ".refused-" in name]) == several - 1, told
+        assert not list(out.iterdir())
 
 
 # --- by the commands ------------------------------------------------------------------

@@ -115,7 +115,8 @@ def hold_lock(out: Path, note: Callable[[str], None]) -> Iterator[Lock]:
     was_there = out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        owner = _acquire(out / LOCK, note)
+        owner = Owner.of_this_process()
+        _acquire(out / LOCK, owner, note)
     except OSError as error:
         what = "written" if was_there else "made"
         raise ResourceError(
@@ -151,9 +152,8 @@ def move_lock(old: Path, new: Path) -> None:
         (old / LOCK).unlink()
 
 
-def _acquire(path: Path, note: Callable[[str], None]) -> Owner:
+def _acquire(path: Path, mine: Owner, note: Callable[[str], None]) -> None:
     """Create the lock, or take it over from an owner that is gone."""
-    mine = Owner.of_this_process()
     watched, first = None, 0.0  # whom, and the first touch that was seen
     while not _create(path, mine):
         theirs, touched = _read(path)
@@ -174,21 +174,20 @@ def _acquire(path: Path, note: Callable[[str], None]) -> Owner:
         if verdict is None:
             time.sleep(_LOOK_S)
         elif verdict:
-            _put_away(path, token)
+            if _take_over(path, token, mine, note):
+                break
         else:
             raise ConfigError(
                 f"{path.parent} is in use by another run: {theirs}",
                 f"wait for it, or see what it does: hyperhpc status {path.parent}",
             )
     _remove_parts(path)
-    return mine
 
 
 def _create(path: Path, owner: Owner) -> bool:
     """Make the lock file, whole; False if there is one."""
-    part = path.with_name(f"{path.name}.part-{secrets.token_hex(8)}")
     text = json.dumps(asdict(owner))
-    part.write_text(text, "utf-8")
+    part = _write_aside(path, text)
     try:
         try:
             os.link(part, path)
@@ -204,18 +203,32 @@ def _create(path: Path, owner: Owner) -> bool:
         part.unlink(missing_ok=True)
 
 
-def _put_away(path: Path, token: str) -> None:
-    """Remove the lock of an owner that is gone; of several who try, one succeeds."""
-    aside = path.with_name(f"{path.name}.part-{secrets.token_hex(8)}")
+def _take_over(path: Path, token: str, mine: Owner, note: Callable[[str], None]) -> bool:
+    """Replace the lock of an owner that is gone; of several who try, one succeeds.
+
+    The lock is never away, not for a moment: another could create one in it. So it is
+    replaced, by whoever holds the right to succeed this owner, which is a lock too.
+    """
+    right = path.with_name(f"{LOCK}.after-{token}")
     try:
-        path.rename(aside)
-    except FileNotFoundError:
-        return
-    owner, _ = _read(aside)
-    if owner is not None and owner.token != token:  # somebody else's, taken since we looked
-        with contextlib.suppress(FileExistsError):
-            os.link(aside, path)
-    aside.unlink(missing_ok=True)  # as old as its owner: the next one may have cleaned it up
+        _acquire(right, mine, note)
+    except ConfigError:
+        time.sleep(_LOOK_S / 100)  # another is about to
+        return False
+    try:
+        owner, touched = _read(path)
+        if touched is None or (owner.token if owner else "") != token:
+            return False  # somebody succeeded before us
+        _write_aside(path, json.dumps(asdict(mine))).replace(path)
+        return True
+    finally:
+        right.unlink(missing_ok=True)
+
+
+def _write_aside(path: Path, text: str) -> Path:
+    part = path.with_name(f"{LOCK}.part-{secrets.token_hex(8)}")
+    part.write_text(text, "utf-8")
+    return part
 
 
 def _read(path: Path) -> tuple[Owner | None, float | None]:
@@ -235,14 +248,14 @@ def _remove_parts(path: Path) -> None:
     """Remove what runs that were killed in the middle of this have left."""
     with contextlib.suppress(OSError):
         now = path.stat().st_mtime
-        for part in path.parent.glob(f"{path.name}.part-*"):
+        for part in path.parent.glob(f"{LOCK}.*"):
             if now - part.stat().st_mtime > GONE_S:
                 part.unlink()
 
 
 def _now(path: Path) -> float:
     """Time by the clock of the file system."""
-    probe = path.with_name(f"{path.name}.part-{secrets.token_hex(8)}")
+    probe = path.with_name(f"{LOCK}.part-{secrets.token_hex(8)}")
     probe.touch()
     try:
         return probe.stat().st_mtime
