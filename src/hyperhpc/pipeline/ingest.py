@@ -264,11 +264,6 @@ def _announce(scene: Scene, plan: Plan, out: Path, progress: Progress) -> None:
 
 def describe_cube(scene: Scene, area: Area) -> CubeAbout:
     """What a store of this part of a scene says of it."""
-    grid = replace(
-        scene.grid,
-        xmin=scene.grid.xmin + area.col0 * scene.grid.px,
-        ymax=scene.grid.ymax - area.row0 * scene.grid.py,
-    )
     attributes: dict[str, Any] = {
         "long_name": "surface reflectance",
         "units": "1",
@@ -288,7 +283,7 @@ def describe_cube(scene: Scene, area: Area) -> CubeAbout:
     return CubeAbout(
         shape=(*area.shape, scene.shape[2]),
         dtype=scene.dtype,
-        grid=grid,
+        grid=scene.grid.part(area.row0, area.col0),
         wavelength_nm=scene.wavelength_nm,
         fwhm_nm=scene.fwhm_nm,
         fill=scene.nodata[0] if scene.nodata else nan,

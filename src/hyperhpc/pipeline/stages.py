@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +78,7 @@ class Run(Prepared):
     @property
     def grid(self) -> Grid:
         """Georeference of the area."""
-        area, grid = self.plan.area, self.scene.grid
-        return replace(
-            grid,
-            xmin=grid.xmin + area.col0 * grid.px,
-            ymax=grid.ymax - area.row0 * grid.py,
-        )
+        return self.scene.grid.part(self.plan.area.row0, self.plan.area.col0)
 
     @contextmanager
     def stage(

@@ -75,6 +75,12 @@ class Grid:
             self.ymax - rows[0] * self.py,
         ]
 
+    def part(self, row: int, col: int) -> Grid:
+        """The grid of the pixels from this row and column on."""
+        return dataclasses.replace(
+            self, xmin=self.xmin + col * self.px, ymax=self.ymax - row * self.py
+        )
+
     def pixel_of(self, x: float, y: float) -> tuple[int, int]:
         """Row and column of the pixel that holds the point (may lie outside)."""
         return (

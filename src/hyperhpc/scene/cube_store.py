@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -155,14 +155,12 @@ def create_cube_store(
     shard = (min(side, _round_up(about.shape[0])), min(side, _round_up(about.shape[1])))
     chunk = _CHUNK_V2 if zarr_format == 2 else _INNER
     _create_cube(group, about, chunk, shard)
-    few = CubeAbout(
-        **vars(about)
-        | {
-            "shape": thinned_shape(about.shape),
-            "grid": thinned_grid(about.grid),
-            "attributes": {**about.attributes, MARK: THINNED_STEP},
-            "sources": (),
-        }
+    few = replace(
+        about,
+        shape=thinned_shape(about.shape),
+        grid=thinned_grid(about.grid),
+        attributes={**about.attributes, MARK: THINNED_STEP},
+        sources=(),
     )
     _create_cube(
         group.create_group(GROUP, attributes=attributes),

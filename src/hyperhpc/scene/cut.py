@@ -27,10 +27,7 @@ class Cut:
 
     def grid(self, whole: Grid) -> Grid:
         """The grid of this part of a scene."""
-        xmin, _, _, ymax = whole.bounds(
-            (self.row, self.row + self.height), (self.col, self.col + self.width)
-        )
-        return Grid(xmin, ymax, whole.px, whole.py, whole.wkt, whole.epsg)
+        return whole.part(self.row, self.col)
 
     def blocks(self, side: tuple[int, int]) -> list[Cut]:
         """Blocks of this part, row by row, counted from its own corner."""

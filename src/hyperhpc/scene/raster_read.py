@@ -15,7 +15,7 @@ import numpy as np
 from hyperhpc.errors import SceneError, cause
 from hyperhpc.scene import handles
 from hyperhpc.scene.cube import Scene
-from hyperhpc.scene.window import mirror, read_window
+from hyperhpc.scene.window import length, mirror, normalise, read_window
 
 #: MB of decoded blocks that GDAL keeps; by itself it takes 5 % of the machine.
 _CACHE_MB = 64
@@ -141,11 +141,8 @@ class RasterScene(Scene):
         """The one source everywhere, if its date is known; see :meth:`Scene.read_sources`."""
         if not self.sources:
             return None
-        sides = (
-            slice(*part.indices(n)) for part, n in zip((rows, cols), self.shape, strict=False)
-        )
-        shape = tuple(len(range(s.start, s.stop, s.step)) for s in sides)
-        return np.zeros(shape, np.uint16)
+        rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
+        return np.zeros((length(rows), length(cols)), np.uint16)
 
     def fingerprint(self) -> dict[str, Any]:
         """Kind, shape, dtype, and size and time of the data and the header (no path)."""
