@@ -136,6 +136,7 @@ def _send_again(lost: Any) -> None:
 
 def _failed(message: str, hint: str | None, code: int) -> int:
     """One message, in one style: no full stop, which might be taken for part of a path."""
+    _forget_futures()
     _say(f"error: {message.rstrip('.')}")
     if hint:
         first = hint.split(maxsplit=1)[0]
@@ -147,13 +148,18 @@ def _failed(message: str, hint: str | None, code: int) -> int:
 
 def _stopped(how: str, words: Sequence[str], code: int) -> int:
     """Say how to go on, if that is possible."""
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it misses results of futures
+    _forget_futures()
     if words[:1] in (["run"], ["demo"], ["ingest"]):
         again = [word for word in words if word != "--restart"]
         _say(f"{how}; what is finished is kept. To go on: {shlex.join(['hyperhpc', *again])}")
     else:
         _say(how)
     return code
+
+
+def _forget_futures() -> None:
+    """Of what zarr and Dask did at once, one error is told; asyncio would print the others."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 def _say(text: str) -> None:
