@@ -25,7 +25,7 @@ TARGET_TILE_BYTES = 192 * 2**20
 TARGET_TILES = 16
 #: Peak memory of a task over the bytes of its tile: stored chunks, DN, results.
 TILE_FACTOR = 3.0
-#: Side of the smallest tile that memory must allow; also of the chunks of a transposed scene.
+#: Side of the smallest tile that memory must allow.
 SMALL_TILE = 128
 #: The most sampled pixels that the starts of the models are tried on, in memory.
 SUBSAMPLE = 200_000

@@ -18,35 +18,78 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
 
 from hyperhpc.config import RunConfig
+from hyperhpc.errors import SceneError, cause
 from hyperhpc.pipeline.lock import Claim
 from hyperhpc.pipeline.manifest import read_json, write_json
-from hyperhpc.pipeline.plan import SMALL_TILE, Area, Slab, Tile, tile_promise
+from hyperhpc.pipeline.plan import Area, Slab, Tile, tile_promise
 from hyperhpc.pipeline.progress import Progress
 from hyperhpc.pipeline.tiles import run_tiles
+from hyperhpc.scene.absent import EMPTY
+from hyperhpc.scene.chunks import chunk_reader
 from hyperhpc.scene.cube import Scene, fields_of
 from hyperhpc.scene.mosaic import MosaicScene
-from hyperhpc.scene.window import normalise
+from hyperhpc.scene.shards import chunk_codecs, write_shards
+from hyperhpc.scene.window import length, meet, normalise
+from hyperhpc.scene.zarr import READ_ERRORS, open_array
 from hyperhpc.workers import Workers
 
 _MOST_BANDS = 32
+#: Rows and columns of the chunks written here: all bands of one fit the processor's cache.
+_SIDE = 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BlockScene(Scene):
-    """A part of another scene, in an array of OUT/work."""
+    """A part of another scene, in OUT/work: an array for every few bands."""
 
     def read(
         self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
     ) -> np.ndarray:
         """Read one window, in rows and columns of the part."""
-        array = zarr.open_array(self.path, mode="r")
-        y, x = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
         if isinstance(bands, np.ndarray):
-            return np.ascontiguousarray(np.asarray(array[y, x, :])[:, :, bands])
-        return np.ascontiguousarray(array[y, x, slice(None) if bands is None else bands])
+            return np.ascontiguousarray(self.read(rows, cols)[:, :, bands])
+        rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
+        bands = normalise(slice(None) if bands is None else bands, self.shape[2])
+        out = np.empty((length(rows), length(cols), length(bands)), self.dtype)
+        # All bands of few pixels before the next pixels: what is written stays in the cache
+        for row0, row1 in _cut(rows.start, rows.stop, self.chunks[0]):
+            for col0, col1 in _cut(cols.start, cols.stop, self.chunks[1]):
+                down, across = meet(rows, row0, row1 - row0), meet(cols, col0, col1 - col0)
+                if down and across:
+                    part = out[down[1], across[1]]
+                    self._fill(part, (row0, row1, down[0]), (col0, col1, across[0]), bands)
+        return out
+
+    def _fill(
+        self,
+        part: np.ndarray,
+        down: tuple[int, int, slice],
+        across: tuple[int, int, slice],
+        bands: slice,
+    ) -> None:
+        """All bands of the pixels of one chunk: its rows and columns, and which of them."""
+        depth, n_bands = self.chunks[2], self.shape[2]
+        for first in range(0, n_bands, depth):
+            deep = meet(bands, first, min(depth, n_bands - first))
+            if deep:
+                for _, _, dn in self._pieces(first, range(*down[:2]), range(*across[:2])):
+                    part[:, :, deep[1]] = dn[down[2], across[2], deep[0]]
+
+    def _pieces(
+        self, first: int, rows: range, cols: range
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        """What is stored of some bands, chunk by chunk."""
+        name = f"{first:04d}"
+        reader = chunk_reader(open_array(self.path, name, 3), str(Path(self.path, name)))
+        assert reader is not None
+        try:
+            yield from reader.blocks(rows, cols)
+        except READ_ERRORS as error:
+            raise SceneError(
+                f"{self.path} cannot be read: {cause(error)}", "give --restart to begin anew"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -151,7 +194,7 @@ def cut_slabs(scene: Scene, area: Area, depth: int) -> list[Slab]:
 
 
 def create_transposed(scene: Scene, area: Area, depth: int, path: Path) -> Scene:
-    """The empty arrays, and the scene that reads them.
+    """The folders of the blocks, and the scene that reads what will be in them.
 
     It has the rows and columns of the original one; outside the area there is nothing.
     """
@@ -159,17 +202,9 @@ def create_transposed(scene: Scene, area: Area, depth: int, path: Path) -> Scene
     members = []
     for block in blocks:
         height, width = block.shape
-        chunks = (min(SMALL_TILE, height), min(SMALL_TILE, width), depth)
+        chunks = (min(_SIDE, height), min(_SIDE, width), depth)
         place = path / _name(block)
-        if not (place / "zarr.json").exists():
-            zarr.create_array(
-                str(place),
-                shape=(height, width, scene.shape[2]),
-                chunks=chunks,
-                dtype=scene.dtype,
-                compressors=BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
-                config={"write_empty_chunks": True},
-            )
+        place.mkdir(parents=True, exist_ok=True)
         fields = _plain(scene) | {"path": str(place), "chunks": chunks}
         members.append(BlockScene(**fields | {"shape": (height, width, scene.shape[2])}))
     return MosaicScene(
@@ -195,7 +230,7 @@ def _name(block: Area) -> str:
 
 
 def transpose_bands(job: TransposeJob, slab: Tile) -> dict[str, Any]:
-    """On a worker: some bands of a block, from the scene into its array."""
+    """On a worker: some bands of a block, from the scene into an array."""
     assert isinstance(slab, Slab)
     area = job.area
     block = Area(
@@ -204,6 +239,20 @@ def transpose_bands(job: TransposeJob, slab: Tile) -> dict[str, Any]:
     window = job.scene.read(
         slice(block.row0, block.row1), slice(block.col0, block.col1), slice(slab.b0, slab.b1)
     )
-    array = zarr.open_array(str(job.path / _name(block)), mode="r+")
-    array[:, :, slab.b0 : slab.b1] = window
+    place = job.path / _name(block) / f"{slab.b0:04d}"
+    chunk = tuple(min(_SIDE, n) for n in window.shape[:2])
+    array = zarr.create_array(
+        str(place),
+        shape=window.shape,
+        chunks=(*chunk, window.shape[2]),
+        shards=(
+            *(-(-n // c) * c for n, c in zip(window.shape, chunk, strict=False)),
+            window.shape[2],
+        ),
+        dtype=window.dtype,
+        compressors=chunk_codecs(),
+        attributes={EMPTY: []},  # no file may be absent
+        overwrite=True,
+    )
+    write_shards(array, place, 0, 0, window, keep_empty=True)
     return {"bytes_read": window.nbytes, "bytes_written": window.nbytes}

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import numpy as np
 import pyproj
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
 
 from hyperhpc.scene.absent import mark_empty
 from hyperhpc.scene.cube import NO_SOURCE, SOURCE_ARRAY, THINNED_STEP, Grid, Source
+from hyperhpc.scene.shards import CODEC, LEVEL, chunk_codecs, write_shards
 from hyperhpc.scene.thinned import GROUP, MARK, thinned_grid, thinned_shape
 
 #: The group that holds the cube, which has the same name in it.
@@ -89,6 +89,8 @@ class CubeStore:
     ----------
     path
         Where :func:`create_cube_store` has made it.
+    threads
+        That pack chunks, in Zarr v3.
 
     Attributes
     ----------
@@ -96,8 +98,8 @@ class CubeStore:
         Rows and columns of the blocks it wants; those at the far edges may be smaller.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self._path, self._threads = path, threads
         root = zarr.open_group(path, mode="r+", use_consolidated=False)
         self._cube = _array(root, f"{CUBE}/{CUBE}")
         self._thinned = _array(root, f"{CUBE}/{GROUP}/{CUBE}")
@@ -119,12 +121,23 @@ class CubeStore:
         Names of the files, relative to the store, some of which may have been empty and are
         not there.
         """
-        names = _write_window(self._cube, row, col, dn)
+        names = self._write(self._cube, row, col, dn)
         few = dn[::THINNED_STEP, ::THINNED_STEP]
-        names += _write_window(self._thinned, row // THINNED_STEP, col // THINNED_STEP, few)
+        names += self._write(self._thinned, row // THINNED_STEP, col // THINNED_STEP, few)
         if self._source is not None and source is not None:
-            names += _write_window(self._source, row, col, source)
+            names += self._write(self._source, row, col, source)
         return names
+
+    def _write(
+        self, array: zarr.Array[Any], row: int, col: int, values: np.ndarray
+    ) -> list[str]:
+        """Store values; return the names of the files they are in."""
+        if array.shards:
+            folder = self._path / array.path
+            names = write_shards(array, folder, row, col, values, self._threads)
+        else:
+            names = _write_chunks(array, row, col, values)
+        return [f"{array.path}/{name}" for name in names]
 
     def finish(self) -> None:
         """All is written: list the files of which there are none, gather the metadata."""
@@ -187,13 +200,12 @@ def _array(root: zarr.Group, name: str) -> zarr.Array[Any]:
     return array
 
 
-def _write_window(array: zarr.Array[Any], row: int, col: int, values: np.ndarray) -> list[str]:
-    """Store values; return the names of the files they are in."""
+def _write_chunks(array: zarr.Array[Any], row: int, col: int, values: np.ndarray) -> list[str]:
     array[row : row + values.shape[0], col : col + values.shape[1]] = values
-    tall, wide = _two(array.shards or array.chunks)
+    tall, wide = _two(array.chunks)
     rest = (0,) * (array.ndim - 2)
     return [
-        f"{array.path}/{array.metadata.encode_chunk_key((y, x, *rest))}"
+        array.metadata.encode_chunk_key((y, x, *rest))
         for y in range(row // tall, -(-(row + values.shape[0]) // tall))
         for x in range(col // wide, -(-(col + values.shape[1]) // wide))
     ]
@@ -334,12 +346,9 @@ def create_array(
         from numcodecs import Blosc
 
         spec.pop("shards", None)
-        spec["compressors"] = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
+        spec["compressors"] = Blosc(cname=CODEC, clevel=LEVEL, shuffle=Blosc.BITSHUFFLE)
         attributes = {**attributes, "_ARRAY_DIMENSIONS": list(dims)}
     else:
-        spec["compressors"] = [
-            BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
-            Crc32cCodec(),
-        ]
+        spec["compressors"] = chunk_codecs()
         spec["dimension_names"] = dims
     return group.create_array(name, attributes=dict(attributes), **spec)

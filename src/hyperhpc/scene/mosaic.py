@@ -57,6 +57,13 @@ class MosaicScene(Scene):
     ) -> np.ndarray:
         """Read one window; see :meth:`Scene.read`. Files it does not touch stay closed."""
         rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
+        touched = self._touched(rows, cols)
+        if len(touched) == 1 and touched[0][2] == (
+            slice(0, length(rows)),
+            slice(0, length(cols)),
+        ):
+            number, there, _ = touched[0]
+            return self.members[number].read(*there, bands).astype(self.dtype, copy=False)
         wanted = _band_numbers(bands, self.shape[2])
         out = np.full((length(rows), length(cols), wanted.size), self.mark, self.dtype)
         for _, member, there, here, take in self._shown(rows, cols):

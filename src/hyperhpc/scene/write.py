@@ -5,6 +5,7 @@ Both are filled in whole shards (or chunks), since a shard written in parts lose
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
@@ -84,7 +85,7 @@ class ZarrScene:
             title=_ABOUT["title"],
         )
         create_cube_store(path, about, zarr_format)
-        self._store = CubeStore(path)
+        self._store = CubeStore(path, threads=len(os.sched_getaffinity(0)))
         self.block = self._store.block
 
     def __enter__(self) -> Self:
