@@ -15,6 +15,7 @@ from record import Result, Row
 
 #: Side of the windows that are read: a shard of the simulated stores.
 SIDE = 512
+_MULTIPLICATIONS = 6000
 _ONE_THREAD = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "BLOSC_NTHREADS")
 
 _read: Callable[[slice, slice], int]  # of a reading process
@@ -44,6 +45,26 @@ def read_bare(scene: Path, reader: str, workers: int = 2) -> float:
         seconds = time.perf_counter() - start
     assert read == height * width * bands * 2, f"{reader} has read {read} bytes"
     return seconds
+
+
+def multiply_bare(workers: int) -> float:
+    """Seconds in which pixels are multiplied by centres, each process one thread."""
+    os.environ.update(dict.fromkeys((*_ONE_THREAD, "OPENBLAS_NUM_THREADS"), "1"))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context) as pool:
+        list(pool.map(_multiply, [1] * workers * 2))
+        start = time.perf_counter()
+        list(pool.map(_multiply, [_MULTIPLICATIONS // 20] * 20))
+        return time.perf_counter() - start
+
+
+def _multiply(times: int) -> None:
+    import numpy as np
+
+    pixels, centres = np.ones((4096, 358), np.float32), np.ones((358, 16), np.float32)
+    out = np.empty((4096, 16), np.float32)
+    for _ in range(times):
+        np.matmul(pixels, centres, out=out)
 
 
 def _open(path: str, reader: str) -> None:

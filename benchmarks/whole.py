@@ -7,11 +7,12 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from measure import HYPERHPC, measure
-from reading import read_bare
+from reading import multiply_bare, read_bare
 from record import Result, Row
 from scenes import cache, check_free, simulated, tiled, warm
 from tiles import seconds_per_tile
@@ -152,7 +153,14 @@ def scaling(size: int, repeats: int) -> Result:
     found = []
     for _ in range(repeats):
         warm(scene)
-        found.append({str(workers): run(scene, workers) for workers in (1, 2)})
+        bare = {
+            name: [take(workers) for workers in (1, 2)]
+            for name, take in (
+                ("reading", partial(read_bare, scene, "Scene.blocks")),
+                ("multiplying", multiply_bare),
+            )
+        }
+        found.append({str(workers): run(scene, workers) for workers in (1, 2)} | bare)
 
     def efficiency(*names: str) -> list[float]:
         sums = [[sum(r[w]["stages"][n] for n in names) for w in "12"] for r in found]
@@ -175,6 +183,14 @@ def scaling(size: int, repeats: int) -> Result:
             for w in "12"
             if (values := [r[w]["stages"][name] for r in found])
         ),
+        *(
+            Row(
+                f"the machine's own: two processes that do nothing but {name}",
+                [r[name][0] / r[name][1] / 2 for r in found],
+                "",
+            )
+            for name in ("reading", "multiplying")
+        ),
     ]
     return Result(
         f"scaling-{size}",
@@ -182,7 +198,8 @@ def scaling(size: int, repeats: int) -> Result:
         f"bench.py scaling --size {size} --repeats {repeats}",
         rows,
         found,
-        "Scheduler and client share the cores with the workers.",
+        "Scheduler and client share the cores with the workers. The machine's own: two "
+        "processes without Dask, of which neither waits for the other, over twice one.",
         is_judged=size >= 2000,
     )
 
