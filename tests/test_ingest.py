@@ -27,6 +27,8 @@ from raster_case import listed, write_envi
 from run_case import assert_same_results
 
 MEMORY = ("--memory-per-worker", "1GiB")
+#: One shard after the other, so that there is time to interrupt it.
+SLOWLY = (*MEMORY, "--workers", "1")
 
 
 def whole_of(scene: Scene) -> np.ndarray:
@@ -156,7 +158,7 @@ def test_ingest__has_scenes_without_a_place(tmp_path: Path) -> None:
 def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
     """A scene of 3 x 4 shards, and the store of it."""
     home = tmp_path_factory.mktemp("large")
-    simulate(home / "scene.h5", 1300, 1700, bands=6, layout="neon", neon_chunks="band")
+    simulate(home / "scene.h5", 1300, 1700, bands=12, layout="neon", neon_chunks="band")
     ingest(home / "scene.h5", home / "s.zarr")
     return home / "scene.h5", files_in(home / "s.zarr")
 
@@ -175,7 +177,7 @@ def test_ingest__goes_on_after_kills(
     found = killed = 0
     for pause in kills(4):
         with subprocess.Popen(
-            program("ingest", scene, out, *MEMORY),
+            program("ingest", scene, out, *SLOWLY),
             stderr=subprocess.PIPE,
             start_new_session=True,
         ) as process:
@@ -205,7 +207,7 @@ def test_ingest__says_how_to_go_on(
     scene, expected = large
     out = tmp_path / "s.zarr"
     with subprocess.Popen(
-        program("ingest", scene, out, *MEMORY), stderr=subprocess.PIPE, text=True
+        program("ingest", scene, out, *SLOWLY), stderr=subprocess.PIPE, text=True
     ) as process:
         while not list((tmp_path / "s.zarr.part").glob("work/ingest/*.json")):
             assert process.poll() is None
@@ -225,7 +227,7 @@ def test_ingest__refuses_another_scene_or_options(
     scene.write_bytes(large[0].read_bytes())
     out, part = tmp_path / "s.zarr", tmp_path / "s.zarr.part"
     with subprocess.Popen(
-        program("ingest", scene, out, *MEMORY), stderr=subprocess.PIPE, start_new_session=True
+        program("ingest", scene, out, *SLOWLY), stderr=subprocess.PIPE, start_new_session=True
     ) as process:
         while not list(part.glob("work/ingest/*.json")):
             assert process.poll() is None
@@ -241,7 +243,7 @@ def test_ingest__refuses_another_scene_or_options(
         spawn("ingest", scene, out, *MEMORY), 3, "the scene is another or has changed"
     )
     ingest(scene, out, "--bbox", box, "--restart")
-    assert open_scene(out).shape == (600, 600, 6)
+    assert open_scene(out).shape == (600, 600, 12)
     check_refused(call("ingest", scene, out), 3, f"{out} exists")
 
 
