@@ -87,28 +87,39 @@ def test_limbs__carry_from_part_to_part(n_bands: int) -> None:
     assert len(set(expected)) > 1
 
 
+@pytest.mark.parametrize("mean", [0.0, 11000.5])
 @pytest.mark.parametrize("n_bands", [3, 426])
-def test_scorer__errors_stay_below_their_bound(n_bands: int) -> None:
+def test_scorer__errors_stay_below_their_bound(n_bands: int, mean: float) -> None:
     """Pixels whose products all have one sign, or cancel; weights that round badly."""
     rng = np.random.default_rng(8)
     dn = rng.integers(20000, 32767, (600, n_bands)).astype(np.int16)
     dn[::2, ::2] *= -1
-    scaler = Scaler(np.zeros(n_bands), rng.uniform(1, 2, n_bands), True)
+    dn[::50] = 0  # which leaves the errors of the biases alone
+    scaler = Scaler(np.full(n_bands, mean), rng.uniform(1, 2, n_bands), True)
     scorer = Scorer(rng.choice([-1, 1], (6, 1)) * rng.uniform(1e4, 3e4, (6, n_bands)), scaler)
     assert scorer._limbs is not None
     unit = Fraction(1, 1 << (2 * scorer._limbs.bits))
-    centred = dn.astype(np.float32)
-    found = (centred @ scorer.weights).astype(np.float64) + scorer._biases
     exact = exact_scores(dn, scorer) * unit
-    error = np.array([[float(abs(Fraction(f) - e)) for f, e in zip(*rows, strict=True)]
-                      for rows in zip(found.tolist(), exact, strict=True)])  # fmt: skip
-    length = np.sqrt(np.square(dn.astype(np.float64)).sum(axis=1))
-    assert (error.max(axis=1) <= scorer._gamma * length + scorer._bias_error).all()
+    for offset, biases, bias_error in (
+        (scorer.offset, scorer._biases, scorer._bias_error),
+        (0, scorer._plain_biases, scorer._plain_error),
+    ):
+        pixels = dn.astype(np.float32) - offset
+        found = (pixels @ scorer.weights).astype(np.float64) + biases
+        error = np.array([[float(abs(Fraction(f) - e)) for f, e in zip(*rows, strict=True)]
+                          for rows in zip(found.tolist(), exact, strict=True)])  # fmt: skip
+        length = np.sqrt(np.square(pixels.astype(np.float64)).sum(axis=1))
+        assert (error.max(axis=1) <= scorer._gamma * length + bias_error).all()
 
 
-def test_scorer__rescores_few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    dn = land(20000, 358)
+@pytest.mark.parametrize(("brighter", "is_plain"), [(0, True), (20000, False)])
+def test_scorer__rescores_few_pixels(
+    brighter: int, is_plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where pixels differ by little of what they all have."""
+    dn = (land(20000, 358) // (10 if brighter else 1) + brighter).astype(np.int16)
     scorer = Scorer(dn[:8] + 0.3, scaler_of(dn))
+    assert scorer.is_plain == is_plain
     asked: list[int] = []
     original = Scorer._label_near
     monkeypatch.setattr(

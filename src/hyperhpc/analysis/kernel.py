@@ -29,6 +29,8 @@ BLOCK = 2048
 PIECE = 4096
 #: Rows of one product: the fastest, and 256 * 65535 < 2**24, so float32 sums are exact.
 SLICE = 256
+#: Pixels are multiplied as they are if their mean is no longer than so many deviations.
+_PLAIN_REACH = 8.0
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,17 @@ class Scorer:
         largest = np.abs(weights).max(axis=1)
         self._gamma = 1.05 * (n_bands + 6) * unit * math.sqrt(math.fsum(largest**2))
         self._bias_error = 2.1 * 2.0**-53 * float(np.abs(biases).max())
+        # Pixels as they are need no subtraction: (x - o).W + b = x.W + (b - o.W). Their |x| is
+        # longer, and so is the list of those near a tie, unless they vary enough.
+        shares = scaler.offset[:, None] * weights
+        self._plain_biases = biases - [math.fsum(column) for column in shares.T]
+        # u' for each of products, weights, sum and difference, and as above
+        reach = np.abs(shares).sum(axis=0) + np.abs(biases)
+        self._plain_error = 6.3 * 2.0**-53 * float(reach.max())
+        #: True if :func:`label_pixels` multiplies pixels as they are.
+        self.is_plain = scaler.is_integer and bool(
+            np.linalg.norm(scaler.offset) <= _PLAIN_REACH * np.linalg.norm(scaler.scale)
+        )
         # The gap of two scores is off by twice that. A second score that has errors of
         # its own must not turn a gap the first one was sure of: twice as wide again.
         self._widths = 2.0 if scaler.is_integer else 4.0
@@ -178,24 +191,30 @@ class Scorer:
         products: np.ndarray,
         length: np.ndarray,
         centred: Callable[[np.ndarray], np.ndarray],
+        *,
+        is_plain: bool = False,
     ) -> np.ndarray:
         """The nearest centres, from products that are already there.
 
         Parameters
         ----------
         products
-            Pixels minus ``offset`` times ``weights`` (pixel, cluster).
+            Pixels minus ``offset``, or as they are, times ``weights`` (pixel, cluster).
         length
-            Squared Euclidean length of those pixels (pixel).
+            Squared Euclidean length of what was multiplied (pixel).
         centred
-            Gives the pixels of some positions, to score them again.
+            Gives the pixels of some positions, minus ``offset``, to score them again.
+        is_plain
+            Pixels were multiplied as they are.
 
         Returns
         -------
         uint8 (pixel).
         """
+        biases = self._plain_biases if is_plain else self._biases
+        bias_error = self._plain_error if is_plain else self._bias_error
         scores = np.empty((self.n_clusters, len(products)))
-        np.add(products.T, self._biases[:, None], out=scores)
+        np.add(products.T, biases[:, None], out=scores)
         labels = np.zeros(len(products), dtype=np.uint8)
         best = scores[0].copy()
         second = np.full(len(products), np.inf)
@@ -204,7 +223,7 @@ class Scorer:
             np.minimum(second, np.maximum(scores[k], best), out=second)
             np.minimum(best, scores[k], out=best)
             labels[is_better] = k
-        error = self._gamma * np.sqrt(length, dtype=np.float64) + self._bias_error
+        error = self._gamma * np.sqrt(length, dtype=np.float64) + bias_error
         near = np.flatnonzero(second - best <= self._widths * error)
         if near.size:
             labels[near] = self._label_near(centred(near).astype(np.float64))
@@ -224,13 +243,13 @@ class Scorer:
 
 
 def _multiply(
-    centred: np.ndarray, weights: np.ndarray, products: np.ndarray, length: np.ndarray
+    pixels: np.ndarray, weights: np.ndarray, products: np.ndarray, length: np.ndarray
 ) -> None:
     """Products of pixels and weights, and the squared lengths of the pixels."""
-    for start in range(0, len(centred), SLICE):  # as much as the caches hold
+    for start in range(0, len(pixels), SLICE):  # as much as the caches hold
         rows = slice(start, start + SLICE)
-        np.matmul(centred[rows], weights, out=products[rows])
-        np.einsum("ij,ij->i", centred[rows], centred[rows], out=length[rows])
+        np.matmul(pixels[rows], weights, out=products[rows])
+        np.vecdot(pixels[rows], pixels[rows], out=length[rows])
 
 
 def valid_pixels(
@@ -272,7 +291,7 @@ def _reaches(dn: np.ndarray, marks: Sequence[np.generic]) -> bool:
 
 
 def centred_blocks(
-    dn: np.ndarray, scaler: Scaler, bands: np.ndarray | None = None
+    dn: np.ndarray, scaler: Scaler, bands: np.ndarray | None = None, *, is_plain: bool = False
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Pixels in blocks, cast and with the offset subtracted, in one reused buffer.
 
@@ -284,6 +303,8 @@ def centred_blocks(
         Gives the offset and the dtype (float32 for integers, for which this is exact).
     bands
         Positions of the good bands in ``dn``; None if it holds good bands only.
+    is_plain
+        Subtract nothing.
 
     Yields
     ------
@@ -303,7 +324,8 @@ def centred_blocks(
                 here = dn[start + first : start + first + len(part), low:high]
                 part[:, column : column + high - low] = here
                 column += high - low
-            part -= offset
+            if not is_plain:
+                part -= offset
         yield rows, block
 
 
@@ -318,14 +340,14 @@ def label_pixels(
     labels = np.empty((len(scorers), len(dn)), dtype=np.uint8)
     if not scorers:
         return labels
-    first = scorers[0]
+    first, is_plain = scorers[0], scorers[0].is_plain
     weights = np.concatenate([scorer.weights for scorer in scorers], axis=1)
     edges = np.cumsum([0, *(scorer.n_clusters for scorer in scorers)])
     for start in range(0, len(dn), PIECE):
         part = dn[start : start + PIECE]
         products = np.empty((len(part), weights.shape[1]), dtype=first.dtype)
         length = np.empty(len(part), dtype=first.dtype)
-        for rows, block in centred_blocks(part, first.scaler, bands):
+        for rows, block in centred_blocks(part, first.scaler, bands, is_plain=is_plain):
             _multiply(block, weights, products[rows], length[rows])
 
         def again(near: np.ndarray, part: np.ndarray = part) -> np.ndarray:
@@ -334,7 +356,8 @@ def label_pixels(
 
         for m, scorer in enumerate(scorers):
             own = products[:, edges[m] : edges[m + 1]]
-            labels[m, start : start + len(part)] = scorer.choose(own, length, again)
+            chosen = scorer.choose(own, length, again, is_plain=is_plain)
+            labels[m, start : start + len(part)] = chosen
     return labels
 
 
