@@ -35,7 +35,7 @@ from hyperhpc.scene.window import length, meet, normalise
 from hyperhpc.scene.zarr import READ_ERRORS, open_array
 from hyperhpc.workers import Workers
 
-_MOST_BANDS = 32
+_MOST_BANDS = 64
 #: Rows and columns of the chunks written here: all bands of one fit the processor's cache.
 _SIDE = 64
 
