@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,15 @@ def pixels_of(n_pixels: int) -> np.ndarray:
     return np.ascontiguousarray(flat[valid_pixels(flat, known.scene.nodata)][:n_pixels])
 
 
-def seconds(function: Callable[[], Any], times: int = 1) -> tuple[float, Any]:
-    """Seconds a call takes, the quickest of some, and what it returns."""
-    taken = []
+def by_turns(functions: Mapping[str, Callable[[], Any]], times: int = 1) -> dict[str, float]:
+    """Seconds each takes, its quickest call of some; by turns, as machines have moods."""
+    best = dict.fromkeys(functions, math.inf)
     for _ in range(times):
-        start = time.perf_counter()
-        value = function()
-        taken.append(time.perf_counter() - start)
-    return min(taken), value
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return best
 
 
 def against_sklearn(n_pixels: int, repeats: int) -> Result:
@@ -109,18 +111,29 @@ def _compare(dn: np.ndarray, seed: int) -> dict[str, float]:
     scaler = fit_scaler(measure_moments(dn, zeros), zeros, 10000.0, is_integer=True)
     centres = seed_centres(dn[:20000], N_CLUSTERS, scaler, np.random.default_rng(seed))
     scorer = Scorer(centres, scaler)
-    found: dict[str, float] = {}
-    found["label"], labels = seconds(lambda: label_pixels(dn, [scorer])[0], _TIMES)
-    found["sum"], _ = seconds(lambda: sum_clusters(dn, scorer), _TIMES)
+    scaled = (centres - scaler.mean) / scaler.scale
+    passes: dict[int, int] = {}
+    calls: dict[str, Callable[[], Any]] = {
+        "label": lambda: label_pixels(dn, [scorer])[0],
+        "sum": lambda: sum_clusters(dn, scorer),
+    }
     for bits in (32, 64):
-        found |= _sklearn_passes(dn, (centres - scaler.mean) / scaler.scale, bits, labels)
-    return found | _fits(dn[: max(len(dn) // 4, 1000)], scaler, seed)
+        theirs, passes[bits] = _sklearn_calls(dn, scaled, bits)
+        calls |= theirs
+    found = by_turns(calls, _TIMES)
+    for bits, n_passes in passes.items():
+        found[f"pass{bits}"] = (found[f"longer{bits}"] - found[f"once{bits}"]) / n_passes
+        found[f"first{bits}"] = found[f"scale{bits}"] + found[f"pass{bits}"]
+    same = (calls["predict64"]() == calls["label"]()).mean()
+    return (
+        found | {"same": 100 * float(same)} | _fits(dn[: max(len(dn) // 4, 1000)], scaler, seed)
+    )
 
 
-def _sklearn_passes(
-    dn: np.ndarray, centres: np.ndarray, bits: int, labels: np.ndarray
-) -> dict[str, float]:
-    """scikit-learn's predict and passes, in float32 or float64."""
+def _sklearn_calls(
+    dn: np.ndarray, centres: np.ndarray, bits: int
+) -> tuple[dict[str, Callable[[], Any]], int]:
+    """scikit-learn's predict and passes, in float32 or float64; how many passes are more."""
     from sklearn.cluster import KMeans
     from sklearn.preprocessing import StandardScaler
 
@@ -134,19 +147,17 @@ def _sklearn_passes(
         model = KMeans(N_CLUSTERS, init=centres, n_init=1, max_iter=passes, tol=0.0)
         return model.fit(x)
 
-    scaling, x = seconds(scaled, _TIMES)
+    x = scaled()
     assert x.dtype == dtype
-    once, model = seconds(lambda: fit(1), _TIMES)
-    more, longer = seconds(lambda: fit(1 + _PASSES), _TIMES)
+    model, longer = fit(1), fit(1 + _PASSES)
     model.cluster_centers_ = centres.astype(dtype)
-    predict, theirs = seconds(lambda: model.predict(scaled()), _TIMES)
-    further = (more - once) / max(longer.n_iter_ - 1, 1)  # fewer if none moves
-    found = {
-        f"predict{bits}": predict,
-        f"first{bits}": scaling + further,
-        f"pass{bits}": further,
+    calls = {
+        f"scale{bits}": scaled,
+        f"once{bits}": lambda: fit(1),
+        f"longer{bits}": lambda: fit(1 + _PASSES),
+        f"predict{bits}": lambda: model.predict(scaled()),
     }
-    return found | ({"same": 100 * float((theirs == labels).mean())} if bits == 64 else {})
+    return calls, max(longer.n_iter_ - 1, 1)  # fewer if none moves
 
 
 def _fits(dn: np.ndarray, scaler: Any, seed: int) -> dict[str, float]:
@@ -166,6 +177,11 @@ def _fits(dn: np.ndarray, scaler: Any, seed: int) -> dict[str, float]:
         model = KMeans(N_CLUSTERS, n_init=STARTS, random_state=seed)
         return float(model.fit(scaler.transform(dn)).inertia_)
 
-    fit, inertia = seconds(ours)
-    fit64, inertia64 = seconds(theirs)
-    return {"fit": fit, "inertia": inertia, "fit64": fit64, "inertia64": inertia64}
+    found: dict[str, float] = {}
+    taken = by_turns(
+        {
+            "fit": lambda: found.update(inertia=ours()),
+            "fit64": lambda: found.update(inertia64=theirs()),
+        }
+    )
+    return taken | found
