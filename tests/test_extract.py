@@ -77,10 +77,10 @@ def test_extract__points_are_the_pixels_that_hold_them(
     if kind == "gpkg":
         empty = rows.pop()
         assert (empty["state"], empty["x"], empty["fid"]) == ("no geometry", "", "99")
-        assert "of 6 rows have no values: 1 no-data, 1 outside, 1 no geometry" in told
+        assert "rows without values, of 6: 1 no-data, 1 outside, 1 no geometry" in told
         assert [row["name"] for row in rows] == ["a"] * 5
     else:
-        assert "of 5 rows have no values: 1 no-data, 1 outside" in told
+        assert "rows without values, of 5: 1 no-data, 1 outside" in told
     if "," in kind:
         assert [row["plot"] for row in rows] == list("01234")
         assert {row["species"] for row in rows} == {"oak"}

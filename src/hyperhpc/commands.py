@@ -78,7 +78,7 @@ def extract(
 
     done = extract_spectra(scene, read_scene_options(options), features, dest, buffer)
     if done.without:
-        click.echo(f"note: of {done.rows} rows have no values: {done.without}", err=True)
+        click.echo(f"note: rows without values, of {done.rows}: {done.without}", err=True)
     click.echo(done.path)
 
 
