@@ -174,12 +174,14 @@ def test_scorer__band_of_tiny_scale_beside_others(jump: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["int16", "uint16"])
-def test_sum_clusters__exact_at_the_corners_of_the_dtype(dtype: str) -> None:
+@pytest.mark.parametrize("scale", [9000.0, 900.0])
+def test_sum_clusters__exact_at_the_corners_of_the_dtype(dtype: str, scale: float) -> None:
     info = np.iinfo(dtype)
     rng = np.random.default_rng(2)
     dn = rng.choice(np.array([info.min, info.max], dtype), (2500, 11), p=[0.02, 0.98])
-    scaler = Scaler(np.full(11, float(info.min)), np.full(11, 9000.0), True)  # |x| = 65535
+    scaler = Scaler(np.full(11, float(info.min)), np.full(11, scale), True)  # |x| = 65535
     scorer = Scorer(dn[:3] + 0.0, scaler)
+    assert scorer.is_plain == (scale == 9000 or dtype == "uint16")
     sums = sum_clusters(dn, scorer)
     labels = label_pixels(dn, [scorer])[0]
     assert sums.sums.dtype == sums.counts.dtype == np.int64

@@ -161,7 +161,7 @@ class Scorer:
         # u' for each of products, weights, sum and difference, and as above
         reach = np.abs(shares).sum(axis=0) + np.abs(biases)
         self._plain_error = 6.3 * 2.0**-53 * float(reach.max())
-        #: True if :func:`label_pixels` multiplies pixels as they are.
+        #: True if pixels are multiplied as they are.
         self.is_plain = scaler.is_integer and bool(
             np.linalg.norm(scaler.offset) <= _PLAIN_REACH * np.linalg.norm(scaler.scale)
         )
@@ -169,22 +169,28 @@ class Scorer:
         # its own must not turn a gap the first one was sure of: twice as wide again.
         self._widths = 2.0 if scaler.is_integer else 4.0
 
-    def label(self, centred: np.ndarray) -> np.ndarray:
+    def label(self, pixels: np.ndarray, *, is_plain: bool = False) -> np.ndarray:
         """Number of the nearest centre; the lower number wins a tie.
 
         Parameters
         ----------
-        centred
+        pixels
             DN minus ``offset`` (pixel, band), of dtype ``self.dtype``, C-contiguous.
+        is_plain
+            They are DN as they are.
 
         Returns
         -------
         uint8 (pixel).
         """
-        products = np.empty((len(centred), self.n_clusters), dtype=self.dtype)
-        length = np.empty(len(centred), dtype=self.dtype)
-        _multiply(centred, self.weights, products, length)
-        return self.choose(products, length, lambda near: centred[near])
+        products = np.empty((len(pixels), self.n_clusters), dtype=self.dtype)
+        length = np.empty(len(pixels), dtype=self.dtype)
+        _multiply(pixels, self.weights, products, length)
+
+        def again(near: np.ndarray) -> np.ndarray:
+            return pixels[near] - self.offset if is_plain else pixels[near]
+
+        return self.choose(products, length, again, is_plain=is_plain)
 
     def choose(
         self,
@@ -393,12 +399,17 @@ def sum_clusters(dn: np.ndarray, scorer: Scorer) -> ClusterSums:
     sums = np.zeros((n_clusters, n_bands), dtype=np.float64)
     one_hot = np.empty((n_clusters, SLICE), dtype=scorer.dtype)
     numbers = np.arange(n_clusters, dtype=np.uint8)[:, None]
-    for _, block in centred_blocks(dn, scorer.scaler):
-        labels = scorer.label(block)
+    for _, block in centred_blocks(dn, scorer.scaler, is_plain=scorer.is_plain):
+        labels = scorer.label(block, is_plain=scorer.is_plain)
         counts += np.bincount(labels, minlength=n_clusters)
         for start in range(0, len(block), SLICE):
             part = block[start : start + SLICE]
             hot = one_hot[:, : len(part)]
             np.equal(labels[start : start + SLICE], numbers, out=hot)
             sums += hot @ part  # exact: whole numbers below 2**24, added below 2**53
-    return ClusterSums(counts, sums.astype(np.int64) if scorer.scaler.is_integer else sums)
+    if not scorer.scaler.is_integer:
+        return ClusterSums(counts, sums)
+    whole = sums.astype(np.int64)
+    if scorer.is_plain:
+        whole -= counts[:, None] * scorer.offset.astype(np.int64)
+    return ClusterSums(counts, whole)
