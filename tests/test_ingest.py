@@ -14,11 +14,12 @@ from typing import Any
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 import xarray as xr
 import zarr
 
-from cli_case import call, check_refused, program, spawn
+from cli_case import call, check_refused, command_of, program, spawn
 from hyperhpc.config import SceneOptions
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import Scene
@@ -199,6 +200,26 @@ def test_ingest__goes_on_after_kills(
         ingest(scene, out)
     assert files_in(out) == expected
     assert not part.exists()
+
+
+def test_ingest__tells_of_a_lost_worker(
+    large: tuple[Path, dict[str, bytes]], tmp_path: Path
+) -> None:
+    scene, expected = large
+    out = tmp_path / "s.zarr"
+    with subprocess.Popen(
+        program("ingest", scene, out, *SLOWLY), stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not list((tmp_path / "s.zarr.part").glob("work/ingest/*.json")):
+            assert process.poll() is None
+            time.sleep(0.005)
+        for child in psutil.Process(process.pid).children(recursive=True):
+            if "spawn_main" in command_of(child):
+                child.kill()
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "warning: a worker on 127.0.0.1 was lost; its tiles are done again" in said
+    assert files_in(out) == expected
 
 
 def test_ingest__says_how_to_go_on(

@@ -22,8 +22,15 @@ import pytest
 
 from cli_case import command_of
 from hyperhpc.config import RunConfig
-from hyperhpc.errors import ResourceError
-from hyperhpc.workers import Workers, check_workers, launch_workers, losses_told, sizes
+from hyperhpc.errors import IncompleteRunError, ResourceError
+from hyperhpc.workers import (
+    Workers,
+    check_workers,
+    launch_workers,
+    losses,
+    losses_told,
+    sizes,
+)
 
 GIB = 2**30
 PATHS = (
@@ -298,6 +305,24 @@ def test_workers__lost_all_at_once_do_their_tasks_when_they_are_back() -> None:
             time.sleep(0.01)
         found = client.submit(abs, -3, workers=[place], allow_other_workers=True)
         assert found.result(timeout=60) == 3
+
+
+def test_workers__that_all_stay_away_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "PATIENCE_S", 5.0)
+    said: list[str] = []
+    with (
+        launch_workers(config(workers=2)) as started,
+        pytest.raises(IncompleteRunError, match="all workers were lost, and none came back"),
+        losses_told(started, said.append),
+    ):
+        _work_without_workers(started)
+    assert "no worker is left; waiting 5 s for one to come back" in said
+
+
+def _work_without_workers(workers: Workers) -> None:
+    names = list(workers.client.scheduler_info()["workers"])
+    workers.client.retire_workers(names, close_workers=True)
+    workers.apply(abs, [-3])
 
 
 def test_workers__of_a_script_do_not_run_it_again(tmp_path: Path) -> None:

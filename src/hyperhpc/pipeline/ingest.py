@@ -43,6 +43,7 @@ from hyperhpc.workers import (
     Workers,
     check_workers,
     launch_workers,
+    losses_told,
     remove_stale,
     scheduler_errors,
 )
@@ -200,7 +201,10 @@ def _write(
     _announce(scene, plan, out, progress)
     n_pixels = plan.area.shape[0] * plan.area.shape[1]
     tiles = list(plan.tiles())
-    with launch_workers(config, progress.note) as workers:
+    with (
+        launch_workers(config, progress.note) as workers,
+        losses_told(workers, lambda text: progress.note(f"warning: {text}")),
+    ):
         progress.watch_workers(workers.count_up, workers.memory_used)
         readable = _transpose(scene, plan, config, part, progress, claim, workers)
         job = IngestJob(readable, scene, plan.area, store)

@@ -163,7 +163,9 @@ def elastic_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
         watch = Watch(cluster, bridge, count, note)
         stack.callback(_stop_watch, cluster, _start_watch(cluster, watch))
         cluster.scale(jobs=count)
-    workers = Workers(client, count, config.threads_per_worker, config.memory_bytes)
+    workers = Workers(
+        client, count, config.threads_per_worker, config.memory_bytes, may_wait=True
+    )
     try:
         link = dashboard_link(cluster.scheduler)
         host = os.environ.get("SLURMD_NODENAME") or os.uname().nodename

@@ -188,5 +188,7 @@ def _end(client: Client) -> None:
     """End the scheduler, which ends the workers."""
     from distributed.comm import CommClosedError
 
+    if client.scheduler is None:  # closed, because no worker is left: srun ends the tasks
+        return
     with contextlib.suppress(CommClosedError, OSError, TimeoutError):
-        client.sync(client.scheduler.terminate, callback_timeout=20)  # type: ignore[union-attr]
+        client.sync(client.scheduler.terminate, callback_timeout=20)

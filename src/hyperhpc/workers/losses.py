@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hyperhpc.errors import ResourceError
+from hyperhpc.errors import IncompleteRunError, ResourceError
 from hyperhpc.workers.settings import MOST_DEATHS
 from hyperhpc.workers.workers import Note, Workers
 
 _REMOVED, _MEMORY = "all", "worker-restart-memory"
+_LOOK_S = 2.0
+#: How long a run waits for a worker if all were lost. Lost ones are back in seconds.
+PATIENCE_S = 300.0
 
 
 def scheduler_errors() -> tuple[type[BaseException], ...]:
@@ -32,6 +37,8 @@ def losses_told(workers: Workers, tell: Note) -> Iterator[None]:
     ------
     ResourceError
         If a task is given up because it has ended one worker after the other.
+    IncompleteRunError
+        If no worker is left for :data:`PATIENCE_S`, and none stands in a queue.
     """
     from distributed.scheduler import KilledWorker
 
@@ -58,7 +65,8 @@ def losses_told(workers: Workers, tell: Note) -> Iterator[None]:
     client.subscribe_topic(_MEMORY, on_memory)
     client.subscribe_topic(_REMOVED, on_removed)
     try:
-        yield
+        with _given_up_without(workers, tell):
+            yield
     except KilledWorker:  # of the fit: tiles are looked after by name
         mib = workers.memory_bytes // 2**20
         raise ResourceError(
@@ -71,3 +79,46 @@ def losses_told(workers: Workers, tell: Note) -> Iterator[None]:
         with contextlib.suppress(Exception):  # the scheduler is gone
             client.unsubscribe_topic(_REMOVED)
             client.unsubscribe_topic(_MEMORY)
+
+
+@contextmanager
+def _given_up_without(workers: Workers, tell: Note) -> Iterator[None]:
+    """End the block if all workers stay away, for whom Dask would wait for ever.
+
+    Whoever waits for a task in it is woken by the end of the client.
+    """
+    from asyncio import CancelledError
+
+    is_over, is_given_up = threading.Event(), threading.Event()
+
+    def look() -> None:
+        seen, is_told = time.monotonic(), False
+        while not is_over.wait(_LOOK_S):
+            if workers.up():
+                seen, is_told = time.monotonic(), False
+            elif time.monotonic() - seen > PATIENCE_S:
+                is_given_up.set()
+                workers.client.close()
+                return
+            elif time.monotonic() - seen > PATIENCE_S / 10 and not is_told:
+                is_told = True
+                tell(f"no worker is left; waiting {PATIENCE_S:.0f} s for one to come back")
+
+    def watch() -> None:
+        with contextlib.suppress(Exception):  # the scheduler is gone, which others tell
+            look()
+
+    if not workers.may_wait:
+        threading.Thread(target=watch, name="hyperhpc-losses", daemon=True).start()
+    try:
+        yield
+    except (Exception, CancelledError):
+        if not is_given_up.is_set():  # else it comes of a closed client, whatever it is
+            raise
+        raise IncompleteRunError(
+            f"all workers were lost, and none came back within {PATIENCE_S:.0f} s; what is "
+            "finished is kept",
+            "see why they ended, and give the same command again: it goes on from there",
+        ) from None
+    finally:
+        is_over.set()

@@ -27,6 +27,8 @@ class Workers:
         Limit of each worker.
     dashboard
         Address of the dashboard, or None.
+    may_wait
+        True if workers stand in a queue, and there may be none for a long time.
     """
 
     client: Client
@@ -34,6 +36,7 @@ class Workers:
     threads: int
     memory_bytes: int
     dashboard: str | None = None
+    may_wait: bool = False
 
     def up(self) -> int:
         """How many are connected now, as last heard of."""
