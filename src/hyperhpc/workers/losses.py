@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -92,16 +91,14 @@ def _given_up_without(workers: Workers, tell: Note) -> Iterator[None]:
     is_over, is_given_up = threading.Event(), threading.Event()
 
     def look() -> None:
-        seen, is_told = time.monotonic(), False
+        waited = 0.0  # counted, not timed: a job may be suspended for hours
         while not is_over.wait(_LOOK_S):
-            if workers.up():
-                seen, is_told = time.monotonic(), False
-            elif time.monotonic() - seen > PATIENCE_S:
+            before, waited = waited, 0.0 if workers.up() else waited + _LOOK_S
+            if waited > PATIENCE_S:
                 is_given_up.set()
                 workers.client.close()
                 return
-            elif time.monotonic() - seen > PATIENCE_S / 10 and not is_told:
-                is_told = True
+            if before <= PATIENCE_S / 10 < waited:
                 tell(f"no worker is left; waiting {PATIENCE_S:.0f} s for one to come back")
 
     def watch() -> None:
