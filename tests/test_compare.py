@@ -33,8 +33,11 @@ def other_run(case: RunCase, out: Path, labels: np.ndarray, *, n: int = 8,
     from pyproj import CRS
 
     out.mkdir()
-    for name in ("plan.json", "run.json", "model.json"):
+    for name in ("plan.json", "model.json"):
         shutil.copy(case.out / name, out / name)
+    run = case.json("run")
+    run["scene"]["epsg"] = epsg
+    (out / "run.json").write_text(json.dumps(run), "utf-8")
     group = create_store(out / "results.zarr")
     grid = Grid(*corner, pixel, pixel, CRS.from_epsg(epsg).to_wkt(), epsg)
     create_group(group, {INDICES: [], CLUSTER: [model]}, grid, labels.shape, (64, 64), {})

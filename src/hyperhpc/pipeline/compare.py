@@ -17,6 +17,7 @@ from hyperhpc.analysis.agreement import (
 from hyperhpc.errors import ConfigError
 from hyperhpc.pipeline.finished import STRIP, Maps, open_maps
 from hyperhpc.scene.cube import Grid
+from hyperhpc.scene.georef import is_same_crs
 from hyperhpc.schema import NO_CLUSTER
 
 #: Grids may be shifted by this part of a pixel and still be the same.
@@ -147,7 +148,7 @@ def find_overlap(one: Maps, other: Maps) -> Overlap:
     """
     a, b = one.grid, other.grid
     names = f"{one.folder.out} and {other.folder.out}"
-    if not _same_crs(a, b):
+    if not is_same_crs(a, b):
         raise ConfigError(
             f"{names} are in different reference systems: {_crs(a)} and {_crs(b)}",
             "compare runs of scenes on one grid",
@@ -175,14 +176,6 @@ def find_overlap(one: Maps, other: Maps) -> Overlap:
             "compare runs of the same place",
         )
     return Overlap((one, other), ((top, left), (top - row, left - col)), shape)
-
-
-def _same_crs(a: Grid, b: Grid) -> bool:
-    if a.wkt is None or b.wkt is None:
-        return a.wkt == b.wkt
-    from pyproj import CRS
-
-    return CRS.from_wkt(a.wkt).equals(CRS.from_wkt(b.wkt), ignore_axis_order=True)
 
 
 def _crs(grid: Grid) -> str:

@@ -66,6 +66,20 @@ def parse_crs(value: Any) -> tuple[str, int | None] | None:
         return None
 
 
+def is_same_crs(one: Grid, other: Grid) -> bool:
+    """True if two grids are in one reference system, or both in none.
+
+    Codes count before texts: the WKT of one system differs from program to program.
+    """
+    if one.epsg is not None and other.epsg is not None:
+        return one.epsg == other.epsg
+    if one.wkt is None or other.wkt is None or one.wkt == other.wkt:
+        return one.wkt == other.wkt
+    from pyproj import CRS
+
+    return bool(CRS(one.wkt).equals(CRS(other.wkt), ignore_axis_order=True))
+
+
 def find_crs(
     attributes: Attributes, grid_mapping: Mapping[str, Any] | None
 ) -> tuple[str | None, int | None]:

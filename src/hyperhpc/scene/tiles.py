@@ -16,7 +16,7 @@ import numpy as np
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import Grid, Scene, Source, fields_of
-from hyperhpc.scene.georef import grid_in_pixels
+from hyperhpc.scene.georef import grid_in_pixels, is_same_crs
 from hyperhpc.scene.mosaic import MosaicScene
 from hyperhpc.scene.spectral import SAME_BAND_NM
 
@@ -178,7 +178,7 @@ def _differences(first: Scene, other: Scene) -> Iterator[tuple[str, Any, Any, st
         yield f"centres of band {band + 1}", one, two, hint
     if not np.allclose([a.px, a.py], [b.px, b.py], rtol=1e-6, atol=0):
         yield "pixel sizes", f"{a.px:g} x {a.py:g}", f"{b.px:g} x {b.py:g}", _WARP
-    if not _same_crs(a, b):
+    if not is_same_crs(a, b):
         yield "reference systems", _crs_name(a), _crs_name(b), _WARP
     for what, name in (
         ("kinds of numbers", "dtype"),
@@ -189,16 +189,6 @@ def _differences(first: Scene, other: Scene) -> Iterator[tuple[str, Any, Any, st
     ):
         if getattr(first, name) != getattr(other, name):
             yield what, getattr(first, name), getattr(other, name), "Give files of one product."
-
-
-def _same_crs(one: Grid, two: Grid) -> bool:
-    if one.epsg is not None or two.epsg is not None or one.wkt == two.wkt:
-        return one.epsg == two.epsg
-    if one.wkt is None or two.wkt is None:
-        return False
-    import pyproj
-
-    return bool(pyproj.CRS(one.wkt).equals(pyproj.CRS(two.wkt), ignore_axis_order=True))
 
 
 def _crs_name(grid: Grid) -> str:
