@@ -57,6 +57,18 @@ def test_report__keeps_its_contents_in_sight(page: Browser) -> None:
     assert wide, "the page is wider than the window"
 
 
+def test_report__marks_the_section_that_is_read(page: Browser) -> None:
+    here = "[...document.querySelectorAll('nav a.here')].map(a => a.hash)"
+    assert ask(page, here) == ["#scene"]
+    for name in ("decisions", "indices"):
+        page.driver.execute_script(f"document.getElementById('{name}').scrollIntoView()")
+        wait_for(lambda name=name: ask(page, here) == [f"#{name}"])
+    page.driver.execute_script("scrollTo(0, document.documentElement.scrollHeight)")
+    wait_for(lambda: ask(page, here) == ["#methods"])
+    page.driver.execute_script("scrollTo(0, 0)")
+    wait_for(lambda: ask(page, here) == ["#scene"])
+
+
 def test_report__enlarges_a_picture_on_click(page: Browser) -> None:
     button = page.driver.find_element("css selector", ".zoom")
     page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)

@@ -74,15 +74,18 @@
     });
   }
 
-  const links = new Map([...document.querySelectorAll("nav a")].map((a) => [a.hash.slice(1), a]));
-  const watch = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
-      links.forEach((a) => a.classList.remove("here"));
-      links.get(entry.target.id)?.classList.add("here");
-    }
-  }, { rootMargin: "-10% 0px -80% 0px" });
-  links.forEach((_, id) => { const s = document.getElementById(id); if (s) watch.observe(s); });
+  // The section that is read: the last one begun above the upper fifth of the window.
+  const links = [...document.querySelectorAll("nav a")];
+  const section = (link) => document.getElementById(link.hash.slice(1));
+  const follow = () => {
+    const isAtEnd = scrollY > 0 && innerHeight + scrollY >= root.scrollHeight - 2;
+    const begun = links.filter((a) => section(a)?.getBoundingClientRect().top < innerHeight / 5);
+    const here = (isAtEnd ? links : begun).at(-1) ?? links[0];
+    for (const a of links) a.classList.toggle("here", a === here);
+  };
+  addEventListener("scroll", follow, { passive: true });
+  addEventListener("resize", follow);
+  follow();
 
   addEventListener("beforeprint", () => {
     for (const d of document.querySelectorAll("details")) d.open = true;
