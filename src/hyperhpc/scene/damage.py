@@ -8,7 +8,7 @@ from itertools import product
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import Scene
-from hyperhpc.scene.window import mirror
+from hyperhpc.scene.window import describe_window, mirror
 
 
 def find_damaged_chunk(scene: Scene, rows: slice, cols: slice, bands: slice) -> str | None:
@@ -43,8 +43,7 @@ def _name(scene: Scene, place: list[slice]) -> str:
     from hyperhpc.scene.zarr import ZarrScene, open_array
 
     if not isinstance(scene, ZarrScene):
-        words = zip(("rows", "columns", "bands"), place, strict=True)
-        return "the chunk at " + ", ".join(f"{w} {s.start}-{s.stop - 1}" for w, s in words)
+        return f"the chunk at {describe_window(*place)}"
     array = open_array(scene.store, scene.array, scene.zarr_format)
     if scene.is_south_up:
         place = [mirror(place[0], scene.shape[0]), *place[1:]]

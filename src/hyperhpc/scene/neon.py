@@ -27,7 +27,7 @@ from hyperhpc.scene.resolve import (
     resolve_windows,
 )
 from hyperhpc.scene.wavelengths import HINT, read_wavelengths
-from hyperhpc.scene.window import length, read_window
+from hyperhpc.scene.window import length, read_window, unreadable
 
 if TYPE_CHECKING:
     import h5py
@@ -85,12 +85,9 @@ class NeonScene(Scene):
                     return self._fetch_by_band(data, rows, cols, bands)
                 return self._fetch_rows(data, rows, cols, bands)
         except READ_ERRORS as error:
-            raise SceneError(
-                f"{self.dataset} of {self.path} cannot be read at rows {rows.start}-"
-                f"{rows.stop - 1}, columns {cols.start}-{cols.stop - 1}, bands {bands.start}-"
-                f"{bands.stop - 1}: {cause(error)}.",
-                "The file is truncated or damaged; download it again.",
-            ) from error
+            hint = "The file is truncated or damaged; download it again."
+            what = f"{self.dataset} of {self.path}"
+            raise unreadable(what, rows, cols, bands, why=error, hint=hint) from error
 
     def _fetch_rows(
         self, data: h5py.Dataset, rows: slice, cols: slice, bands: slice

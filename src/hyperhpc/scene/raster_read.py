@@ -15,7 +15,7 @@ import numpy as np
 from hyperhpc.errors import SceneError, cause
 from hyperhpc.scene import handles
 from hyperhpc.scene.cube import Scene
-from hyperhpc.scene.window import length, mirror, normalise, read_window
+from hyperhpc.scene.window import length, mirror, normalise, read_window, unreadable
 
 #: MB of decoded blocks that GDAL keeps; by itself it takes 5 % of the machine.
 _CACHE_MB = 64
@@ -88,12 +88,8 @@ class RasterScene(Scene):
                 rows, cols, bands
             )
         except read_errors() as error:
-            raise SceneError(
-                f"{self.path} cannot be read at rows {rows.start}-{rows.stop - 1}, columns "
-                f"{cols.start}-{cols.stop - 1}, bands {bands.start}-{bands.stop - 1}: "
-                f"{cause(error.__cause__ or error)}.",  # rasterio tells GDAL's words as a cause
-                DAMAGED,
-            ) from error
+            why = error.__cause__ or error  # rasterio tells GDAL's words as a cause
+            raise unreadable(self.path, rows, cols, bands, why=why, hint=DAMAGED) from error
         return block[::-1] if self.is_south_up else block
 
     def _fetch_plain(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hyperhpc.errors import SceneError, cause
 from hyperhpc.scene.resolve import canonicalise
 
 #: Reads rows x cols x bands (slices, steps >= 1) and returns (y, x, band) as stored.
@@ -47,6 +48,18 @@ def meet(window: slice, first: int, size: int) -> tuple[slice, slice] | None:
     start = window.start + skipped * step - first
     there = slice(start, start + (count - 1) * step + 1, step)
     return there, slice(skipped, skipped + count)
+
+
+def describe_window(*window: slice) -> str:
+    """Rows, columns and bands, as far as they are given: ``rows 0-9, columns 5-9``."""
+    named = zip(("rows", "columns", "bands"), window, strict=False)
+    return ", ".join(f"{name} {part.start}-{part.stop - 1}" for name, part in named)
+
+
+def unreadable(what: str, *window: slice, why: BaseException, hint: str) -> SceneError:
+    """The error to raise for a window that could not be read, by rows, columns and bands."""
+    where = describe_window(*window)
+    return SceneError(f"{what} cannot be read at {where}: {cause(why)}.", hint)
 
 
 def band_runs(bands: np.ndarray, chunk: int) -> list[tuple[slice, slice]]:

@@ -38,11 +38,12 @@ from hyperhpc.scene.resolve import (
 from hyperhpc.scene.search import choose, cubes_in, nearby
 from hyperhpc.scene.thinned import GROUP, thinned_grid, thinned_shape
 from hyperhpc.scene.wavelengths import read_wavelengths
-from hyperhpc.scene.window import mirror, read_window
+from hyperhpc.scene.window import mirror, read_window, unreadable
 
 if TYPE_CHECKING:
     from zarr import Array
 
+_DAMAGED = "A chunk is damaged or incomplete; copy the store again."
 #: What zarr, its codecs and the file system raise for a damaged store. zarr's own errors
 #: are ValueErrors, KeyErrors or IndexErrors, and arithmetic with a chunk of no size;
 #: Blosc and Zstandard raise RuntimeError, and for a damaged header Blosc a SystemError,
@@ -119,7 +120,7 @@ class ZarrScene(Scene):
             self.chunks[2],
             self.dtype,
             self.wide_nodata,
-            f"{self.array or 'the array'} of {self.path}",
+            self._what,
             self._fetch,
             rows,
             cols,
@@ -138,12 +139,7 @@ class ZarrScene(Scene):
         try:
             yield from reader.blocks(range(rows.start, rows.stop), range(cols.start, cols.stop))
         except READ_ERRORS as error:
-            raise SceneError(
-                f"{self.array or 'The array'} of {self.path} cannot be read in rows "
-                f"{rows.start}-{rows.stop - 1}, columns {cols.start}-{cols.stop - 1}: "
-                f"{cause(error)}.",
-                "A chunk is damaged or incomplete; copy the store again.",
-            ) from error
+            raise unreadable(self._what, rows, cols, why=error, hint=_DAMAGED) from error
 
     def read_sources(self, rows: slice, cols: slice) -> np.ndarray | None:
         """Positions in ``sources``; see :meth:`Scene.read_sources`."""
@@ -153,10 +149,12 @@ class ZarrScene(Scene):
         try:
             return np.asarray(array[rows, cols]).astype(np.uint16, copy=False)
         except READ_ERRORS as error:
-            raise SceneError(
-                f"{self.source_array} of {self.path} cannot be read: {cause(error)}.",
-                "A chunk is damaged or incomplete; copy the store again.",
-            ) from error
+            what = f"{self.source_array} of {self.path}"
+            raise unreadable(what, rows, cols, why=error, hint=_DAMAGED) from error
+
+    @property
+    def _what(self) -> str:
+        return f"{self.array} of {self.path}"
 
     @property
     def _is_plain(self) -> bool:
@@ -173,12 +171,7 @@ class ZarrScene(Scene):
         try:
             block = np.asarray(array[tuple(selection)])
         except READ_ERRORS as error:
-            raise SceneError(
-                f"{self.array or 'The array'} of {self.path} cannot be read at rows "
-                f"{rows.start}-{rows.stop - 1}, columns {cols.start}-{cols.stop - 1}, bands "
-                f"{bands.start}-{bands.stop - 1}: {cause(error)}.",
-                "A chunk is damaged or incomplete; copy the store again.",
-            ) from error
+            raise unreadable(self._what, rows, cols, bands, why=error, hint=_DAMAGED) from error
         block = block.transpose(self.order)
         return block[::-1] if self.is_south_up else block
 
@@ -274,7 +267,7 @@ def _values_of(root: str, version: int, node: store.Node) -> np.ndarray:
     except READ_ERRORS as error:
         raise SceneError(
             f"Coordinate {node.path} of {root} cannot be read: {cause(error)}.",
-            "A chunk is damaged or incomplete; copy the store again.",
+            _DAMAGED,
         ) from error
     if values.dtype.kind not in "iuf":
         raise SceneError(f"Coordinate {node.path} of {root} is {values.dtype}, not numbers.")
