@@ -109,6 +109,9 @@ def test_copy__that_is_none_of_this_cube_is_refused_in_words(
     with pytest.raises(SceneError, match="was changed after its thinned copy") as error:
         check_thinned(open_scene(path))
     assert f"rm -r {path / COPY}" in str(error.value.hint)
+    with pytest.raises(SceneError) as error:  # the cube's own array was named
+        check_thinned(open_scene(path / "reflectance/reflectance"))
+    assert f"rm -r {path / COPY}" in str(error.value.hint)
     shutil.rmtree(path / COPY)
     check_thinned(open_scene(path))
 

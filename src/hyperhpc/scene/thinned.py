@@ -75,12 +75,11 @@ def check_thinned(scene: Scene) -> None:
     for row, col in product({0, height // 2, height - 1}, {0, width // 2, width - 1}):
         if not _is_copied(scene, scene.thinned, row, col):
             y, x = row * THINNED_STEP, col * THINNED_STEP
-            copy = f"{scene.group}/{GROUP}".lstrip("/")
             raise SceneError(
-                f"{scene.path} was changed after its thinned copy ({copy}) was written: they "
-                f"differ in row {y}, column {x}.",
+                f"{scene.path} was changed after its thinned copy was written: they differ in "
+                f"row {y}, column {x}.",
                 "Remove the copy, which only saves time: "
-                f"rm -r {shlex.quote(f'{scene.path}/{copy}')}",
+                f"rm -r {shlex.quote(scene.thinned.path)}",
             )
 
 

@@ -149,12 +149,12 @@ class ZarrScene(Scene):
         try:
             return np.asarray(array[rows, cols]).astype(np.uint16, copy=False)
         except READ_ERRORS as error:
-            what = f"{self.source_array} of {self.path}"
+            what = f"{self.source_array} of {self.store}"
             raise unreadable(what, rows, cols, why=error, hint=_DAMAGED) from error
 
     @property
     def _what(self) -> str:
-        return f"{self.array} of {self.path}"
+        return f"{self.array} of {self.store}"
 
     @property
     def _is_plain(self) -> bool:
@@ -393,6 +393,7 @@ def _thinned(scene: ZarrScene) -> ZarrScene | None:
         return None
     return replace(
         scene,
+        path=os.path.join(scene.store, os.path.dirname(path)),
         array=path,
         shape=shape,
         grid=thinned_grid(scene.grid),
