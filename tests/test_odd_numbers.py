@@ -45,6 +45,15 @@ def random_dn() -> np.ndarray:
     return np.random.default_rng(0).integers(100, 6000, (*SHAPE, 40)).astype(np.int16)
 
 
+@pytest.mark.parametrize(("stride", "is_told"), [("4", True), ("1", False)])
+def test_few_sampled_pixels_are_told(tmp_path: Path, stride: str, is_told: bool) -> None:
+    outcome, out = run(tmp_path, random_dn(), "--clusters", "3", "--stride", stride)
+    assert outcome.code == 0, outcome.err
+    told = "30 sampled pixels are few for 3 clusters; --stride 4 leaves out the others"
+    assert (told in outcome.err) is is_told
+    assert any(told in warning for warning in read(out)[0]["warnings"]) is is_told
+
+
 def test_fewer_kinds_of_pixel_than_clusters(tmp_path: Path) -> None:
     dn = np.full((*SHAPE, 40), 1000, dtype=np.int16)
     dn[:, 7:] = 2000 + np.arange(40)

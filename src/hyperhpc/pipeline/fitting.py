@@ -37,6 +37,9 @@ from hyperhpc.pipeline.sums import (
 )
 from hyperhpc.pipeline.tiles import shorten
 
+#: Sampled pixels per cluster; with fewer it is chance where the centres come to lie.
+_FEW = 100
+
 
 @dataclass(frozen=True)
 class FitJob:
@@ -161,11 +164,16 @@ def _as_stored(scaler: Scaler, scale_factor: float) -> Scaler:
 
 
 def _check_sample(job: FitJob) -> None:
-    n_valid = int(job.data.sample.is_valid().sum())
-    if n_valid < job.config.clusters:
+    n_valid, n_clusters = int(job.data.sample.is_valid().sum()), job.config.clusters
+    if n_valid < n_clusters:
         raise ConfigError(
-            f"{n_valid} valid sampled pixels are fewer than {job.config.clusters} clusters",
+            f"{n_valid} valid sampled pixels are fewer than {n_clusters} clusters",
             "give a smaller --stride or fewer --clusters",
+        )
+    if n_valid < _FEW * n_clusters and job.config.stride > 1:
+        job.warn(
+            f"{n_valid} sampled pixels are few for {n_clusters} clusters; --stride "
+            f"{job.config.stride} leaves out the others, --stride 1 would take all"
         )
 
 
