@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import xarray as xr
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
+from hyperhpc.report import write_report
 from run_case import RunCase
 
 INDEX_NAMES = ["ndvi", "cai", "ndli", "mrendvi", "sipi", "ndni", "cri1", "cri2"]
@@ -231,3 +234,18 @@ def test_out__holds_no_leftovers(run_case: RunCase) -> None:
         "spectra.json",
         "status.txt",
     ]
+
+
+def test_report__of_the_run_tells_what_one_drawn_later_tells(
+    run_case: RunCase, tmp_path: Path
+) -> None:
+    later = tmp_path / "out"
+    shutil.copytree(run_case.out, later)
+    write_report(later)
+    pages = [(out / "report.html").read_text("utf-8") for out in (run_case.out, later)]
+    for pattern in (r"<dt>(.*?)</dt>", r"<th\b[^>]*>(.*?)</th>", r"<li>(.*?)</li>"):
+        first, second = (re.findall(pattern, page, re.DOTALL) for page in pages)
+        assert first == second
+    n_valid = int(run_case.is_valid.sum())
+    assert "Valid pixels" in pages[0]
+    assert f"{n_valid // 1000}\u202f{n_valid % 1000:03d} pixels" in pages[0]

@@ -190,6 +190,7 @@ def _go(this: Run) -> None:
         if this.is_new and not isinstance(error, DamagedTileError):
             this.folder.remove()
         raise
+    this.journal.write(complete=False)  # the report tells of pixels and memory too
     with this.stage("report", "drawing the report"):
         write_report(this.config.out, complete=True)  # run.json says so last of all
     this.journal.finish()
