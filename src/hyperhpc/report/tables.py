@@ -317,6 +317,10 @@ def model_table(outputs: Outputs) -> Table | None:
     return Table("models", caption, head, rows)
 
 
+#: What the last word of a name in run.json may be.
+_UNITS = {"gib": "GiB", "nm": "nm"}
+
+
 def pairs(items: dict[str, Any]) -> list[tuple[str, str]]:
     """Settings as (name, value) in words for a definition list."""
     found = []
@@ -331,6 +335,9 @@ def pairs(items: dict[str, Any]) -> list[tuple[str, str]]:
             text = ", ".join(f"{k} = {v}" for k, v in value.items()) or "none"
         else:
             text = str(value)
+        name, _, unit = key.rpartition("_")
+        if unit in _UNITS:
+            key = f"{name} ({_UNITS[unit]})"
         found.append((key.replace("_", " "), text))
     return found
 
