@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
+from distributed.comm import CommClosedError
 
 from cli_case import command_of
 from hyperhpc.config import RunConfig
@@ -323,6 +324,22 @@ def _work_without_workers(workers: Workers) -> None:
     names = list(workers.client.scheduler_info()["workers"])
     workers.client.retire_workers(names, close_workers=True)
     workers.apply(abs, [-3])
+
+
+def test_workers__calls_to_a_lost_scheduler_are_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    is_called = threading.Event()
+
+    def call() -> None:
+        is_called.set()
+        raise CommClosedError("already closed")
+
+    with launch_workers(config(workers=1)) as started:
+        started.client.loop.add_callback(call)
+        assert is_called.wait(60)
+        assert started.client.submit(abs, -3).result() == 3
+    assert "already closed" not in caplog.text
 
 
 def test_workers__of_a_script_do_not_run_it_again(tmp_path: Path) -> None:

@@ -70,8 +70,10 @@ def configured(*, is_secure: bool = True) -> Iterator[str]:
     import dask
 
     with (
-        # It reports futures whose results nobody waits for any more, after an error
+        # They report futures whose results nobody waits for any more, after an error,
         silent(logging.getLogger("asyncio")),
+        # and calls that Dask had planned when its scheduler was lost
+        silent(logging.getLogger("tornado.application")),
         scratch_folder() as scratch,
         dask.config.set(dask_settings(is_secure=is_secure) | {"temporary-directory": scratch}),
     ):
