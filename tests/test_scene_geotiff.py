@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cli_case import check_refused, spawn
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import open_scene
@@ -138,6 +139,17 @@ def test_open__truncated(tmp_path: Path, compress: str | None, left: float) -> N
         open_scene(path).read(ALL, ALL)
     assert str(path) in caught.value.message
     assert caught.value.hint
+
+
+def test_open__damaged_tags_are_told_in_one_message(tmp_path: Path) -> None:
+    """GDAL quotes them in a message that is no UTF-8."""
+    path = write_tiff(tmp_path / "s.tif", cube())
+    content = path.read_bytes()
+    assert b"<GDALMetadata>" in content
+    path.write_bytes(content.replace(b"<GDALMetadata>", b"<GDALMet\xffdata>"))
+    outcome = spawn("info", path)
+    check_refused(outcome, 4, "holds no band centres")
+    assert outcome.err.startswith("error: ")
 
 
 def test_scene__travels_and_is_read_by_threads(tmp_path: Path) -> None:

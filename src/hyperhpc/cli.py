@@ -129,9 +129,7 @@ def _send_again(lost: Any) -> None:
                 handler.count = 0
             threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
             return
-    # GDAL quotes damaged files in its messages, and rasterio takes them for UTF-8
-    if not issubclass(lost.exc_type, UnicodeDecodeError):
-        sys.__unraisablehook__(lost)
+    sys.__unraisablehook__(lost)
 
 
 def _failed(message: str, hint: str | None, code: int) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +163,33 @@ def read_errors() -> tuple[type[Exception], ...]:
     return (OSError, ValueError, RasterioError)
 
 
+class _Hook:
+    """Passes on what Python prints, but for messages of GDAL that rasterio cannot decode.
+
+    GDAL quotes damaged files, whose bytes need not be UTF-8.
+    """
+
+    def __init__(self, hook: Callable[..., None]) -> None:
+        self._hook = hook
+
+    def __call__(self, *told: Any) -> None:
+        # Cython tells both: excepthook without a traceback, unraisablehook with its function
+        if len(told) == 3:
+            kind, is_of_gdal = told[0], told[2] is None
+        else:
+            kind, is_of_gdal = told[0].exc_type, "rasterio" in str(told[0].object)
+        if not (is_of_gdal and issubclass(kind, UnicodeDecodeError)):
+            self._hook(*told)
+
+
+def _hook_in() -> None:
+    """For this process, once: there is no such hook of rasterio's own."""
+    if not isinstance(sys.excepthook, _Hook):
+        sys.excepthook = _Hook(sys.excepthook)
+    if not isinstance(sys.unraisablehook, _Hook):
+        sys.unraisablehook = _Hook(sys.unraisablehook)
+
+
 @contextmanager
 def open_dataset(path: str, header: str | None) -> Iterator[Any]:
     """Open a file with rasterio, for this thread alone.
@@ -175,6 +203,7 @@ def open_dataset(path: str, header: str | None) -> Iterator[Any]:
     quiet = ("ignore", None, NotGeoreferencedWarning, None, 0)
     if quiet not in warnings.filters:  # not catch_warnings, which other threads would feel
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    _hook_in()
     driver = "GTiff" if header is None else "ENVI"
     with (
         rasterio.Env(GDAL_CACHEMAX=_CACHE_MB),
