@@ -13,6 +13,7 @@ import xarray as xr
 
 from cli_case import Outcome, call, check_refused, kill_in_classify, spawn
 from hyperhpc.pipeline.plan import Plan
+from hyperhpc.pipeline.stores import mark
 from run_case import RunCase, assert_same_results
 
 OPTIONS = "--memory-per-worker 1GiB --workers 1 --models lloyd".split()
@@ -118,6 +119,23 @@ def test_results__of_a_killed_run_say_that_they_are_not(stopped: Path) -> None:
     found = xr.open_zarr(stopped / "results.zarr", consolidated=False)
     assert found.attrs["complete"] is False
     assert json.loads((stopped / "run.json").read_text("utf-8"))["complete"] is False
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_results__marked_half_are_marked_again(case: Path, complete: bool) -> None:
+    """As a kill between the two files of the mark leaves them."""
+    results = case / "results.zarr"
+    gathered = results / ".zmetadata"
+    before = gathered.read_bytes()
+    mark(results, complete=not complete)
+    half = gathered.read_bytes()
+    mark(results, complete=complete)
+    gathered.write_bytes(half)
+    mark(results, complete=complete)
+    assert json.loads((results / ".zattrs").read_text("utf-8"))["complete"] is complete
+    attributes = json.loads(gathered.read_text("utf-8"))["metadata"][".zattrs"]
+    assert attributes["complete"] is complete
+    assert (gathered.read_bytes() == before) is complete
 
 
 def test_verify__of_a_killed_run_looks_at_its_finished_tiles(stopped: Path) -> None:

@@ -183,7 +183,7 @@ class Case:
             and (self.out / name).read_bytes() != (alone / name).read_bytes()
         ]
         self.tally.differences += len(differing)
-        assert not differing
+        assert not differing, differing
         assert read_status(self.out)["state"] == "complete"
         assert call("verify", self.out).code == 0
         assert not list(self.temporary.iterdir())

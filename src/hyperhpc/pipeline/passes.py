@@ -178,16 +178,16 @@ def _drop_damaged(this: Run, records: Path) -> None:
         paths |= dict.fromkeys(files, path)
         sums |= files
     damaged = dict(find_damage(results, sums))
-    for name in damaged:
-        paths[name].unlink(missing_ok=True)
     if damaged:
+        mark(results, complete=False)  # first: a start after a kill here finds the damage again
+        for name in damaged:
+            paths[name].unlink(missing_ok=True)
         tiles = sorted({paths[name].stem for name in damaged})
         name, what = next(iter(damaged.items()))
         this.journal.warn(
             f"finished tiles were found damaged and are computed again: {shorten(tiles)} "
             f"({results.name}/{name} {what})"
         )
-        mark(results, complete=False)
 
 
 def _create_results(this: Run, names: list[str]) -> None:

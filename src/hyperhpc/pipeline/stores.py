@@ -139,8 +139,11 @@ def consolidate(path: Path) -> None:
 
 
 def mark(path: Path, **attributes: Any) -> None:
-    """Set attributes of a store that have changed, in the consolidated metadata too."""
+    """Set attributes of a store, in the consolidated metadata too.
+
+    Both are written whether they differ or not: a run killed between the two has left the
+    attributes right and the consolidated metadata, which some readers take, wrong.
+    """
     group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
-    if any(group.attrs.get(name) != value for name, value in attributes.items()):
-        group.attrs.update(attributes)
-        consolidate(path)
+    group.attrs.update(attributes)
+    consolidate(path)
