@@ -144,23 +144,24 @@ class Scorer:
         #: (band, cluster), of ``dtype``: what pixels are multiplied with.
         self.weights = weights.astype(self.dtype)
         # The error of x.W + b as computed, with unit roundoff u and n bands, is at most
-        #   u |W| |x|        rounding of the weights (float32 only)
-        #   n u |W| |x|      products and sums, in any order, fused or not
-        #   u' (|xW| + 2|b|) rounding of b, and its addition, in float64 (u' <= u)
+        #   u |W| |x|       rounding of the weights (float32 only)
+        #   n u |W| |x|     products and sums, in any order, fused or not
+        #   u (|xW| + 2|b|) rounding of b, and its addition
         # to first order; |W| |x| is bounded by the product of the Euclidean lengths, with
         # the largest |W| of each band. 4 units more and 5 % cover that these are
         # themselves computed, and the higher orders (n u is below 1 % up to 1e5 bands).
         unit = 2.0**-24 if scaler.is_integer else 2.0**-53
         largest = np.abs(weights).max(axis=1)
         self._gamma = 1.05 * (n_bands + 6) * unit * math.sqrt(math.fsum(largest**2))
-        self._bias_error = 2.1 * 2.0**-53 * float(np.abs(biases).max())
+        self._bias_error = 2.1 * unit * float(np.abs(biases).max())
         # Pixels as they are need no subtraction: (x - o).W + b = x.W + (b - o.W). Their |x| is
         # longer, and so is the list of those near a tie, unless they vary enough.
         shares = scaler.offset[:, None] * weights
         self._plain_biases = biases - [math.fsum(column) for column in shares.T]
-        # u' for each of products, weights, sum and difference, and as above
+        # b - o.W is itself off, by a unit of float64 for products, weights, sum and difference
         reach = np.abs(shares).sum(axis=0) + np.abs(biases)
         self._plain_error = 6.3 * 2.0**-53 * float(reach.max())
+        self._plain_error += 2.1 * unit * float(np.abs(self._plain_biases).max())
         #: True if pixels are multiplied as they are.
         self.is_plain = scaler.is_integer and bool(
             np.linalg.norm(scaler.offset) <= _PLAIN_REACH * np.linalg.norm(scaler.scale)
@@ -219,18 +220,26 @@ class Scorer:
         """
         biases = self._plain_biases if is_plain else self._biases
         bias_error = self._plain_error if is_plain else self._bias_error
-        scores = np.empty((self.n_clusters, len(products)))
-        np.add(products.T, biases[:, None], out=scores)
+        shape = (self.n_clusters, len(products))
+        scores = np.add(
+            products.T, biases.astype(self.dtype)[:, None], out=np.empty(shape, self.dtype)
+        )
         labels = np.zeros(len(products), dtype=np.uint8)
         best = scores[0].copy()
-        second = np.full(len(products), np.inf)
+        second = np.full_like(best, np.inf)
+        worse, is_better = np.empty_like(best), np.empty(len(best), dtype=bool)
+        number = is_better.view(np.uint8)
         for k in range(1, self.n_clusters):
-            is_better = scores[k] < best
-            np.minimum(second, np.maximum(scores[k], best), out=second)
+            np.less(scores[k], best, out=is_better)
+            np.maximum(scores[k], best, out=worse)
+            np.minimum(second, worse, out=second)
             np.minimum(best, scores[k], out=best)
-            labels[is_better] = k
-        error = self._gamma * np.sqrt(length, dtype=np.float64) + bias_error
-        near = np.flatnonzero(second - best <= self._widths * error)
+            np.multiply(number, np.uint8(k), out=number)  # many times faster than a mask
+            np.maximum(labels, number, out=labels)
+        width = np.sqrt(length)
+        width *= self._widths * self._gamma
+        width += self._widths * bias_error
+        near = np.flatnonzero(second - best <= width)
         if near.size:
             labels[near] = self._label_near(centred(near).astype(np.float64))
         return labels
