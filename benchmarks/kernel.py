@@ -105,11 +105,14 @@ def against_sklearn(n_pixels: int, repeats: int) -> Result:
 def _compare(dn: np.ndarray, seed: int) -> dict[str, float]:
     """One repeat, from starts of its own."""
     from hyperhpc.analysis.kernel import Scorer, label_pixels, sum_clusters
-    from hyperhpc.analysis.kmeans import fit_scaler, measure_moments, seed_centres
+    from hyperhpc.analysis.kmeans import fit_scaler, measure_moments
+    from hyperhpc.analysis.starts import draw_seeds, merge_bands
 
     zeros = np.zeros(dn.shape[1])
     scaler = fit_scaler(measure_moments(dn, zeros), zeros, 10000.0, is_integer=True)
-    centres = seed_centres(dn[:20000], N_CLUSTERS, scaler, np.random.default_rng(seed))
+    few = merge_bands(dn[:20000], scaler)
+    seeds = draw_seeds(few, N_CLUSTERS, np.random.default_rng(seed))
+    centres = dn[seeds].astype(np.float64)
     scorer = Scorer(centres, scaler)
     scaled = (centres - scaler.mean) / scaler.scale
     passes: dict[int, int] = {}
@@ -164,13 +167,15 @@ def _fits(dn: np.ndarray, scaler: Any, seed: int) -> dict[str, float]:
     """Whole fits of several starts: the best inertia of each side, and the seconds."""
     from sklearn.cluster import KMeans
 
-    from hyperhpc.analysis.kmeans import fit_in_memory, seed_centres
+    from hyperhpc.analysis.kmeans import measure_moments
+    from hyperhpc.analysis.starts import fit_start, merge_bands
 
     def ours() -> float:
+        merged = merge_bands(dn, scaler)
+        squares = measure_moments(dn, scaler.offset).squares.astype(float)
         starts = (np.random.default_rng([seed, n]) for n in range(STARTS))
         return min(
-            fit_in_memory(dn, seed_centres(dn, N_CLUSTERS, scaler, rng), scaler).inertia
-            for rng in starts
+            fit_start(dn, merged, N_CLUSTERS, scaler, squares, rng).inertia for rng in starts
         )
 
     def theirs() -> float:

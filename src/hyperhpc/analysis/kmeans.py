@@ -1,10 +1,8 @@
-"""Full-batch k-means (Lloyd) on exact sums, and its starts.
+"""Full-batch k-means (Lloyd) on exact sums.
 
 The driver :func:`lloyd` does not know where the pixels are: it is given a function that
 takes centres and returns sums. Stopping rule and number of iterations are
-scikit-learn's. Starts are greedy k-means++ (Arthur and Vassilvitskii 2007, SODA) on
-values rounded to sixteenths of a standard deviation, which makes every distance an
-integer and every draw the same on any machine.
+scikit-learn's. Where it begins: :mod:`hyperhpc.analysis.starts`.
 """
 
 from __future__ import annotations
@@ -239,63 +237,6 @@ def farthest_pixels(
     order = np.argsort(-distance, kind="stable")[:n]
     order = order[distance[order] > 0]
     return distance[order], dn[order].astype(np.float64)
-
-
-def seed_centres(
-    dn: np.ndarray, n_clusters: int, scaler: Scaler, rng: np.random.Generator
-) -> np.ndarray:
-    """Greedy k-means++ starts, drawn from the pixels themselves.
-
-    Parameters
-    ----------
-    dn
-        Valid pixels, good bands (pixel, band), at least ``n_clusters`` of them.
-
-    Returns
-    -------
-    float64 (cluster, band), DN.
-    """
-    coarse, squares = _coarse(dn, scaler)
-    trials = 2 + int(math.log(n_clusters))
-    chosen = [int(rng.integers(len(dn)))]
-    closest = _distances(coarse, squares, np.array(chosen))[0]
-    while len(chosen) < n_clusters:
-        total = int(closest.sum())
-        if total == 0:  # fewer distinct pixels than clusters: any will do
-            chosen.append(int(rng.integers(len(dn))))
-            continue
-        draws = rng.integers(total, size=trials)
-        candidates = np.searchsorted(np.cumsum(closest), draws, side="right")
-        distances = np.minimum(_distances(coarse, squares, candidates), closest)
-        best = int(np.argmin(distances.sum(axis=1)))
-        chosen.append(int(candidates[best]))
-        closest = distances[best]
-    return dn[chosen].astype(np.float64)
-
-
-def _coarse(dn: np.ndarray, scaler: Scaler) -> tuple[np.ndarray, np.ndarray]:
-    """Scaled values in sixteenths as int8, and their squared lengths (int64)."""
-    # Bounded so that a product over all bands stays exact in float32
-    bound = min(127, math.isqrt((2**24 - 1) // dn.shape[1]))
-    coarse = np.empty(dn.shape, dtype=np.int8)
-    squares = np.empty(len(dn), dtype=np.int64)
-    for start in range(0, len(dn), 4096):
-        rows = slice(start, start + 4096)
-        scaled = scaler.transform(dn[rows]) * 16.0
-        coarse[rows] = np.clip(np.rint(scaled), -bound, bound)
-        squares[rows] = (coarse[rows].astype(np.int32) ** 2).sum(axis=1)
-    return coarse, squares
-
-
-def _distances(coarse: np.ndarray, squares: np.ndarray, picks: np.ndarray) -> np.ndarray:
-    """Exact squared distances (pick, pixel), int64, of all pixels to the picked ones."""
-    targets = coarse[picks].astype(np.float32)
-    out = np.empty((len(picks), len(coarse)), dtype=np.int64)
-    for start in range(0, len(coarse), 4096):
-        rows = slice(start, start + 4096)
-        products = targets @ coarse[rows].astype(np.float32).T
-        out[:, rows] = squares[picks][:, None] + squares[rows] - 2 * products.astype(np.int64)
-    return out
 
 
 def fit_in_memory(

@@ -13,14 +13,9 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.analysis.choosing import Judged, find_elbow, judge, recommend, stability_of
-from hyperhpc.analysis.kernel import Scaler, Scorer, label_pixels
-from hyperhpc.analysis.kmeans import (
-    Fit,
-    fit_in_memory,
-    fit_scaler,
-    measure_moments,
-    seed_centres,
-)
+from hyperhpc.analysis.kernel import Scorer, label_pixels
+from hyperhpc.analysis.kmeans import fit_scaler, measure_moments
+from hyperhpc.analysis.starts import fit_start, merge_bands
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError
 from hyperhpc.pipeline.aside import written_aside
@@ -142,16 +137,17 @@ def choose_k(trial: Trial, progress: Progress | None = None) -> dict[str, Any]:
     moments = measure_moments(dn, reference)
     scaler = fit_scaler(moments, reference, trial.scene.scale_factor, is_integer=is_integer)
     squares = measure_moments(dn, scaler.offset).squares.astype(np.float64)
-    scaled = scaler.transform(dn)
+    scaled, merged = scaler.transform(dn), merge_bands(dn, scaler)
     total = float((scaled**2).sum())
     few = np.linspace(0, len(dn) - 1, min(FEW, len(dn))).astype(int)
     judged = []
     with progress.stage("fitting", len(trial.ks) * SEEDS, "fits"):
         for k in trial.ks:
-            fits = [
-                _fit(dn, k, scaler, squares, [config.seed, 2, n], progress)
-                for n in range(SEEDS)
-            ]
+            fits = []
+            for n in range(SEEDS):  # drawn as the starts of a run
+                rng = np.random.default_rng([config.seed, 2, n])
+                fits.append(fit_start(dn, merged, k, scaler, squares, rng))
+                progress.advance(1)
             labels = [label_pixels(dn, [Scorer(fit.centres, scaler)])[0] for fit in fits]
             best = min(range(SEEDS), key=lambda i: fits[i].inertia)
             inertia = fits[best].inertia
@@ -194,17 +190,6 @@ def _take_pixels(trial: Trial, progress: Progress) -> np.ndarray:
         subsample = Subsample.at(work)
         write_subsample(sample, trial.config.seed, subsample)
         return subsample.load_coarse()
-
-
-def _fit(
-    dn: np.ndarray, k: int, scaler: Scaler, squares: np.ndarray, key: list[int],
-    progress: Progress,
-) -> Fit:  # fmt: skip
-    """One fit, its starts drawn as those of a run."""
-    centres = seed_centres(dn, k, scaler, np.random.default_rng(key))
-    fit = fit_in_memory(dn, centres, scaler, squares)
-    progress.advance(1)
-    return fit
 
 
 def save_choice(found: dict[str, Any], folder: Path) -> list[Path]:

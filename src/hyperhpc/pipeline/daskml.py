@@ -65,7 +65,7 @@ def fit_incremental(
     from dask_ml.wrappers import Incremental
 
     start = data.workers.client.submit(
-        seed_start, subsample, n_clusters, scaler, [seed, 4], pure=False
+        seed_start, subsample, n_clusters, [seed, 4], pure=False
     ).result()
     # The batches are drawn already; their order is part of the result
     model = Incremental(new_minibatch(start, scaler, seed), shuffle_blocks=False)

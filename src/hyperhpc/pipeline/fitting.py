@@ -28,7 +28,7 @@ from hyperhpc.pipeline.incremental import fit_estimator, fit_minibatch
 from hyperhpc.pipeline.manifest import RunFolder, read_json, write_json
 from hyperhpc.pipeline.models import Labeller, load_estimator, or_null, own_labels
 from hyperhpc.pipeline.progress import Progress
-from hyperhpc.pipeline.starts import STARTS, Subsample, write_subsample
+from hyperhpc.pipeline.starts import STARTS, Subsample, write_merged, write_subsample
 from hyperhpc.pipeline.sums import (
     SampleOnWorkers,
     measure_models,
@@ -101,13 +101,14 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
     if is_fitted and not config.estimator:
         return read_labellers(read_json(job.folder.model), job.scale_factor, job.is_integer)
     _check_sample(job)
+    submit = job.data.workers.client.submit
     with progress.stage("scaling the sample"):
+        drawn = submit(write_subsample, job.data.sample, config.seed, job.subsample, pure=False)
         scaler, moments, reference = measure_scaler(job.data, job.scale_factor)
         scaler = _as_stored(scaler, job.scale_factor)
         squares = squares_about(moments, reference, scaler.offset)
-        job.data.workers.client.submit(
-            write_subsample, job.data.sample, config.seed, job.subsample, pure=False
-        ).result()
+        drawn.result()
+        submit(write_merged, job.subsample, scaler, pure=False).result()
     _warn_of_constant(job, moments)
     names = model_names(config)
     begun = [_begin(job, name, scaler, squares, progress) for name in names]

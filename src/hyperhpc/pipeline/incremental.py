@@ -92,7 +92,7 @@ def fit_minibatch(
 
     The start is our own k-means++, whose draws are the same on every machine.
     """
-    starts = seed_start(subsample, n_clusters, scaler, [seed, 4])
+    starts = seed_start(subsample, n_clusters, [seed, 4])
     model = new_minibatch(starts, scaler, seed)
     return minibatch_step(fit_batches(sample, model, scaler, seed, MIN_STEPS), scaler)
 

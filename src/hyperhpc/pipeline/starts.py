@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from hyperhpc.analysis.kernel import Scaler
-from hyperhpc.analysis.kmeans import Fit, fit_in_memory, seed_centres
+from hyperhpc.analysis.kmeans import Fit, fit_in_memory
+from hyperhpc.analysis.starts import draw_seeds, fit_start, merge_bands
 from hyperhpc.pipeline.plan import SUBSAMPLE, starts_at_once
 from hyperhpc.pipeline.progress import Progress
 from hyperhpc.pipeline.sample import Sample
@@ -39,15 +40,19 @@ class Subsample:
         Their file: DN (pixel, good band).
     coarse
         That of a part of them.
+    merged
+        Those of the part in few bands, int8 (pixel, merged band).
     """
 
     path: Path
     coarse: Path
+    merged: Path
 
     @classmethod
     def at(cls, work: Path) -> Subsample:
         """The files of a run, in the folder ``work``."""
-        return cls(work / "subsample.npy", work / "subsample-coarse.npy")
+        names = ("subsample.npy", "subsample-coarse.npy", "subsample-merged.npy")
+        return cls(*(work / name for name in names))
 
     def load(self) -> np.ndarray:
         """All of it (pixel, band), in memory."""
@@ -56,6 +61,10 @@ class Subsample:
     def load_coarse(self) -> np.ndarray:
         """At most 25,000 pixels of it (pixel, band), taken evenly, in memory."""
         return np.load(self.coarse, allow_pickle=False)
+
+    def load_merged(self) -> np.ndarray:
+        """The same pixels in few bands (pixel, merged band), in memory."""
+        return np.load(self.merged, allow_pickle=False)
 
 
 def write_subsample(sample: Sample, seed: int, subsample: Subsample) -> int:
@@ -76,6 +85,11 @@ def write_subsample(sample: Sample, seed: int, subsample: Subsample) -> int:
     return int(positions.size)
 
 
+def write_merged(subsample: Subsample, scaler: Scaler) -> None:
+    """On a worker: the part of the subsample once more, in few bands."""
+    np.save(subsample.merged, merge_bands(subsample.load_coarse(), scaler))
+
+
 def _write_header(file: BinaryIO, shape: tuple[int, int], dtype: str) -> None:
     """That of an .npy file; its rows follow."""
     about = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
@@ -89,12 +103,10 @@ def _by_block(positions: np.ndarray) -> list[tuple[int, slice]]:
     return [(int(blocks[a]) * 4096, slice(a, b)) for a, b in pairwise(edges) if b > a]
 
 
-def seed_start(
-    subsample: Subsample, n_clusters: int, scaler: Scaler, key: list[int]
-) -> np.ndarray:
-    """On a worker: k-means++ centres from a part of the subsample."""
-    dn = subsample.load_coarse()
-    return seed_centres(dn, n_clusters, scaler, np.random.default_rng(key))
+def seed_start(subsample: Subsample, n_clusters: int, key: list[int]) -> np.ndarray:
+    """On a worker: k-means++ centres (cluster, band), DN, from a part of the subsample."""
+    seeds = draw_seeds(subsample.load_merged(), n_clusters, np.random.default_rng(key))
+    return subsample.load_coarse()[seeds].astype(np.float64)
 
 
 def try_start(
@@ -105,9 +117,9 @@ def try_start(
     key: list[int],
 ) -> Fit:
     """On a worker: one start, run to convergence on a part of the subsample."""
-    dn = subsample.load_coarse()
-    centres = seed_centres(dn, n_clusters, scaler, np.random.default_rng(key))
-    return fit_in_memory(dn, centres, scaler, mean_squares * len(dn))
+    dn, rng = subsample.load_coarse(), np.random.default_rng(key)
+    squares = mean_squares * len(dn)
+    return fit_start(dn, subsample.load_merged(), n_clusters, scaler, squares, rng)
 
 
 def refine_start(
