@@ -24,6 +24,11 @@ from distributed.comm import CommClosedError
 from cli_case import command_of
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import IncompleteRunError, ResourceError
+from hyperhpc.pipeline import starts
+from hyperhpc.pipeline.plan import Area
+from hyperhpc.pipeline.progress import Progress
+from hyperhpc.pipeline.sample import Sample
+from hyperhpc.pipeline.sums import SampleOnWorkers
 from hyperhpc.workers import (
     Workers,
     check_workers,
@@ -366,3 +371,37 @@ def test_silence_dask__also_of_what_it_calls_critical() -> None:
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# --- long tasks and starts side by side -----------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_starts__are_not_dealt_to_a_worker_with_a_long_task(count: int, tmp_path: Path) -> None:
+    sample = Sample.at(tmp_path, Area(0, 9, 0, 9), 1, 5, "int16")
+    mark = tmp_path / "four starts are done"
+
+    def long_task() -> str:
+        from distributed import get_worker
+
+        while count > 1 and not mark.exists():
+            time.sleep(0.01)
+        return get_worker().address
+
+    def start(number: int) -> tuple[int, str]:
+        from distributed import get_worker
+
+        if number == 3:
+            mark.touch()
+        return number, get_worker().address
+
+    with launch_workers(config(workers=count)) as started:
+        started.client.wait_for_workers(count)
+        long = started.engage(long_task)
+        hands = [(number,) for number in range(6)]
+        dealt: Any = starts._deal(SampleOnWorkers(sample, started), start, hands, Progress())
+        place = long.result(timeout=60)
+        assert place == started.places()[0]
+    assert [number for number, _ in dealt] == list(range(6))
+    if count > 1:
+        assert place not in {address for _, address in dealt[:4]}

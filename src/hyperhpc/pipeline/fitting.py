@@ -36,6 +36,7 @@ from hyperhpc.pipeline.sums import (
     squares_about,
 )
 from hyperhpc.pipeline.tiles import shorten
+from hyperhpc.workers import Workers
 
 #: Sampled pixels per cluster; with fewer it is chance where the centres come to lie.
 _FEW = 100
@@ -86,6 +87,12 @@ def model_names(config: RunConfig) -> list[str]:
     """Names of the models of a run, in their order."""
     own = [config.estimator.partition(":")[2]] if config.estimator else []
     return [*config.models, *own]
+
+
+def import_for_fit(config: RunConfig, workers: Workers) -> None:
+    """Have scikit-learn imported where mini-batches will be fitted, while pixels are read."""
+    if "minibatch" in config.models and config.engine == "hyperhpc":
+        workers.import_early("sklearn.cluster")
 
 
 def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
@@ -218,7 +225,7 @@ def _begin_minibatch(job: FitJob, scaler: Scaler) -> Callable[[], Step]:
         return lambda: kept
     if config.engine == "dask-ml":
         return lambda: daskml.fit_incremental(data, *arguments)
-    future = data.workers.client.submit(fit_minibatch, data.sample, *arguments, pure=False)
+    future = data.workers.engage(fit_minibatch, data.sample, *arguments)
 
     def wait() -> Step:
         step: Step = future.result()

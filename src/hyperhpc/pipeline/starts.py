@@ -179,12 +179,12 @@ def _deal(
         workers.memory_bytes,
         workers.threads,
     )
-    client.wait_for_workers(1)  # all may have been lost just now
     # Dealt out one by one: two on a worker that has room for one would be too much
-    places = list(client.scheduler_info(n_workers=-1)["workers"]) * max(each, 1)
+    places = workers.places() * max(each, 1)
     waiting = iter(enumerate(hands))
     held: dict[Any, tuple[int, str]] = {}
     fits: dict[int, Fit] = {}
+    engaged = {future: place for future, place in workers.engaged.items() if place in places}
 
     def give(place: str) -> list[Any]:
         given = []
@@ -196,11 +196,16 @@ def _deal(
             given.append(future)
         return given
 
-    done = as_completed([future for place in places for future in give(place)])
+    for place in engaged.values():  # its turn comes when that is done
+        places.remove(place)
+    done = as_completed([*engaged, *(future for place in places for future in give(place))])
     for future in done:
-        number, place = held.pop(future)
-        fits[number] = future.result()
-        progress.advance(1)
+        if future in engaged:
+            place = engaged[future]
+        else:
+            number, place = held.pop(future)
+            fits[number] = future.result()
+            progress.advance(1)
         for following in give(place):
             done.add(following)
     return [fits[number] for number in range(len(hands))]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hyperhpc.workers.early import import_early
+
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 #: Told one line that the user should read.
 Note = Callable[[str], None]
@@ -29,6 +31,8 @@ class Workers:
         Address of the dashboard, or None.
     may_wait
         True if workers stand in a queue, and there may be none for a long time.
+    engaged
+        Long tasks, and the worker each was sent to.
     """
 
     client: Client
@@ -37,6 +41,7 @@ class Workers:
     memory_bytes: int
     dashboard: str | None = None
     may_wait: bool = False
+    engaged: dict[Future, str] = field(default_factory=dict)
 
     def up(self) -> int:
         """How many are connected now, as last heard of."""
@@ -51,6 +56,29 @@ class Workers:
         known = self.client.scheduler_info(n_workers=-1)["workers"].values()
         used = sum(worker.get("metrics", {}).get("memory", 0) for worker in known)
         return f"{used / 2**30:.1f} GiB"
+
+    def places(self) -> list[str]:
+        """Addresses of those that are connected, in an order that stays; at least one."""
+        self.client.wait_for_workers(1)  # all may have been lost just now
+        return sorted(self.client.scheduler_info(n_workers=-1)["workers"])
+
+    def engage(self, function: Callable[..., Any], *args: Any) -> Future:
+        """Send one long task to the first worker, and remember where it is."""
+        place = self.places()[0]
+        future = self._send(place, function, *args)
+        self.engaged[future] = place
+        return future
+
+    def import_early(self, name: str) -> None:
+        """Begin to import what the first long task needs, where it will be sent."""
+        from distributed import fire_and_forget
+
+        fire_and_forget(self._send(self.places()[0], import_early, name))
+
+    def _send(self, place: str, function: Callable[..., Any], *args: Any) -> Future:
+        return self.client.submit(
+            function, *args, pure=False, workers=[place], allow_other_workers=True
+        )
 
     def apply(self, function: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
         """``function`` of each item, on workers; the results in the order of the items."""
