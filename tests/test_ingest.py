@@ -69,6 +69,10 @@ def test_ingest__of_tiles_is_the_scene_they_were_cut_from(
     ingest(tmp_path / "tiles", tmp_path / "site.zarr")
     with h5py.File(whole) as file:  # the cube itself, without our own reader
         expected = file["CPER/Reflectance/Reflectance_Data"][...]
+        images = file["CPER/Reflectance/Metadata/Ancillary_Imagery"]
+        lines, about = images["Data_Selection_Index"][...], images["Data_Selection_Index"].attrs
+        flown = about["Data_Files"].split(",")
+        days = images["Acquisition_Date"][...] if bidirectional else None
     opened = xr.open_zarr(tmp_path / "site.zarr", group="reflectance", mask_and_scale=False)
     np.testing.assert_array_equal(opened.reflectance.values, expected)
     one, many = open_scene(whole), open_scene(tmp_path / "site.zarr")
@@ -87,6 +91,15 @@ def test_ingest__of_tiles_is_the_scene_they_were_cut_from(
         assert corner.xmin <= one.grid.x_centres(*(place[1], place[1] + 1))[0]
         assert np.unique(number).size == 16, source
     assert not list(tmp_path.glob("*.part"))
+    assert opened.reflectance.attrs["source_files"] == sorted(os.listdir(tmp_path / "tiles"))
+    listed = [one["name"] for one in opened.flight_line.attrs["sources"]]
+    assert listed == flown
+    np.testing.assert_array_equal(opened.flight_line, np.where(lines < 0, 65535, lines))
+    if days is None:  # told by the names of the flight lines alone
+        of_line = [int(name.split("_")[4]) for name in flown]
+        days = np.where(lines < 0, 0, np.array(of_line)[lines])
+    np.testing.assert_array_equal(opened.acquired, np.where(days < 0, 0, days))
+    assert np.unique(opened.acquired).size == 3
     # what other readers find
     assert opened.attrs["proj:code"] == "EPSG:32613"
     assert opened.attrs["spatial:transform"] == [1.0, 0.0, 517000.0, 0.0, -1.0, 4526000.0]

@@ -396,3 +396,55 @@ def test_scene__sees_a_replaced_file(tmp_path: Path) -> None:
         scene.fingerprint()
     with pytest.raises(SceneError, match="cannot be opened"):
         scene.read(ALL, ALL)
+
+
+# --- where pixels come from ---------------------------------------------------------------
+
+LINES = np.array([[0, 1, -1], [1, 1, 7]])
+DAYS = np.array([[20220617, 220623, -9999], [20220623, -9999, 0]])
+OF_LINES = [[20160807, 20220623, 0], [20220623, 20220623, 0]]
+FLOWN = "NEON_D02_SERC_DP1_20160807_160559_reflectance.h5, NEON_DP1_L004-1_20220623_r.h5"
+
+
+def with_origins(path: Path, lines: Any, days: Any, listed: Any) -> NeonScene:
+    write(path)
+    with h5py.File(path, "a") as file:
+        data = file["SERC/Reflectance/Reflectance_Data"]
+        images = data.parent.require_group("Metadata/Ancillary_Imagery")
+        for name, values in (("Data_Selection_Index", lines), ("Acquisition_Date", days)):
+            if values is not None:
+                whole = np.full(data.shape[:2], -1, values.dtype)
+                whole[:2, :3] = values
+                images[name] = whole
+        if lines is not None and listed is not None:
+            images["Data_Selection_Index"].attrs["Data_Files"] = listed
+    return opened(path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "days", "listed", "acquired"),
+    [
+        (LINES, None, FLOWN, OF_LINES),
+        (LINES, None, FLOWN.split(", "), OF_LINES),
+        (LINES, None, None, None),
+        (None, DAYS, None, [[20220617, 20220623, 0], [20220623, 0, 0]]),
+        # the day of the flight line where none is told of a pixel
+        (LINES, DAYS, FLOWN, [[20220617, 20220623, 0], [20220623, 20220623, 0]]),
+        (LINES.astype("f4"), None, FLOWN, None),
+    ],
+    ids=["lines", "list", "nameless", "days", "both", "floats"],
+)
+def test_origins__are_those_of_neon(
+    tmp_path: Path, lines: Any, days: Any, listed: Any, acquired: Any
+) -> None:
+    scene = with_origins(tmp_path / "s.h5", lines, days, listed)
+    found = scene.read_origins(slice(0, 2), slice(0, 3))
+    assert scene.has_dates == (acquired is not None) == ("acquired" in found)
+    if acquired is not None:
+        assert found["acquired"].dtype == np.int32
+        assert found["acquired"].tolist() == acquired
+    is_listed = lines is not None and lines.dtype.kind == "i" and listed is not None
+    assert ("flight_line" in found) == is_listed
+    if is_listed:
+        assert [one.acquired for one in scene.flight_lines] == ["2016-08-07", "2022-06-23"]
+        assert found["flight_line"].tolist() == [[0, 1, 65535], [1, 1, 7]]

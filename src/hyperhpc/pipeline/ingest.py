@@ -37,8 +37,9 @@ from hyperhpc.pipeline.tiles import run_tiles
 from hyperhpc.pipeline.transpose import explain_transposing, transpose_scene
 from hyperhpc.pipeline.verify import CHECKSUMS
 from hyperhpc.scene import open_scene
-from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.cube import LINE_ARRAY, SOURCE_ARRAY, Scene
 from hyperhpc.scene.cube_store import CubeAbout, CubeStore, create_cube_store, default_side
+from hyperhpc.scene.origins import origin_names
 from hyperhpc.workers import (
     Workers,
     check_workers,
@@ -78,7 +79,7 @@ class IngestJob:
     scene
         Gives the pixels: the scene, or what it was transposed to.
     origin
-        Gives the numbers of the sources: the scene itself.
+        Tells where pixels come from: the scene itself.
     """
 
     scene: Scene
@@ -255,7 +256,7 @@ def _announce(scene: Scene, plan: Plan, out: Path, progress: Progress) -> None:
     """How much will be written where, and whether there is room."""
     height, width = plan.area.shape
     n_bytes = height * width * scene.shape[2] * np.dtype(scene.dtype).itemsize * 17 // 16
-    per_tile = 3 if scene.sources else 2
+    per_tile = 2 + len(origin_names(scene))
     n_files = plan.n_tiles() * per_tile + 20
     free = shutil.disk_usage(out.absolute().parent).free
     progress.note(
@@ -280,10 +281,12 @@ def describe_cube(scene: Scene, area: Area) -> CubeAbout:
         ("bad_bands", scene.bad_bands),
         ("bad_band_windows_nm", [list(window) for window in scene.bad_band_windows_nm]),
         ("notes", scene.notes),
+        ("source_files", scene.file_names()),
     ):
         if values:
             attributes[name] = list(values)
     nan = None if scene.is_integer else math.nan
+    counted = {SOURCE_ARRAY: scene.sources, LINE_ARRAY: scene.flight_lines}
     return CubeAbout(
         shape=(*area.shape, scene.shape[2]),
         dtype=scene.dtype,
@@ -293,18 +296,18 @@ def describe_cube(scene: Scene, area: Area) -> CubeAbout:
         fill=scene.nodata[0] if scene.nodata else nan,
         attributes=attributes,
         title=f"Ingested by hyperhpc from {Path(scene.path).name}",
-        sources=scene.sources,
+        origins={name: counted.get(name, ()) for name in origin_names(scene)},
     )
 
 
 def write_shard(job: IngestJob, tile: Tile) -> dict[str, Any]:
-    """On a worker: one shard, its thinned copy and its sources."""
+    """On a worker: one shard, its thinned copy, and where its pixels come from."""
     area = job.area
     rows = slice(area.row0 + tile.y0, area.row0 + tile.y1)
     cols = slice(area.col0 + tile.x0, area.col0 + tile.x1)
     dn = job.scene.read(rows, cols)
-    source = job.origin.read_sources(rows, cols) if job.origin.sources else None
-    names = CubeStore(job.store).put(tile.y0, tile.x0, dn, source)
+    origins = job.origin.read_origins(rows, cols)
+    names = CubeStore(job.store).put(tile.y0, tile.x0, dn, origins)
     files = {name: measure_file(job.store / name) for name in names}
     written = sum(value[0] for value in files.values() if value)
     return {"bytes_read": dn.nbytes, "bytes_written": written, "files": files}

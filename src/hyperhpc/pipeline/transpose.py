@@ -216,6 +216,7 @@ def create_transposed(scene: Scene, area: Area, depth: int, path: Path) -> Scene
         mark=0.0,
         probes=(),
         numbers=((),) * len(members),
+        line_numbers=((),) * len(members),
     )
 
 

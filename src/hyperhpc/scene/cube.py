@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,10 +107,17 @@ class Source:
     acquired: str | None = None
 
 
-#: Array of a store that holds :meth:`Scene.read_sources`, beside the cube.
-SOURCE_ARRAY = "source"
-#: In :meth:`Scene.read_sources`: a pixel that comes from none.
-NO_SOURCE = 65535
+def source_of(name: str) -> Source:
+    """A file as a source, with the date in its name (YYYYMMDD), if there is one."""
+    name = os.path.basename(name)
+    date = re.search(r"(?<!\d)(20\d\d)(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d)", name)
+    return Source(name, "-".join(date.groups()) if date else None)
+
+
+#: Arrays of a store beside the cube: what :meth:`Scene.read_origins` tells.
+SOURCE_ARRAY, LINE_ARRAY, DATE_ARRAY = "source", "flight_line", "acquired"
+#: A pixel that comes from none of the sources or flight lines; one of no known day.
+NO_SOURCE, NO_DATE = 65535, 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # arrays inside: compared by identity
@@ -157,6 +166,10 @@ class Scene:
         Positions of bands that the file itself flags as bad (0 in ENVI's bbl).
     sources
         What the scene was put together from; empty if it does not say.
+    flight_lines
+        Those its files say their pixels are from; empty if they do not.
+    has_dates
+        True if it is known when its pixels, or some, were seen.
     interest
         [xmin, ymin, xmax, ymax] of what is asked for, in the scene's CRS; None for all of it.
     """
@@ -181,6 +194,8 @@ class Scene:
     thinned: Scene | None = None
     bad_bands: tuple[int, ...] = ()
     sources: tuple[Source, ...] = ()
+    flight_lines: tuple[Source, ...] = ()
+    has_dates: bool = False
     interest: tuple[float, float, float, float] | None = None
 
     def read(
@@ -229,14 +244,29 @@ class Scene:
         for start in range(0, dn.shape[0], depth):
             yield rows.start + start, cols.start, dn[start : start + depth]
 
-    def read_sources(self, rows: slice, cols: slice) -> np.ndarray | None:
-        """Positions in ``sources`` of the pixels of a window.
+    def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
+        """Where the pixels of a window come from, as far as it is known.
 
         Returns
         -------
-        uint16 (y, x), :data:`NO_SOURCE` where there is none; None if it is not known.
+        By name: ``source`` and ``flight_line``, positions in ``sources`` and
+        ``flight_lines``, uint16 (y, x), :data:`NO_SOURCE` where there is none; ``acquired``,
+        the day as YYYYMMDD, int32 (y, x), :data:`NO_DATE` where it is not known.
+
+        Raises
+        ------
+        SceneError
+            As :meth:`read`.
         """
-        return None
+        return {}
+
+    def read_sources(self, rows: slice, cols: slice) -> np.ndarray | None:
+        """``source`` of :meth:`read_origins`; None if it is not known."""
+        return self.read_origins(rows, cols).get(SOURCE_ARRAY)
+
+    def file_names(self) -> tuple[str, ...]:
+        """Names of the files the pixels are in, without folders."""
+        return (os.path.basename(self.path),)
 
     def read_zenith(self, rows: slice, cols: slice) -> np.ndarray | None:
         """Angle between the view and the vertical, for the pixels of a window.

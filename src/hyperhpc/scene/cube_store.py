@@ -19,7 +19,15 @@ import pyproj
 import zarr
 
 from hyperhpc.scene.absent import mark_empty
-from hyperhpc.scene.cube import NO_SOURCE, SOURCE_ARRAY, THINNED_STEP, Grid, Source
+from hyperhpc.scene.cube import (
+    DATE_ARRAY,
+    LINE_ARRAY,
+    SOURCE_ARRAY,
+    THINNED_STEP,
+    Grid,
+    Source,
+)
+from hyperhpc.scene.origins import KINDS
 from hyperhpc.scene.shards import CODEC, LEVEL, chunk_codecs, write_shards
 from hyperhpc.scene.thinned import GROUP, MARK, thinned_grid, thinned_shape
 
@@ -37,6 +45,11 @@ _CONVENTIONS = {
         "Coordinate reference system information for geospatial data",
     ),
     "spatial": ("689b58e2-cf7b-45e0-9fff-9cfc0883d6b4", "Spatial coordinate information"),
+}
+_LONG_NAMES = {
+    SOURCE_ARRAY: "number of the source of each pixel",
+    LINE_ARRAY: "number of the flight line of each pixel",
+    DATE_ARRAY: "day on which each pixel was seen, as YYYYMMDD",
 }
 _SCHEMAS = "https://raw.githubusercontent.com/zarr-conventions"
 _SPECIFICATIONS = "https://github.com/zarr-conventions"
@@ -62,8 +75,9 @@ class CubeAbout:
         Of the array: scale, no-data, band windows ...
     title
         Of the store.
-    sources
-        What the scene was put together from; empty for no array ``source``.
+    origins
+        Arrays beside the cube that say where pixels come from, of
+        :data:`hyperhpc.scene.origins.KINDS`, and what each counts.
     """
 
     shape: tuple[int, int, int]
@@ -74,7 +88,7 @@ class CubeAbout:
     fill: float | None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
-    sources: tuple[Source, ...] = ()
+    origins: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
 
 
 def default_side(n_bands: int) -> int:
@@ -103,16 +117,20 @@ class CubeStore:
         root = zarr.open_group(path, mode="r+", use_consolidated=False)
         self._cube = _array(root, f"{CUBE}/{CUBE}")
         self._thinned = _array(root, f"{CUBE}/{GROUP}/{CUBE}")
-        has_sources = f"{CUBE}/{SOURCE_ARRAY}" in root
-        self._source = _array(root, f"{CUBE}/{SOURCE_ARRAY}") if has_sources else None
+        names = {name: f"{CUBE}/{name}" for name in KINDS}
+        self._origins = {k: _array(root, name) for k, name in names.items() if name in root}
         chunk = _two(self._cube.chunks)
         twice = (2 * chunk[0], 2 * chunk[1])
         self.block = _two(self._cube.shards) if self._cube.shards else twice
 
     def put(
-        self, row: int, col: int, dn: np.ndarray, source: np.ndarray | None = None
+        self,
+        row: int,
+        col: int,
+        dn: np.ndarray,
+        origins: Mapping[str, np.ndarray] | None = None,
     ) -> list[str]:
-        """Store DN (y, x, band), and source numbers (y, x), from this pixel on.
+        """Store DN (y, x, band), and what :meth:`Scene.read_origins` tells, from this pixel on.
 
         A block must cover whole shards or reach the edge of the scene.
 
@@ -124,8 +142,9 @@ class CubeStore:
         names = self._write(self._cube, row, col, dn)
         few = dn[::THINNED_STEP, ::THINNED_STEP]
         names += self._write(self._thinned, row // THINNED_STEP, col // THINNED_STEP, few)
-        if self._source is not None and source is not None:
-            names += self._write(self._source, row, col, source)
+        for name, array in self._origins.items():
+            if origins and name in origins:
+                names += self._write(array, row, col, origins[name])
         return names
 
     def _write(
@@ -173,7 +192,7 @@ def create_cube_store(
         shape=thinned_shape(about.shape),
         grid=thinned_grid(about.grid),
         attributes={**about.attributes, MARK: THINNED_STEP},
-        sources=(),
+        origins={},
     )
     _create_cube(
         group.create_group(GROUP, attributes=attributes),
@@ -234,20 +253,22 @@ def _create_cube(
     if about.fwhm_nm is not None:
         fwhm = {**nm, "long_name": "full width at half maximum"}
         write_array(group, "fwhm", ("wl",), about.fwhm_nm, fwhm)
-    if about.sources:
+    for name, counted in about.origins.items():
+        dtype, missing = KINDS[name]
+        listed = {"sources": [vars(source) for source in counted]} if counted else {}
         create_array(
             group,
-            SOURCE_ARRAY,
+            name,
             ("y", "x"),
             shape=(rows, cols),
-            dtype="uint16",
+            dtype=dtype,
             chunks=(chunk, chunk),
             shards=shard,
-            fill_value=NO_SOURCE,
+            fill_value=missing,
             attributes={
-                "long_name": "number of the source of each pixel",
-                "sources": [vars(source) for source in about.sources],
-                "missing": NO_SOURCE,
+                "long_name": _LONG_NAMES[name],
+                **listed,
+                "missing": missing,
                 "grid_mapping": "spatial_ref",
             },
         )

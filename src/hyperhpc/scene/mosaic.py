@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.scene.cube import NO_SOURCE, Scene
+from hyperhpc.scene.cube import LINE_ARRAY, NO_SOURCE, SOURCE_ARRAY, Scene
+from hyperhpc.scene.origins import KINDS, add_dates, origin_names
 from hyperhpc.scene.window import length, meet, normalise
 
 #: Ranks of a pixel that has data but no zenith angle, and of one without data.
@@ -42,6 +43,8 @@ class MosaicScene(Scene):
     numbers
         Per scene, the positions in ``sources`` of its own sources, or of itself if it has
         none.
+    line_numbers
+        The same for ``flight_lines``; nothing for a scene that has none.
     """
 
     members: tuple[Scene, ...]
@@ -51,6 +54,7 @@ class MosaicScene(Scene):
     mark: float
     probes: tuple[int, ...]
     numbers: tuple[tuple[int, ...], ...]
+    line_numbers: tuple[tuple[int, ...], ...]
 
     def read(
         self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
@@ -74,20 +78,32 @@ class MosaicScene(Scene):
                 out[here][take] = dn[take]
         return out
 
-    def read_sources(self, rows: slice, cols: slice) -> np.ndarray:
-        """Positions in ``sources``; see :meth:`Scene.read_sources`."""
+    def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
+        """Each pixel's as its scene tells; see :meth:`Scene.read_origins`."""
         rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
-        out = np.full((length(rows), length(cols)), NO_SOURCE, np.uint16)
+        shape = length(rows), length(cols)
+        kinds = {name: KINDS[name] for name in origin_names(self)}
+        found = {name: np.full(shape, gap, dtype) for name, (dtype, gap) in kinds.items()}
         for number, member, there, here, take in self._shown(rows, cols):
-            own = member.read_sources(*there)
-            # One more entry, for pixels of which the member itself cannot tell
-            table = np.array([*self.numbers[number], NO_SOURCE], np.uint16)
-            shape = out[here].shape
-            found = np.zeros(shape, np.uint16) if own is None else own
-            values = table[np.minimum(found, table.size - 1)]
-            take = np.ones(shape, bool) if take is None else take
-            out[here][take] = values[take]
-        return out
+            own = member.read_origins(*there)
+            for name, values in found.items():
+                part = own.get(name)
+                if name == SOURCE_ARRAY:
+                    part = np.zeros(values[here].shape, np.uint16) if part is None else part
+                    part = _renumber(part, self.numbers[number])
+                elif part is None:
+                    part = np.full(values[here].shape, KINDS[name][1], values.dtype)
+                elif name == LINE_ARRAY:
+                    part = _renumber(part, self.line_numbers[number])
+                if take is None:
+                    values[here] = part
+                else:
+                    values[here][take] = part[take]
+        return add_dates(found, self.sources, self.flight_lines)
+
+    def file_names(self) -> tuple[str, ...]:
+        """Those of all scenes."""
+        return tuple(name for member in self.members for name in member.file_names())
 
     def _shown(
         self, rows: slice, cols: slice
@@ -164,6 +180,13 @@ def _band_numbers(bands: slice | np.ndarray | None, n_bands: int) -> np.ndarray:
     if isinstance(bands, np.ndarray):
         return bands
     return np.arange(n_bands)[slice(None) if bands is None else bands]
+
+
+def _renumber(own: np.ndarray, numbers: tuple[int, ...]) -> np.ndarray:
+    """From a scene's own positions to those of the mosaic."""
+    # One more entry, for pixels of which the scene itself cannot tell
+    table = np.array([*numbers, NO_SOURCE], np.uint16)
+    return table[np.minimum(own, len(numbers))]
 
 
 def _share_pixels(one: tuple[slice, slice], two: tuple[slice, slice]) -> bool:

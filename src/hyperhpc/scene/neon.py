@@ -12,12 +12,20 @@ import numpy as np
 
 from hyperhpc.errors import SceneError, cause
 from hyperhpc.scene import handles
-from hyperhpc.scene.ancillary import ZENITH, find_image, read_images
-from hyperhpc.scene.cube import Grid, Scene
+from hyperhpc.scene.ancillary import (
+    DATES,
+    ZENITH,
+    find_flight_lines,
+    find_image,
+    find_integers,
+    read_images,
+)
+from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, Grid, Scene
 from hyperhpc.scene.georef import grid_from_map_info, grid_in_pixels, parse_crs, with_crs
 from hyperhpc.scene.hdf5 import check_chunks, check_text
 from hyperhpc.scene.hdf5_chunks import chunk_reader
 from hyperhpc.scene.hdf5_files import READ_ERRORS, open_file
+from hyperhpc.scene.origins import add_dates, to_dates, to_numbers
 from hyperhpc.scene.resolve import (
     Attributes,
     check_cube,
@@ -53,11 +61,15 @@ class NeonScene(Scene):
         No-data values on disk that ``dtype`` cannot hold.
     zenith
         Path of the to-sensor zenith angles, or None.
+    line_image, date_image
+        Path of the numbers of the flight lines, and of the days, or None.
     """
 
     dataset: str
     wide_nodata: tuple[float, ...] = ()
     zenith: str | None = None
+    line_image: str | None = None
+    date_image: str | None = None
 
     def read(
         self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
@@ -136,6 +148,17 @@ class NeonScene(Scene):
             return None
         (angle,) = read_images(self.path, (self.zenith,), rows, cols)
         return np.where((angle >= 0) & (angle < 90), angle, np.nan).astype(np.float32)
+
+    def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
+        """Flight lines and days that NEON gives; see :meth:`Scene.read_origins`."""
+        known = (
+            (LINE_ARRAY, self.line_image, to_numbers),
+            (DATE_ARRAY, self.date_image, to_dates),
+        )
+        there = [(name, image, turn) for name, image, turn in known if image]
+        images = read_images(self.path, tuple(image for _, image, _ in there), rows, cols)
+        found = {name: turn(im) for (name, _, turn), im in zip(there, images, strict=True)}
+        return add_dates(found, (), self.flight_lines)
 
     def fingerprint(self) -> dict[str, Any]:
         """Kind, shape, dtype, and size and time of the file (no path)."""
@@ -280,6 +303,8 @@ def _open(path: str, file: h5py.File, group: str | None, wavelengths: Path | Non
     chunks = data.chunks or (1, data.shape[1], data.shape[2])
     chunks = tuple(min(pair) for pair in zip(chunks, data.shape, strict=True))
     grid = _grid(metadata, attributes, data.shape, where, notes)
+    line_image, flight_lines = find_flight_lines(metadata, data.shape)
+    date_image = find_integers(metadata, DATES, data.shape)
     return NeonScene(
         path=path,
         format="neon-hdf5",
@@ -299,6 +324,10 @@ def _open(path: str, file: h5py.File, group: str | None, wavelengths: Path | Non
         dataset=data.name,
         wide_nodata=values.wide_nodata,
         zenith=_zenith(metadata, data.shape),
+        flight_lines=flight_lines,
+        has_dates=bool(date_image) or any(line.acquired for line in flight_lines),
+        line_image=line_image,
+        date_image=date_image,
     )
 
 

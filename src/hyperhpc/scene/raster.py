@@ -95,6 +95,7 @@ def _open(path: str, header: str | None, dataset: Any, wavelengths: Path | None)
         fwhm_nm=bands.fwhm_nm,
         bad_bands=bands.bad,
         sources=(Source(os.path.basename(path), dates[0]),) if dates else (),
+        has_dates=bool(dates),
         header=header,
         layout=layout,
         is_south_up=is_south_up,

@@ -15,7 +15,8 @@ import numpy as np
 
 from hyperhpc.errors import SceneError, cause
 from hyperhpc.scene import handles
-from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.cube import SOURCE_ARRAY, Scene
+from hyperhpc.scene.origins import add_dates
 from hyperhpc.scene.window import length, mirror, normalise, read_window, unreadable
 
 #: MB of decoded blocks that GDAL keeps; by itself it takes 5 % of the machine.
@@ -134,12 +135,13 @@ class RasterScene(Scene):
                     out[place] = part[:, :: rows.step, :: cols.step].transpose(1, 2, 0)
         return out
 
-    def read_sources(self, rows: slice, cols: slice) -> np.ndarray | None:
-        """The one source everywhere, if its date is known; see :meth:`Scene.read_sources`."""
+    def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
+        """The one source everywhere, if its date is known; see :meth:`Scene.read_origins`."""
         if not self.sources:
-            return None
+            return {}
         rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
-        return np.zeros((length(rows), length(cols)), np.uint16)
+        source = np.zeros((length(rows), length(cols)), np.uint16)
+        return add_dates({SOURCE_ARRAY: source}, self.sources, ())
 
     def fingerprint(self) -> dict[str, Any]:
         """Kind, shape, dtype, and size and time of the data and the header (no path)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.errors import SceneError
-from hyperhpc.scene.cube import Grid, Scene, Source, fields_of
+from hyperhpc.scene.cube import Grid, Scene, Source, fields_of, source_of
 from hyperhpc.scene.georef import grid_in_pixels, is_same_crs
 from hyperhpc.scene.mosaic import MosaicScene
 from hyperhpc.scene.spectral import SAME_BAND_NM
@@ -112,7 +111,9 @@ def join(path: str, members: Sequence[Scene], overlap: str) -> Scene:
             "Declare one in the files: nodata, data ignore value or Data_Ignore_Value.",
         )
     bad_bands = tuple(sorted(set().union(*(member.bad_bands for member in members))))
-    sources, numbers = _sources(members)
+    sources, numbers = _once([m.sources or (source_of(m.path),) for m in members])
+    flight_lines, line_numbers = _once([member.flight_lines for member in members])
+    listed = (*sources, *flight_lines)
     fields = fields_of(first) | {
         "path": path,
         "shape": (*shape, first.shape[2]),
@@ -122,6 +123,8 @@ def join(path: str, members: Sequence[Scene], overlap: str) -> Scene:
         "thinned": None,
         "bad_bands": bad_bands,
         "sources": sources,
+        "flight_lines": flight_lines,
+        "has_dates": any(m.has_dates for m in members) or any(one.acquired for one in listed),
         "notes": _notes(members, shape, seen, overlap, bad_bands),
     }
     return MosaicScene(
@@ -133,6 +136,7 @@ def join(path: str, members: Sequence[Scene], overlap: str) -> Scene:
         mark=mark,
         probes=_probes(first, bad_bands),
         numbers=numbers,
+        line_numbers=line_numbers,
     )
 
 
@@ -247,25 +251,17 @@ def _probes(scene: Scene, bad_bands: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted(int(number) for number in chosen))
 
 
-def _sources(
-    members: Sequence[Scene],
+def _once(
+    of_members: Sequence[tuple[Source, ...]],
 ) -> tuple[tuple[Source, ...], tuple[tuple[int, ...], ...]]:
-    """Sources of all scenes, each once, and which are whose."""
+    """What all scenes list, each once, and which are whose."""
     known: dict[Source, int] = {}
-    numbers = []
-    for member in members:
-        own = member.sources or (source_of(member.path),)
-        numbers.append(tuple(known.setdefault(source, len(known)) for source in own))
+    numbers = tuple(
+        tuple(known.setdefault(source, len(known)) for source in own) for own in of_members
+    )
     if len(known) > _MAX_SOURCES:
-        return (), tuple((0,) for _ in members)
-    return tuple(known), tuple(numbers)
-
-
-def source_of(path: str) -> Source:
-    """A file as a source, with the date in its name (YYYYMMDD), if there is one."""
-    name = os.path.basename(path)
-    date = re.search(r"(?<!\d)(20\d\d)(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d)", name)
-    return Source(name, "-".join(date.groups()) if date else None)
+        return (), tuple(() for _ in of_members)
+    return tuple(known), numbers
 
 
 def _share(member: Scene, first: Scene) -> Scene:
@@ -278,6 +274,7 @@ def _share(member: Scene, first: Scene) -> Scene:
         notes=(),
         extra={},
         sources=(),
+        flight_lines=(),
         thinned=None,
     )
 

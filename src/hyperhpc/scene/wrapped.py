@@ -22,9 +22,13 @@ class WrappedScene(Scene):
 
     inner: Scene
 
-    def read_sources(self, rows: slice, cols: slice) -> np.ndarray | None:
-        """Those of the other scene; see :meth:`Scene.read_sources`."""
-        return self.inner.read_sources(rows, cols)
+    def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
+        """Those of the other scene; see :meth:`Scene.read_origins`."""
+        return self.inner.read_origins(rows, cols)
+
+    def file_names(self) -> tuple[str, ...]:
+        """Those of the other scene."""
+        return self.inner.file_names()
 
     def read_zenith(self, rows: slice, cols: slice) -> np.ndarray | None:
         """That of the other scene; see :meth:`Scene.read_zenith`."""

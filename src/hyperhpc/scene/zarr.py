@@ -19,7 +19,7 @@ from hyperhpc.scene import handles, store
 from hyperhpc.scene.absent import absent_files, count_files, known_empty
 from hyperhpc.scene.axes import Axes
 from hyperhpc.scene.chunks import chunk_reader
-from hyperhpc.scene.cube import SOURCE_ARRAY, Grid, Scene, Source
+from hyperhpc.scene.cube import DATE_ARRAY, Grid, Scene
 from hyperhpc.scene.georef import (
     find_crs,
     grid_from_centres,
@@ -27,6 +27,7 @@ from hyperhpc.scene.georef import (
     grid_in_pixels,
     with_crs,
 )
+from hyperhpc.scene.origins import add_dates, find_origins, to_dates, to_numbers
 from hyperhpc.scene.resolve import (
     Attributes,
     check_cube,
@@ -99,8 +100,10 @@ class ZarrScene(Scene):
         True if stored rows run from south to north; they are flipped while reading.
     wide_nodata
         No-data values on disk that ``dtype`` cannot hold.
-    source_array
-        Path of the numbers of the sources, or None.
+    origin_arrays
+        Name and path of the arrays that say where pixels come from.
+    files
+        Names of the files it was made of, if it says.
     """
 
     store: str
@@ -109,7 +112,8 @@ class ZarrScene(Scene):
     order: tuple[int, int, int]
     is_south_up: bool = False
     wide_nodata: tuple[float, ...] = ()
-    source_array: str | None = None
+    origin_arrays: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
 
     def read(
         self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
@@ -141,16 +145,22 @@ class ZarrScene(Scene):
         except READ_ERRORS as error:
             raise unreadable(self._what, rows, cols, why=error, hint=_DAMAGED) from error
 
-    def read_sources(self, rows: slice, cols: slice) -> np.ndarray | None:
-        """Positions in ``sources``; see :meth:`Scene.read_sources`."""
-        if self.source_array is None:
-            return None
-        array = open_array(self.store, self.source_array, self.zarr_format)
-        try:
-            return np.asarray(array[rows, cols]).astype(np.uint16, copy=False)
-        except READ_ERRORS as error:
-            what = f"{self.source_array} of {self.store}"
-            raise unreadable(what, rows, cols, why=error, hint=_DAMAGED) from error
+    def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
+        """What the arrays beside the cube hold; see :meth:`Scene.read_origins`."""
+        found = {}
+        for name, path in self.origin_arrays:
+            array = open_array(self.store, path, self.zarr_format)
+            try:
+                values = np.asarray(array[rows, cols])
+                found[name] = to_dates(values) if name == DATE_ARRAY else to_numbers(values)
+            except READ_ERRORS as error:
+                what = f"{path} of {self.store}"
+                raise unreadable(what, rows, cols, why=error, hint=_DAMAGED) from error
+        return add_dates(found, self.sources, self.flight_lines)
+
+    def file_names(self) -> tuple[str, ...]:
+        """Those it was made of; see :meth:`Scene.file_names`."""
+        return self.files or super().file_names()
 
     @property
     def _what(self) -> str:
@@ -350,9 +360,8 @@ def _open(
         wide_nodata=values.wide_nodata,
         bad_bands=_bad_bands(attributes, wavelength_nm.size, where),
     )
-    found = nodes.get(f"{cube.parent}/{SOURCE_ARRAY}".lstrip("/"))
-    if found is not None and found.shape == scene.shape[:2] and scene._is_plain:
-        scene = replace(scene, sources=_sources(found), source_array=found.path)
+    if scene._is_plain:
+        scene = replace(scene, **find_origins(nodes, cube, scene.shape))
     return replace(scene, thinned=_thinned(scene))
 
 
@@ -368,15 +377,6 @@ def _bad_bands(attributes: Attributes, n_bands: int, where: str) -> tuple[int, .
             "Correct the attribute.",
         )
     return tuple(numbers)
-
-
-def _sources(node: store.Node) -> tuple[Source, ...]:
-    """What the array ``source`` counts; empty if it does not say."""
-    listed = node.attributes.get("sources")
-    try:
-        return tuple(Source(str(item["name"]), item.get("acquired")) for item in listed or ())
-    except (TypeError, KeyError, AttributeError):
-        return ()
 
 
 def _thinned(scene: ZarrScene) -> ZarrScene | None:

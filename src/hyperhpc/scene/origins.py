@@ -1,0 +1,100 @@
+"""Where each pixel comes from, and on which day it was seen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.scene.cube import (
+    DATE_ARRAY,
+    LINE_ARRAY,
+    NO_DATE,
+    NO_SOURCE,
+    SOURCE_ARRAY,
+    Scene,
+    Source,
+)
+from hyperhpc.scene.store import Node
+
+#: dtype and missing value of each.
+KINDS = {
+    SOURCE_ARRAY: ("uint16", NO_SOURCE),
+    LINE_ARRAY: ("uint16", NO_SOURCE),
+    DATE_ARRAY: ("int32", NO_DATE),
+}
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def origin_names(scene: Scene) -> tuple[str, ...]:
+    """Which of :data:`KINDS` a scene knows."""
+    known = (scene.sources, scene.flight_lines, scene.has_dates)
+    return tuple(name for name, has in zip(KINDS, known, strict=True) if has)
+
+
+def to_numbers(image: np.ndarray) -> np.ndarray:
+    """Positions (y, x) as uint16; :data:`NO_SOURCE` for what is none, as NEON's -1."""
+    return np.where((image >= 0) & (image < NO_SOURCE), image, NO_SOURCE).astype(np.uint16)
+
+
+def to_dates(image: np.ndarray) -> np.ndarray:
+    """Days (y, x) as YYYYMMDD, int32; :data:`NO_DATE` for what is none.
+
+    NEON's table says YYMMDD, its files hold YYYYMMDD: both are understood.
+    """
+    years = np.where((image > 100_000) & (image < 1_000_000), image + 20_000_000, image)
+    is_day = (years >= 1900_01_01) & (years <= 2999_12_31)
+    return np.where(is_day, years, NO_DATE).astype(np.int32)
+
+
+def add_dates(
+    found: dict[str, np.ndarray], sources: Sequence[Source], lines: Sequence[Source]
+) -> dict[str, np.ndarray]:
+    """With the days of flight lines, then of sources, where no day is known of a pixel."""
+    dates = found.get(DATE_ARRAY)
+    for name, listed in ((LINE_ARRAY, lines), (SOURCE_ARRAY, sources)):
+        if name in found and any(source.acquired for source in listed):
+            days = np.array([*map(_day, listed), NO_DATE], np.int32)
+            known = days[np.minimum(found[name], len(listed))]
+            dates = known if dates is None else np.where(dates == NO_DATE, known, dates)
+    return found if dates is None else {**found, DATE_ARRAY: dates}
+
+
+def _day(source: Source) -> int:
+    """The day of a source as a number."""
+    text = str(source.acquired)
+    return int(text.replace("-", "")) if _DATE.fullmatch(text) else NO_DATE
+
+
+def find_origins(
+    nodes: Mapping[str, Node], cube: Node, shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    """Fields of a scene in a store that tell where its pixels come from."""
+    found = {
+        name: node
+        for name in KINDS
+        if (node := nodes.get(f"{cube.parent}/{name}".lstrip("/"))) is not None
+        and node.attributes.get("missing") == KINDS[name][1]  # one of ours
+        and node.shape == shape[:2]
+    }
+    sources, lines = _listed(found, SOURCE_ARRAY), _listed(found, LINE_ARRAY)
+    files = cube.attributes.get("source_files")
+    is_known = isinstance(files, list) and all(isinstance(name, str) for name in files)
+    return {
+        "origin_arrays": tuple((name, node.path) for name, node in found.items()),
+        "sources": sources,
+        "flight_lines": lines,
+        "has_dates": DATE_ARRAY in found or any(one.acquired for one in (*sources, *lines)),
+        "files": tuple(files or ()) if is_known else (),
+    }
+
+
+def _listed(found: Mapping[str, Node], name: str) -> tuple[Source, ...]:
+    """What an array of positions counts; empty if it does not say."""
+    listed = found[name].attributes.get("sources") if name in found else None
+    try:
+        return tuple(Source(str(item["name"]), item.get("acquired")) for item in listed or ())
+    except (TypeError, KeyError, AttributeError):
+        return ()
