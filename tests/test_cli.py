@@ -181,6 +181,19 @@ def test_spectrum__linear_needs_four_valid_neighbours(
     check_refused(outcome, 3, "four valid neighbours")
 
 
+def test_spectrum__takes_a_bounding_box(small_scene: Path) -> None:
+    words = ["--x", "517050.5", "--y", "4525950.5"]
+    alone = call("spectrum", small_scene, *words)
+    boxed = call("spectrum", small_scene, *words, "--bbox", "517050,4525950,517060,4525960")
+    assert (boxed.code, boxed.out) == (0, alone.out)
+    box = "517060,4525950,517070,4525960"
+    outcome = call("spectrum", small_scene, *words, "--bbox", box)
+    check_refused(outcome, 3, "point 517050.5,4525950.5", f"outside --bbox {box}")
+    outcome = call("spectrum", small_scene, *words, "--bbox", "0,0,1,1")
+    check_refused(outcome, 3, "holds no pixel centre of the scene")
+    assert call("spectrum", small_scene, *words, "--bbox", "1,2").code == 2
+
+
 def test_spectrum__water_windows_without_data_are_null(tmp_path: Path) -> None:
     path = tmp_path / "brdf.h5"
     simulate(path, 20, 20, layout="neon", bidirectional=True, nodata_fraction=0.0)

@@ -286,6 +286,7 @@ def _plain(value: Any) -> str:
 )
 @click.argument("scene", type=AnyPath())
 @add_options(*SCENE_OPTIONS)
+@bbox_option
 @click.option("--x", "xs", type=float, multiple=True, required=True, help="Easting.")
 @click.option("--y", "ys", type=float, multiple=True, required=True, help="Northing.")
 @click.option(
@@ -301,6 +302,7 @@ def spectrum(
     scene: Path,
     xs: Sequence[float],
     ys: Sequence[float],
+    bbox: str | None,
     method: str,
     as_json: bool,
     figure: Path | None,
@@ -309,7 +311,7 @@ def spectrum(
     """Print the spectra at points (--x and --y, repeated in pairs).
 
     A table of CSV: one row per band, one column of reflectance (0-1) per point. A point
-    outside the scene or on no-data is an error (3).
+    outside the scene or the --bbox, or on no-data, is an error (3).
     """
     if len(xs) != len(ys):
         raise click.UsageError(f"{len(xs)} --x but {len(ys)} --y; give them in pairs")
@@ -318,7 +320,8 @@ def spectrum(
     if figure:
         check_figure(figure)
     how = read_scene_options(options)
-    spectra = read_spectra(scene, how, list(zip(xs, ys, strict=True)), method)
+    box = read_numbers(bbox, 4, "--bbox")
+    spectra = read_spectra(scene, how, list(zip(xs, ys, strict=True)), method, box)
     if figure:
         draw_spectra(scene, how, spectra, figure)
         _say(f"figure: {figure}")

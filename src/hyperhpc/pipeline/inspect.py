@@ -63,9 +63,25 @@ def read_spectra(
     options: SceneOptions | None,
     points: Sequence[tuple[float, float]],
     method: str,
+    bbox: tuple[float, float, float, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Spectra at points: see :func:`hyperhpc.pipeline.selection.spectra_at`."""
+    """Spectra at points: see :func:`hyperhpc.pipeline.selection.spectra_at`.
+
+    Raises
+    ------
+    ConfigError
+        Also if a point lies outside the bounding box.
+    """
     scene = open_scene(path, options=options)
+    if bbox:
+        choose_area(scene, bbox)  # refuses a box beside the scene
+        for x, y in points:
+            if not (bbox[0] <= x <= bbox[2] and bbox[1] <= y <= bbox[3]):
+                raise ConfigError(
+                    f"point {x:.10g},{y:.10g} lies outside --bbox "
+                    + ",".join(f"{edge:.10g}" for edge in bbox),
+                    "choose a point inside it, or leave --bbox out",
+                )
     return spectra_at(scene, points, select_bands(scene).bands, method)
 
 
