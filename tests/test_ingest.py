@@ -305,6 +305,42 @@ def test_ingest__of_a_truncated_tile_names_it(tmp_path: Path) -> None:
     assert not (tmp_path / "s.zarr").exists()
 
 
+def test_ingest__of_a_damaged_chunk_names_the_file_and_goes_on(tmp_path: Path) -> None:
+    tiles = simulate(tmp_path / "tiles", 100, 100, bands=8, layout="neon", tiles=(2, 2)).path
+    victim = sorted(tiles.iterdir())[2]
+    sound, when = victim.read_bytes(), victim.stat()
+    with h5py.File(victim) as file:
+        chunk = file["CPER/Reflectance/Reflectance_Data"].id.get_chunk_info(0)
+    damaged = bytearray(sound)
+    damaged[chunk.byte_offset + chunk.size // 2] ^= 255
+    victim.write_bytes(damaged)
+    os.utime(victim, ns=(when.st_atime_ns, when.st_mtime_ns))
+    done = call("ingest", tiles, tmp_path / "s.zarr", *MEMORY)
+    check_refused(done, 4, victim.name, "Incorrect checksum")
+    assert "--skip-bad-tiles" not in done.hint  # which ingest has not got
+    assert not (tmp_path / "s.zarr").exists()
+    victim.write_bytes(sound)
+    os.utime(victim, ns=(when.st_atime_ns, when.st_mtime_ns))
+    ingest(tiles, tmp_path / "s.zarr")
+    np.testing.assert_array_equal(
+        whole_of(open_scene(tmp_path / "s.zarr")), whole_of(open_scene(tiles))
+    )
+
+
+@pytest.mark.parametrize("command", ["ingest", "run"])
+def test_ingest__and_run_say_how_the_scene_was_understood(
+    command: str, whole: Path, tmp_path: Path
+) -> None:
+    words = ["--mask", "shadow", *MEMORY, "--workers", "1"]
+    if command == "run":
+        words += ["--indices", "", "--models", "lloyd", "--clusters", "2"]
+    done = call(command, whole, tmp_path / "out", *words)
+    assert done.code == 0, done.err
+    hidden = open_scene(whole, options=SceneOptions(mask=("shadow",))).notes[-1]
+    assert f"note: {hidden}" in done.err.splitlines()
+    assert "pixels are left out by their quality (shadow)" in hidden
+
+
 # --- verify ---------------------------------------------------------------------------
 
 

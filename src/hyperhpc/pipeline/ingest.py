@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.config import RunConfig
-from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
+from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError, SceneError
 from hyperhpc.pipeline.checksums import files_of, measure_file
+from hyperhpc.pipeline.damage import DamagedTileError
 from hyperhpc.pipeline.folder import check_same, read_plan
 from hyperhpc.pipeline.lock import Claim, hold_lock
 from hyperhpc.pipeline.manifest import RunFolder, disk_error, read_json, write_json
@@ -50,6 +51,10 @@ from hyperhpc.workers import (
 )
 
 _SMALLEST_SIDE = 64
+_COPY = (
+    "copy that file again with its time (cp -p), then give the same command: it goes on; "
+    "with --restart if its time is another"
+)
 _GO_ON = "give the same command again: it goes on from there"
 
 
@@ -129,6 +134,8 @@ def ingest(
         hint = "name another OUT, or give --restart to begin anew"
         check_same(part, found, plan, hint)
         plan = found
+    for note in scene.notes:
+        progress.note(f"note: {note}")
     config = replace(config, out=part.out)
     with hold_lock(part.out, progress.note) as lock:
         if config.restart:
@@ -136,6 +143,8 @@ def ingest(
         remove_stale(part.out)
         try:
             _write(scene, plan, config, part, progress, lock.claim, out)
+        except DamagedTileError as error:
+            raise SceneError(error.message, _COPY) from None
         except scheduler_errors():
             raise IncompleteRunError("the scheduler was lost", _GO_ON) from None
         except StopRequest:

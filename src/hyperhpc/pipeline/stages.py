@@ -137,6 +137,8 @@ def run(
         progress.note(f"{config.out} is complete; --restart would begin anew")
         check_none_bad(read_json(folder.run).get("bad_tiles", []), folder.report)
         return folder
+    for note in prepared.scene.notes:
+        progress.note(f"note: {note}")
     with hold_lock(config.out, progress.note) as lock:
         this = Run(prepared, progress, command, beside, lock.claim)
         with _told(this):

@@ -177,7 +177,7 @@ def _bands(path: str, texts: BandTexts, wavelengths: Path | None) -> Bands:
     bands = find_bands(texts, path)
     if bands.wavelength_nm is None:
         names = [name for name in texts.names if name]
-        called = f"are called {', '.join(names[:3])} ..." if names else "have no names either"
+        called = f"are called {', '.join(names[:3])}" if names else "have no names either"
         raise SceneError(f"{path} holds no band centres; its bands {called}.", HINT)
     return bands
 
