@@ -115,6 +115,7 @@ def _open(path: str, group: str | None, wavelengths: Path | None) -> Scene:
     """One file or store."""
     try:
         if os.path.isdir(path):
+            _check_finished(path)
             from hyperhpc.scene.zarr import open_zarr_scene
 
             return open_zarr_scene(path, group, wavelengths)
@@ -143,6 +144,17 @@ def _open(path: str, group: str | None, wavelengths: Path | None) -> Scene:
         f"{path} is no Zarr store, HDF5, TIFF or ENVI file (it begins with {start!r}).",
         "ENVI data need their header (.hdr) beside them; unpack an archive first.",
     )
+
+
+def _check_finished(path: str) -> None:
+    """Refuse what an ingest that was stopped has left: a store with holes looks like one."""
+    for folder in (path, os.path.dirname(path)):
+        is_part = folder.endswith(".part") and os.path.isfile(os.path.join(folder, "plan.json"))
+        if is_part and os.path.isdir(os.path.join(folder, "store")):
+            raise SceneError(
+                f"{folder} is a store that is not finished.",
+                "Give the same hyperhpc ingest command again: it goes on.",
+            )
 
 
 def _existing(path: str) -> str:
