@@ -382,9 +382,9 @@ def test_bridge__serves_its_verbs(cluster: Cluster) -> None:
     )
     assert told == [[0, "43\n"], [0, "JobId=43 JobState=RUNNING\n"], [0, ""]]
     _, worker = cluster.calls("sbatch")
-    assert worker[:6] == [
+    assert worker[-2] == "--job-name=hyperhpc-worker-42"
+    assert worker[:5] == [
         "--parsable",
-        "--job-name=hyperhpc-worker-42",
         "--nodes=1",
         "--ntasks=1",
         "--cpus-per-task=1",
@@ -394,6 +394,16 @@ def test_bridge__serves_its_verbs(cluster: Cluster) -> None:
     assert cluster.script(2) == "#!/bin/sh\ntrue\n"
     assert (cluster.out / "slurm" / "worker-jobs").read_text("utf-8") == "43\n"
     assert cluster.calls("scancel")[1] == ["43"]
+
+
+def test_bridge__worker_keeps_its_name_whatever_the_user_calls_the_job(
+    cluster: Cluster,
+) -> None:
+    cluster.drive_by(_DRIVER + "ask(1, 'submit', '')")
+    assert submitted(cluster, SBATCH="--job-name=mine").run_job() == 0
+    driver, worker = cluster.calls("sbatch")
+    names = [[w for w in call if w.startswith("--job-name=")][-1] for call in (driver, worker)]
+    assert names == ["--job-name=mine", "--job-name=hyperhpc-worker-42"]
 
 
 def test_bridge__worker_gets_none_of_the_drivers_own_variables(cluster: Cluster) -> None:
