@@ -77,6 +77,7 @@ check_files() {
   [ -r "$scene" ] || die "$scene_error" "$scene may not be read" "ask its owner for chmod +r"
   [ -f "$image" ] || die "$config_error" "there is no image $image" \
     "make image, or on a compute node: sbatch jobs/build.sbatch; or IMAGE=/path/to/hyperhpc.sif"
+  [ -r "$image" ] || die "$config_error" "$image may not be read" "ask its owner for chmod +r"
   check_out
 }
 

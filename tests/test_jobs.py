@@ -360,29 +360,38 @@ def test_refusal__of_an_out_where_a_job_is_at_work(cluster: Cluster) -> None:
     assert len(cluster.calls("sbatch")) == 1
 
 
-def test_refusal__of_folders_that_are_not_writable() -> None:
-    user = 65534 if os.getuid() == 0 else os.getuid()
+@pytest.mark.parametrize(
+    ("modes", "out", "code", "said"),
+    [
+        ({"out": 0o555}, "out", 3, "out is not writable for you"),
+        ({".": 0o555}, "new", 3, "new cannot be made: "),
+        ({"image": 0o200}, "out", 3, "image may not be read"),
+        ({"scene": 0o200}, "out", 4, "scene may not be read"),
+    ],
+)
+def test_refusal__of_what_the_user_may_not(
+    modes: dict[str, int], out: str, code: int, said: str
+) -> None:
+    user = 65534 if os.getuid() == 0 else None
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
         folder = Path(name)
-        folder.chmod(0o755)
         shutil.copytree(JOBS, folder / "jobs")
         for file in ("scene", "image"):
             (folder / file).touch()
-        (folder / "out").mkdir(mode=0o555)
-        for out, said in (("out", "is not writable"), ("new", "is not writable for you")):
-            if out == "new":
-                folder.chmod(0o555)
-            words = [f"{k}={folder / v}" for k, v in (("SCENE", "scene"), ("IMAGE", "image"))]
-            done = subprocess.run(
-                ["/bin/bash", "jobs/submit.sh", "SITE=generic", f"OUT={out}", *words],
-                cwd=folder,
-                user=user if os.getuid() == 0 else None,
-                capture_output=True,
-                text=True,
-            )
-            assert done.returncode == 3, done.stderr
-            assert said in done.stderr
+        (folder / "out").mkdir()
+        for one, mode in {".": 0o777, "out": 0o777, **modes}.items():
+            (folder / one).chmod(mode)
+        words = f"SITE=generic OUT={out} SCENE=scene IMAGE=image --dry-run".split()
+        done = subprocess.run(
+            ["/bin/bash", "jobs/submit.sh", *words],
+            cwd=folder,
+            user=user,
+            capture_output=True,
+            text=True,
+        )
         folder.chmod(0o755)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
 
 
 @pytest.mark.parametrize("names", [[], ["slurm"], ["slurm", "status.txt"], ["plan.json", "x"]])
