@@ -80,6 +80,14 @@ lost_workers() {
 # field NAME: of a line of scontrol, in `answer`.
 field() { if [[ " $answer " =~ \ $1=([^ ]*)\  ]]; then printf '%s\n' "${BASH_REMATCH[1]}"; fi; }
 
+# Only its owner can read it: the address holds a secret.
+dashboard() {
+  local file
+  for file in "$out/.connection-$1"-*/dashboard; do
+    if [ -r "$file" ]; then printf '%s\n' "$(<"$file")"; fi
+  done
+}
+
 # --- the lines ------------------------------------------------------------------------
 
 if [ -r "$out/slurm/job" ]; then read_lines "$out/slurm/job" job; fi
@@ -101,6 +109,7 @@ if [ -n "${job[job]:-}" ]; then
   show job "${job[job]} (${job[mode]:-}, ${job[site]:-}): $what"
   if [ "${job[mode]:-}" = elastic ]; then show 'worker jobs' "$(worker_jobs "${job[job]}")"; fi
   if [ "${job[restarts]:-0}" != 0 ]; then show restarts "${job[restarts]}, by Slurm"; fi
+  show dashboard "$(dashboard "${job[job]}")"
 fi
 
 # status.txt may be that of a job before this one

@@ -25,7 +25,7 @@ as variables of the environment, and as make submit SITE=... An empty value is n
   ACCOUNT= PARTITION=  default: the site's, else the cluster's
   SBATCH="--qos=debug" more options of sbatch; quotes and backslashes as in a shell
   INTERFACE=ib0        the network to use, if the one that is found is wrong
-  DASHBOARD=1          Dask's dashboard, on loopback; the log tells the tunnel
+  DASHBOARD=1          Dask's dashboard, on loopback; the log tells the way there
 
   Elastic only: WORKER_PARTITION= WORKER_SBATCH= (default: SBATCH), DRIVER_CPUS=2 DRIVER_MEMORY=3GiB
   Of the site:  CORES_PER_NODE= THREADS_PER_CORE= MEMORY_PER_NODE= MAX_TASKS_PER_NODE= MODULES= BINDS=

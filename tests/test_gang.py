@@ -50,13 +50,16 @@ def test_gang__gives_the_bits_of_a_local_run_and_ends_by_itself(
     small_scene: Path, tmp_path: Path
 ) -> None:
     out, local, code = tmp_path / "gang", tmp_path / "local", tmp_path / "code"
-    words = ("run", small_scene, out, "--launcher", "gang", *OPTIONS)
+    words = ("run", small_scene, out, "--launcher", "gang", "--dashboard", *OPTIONS)
     with gang(*words, HYPERHPC_EXIT_FILE=str(code)) as tasks:
         said = [one.communicate(timeout=120) for one in tasks]
     assert [one.returncode for one in tasks] == [0] * TASKS, said
     assert said[1][0] == f"report: {out}/report.html\n"
     assert [err for rank, (_, err) in enumerate(said) if rank != 1] == [""] * (TASKS - 1)
     assert "Traceback" not in said[1][1]
+    assert "dashboard: on your own machine: ssh -N -L" in said[1][1]
+    assert f"  its address: cat {out}/.connection-7-0/dashboard\n" in said[1][1]
+    assert "http://" not in said[1][1] + (out / "status.txt").read_text("utf-8")
     assert code.read_text("ascii") == "0\n"
     assert "workers: 2 of 2" in (out / "status.txt").read_text("utf-8")
     assert [p.name for p in (out / ".connection-7-0").iterdir()] == ["over"]

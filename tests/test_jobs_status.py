@@ -133,6 +133,16 @@ def test_status__tells_why_a_worker_died(cluster: Cluster) -> None:
     )
 
 
+def test_status__tells_who_may_read_it_where_the_dashboard_is(cluster: Cluster) -> None:
+    cluster.submit()
+    assert "dashboard" not in shown(cluster)
+    for job in ("41", "42"):
+        (cluster.out / f".connection-{job}-0").mkdir()
+        link = f"http://127.0.0.1:8787/secret-of-{job}/status"
+        (cluster.out / f".connection-{job}-0" / "dashboard").write_text(f"{link}\n")
+    assert shown(cluster)["dashboard"] == "http://127.0.0.1:8787/secret-of-42/status"
+
+
 def test_status__works_without_slurm(cluster: Cluster) -> None:
     cluster.submit()
     cluster.login_node_only()

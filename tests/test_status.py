@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -68,6 +69,19 @@ def test_status__command(tmp_path: Path) -> None:
     StatusFile(tmp_path / "status.txt", Progress(), "gang").end("complete")
     assert json.loads(call("status", tmp_path, "--json").out)["state"] == "complete"
     assert "launcher  gang" in " ".join(call("status", tmp_path).out.split(" "))
+
+
+def test_run__tells_the_dashboards_secret_to_no_file(small_scene: Path, tmp_path: Path) -> None:
+    """Others may read OUT, and be on this machine."""
+    out = tmp_path / "out"
+    done = spawn("run", small_scene, out, *OPTIONS, "--dashboard")
+    found = re.search(
+        r"^dashboard: http://127\.0\.0\.1:\d+/([\w-]{20,})/", done.err, re.MULTILINE
+    )
+    assert found, done.err
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert out / "status.txt" in files
+    assert not [path for path in files if found[1].encode() in path.read_bytes()]
 
 
 @pytest.mark.parametrize("how", ["signal", "file"])

@@ -14,16 +14,34 @@ from submit_case import ENDLESS_FIT, Submitted, submit
 
 work_folder()
 PROBE = Path(__file__).with_name("probe.py").read_text("utf-8")
-#: What mallory's own Dask would do to a scheduler.
+#: Does Dask get an answer at these addresses? With the keys of a folder, or with its own
+#: if none is named.
 INTRUDE = """
-import sys
-from distributed import Client
+import asyncio, json, ssl, sys
+from pathlib import Path
+from distributed.comm import connect
 from distributed.security import Security
-security = Security.temporary() if sys.argv[1].startswith("tls") else None
-try:
-    print("IN", Client(sys.argv[1], security=security, timeout=6).run_on_scheduler(id))
-except Exception as error:
-    print("OUT", type(error).__name__)
+from hyperhpc.workers.keys import read_security
+
+folder, *urls = sys.argv[1:]
+security = read_security(Path(folder)) if folder else Security.temporary()
+
+async def answers(url):
+    arguments = {"require_encryption": False}
+    if url.startswith("tls"):
+        arguments = security.get_connection_args("client")
+        arguments["ssl_context"].verify_mode = ssl.CERT_NONE
+    try:
+        comm = await connect(url, timeout=6, **arguments)
+        await comm.write({"op": "identity", "reply": True})
+        return "id" in await asyncio.wait_for(comm.read(), 6)
+    except OSError:
+        return False
+
+async def ask():
+    return dict(zip(urls, await asyncio.gather(*map(answers, urls))))
+
+print(json.dumps(asyncio.run(ask())))
 """
 
 
@@ -47,10 +65,12 @@ def alices_ports(cluster: Cluster) -> dict[str, list[tuple[str, int]]]:
 
 def test_strangers_are_kept_out(cluster: Cluster, run: Submitted) -> None:
     ports = alices_ports(cluster)
-    check_keys(cluster, run)
+    folder = next(run.out.glob(".connection-*"))
+    check_keys(cluster, folder)
     check_bridge(cluster, run)
-    check_ports(cluster, run, ports)
-    check_dask(cluster, run, ports)
+    port = check_dashboard(cluster, run, folder)
+    check_ports(cluster, ports, port)
+    check_dask(cluster, folder, ports, port)
     assert run.status()["state"] == "running", "it was over before all was tried"
     cluster.on(LOGIN, "scancel", run.job)
     wait_until("all jobs are gone", lambda: not cluster.jobs(), 30)
@@ -58,8 +78,7 @@ def test_strangers_are_kept_out(cluster: Cluster, run: Submitted) -> None:
     wait_until("no port is left", lambda: not any(alices_ports(cluster).values()), 20)
 
 
-def check_keys(cluster: Cluster, run: Submitted) -> None:
-    folder = next(run.out.glob(".connection-*"))
+def check_keys(cluster: Cluster, folder: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for path in folder.glob("*.pem"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -67,6 +86,7 @@ def check_keys(cluster: Cluster, run: Submitted) -> None:
         ["ls", folder],
         ["cat", folder / "key.pem"],
         ["cat", folder / "scheduler.json"],
+        ["cat", folder / "dashboard"],
     ):
         for host in (LOGIN, *NODES):
             assert cluster.on(host, *command, user="mallory", check=False).returncode != 0
@@ -94,28 +114,35 @@ def check_bridge(cluster: Cluster, run: Submitted) -> None:
         assert "Permission denied" in done.stderr
 
 
+def check_dashboard(cluster: Cluster, run: Submitted, folder: Path) -> int:
+    """Its owner finds and sees it; nobody else finds its secret. The port."""
+    told = cluster.on(LOGIN, "jobs/status.sh", run.out, cwd=cluster.shared / "checkout").stdout
+    link = cluster.on(LOGIN, "cat", folder / "dashboard").stdout.strip()
+    assert f"dashboard   {link}\n" in told
+    found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/([\w-]{20,})/status", link)
+    assert found, link
+    way = re.search(rf"ssh -N -L {found[1]}:127\.0\.0\.1:{found[1]} -J \S+ (c\d)", run.log())
+    assert way, run.log()
+    look = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=20).status)"
+    assert cluster.on(way[1], "python3", "-c", look, link).stdout == "200\n"
+    for words in (["grep", "-rlF", found[2], run.out], ["ps", "-efww"]):
+        said = cluster.on(way[1], *words, user="mallory", check=False).stdout
+        assert found[2] not in said
+        assert not said.startswith(str(run.out))
+    return int(found[1])
+
+
 def check_ports(
-    cluster: Cluster, run: Submitted, ports: dict[str, list[tuple[str, int]]]
+    cluster: Cluster, ports: dict[str, list[tuple[str, int]]], dashboard: int
 ) -> None:
     """All speak TLS and want our certificate, but for srun's own and the dashboard."""
-    dashboard = re.search(
-        r"dashboard: http://127\.0\.0\.1:(\d+)/([\w-]{20,})/status", run.log()
-    )
-    assert dashboard, run.log()
-    assert re.search(
-        rf"ssh -N -L {dashboard[1]}:127\.0\.0\.1:{dashboard[1]} -J \S+ c\d", run.log()
-    )
     plain = []
     for node in NODES:
-        # srun's, which Slurm protects by its own credentials
-        mine = [(a, p) for a, p in ports[node] if not 60001 <= p <= 60200]
-        targets = [f"{_reachable(address, node)}:{port}" for address, port in mine]
         for source in (node, "c4" if node != "c4" else "c3"):
+            targets = _reachable(ports, source, node)
             if not targets:
                 continue
-            # other addresses lead to that node itself, or nowhere
-            near = [t for t in targets if source == node or t.startswith("10.77.")]
-            done = cluster.on(source, "python3", "-c", PROBE, *near, user="mallory")
+            done = cluster.on(source, "python3", "-c", PROBE, *targets, user="mallory")
             for target, found in json.loads(done.stdout).items():
                 if not found["tls"] and found["http"] is not None:
                     plain.append((target, found["http"]))
@@ -123,21 +150,38 @@ def check_ports(
                     assert found == {"http": None, "tls": True, "takes strangers": False}, (
                         target
                     )
-    assert {target for target, _ in plain} == {f"127.0.0.1:{dashboard[1]}"}
+    assert {target for target, _ in plain} == {f"127.0.0.1:{dashboard}"}
     assert {status for _, status in plain} == {404}, "without the secret there is nothing"
 
 
-def _reachable(address: str, node: str) -> str:
-    return f"10.77.0.1{node[1:]}" if address in ("*", "0.0.0.0", "::") else address
+def _reachable(ports: dict[str, list[tuple[str, int]]], source: str, node: str) -> list[str]:
+    """Of the ports of a node those that a way leads to from another, or from itself."""
+    targets = []
+    for address, port in ports[node]:
+        if 60001 <= port <= 60200:  # srun's, which Slurm protects by its own credentials
+            continue
+        place = f"10.77.0.1{node[1:]}" if address in ("*", "0.0.0.0", "::") else address
+        if source == node or place.startswith("10.77."):
+            targets.append(f"{place}:{port}")
+    return targets
 
 
 def check_dask(
-    cluster: Cluster, run: Submitted, ports: dict[str, list[tuple[str, int]]]
+    cluster: Cluster, folder: Path, ports: dict[str, list[tuple[str, int]]], dashboard: int
 ) -> None:
-    """Dask's own client, with a key of its own and with none."""
-    scheduler = json.loads((next(run.out.glob(".connection-*")) / "scheduler.json").read_text())
+    """Scheduler, workers and nannies answer alice's key, and no other, from everywhere."""
+    scheduler = json.loads((folder / "scheduler.json").read_text("utf-8"))
     address = next(a for a in scheduler["addresses"] if "10.77." in a)
-    command = ["apptainer", "-s", "exec", cluster.sif, "python", "-c", INTRUDE]
-    for url in (address, address.replace("tls://", "tcp://")):
-        said = cluster.on("c4", *command, url, user="mallory", check=False).stdout
-        assert said.startswith("OUT"), said
+    home = next(node for node in NODES if f"10.77.0.1{node[1:]}:" in address)
+    command = ["apptainer", "-s", "exec", "--bind", cluster.shared, cluster.sif]
+    command += ["python", "-c", INTRUDE]
+    for source in (home, "c4"):
+        found = [t for node in NODES for t in _reachable(ports, source, node)]
+        urls = [f"tls://{t}" for t in found if not t.endswith(f":{dashboard}")]
+        assert address in urls
+        assert len(urls) >= 7, "a scheduler, three workers with their nannies"
+        said = cluster.on(source, *command, folder, *urls).stdout
+        assert json.loads(said) == dict.fromkeys(urls, True)
+        urls += [url.replace("tls://", "tcp://") for url in urls]
+        said = cluster.on(source, *command, "", *urls, user="mallory").stdout
+        assert json.loads(said) == dict.fromkeys(urls, False)

@@ -216,6 +216,8 @@ def _write(
         losses_told(workers, lambda text: progress.note(f"warning: {text}")),
     ):
         progress.watch_workers(workers.count_up, workers.memory_used)
+        if workers.dashboard:
+            progress.confide(f"dashboard: {workers.dashboard}")
         readable = _transpose(scene, plan, config, part, progress, claim, workers)
         job = IngestJob(readable, scene, plan.area, store)
         with progress.stage("writing the store", n_pixels, tiles=len(tiles)):

@@ -40,6 +40,9 @@ class Progress:
     def note(self, text: str) -> None:
         """One line the user should read."""
 
+    def confide(self, text: str) -> None:
+        """One line that holds a secret: for the user's terminal, and for no file of ours."""
+
     def watch_workers(self, count: Callable[[], str], memory: Callable[[], str]) -> None:
         """Whom to ask how many workers are up (``3 of 4``), and the memory they use."""
 
@@ -125,6 +128,8 @@ class TerminalProgress(Progress):
     def note(self, text: str) -> None:
         """Print one line above the bar."""
         self._console.print(text, soft_wrap=True)
+
+    confide = note
 
 
 class _Stage:

@@ -206,6 +206,8 @@ def _compute(this: Run) -> None:
     this.journal.write(complete=False)
     with launch_workers(config, this.progress.note) as workers, ExitStack() as stack:
         this.progress.watch_workers(workers.count_up, workers.memory_used)
+        if workers.dashboard:
+            this.progress.confide(f"dashboard: {workers.dashboard}")
         stack.enter_context(losses_told(workers, this.journal.warn))
         import_early("hyperhpc.report.draw")
         scene = transpose(this, workers) if plan.is_transposed else this.scene

@@ -84,6 +84,10 @@ class StatusFile(Progress):
         self._lines["message"] = " ".join(text.split())
         self._write()
 
+    def confide(self, text: str) -> None:
+        """Hand it on; whoever may read OUT may read the file."""
+        self._inner.confide(text)
+
     def watch_workers(self, count: Callable[[], str], memory: Callable[[], str]) -> None:
         """Whom to ask how many workers are up."""
         self._workers = count

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from distributed.security import Security
 
 _PREFIX = ".connection-"
-_SCHEDULER, _OVER = "scheduler.json", "over"
+_SCHEDULER, _DASHBOARD, _OVER = "scheduler.json", "dashboard", "over"
 #: Where Slurm does not say when the job ends.
 _LONG = timedelta(days=30)
 
@@ -76,6 +76,12 @@ class Connection:
         part = self.folder / f"{_SCHEDULER}.part"
         part.write_text(json.dumps(scheduler), "utf-8")
         part.replace(self.folder / _SCHEDULER)
+
+    def keep_dashboard(self, link: str) -> Path:
+        """Write down the address of the dashboard, which holds a secret; return the file."""
+        path = self.folder / _DASHBOARD
+        path.write_text(f"{link}\n", "utf-8")
+        return path
 
     def scheduler(self) -> dict[str, Any] | None:
         """What the scheduler has published; None if it does not listen yet."""

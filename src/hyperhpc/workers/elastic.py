@@ -169,7 +169,7 @@ def elastic_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
     try:
         link = dashboard_link(cluster.scheduler)
         host = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
-        workers.dashboard = note_dashboard(link and {"link": link, "host": host}, note)
+        note_dashboard(connection, link and {"link": link, "host": host}, note)
         note(f"waiting for the first of {count} workers")
         client.wait_for_workers(1)
         note(f"workers are coming; {count} are wanted")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import signal
 import socket
 import time
@@ -146,7 +147,7 @@ def gang_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
         stack.callback(_end, client)
     workers = Workers(client, count, config.threads_per_worker, config.memory_bytes)
     try:
-        workers.dashboard = note_dashboard(runner.dashboard, note)
+        note_dashboard(connection, runner.dashboard, note)
         wait_for_workers(workers, count, note)
         yield workers
     finally:
@@ -173,15 +174,17 @@ def wait_for_workers(workers: Workers, count: int, note: Note) -> None:
         note(f"{up} of {count} workers came within {_PATIENCE_S:.0f} s; going on with them")
 
 
-def note_dashboard(dashboard: Any, note: Note) -> str | None:
-    """Say how to reach a dashboard that is on the loopback of a node."""
+def note_dashboard(connection: Connection, dashboard: Any, note: Note) -> None:
+    """Say how to reach a dashboard that is on the loopback of a node.
+
+    Others may read the log, and may be on that node: so it does not hold the secret.
+    """
     if not dashboard:
-        return None
+        return
     link, node = dashboard["link"], dashboard["host"]
     port = link.split(":")[2].partition("/")[0]
-    note(f"dashboard: {link}")
-    note(f"  first, on your own machine: {tunnel_to(int(port), node)}")
-    return str(link)
+    note(f"dashboard: on your own machine: {tunnel_to(int(port), node)}")
+    note(f"  its address: cat {shlex.quote(str(connection.keep_dashboard(link)))}")
 
 
 def _end(client: Client) -> None:

@@ -67,8 +67,6 @@ def local_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
         )
         client = stack.enter_context(Client(cluster, security=security))
         link = dashboard_link(cluster.scheduler)
-        if link:
-            note(f"dashboard: {link}")
     try:
         yield Workers(client, count, threads, memory_bytes, link)
     finally:

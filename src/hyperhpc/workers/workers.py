@@ -28,7 +28,8 @@ class Workers:
     memory_bytes
         Limit of each worker.
     dashboard
-        Address of the dashboard, or None.
+        Address of a dashboard on this machine, or None. It holds a secret: it is for this
+        user's terminal, and for no file that others may read.
     may_wait
         True if workers stand in a queue, and there may be none for a long time.
     engaged
