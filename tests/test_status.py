@@ -84,6 +84,34 @@ def test_run__tells_the_dashboards_secret_to_no_file(small_scene: Path, tmp_path
     assert not [path for path in files if found[1].encode() in path.read_bytes()]
 
 
+def test_status__of_a_job_that_was_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(*lines: str) -> dict[str, str]:
+        text = "\n".join(["job: 42", "mode: gang", "log: /out/slurm/42.log", *lines])
+        (tmp_path / "slurm" / "job").write_text(f"{text}\n", "utf-8")
+        facts = json.loads(call("status", tmp_path, "--json").out)
+        assert facts["job"] == "42"
+        assert facts["job_log"] == "/out/slurm/42.log"
+        return facts
+
+    (tmp_path / "slurm").mkdir()
+    assert told()["state"] == "queued"
+    assert told("started: 2026-01-01T00:00:00Z")["state"] == "started"
+    refused = told("started: 2026-01-01T00:00:00Z", "error: too little", "exit: 5")
+    assert (refused["state"], refused["job_exit"], refused["job_error"]) == (
+        "ended",
+        "5",
+        "too little",
+    )
+    for job, before in (("41", "job 41: stopped"), ("42", None)):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        StatusFile(tmp_path / "status.txt", Progress(), "gang").end("stopped")
+        facts = told()
+        assert facts["state"] == ("queued" if before else "stopped")
+        assert facts.get("before") == before
+
+
 @pytest.mark.parametrize("how", ["signal", "file"])
 def test_run__stops_in_time_and_goes_on(small_scene: Path, tmp_path: Path, how: str) -> None:
     out, stop = tmp_path / "out", tmp_path / "stop"

@@ -418,7 +418,8 @@ def ingest(sources: tuple[Path, ...], out: Path, bbox: str | None, **flags: Any)
 def status(out: Path, as_json: bool) -> None:
     """Say what the run in OUT is doing, wherever it runs, or how it ended.
 
-    It reads OUT/status.txt: no connection to the run is needed.
+    It reads OUT/status.txt, and OUT/slurm/job of a job that was submitted: no connection to the
+    run is needed.
     """
     from hyperhpc.pipeline.status import read_status
 

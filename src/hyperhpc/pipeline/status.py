@@ -137,17 +137,37 @@ class StatusFile(Progress):
 
 
 def read_status(out: Path) -> dict[str, str]:
-    """What a run is doing, as it last said.
+    """What a run is doing, as it last said, and how the job fares that was submitted for it.
+
+    Returns
+    -------
+    The lines of ``status.txt``; of ``slurm/job``, which jobs/submit.sh begins and the job goes
+    on with, ``job`` and the others as ``job_error``, ``job_exit``, ``job_log`` and so on. What
+    an earlier job has said is told in short, as ``before``; then ``state`` is ``queued``,
+    ``started`` or ``ended``.
 
     Raises
     ------
     ConfigError
-        If there is no run.
+        If there is neither a run nor a job for one.
     """
-    try:
-        text = (out / "status.txt").read_text("utf-8")
-    except OSError:
+    run, job = _read_lines(out / "status.txt"), _read_lines(out / "slurm" / "job")
+    if not (run or job):
         raise ConfigError(
             f"{out} holds no run of hyperhpc", f"make one with: hyperhpc run SCENE {out}"
-        ) from None
-    return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+        )
+    number = job.pop("job", None)
+    if number and (not run or run.get("job", number) != number):
+        state = "ended" if "exit" in job else "started" if "started" in job else "queued"
+        before = {"before": f"job {run['job']}: {run.get('state')}"} if run else {}
+        run = {"state": state, "job": number} | before
+    return run | {f"job_{key}": value for key, value in job.items()}
+
+
+def _read_lines(path: Path) -> dict[str, str]:
+    """The ``key: value`` lines of a file; none if it cannot be read."""
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return {}
+    return dict(line.split(": ", 1) for line in lines if ": " in line)
