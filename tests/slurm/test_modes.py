@@ -15,22 +15,22 @@ from run_case import assert_same_results
 work_folder()
 
 
-@pytest.mark.parametrize("mode", ["gang", "elastic"])
+# of an elastic run no more than two jobs fit on a node; and it is told the network to use
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [("gang", {}), ("elastic", {"MEMORY": "1900MiB", "INTERFACE": "mc0"})],
+)
 def test_submit__gives_the_bits_of_a_local_run(
-    cluster: Cluster, host_run: Path, mode: str
+    cluster: Cluster, host_run: Path, mode: str, options: dict[str, str]
 ) -> None:
     # spaces, quotes, a dollar and a comma, which separate things for one tool or another
     out = cluster.folder(f"a '{mode}', $HOME") / "out"
-    run = submit(cluster, out, MODE=mode, NODES=3, WORKERS=4)
+    run = submit(cluster, out, MODE=mode, NODES=3, WORKERS=4, **options)
     assert f"scancel {run.job}" in run.said
     seen: set[str] = set()
 
     def all_up() -> bool:
-        seen.update(
-            node
-            for node in NODES
-            if any("worker" in p or "spawn" in p for p in cluster.processes(node))
-        )
+        seen.update(node for node in NODES if cluster.processes(node))
         return run.status().get("workers") == "4 of 4"
 
     wait_until("four workers are up", all_up, 90, saw=seen)
@@ -38,7 +38,7 @@ def test_submit__gives_the_bits_of_a_local_run(
     assert run.job in told
     assert "4 of 4" in told
     run.must_complete()
-    assert len(seen) >= 2
+    assert len(seen) == 3
     assert_same_results(out, host_run)
     assert (out / "report.html").stat().st_size > 100_000
     told = cluster.on(LOGIN, "jobs/status.sh", out, cwd=cluster.shared / "checkout").stdout
