@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The SIF of this checkout, built as `make image` does: by an unprivileged user, with Apptainer,
-# on the local Debian base.
+# The SIF of this checkout, built as on a compute node, by jobs/build.sbatch: by an unprivileged
+# user, with Apptainer, without Python, on the local Debian base.
 #
 #   tests/image/sif.sh            print its path in $HYPERHPC_CACHE; build it if it is not there
+#   tests/image/sif.sh copy DIR   make DIR/checkout, of which both images are built
 #   tests/image/sif.sh build DIR  build DIR/checkout/build/hyperhpc.sif in any case, on the machine
 #                                 `apptainer` that runs with DIR (start_apptainer); keep a copy
 #
@@ -60,9 +61,10 @@ build() {
   local kept
   kept=$(kept_sif)
   make_base_sif
+  install -d -o "$USER_ID" -g "$USER_ID" "$WORK/room"
   as_user env BOOTSTRAP=localimage FROM="$WORK/base.sif" PIP_CERT="$WORK/ca.crt" \
-    HYPERHPC_CACHE="$WORK/cache" APPTAINER_TMPDIR="$WORK/checkout/build" \
-    "$WORK/checkout/container/build.sh" sif
+    HYPERHPC_CACHE="$WORK/cache" APPTAINER_TMPDIR="$WORK/room" \
+    SLURM_SUBMIT_DIR="$WORK/checkout" bash "$WORK/checkout/jobs/build.sbatch"
   cp "$WORK/checkout/build/hyperhpc.sif" "$kept.new"
   mv "$kept.new" "$kept"
   # the newest three are enough
@@ -87,11 +89,12 @@ find_or_build() {
 }
 
 BASE=$(bash tests/image/roots.sh path base)
-if [ "${1:-}" = build ]; then
-  WORK=$2
-  copy_checkout
-  build
-else
-  find_or_build >&2
-  echo "$kept"
-fi
+WORK=${2:-}
+case ${1:-} in
+  copy) copy_checkout ;;
+  build) build ;;
+  *)
+    find_or_build >&2
+    echo "$kept"
+    ;;
+esac
