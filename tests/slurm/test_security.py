@@ -63,7 +63,9 @@ def alices_ports(cluster: Cluster) -> dict[str, list[tuple[str, int]]]:
     }
 
 
-def test_strangers_are_kept_out(cluster: Cluster, run: Submitted) -> None:
+def test_strangers_are_kept_out_and_scancel_leaves_nothing_behind(
+    cluster: Cluster, run: Submitted
+) -> None:
     ports = alices_ports(cluster)
     folder = next(run.out.glob(".connection-*"))
     check_keys(cluster, folder)
@@ -75,6 +77,7 @@ def test_strangers_are_kept_out(cluster: Cluster, run: Submitted) -> None:
     cluster.on(LOGIN, "scancel", run.job)
     wait_until("all jobs are gone", lambda: not cluster.jobs(), 30)
     run.must_be_clean()
+    assert run.status()["state"] == "stopped"
     wait_until("no port is left", lambda: not any(alices_ports(cluster).values()), 20)
 
 
@@ -123,7 +126,7 @@ def check_dashboard(cluster: Cluster, run: Submitted, folder: Path) -> int:
     assert found, link
     way = re.search(rf"ssh -N -L {found[1]}:127\.0\.0\.1:{found[1]} -J \S+ (c\d)", run.log())
     assert way, run.log()
-    look = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=20).status)"
+    look = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=90).status)"
     assert cluster.on(way[1], "python3", "-c", look, link).stdout == "200\n"
     for words in (["grep", "-rlF", found[2], run.out], ["ps", "-efww"]):
         said = cluster.on(way[1], *words, user="mallory", check=False).stdout
