@@ -39,6 +39,10 @@ class Submitted:
         path = self.out / "slurm" / f"{self.job}.log"
         return path.read_text("utf-8") if path.exists() else ""
 
+    def all_up(self, count: int) -> bool:
+        """True if so many workers are connected."""
+        return self.status().get("workers") == f"{count} of {count}"
+
     def wait_stage(self, stage: str, timeout: float = 90) -> None:
         """Wait until the run is in a stage whose name begins so."""
         seen: dict[str, str] = {}

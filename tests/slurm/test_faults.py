@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -36,25 +37,24 @@ def test_elastic__replaces_workers_that_are_preempted_or_lose_their_node(
     run.wait_stage("fitting")
     wait_until("four workers run", lambda: len(run.worker_jobs()) == 4, 60)
     driver = node_of_driver(run)
-    first = {job: node for job, node in run.worker_jobs().items() if node != driver}
-    preempted = next(iter(first.values()))
+
+    def not_on(*nodes: str) -> list[str]:
+        return [node for node in run.worker_jobs().values() if node not in nodes]
+
+    preempted = not_on(driver)[0]
     urgent = cluster.submit(
         "--partition=main", f"--nodelist={preempted}", "--exclusive", "--wrap", "sleep 8"
     )
-    wait_until(
-        "workers are replaced after preemption",
-        lambda: "PREEMPTED" in run.log() or "CANCELLED" in run.log(),
-        60,
-    )
     cluster.wait_state(urgent, "RUNNING", "COMPLETED")
-    wait_until("workers run again", lambda: run.worker_jobs(), 60)
-    others = [node for node in run.worker_jobs().values() if node not in (driver, preempted)]
-    if others and run.status()["state"] == "running":
-        cluster.power_off(others[0])
+    wait_until("others run", lambda: not_on(driver, preempted) and run.all_up(4), 90)
+    lost = not_on(driver, preempted)[0]
+    cluster.power_off(lost)
+    wait_until("four run without it", lambda: len(not_on(lost)) == 4, 90)
     run.must_complete()
-    assert "another is submitted" in run.log()
+    assert re.search(rf"on {preempted} ended: PREEMPTED; another is submitted", run.log())
+    assert f"a worker on 10.77.0.1{lost[1]} was lost; its tiles are done again" in run.log()
     assert_same_results(run.out, long_run)
-    cluster.wait_state(urgent, "COMPLETED", "NODE_FAIL")
+    cluster.wait_state(urgent, "COMPLETED")
 
 
 def test_gang__is_started_again_when_a_node_dies(cluster: Cluster, long_run: Path) -> None:
@@ -68,34 +68,38 @@ def test_gang__is_started_again_when_a_node_dies(cluster: Cluster, long_run: Pat
     assert_same_results(run.out, long_run)
 
 
-def test_elastic__driver_is_started_again_when_its_node_dies(
-    cluster: Cluster, long_run: Path
+@pytest.mark.parametrize("by", ["slurm", "user"])
+def test_elastic__is_started_again_when_the_node_of_its_driver_dies(
+    cluster: Cluster, long_run: Path, by: str
 ) -> None:
-    run = submit(
-        cluster, cluster.folder("driver") / "out", *LONG_FIT, MODE="elastic", WORKERS=3
-    )
+    options = {"MODE": "elastic", "WORKERS": 3}
+    options |= {"SBATCH": "--no-requeue"} if by == "user" else {}
+    run = submit(cluster, cluster.folder(f"driver-{by}") / "out", *LONG_FIT, **options)
     run.wait_stage("fitting")
-    cluster.power_off(node_of_driver(run))
+    driver = node_of_driver(run)
+    wait_until("a worker is elsewhere", lambda: {*run.worker_jobs().values()} - {driver}, 60)
+    cluster.power_off(driver)
+    if by == "user":
+        cluster.wait_state(run.job, "NODE_FAIL", timeout=90)
+        told = cluster.on(LOGIN, "jobs/status.sh", run.out, cwd=cluster.shared / "checkout")
+        assert f"{run.job} (elastic, minicluster): ended hard" in told.stdout
+        assert list(run.out.glob(".connection-*")), "nobody could remove the keys"
+        assert run.worker_jobs(), "nobody could cancel them"
+        run = submit(cluster, run.out, *LONG_FIT, **options)
     run.must_complete()
-    assert int(cluster.job(run.job)["Restarts"]) >= 1
-    wait_until("no worker is left", lambda: not run.worker_jobs(), 30)
+    assert int(cluster.job(run.job)["Restarts"]) == (by == "slurm")
+    wait_until("no worker is left", lambda: not cluster.jobs(), 30)
     assert_same_results(run.out, long_run)
 
 
 def test_walltime__stops_in_time_and_goes_on_here_or_there(
     cluster: Cluster, long_run: Path, tmp_path: Path
 ) -> None:
-    out = cluster.folder("walltime") / "out"
     many = ("--models", "lloyd", "--clusters", "200", "--stride", "1")
-    run = submit(cluster, out, *many, NODES=1, WORKERS=1, TIME="00:01:00")
-    assert run.wait_end(120) == 7
-    assert run.status()["state"] == "stopped"
-    assert "stopped before its end, at" in run.log()
-    assert "same command again" in run.log()
-    run.must_be_clean()
-    told = cluster.on(LOGIN, "jobs/status.sh", out, cwd=cluster.shared / "checkout").stdout
-    assert "stopped" in told
-    # the same again, for what needs no more than a minute
+    short = submit(
+        cluster, cluster.folder("walltime") / "out", *many, NODES=1, WORKERS=1, TIME="00:01:00"
+    )
+    # meanwhile, for what needs no more than a minute
     out = cluster.folder("stopped") / "out"
     run = submit(cluster, out, *LONG_FIT, NODES=2, WORKERS=2)
     run.wait_stage("fitting")
@@ -108,17 +112,13 @@ def test_walltime__stops_in_time_and_goes_on_here_or_there(
     assert_same_results(laptop, long_run)
     submit(cluster, out, *LONG_FIT, NODES=2, WORKERS=2).must_complete()
     assert_same_results(out, long_run)
-
-
-@pytest.mark.parametrize("mode", ["gang", "elastic"])
-def test_scancel__leaves_nothing_behind(cluster: Cluster, mode: str) -> None:
-    out = cluster.folder(f"cancelled-{mode}") / "out"
-    run = submit(cluster, out, *LONG_FIT, MODE=mode, NODES=2, WORKERS=3)
-    run.wait_stage("fitting")
-    cluster.on(LOGIN, "scancel", run.job)
-    wait_until("all jobs are gone", lambda: not cluster.jobs(), 30)
-    run.must_be_clean()
-    assert run.status()["state"] == "stopped"
+    assert short.wait_end(120) == 7
+    assert short.status()["state"] == "stopped"
+    assert "stopped before its end, at" in short.log()
+    assert "same command again" in short.log()
+    short.must_be_clean()
+    told = cluster.on(LOGIN, "jobs/status.sh", short.out, cwd=cluster.shared / "checkout")
+    assert "stopped" in told.stdout
 
 
 def test_memory__too_little_for_a_tile_is_refused_by_the_first_step(cluster: Cluster) -> None:

@@ -118,6 +118,10 @@ class Watch:
     def _drop(self, name: Any, why: str, is_fault: bool) -> None:
         if self._cluster.workers.pop(name, None) is None:
             return
+        # The next gets another name. Dask closes what has this one some seconds after the loss,
+        # and would cancel a job that waits in the queue in its place
+        self._cluster.worker_spec.pop(name, None)
+        self._cluster._i += 1  # of which it makes the name
         self._note(f"{why}; another is submitted")
         self._failures += is_fault
         if self._failures >= max(_MAX_FAILURES, self._count):
