@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the test-suite on every Python 3.11-3.13 of this machine, one after the other.
+# Run the test-suite on every Python 3.11-3.13 of this machine.
 #
 #   tests/every_python.sh [pytest options]
 #
@@ -7,28 +7,29 @@
 #
 # The Python of .venv comes first and uses .venv; the others use .venv-3.12 and the like, and
 # leave out the kills, the fuzzer, full disks, the README's commands and browsers: minutes of
-# what does not depend on the version.
+# what does not depend on the version. They run beside the first, one after the other, for
+# most tests wait for processes rather than for a processor; what they say is shown after it.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 unset PYTHONPATH PYTHONHOME
-trap 'exit 130' INT
 
 primary=$(.venv/bin/python -I -c 'import sys; print("%d.%d" % sys.version_info[:2])') || exit 1
 versions="$primary $(printf '%s\n' 3.11 3.12 3.13 | grep -vxF "$primary" | tr '\n' ' ')"
-versions=${TEST_PYTHONS:-$versions}
+read -ra versions <<<"${TEST_PYTHONS:-$versions}"
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+logs=$(mktemp -d)
+beside=
+# The others are a group of their own: with this script they end as a whole.
+trap '[ -z "$beside" ] || kill -TERM -- "-$beside" 2>/dev/null; rm -rf "$logs"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 color=no
 if [ -t 1 ]; then color=yes; fi
 
-failed=0
-tested=0
-summary=
-missing=
-
-for version in $versions; do
-  venv=.venv-$version
+# One version: its output goes on, its closing line and its status into files.
+test_version() {
+  local version=$1 venv=.venv-$1 release status closing skipped
+  shift
   skipped=(--ignore=tests/faults --ignore=tests/fuzz --ignore=tests/test_disk.py
     --ignore=tests/test_house.py --ignore=tests/test_benchmarks.py
     --ignore=tests/test_view_page.py --ignore=tests/test_report_browser.py
@@ -36,27 +37,60 @@ for version in $versions; do
   if [ "$version" = "$primary" ]; then
     venv=.venv
     skipped=()
-  elif [ -z "$(bash container/venv.sh pythons "$version" 2>/dev/null)" ]; then
-    missing="$missing $version"
-    continue
   elif ! bash container/venv.sh layered "$version"; then
-    failed=1
-    summary="$summary  $version     no environment could be made"$'\n'
-    continue
+    echo "  $version     no environment could be made" >"$logs/$version.closing"
+    return 1
   fi
   release=$("$venv/bin/python" -I -c 'import platform; print(platform.python_version())')
   printf '\n===== Python %s =====\n' "$release"
-  tested=$((tested + 1))
-  "$venv/bin/python" -m pytest --color="$color" "${skipped[@]}" "$@" 2>&1 | tee "$log"
+  "$venv/bin/python" -m pytest --color="$color" "${skipped[@]}" "$@" 2>&1 | tee "$logs/$version"
   status=${PIPESTATUS[0]}
-  if [ "$status" = 2 ] && grep -q KeyboardInterrupt "$log"; then exit 130; fi
-  if [ "$status" != 0 ]; then failed=1; fi
   # pytest's own last line, without its colours and its frame of "=".
-  closing=$(tail -n 1 "$log" | sed -e $'s/\033\\[[0-9;]*m//g' -e 's/^=* *//' -e 's/ *=*$//')
-  summary="$summary  $release  $closing"$'\n'
+  closing=$(tail -n 1 "$logs/$version" |
+    sed -e $'s/\033\\[[0-9;]*m//g' -e 's/^=* *//' -e 's/ *=*$//')
+  echo "  $release  $closing" >"$logs/$version.closing"
+  if [ "$status" = 2 ] && grep -q KeyboardInterrupt "$logs/$version"; then return 130; fi
+  return "$status"
+}
+
+test_others() {
+  local version status=0
+  for version in "${found[@]:1}"; do test_version "$version" "$@" || status=1; done
+  return $status
+}
+
+found=()
+missing=
+for version in "${versions[@]}"; do
+  if [ "$version" = "$primary" ] ||
+    [ -n "$(bash container/venv.sh pythons "$version" 2>/dev/null)" ]; then
+    found+=("$version")
+  else
+    missing="$missing $version"
+  fi
 done
 
-printf '\n===== Tested on %s Python version(s) =====\n%s' "$tested" "$summary"
+failed=0
+if [ ${#found[@]} -gt 1 ]; then
+  set -m # a group of its own
+  test_others "$@" >"$logs/others" 2>&1 </dev/null &
+  beside=$!
+  set +m
+fi
+if [ ${#found[@]} -gt 0 ]; then
+  test_version "${found[0]}" "$@"
+  status=$?
+  if [ "$status" = 130 ]; then exit 130; fi
+  if [ "$status" != 0 ]; then failed=1; fi
+fi
+if [ -n "$beside" ]; then
+  wait "$beside" || failed=1
+  beside=
+  cat "$logs/others"
+fi
+
+printf '\n===== Tested on %s Python version(s) =====\n' "${#found[@]}"
+for version in "${found[@]}"; do cat "$logs/$version.closing"; done
 if [ -n "$missing" ]; then
   printf '  not found here, not tested:%s\n' "$missing"
   if [ -n "${TEST_PYTHONS:-}" ]; then failed=1; fi
