@@ -56,10 +56,10 @@ def measure_moments(dn: np.ndarray, reference: np.ndarray) -> Moments:
     is_integer = np.issubdtype(dn.dtype, np.integer)
     kind = np.int64 if is_integer else np.float64
     sums, squares = np.zeros(dn.shape[1], kind), np.zeros(dn.shape[1], kind)
-    for start in range(0, len(dn), 4096):
-        part = dn[start : start + 4096].astype(np.float64)
+    for start in range(0, len(dn), SLICE):  # as much as the caches hold
+        part = dn[start : start + SLICE].astype(np.float64)
         part -= reference
-        # Integers: 4096 squares of less than 2**34 are exact in float64
+        # Integers: so many squares of less than 2**34 are exact in float64
         sums += part.sum(axis=0).astype(kind)
         squares += np.square(part, out=part).sum(axis=0).astype(kind)
     return Moments(len(dn), sums, squares)

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from hyperhpc.analysis.kernel import Scaler, Scorer, label_pixels
+from hyperhpc.analysis.kernel import SLICE, Scaler, Scorer, label_pixels
 from hyperhpc.analysis.kmeans import Fit, fit_in_memory
 
 #: The most bands a start is tried in at first.
@@ -39,8 +39,8 @@ def merge_bands(dn: np.ndarray, scaler: Scaler) -> np.ndarray:
     edges = np.arange(n_merged + 1) * n_bands // n_merged
     widths = np.diff(edges)
     merged = np.empty((len(dn), len(widths)), dtype=np.int8)
-    for start in range(0, len(dn), 4096):
-        rows = slice(start, start + 4096)
+    for start in range(0, len(dn), SLICE):  # as much as the caches hold
+        rows = slice(start, start + SLICE)
         scaled = scaler.transform(dn[rows]) * float(_STEPS)
         steps = np.rint(np.clip(scaled, -1e6, 1e6, out=scaled), out=scaled).astype(np.int64)
         sums = np.add.reduceat(steps, edges[:-1], axis=1)
