@@ -39,6 +39,7 @@ def coarsened(opened: Opened, run_case: RunCase, folder: Path) -> Opened:
     shutil.copytree(run_case.out, out)
     shutil.rmtree(out / "overview.zarr" / "1")
     (out / "overview.zarr" / ".zmetadata").unlink()
+    (out / "checksums.json").unlink()
     return open_run(out, run_case.scene, folder)
 
 

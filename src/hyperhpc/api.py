@@ -25,6 +25,7 @@ from hyperhpc.pipeline.stages import run as run_stages
 from hyperhpc.scene import open_scene as open_any_scene
 from hyperhpc.scene import to_xarray
 from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.summed import open_summed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -223,13 +224,14 @@ class OpenedRun:
 
     @cached_property
     def results(self) -> xr.Dataset:
-        """Indices (index, y, x) and clusters (model, y, x), lazy."""
-        return xr.open_zarr(self.folder.results)
+        """Indices (index, y, x) and clusters (model, y, x), lazy; damage is an error."""
+        return xr.open_zarr(open_summed(self.folder.results))
 
     @cached_property
     def levels(self) -> list[int]:
         """Pixels on the side of one pixel of each overview, finest first."""
-        return [int(level) for level in xr.open_zarr(self.folder.overview).attrs["levels"]]
+        overview = xr.open_zarr(open_summed(self.folder.overview))
+        return [int(level) for level in overview.attrs["levels"]]
 
     def overview(self, level: int) -> xr.Dataset:
         """Quicklook, indices and clusters at a coarser level, lazy.
@@ -244,7 +246,7 @@ class OpenedRun:
                 f"there is no overview level {level}",
                 f"the levels of this run are {' '.join(map(str, self.levels))}",
             )
-        return xr.open_zarr(self.folder.overview, group=str(level))
+        return xr.open_zarr(open_summed(self.folder.overview), group=str(level))
 
     @cached_property
     def model(self) -> dict[str, Any]:

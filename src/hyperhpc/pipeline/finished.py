@@ -15,6 +15,7 @@ from hyperhpc.errors import ConfigError, IncompleteRunError, cause
 from hyperhpc.pipeline.manifest import RunFolder, read_json
 from hyperhpc.pipeline.stages import out_of
 from hyperhpc.scene.cube import Grid
+from hyperhpc.scene.summed import open_summed
 from hyperhpc.schema import CLUSTER, INDICES
 
 #: Rows that are read at once: a whole number of the blocks of a GeoTIFF.
@@ -91,7 +92,7 @@ def open_maps(out: Path) -> Maps:
             f"go on with it: {again.removesuffix(' --restart')}",
         )
     try:
-        group: Any = zarr.open_group(str(folder.results), mode="r", zarr_format=2)
+        group: Any = zarr.open_group(open_summed(folder.results), mode="r", zarr_format=2)
         names = {name: tuple(map(str, group[name][:])) for name in ("model", "index")}
         grid = _grid_of(group, run)
         return Maps(

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import zarr
 
 from ..errors import ConfigError
+from ..scene.summed import open_summed
 from .crs import MapCrs, describe_crs
 from .overview import Overview
 
@@ -217,7 +218,7 @@ def _group(found: Outputs, path: Path, what: str) -> zarr.Group | None:
         found.missing.append(f"{name} ({what})")
         return None
     try:
-        return zarr.open_group(path, mode="r", zarr_format=2)
+        return zarr.open_group(open_summed(path), mode="r", zarr_format=2)
     except (OSError, KeyError, ValueError) as error:
         found.missing.append(f"{name} (cannot be opened: {error})")
         return None
