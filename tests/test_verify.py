@@ -53,6 +53,14 @@ def stopped(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return kill_in_classify(small_scene, tmp_path_factory.mktemp("stopped") / "out", OPTIONS)
 
 
+@pytest.fixture(scope="module")
+def alone(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The undisturbed run."""
+    out = tmp_path_factory.mktemp("alone") / "out"
+    assert spawn("run", small_scene, out, *OPTIONS).code == 0
+    return out
+
+
 def test_checksums__are_those_of_the_files(run_case: RunCase) -> None:
     stored = run_case.json("checksums")
     assert stored["algorithm"] == "crc32c"
@@ -145,9 +153,9 @@ def test_verify__of_a_killed_run_looks_at_its_finished_tiles(stopped: Path) -> N
 
 
 def test_run__computes_damaged_tiles_again(
-    small_scene: Path, stopped: Path, tmp_path: Path
+    small_scene: Path, stopped: Path, alone: Path, tmp_path: Path
 ) -> None:
-    out, alone = tmp_path / "out", tmp_path / "alone"
+    out = tmp_path / "out"
     shutil.copytree(stopped, out)
     names = [path.stem for path in sorted((out / "work" / "classify").glob("*.json"))]
     harmed = {}
@@ -169,8 +177,26 @@ def test_run__computes_damaged_tiles_again(
     assert any("found damaged" in warning for warning in told)
     assert call("verify", out).code == 0
     assert not list(out.rglob("*.partial"))
-    assert spawn("run", small_scene, alone, *OPTIONS).code == 0
     assert_same_results(out, alone)
+
+
+@pytest.mark.parametrize("name", ["x/0", ".zattrs"])
+def test_run__computes_all_maps_again_if_what_they_share_is_damaged(
+    small_scene: Path, stopped: Path, alone: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(stopped, out)
+    (out / "results.zarr" / name).write_bytes(b"")
+    (out / "model.json").write_text("{")
+    done = spawn("run", small_scene, out, *OPTIONS)
+    assert done.code == 0, done.err
+    assert f"warning: results.zarr/{name} " in done.err
+    assert "so that the maps of all tiles are computed again" in done.err
+    assert "model.json is damaged, so that the models are fitted again" in done.err
+    for one in (out, alone):
+        assert call("verify", one).code == 0
+    sums = [json.loads((one / "checksums.json").read_text("utf-8")) for one in (out, alone)]
+    assert sums[0] == sums[1]
 
 
 def test_report__of_a_killed_run_says_what_is_missing(stopped: Path, tmp_path: Path) -> None:

@@ -104,9 +104,9 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
         If there are fewer valid sampled pixels than clusters.
     """
     config = job.config
-    is_fitted = job.folder.model.exists() and job.spectra.exists()
-    if is_fitted and not config.estimator:
-        return read_labellers(read_json(job.folder.model), job.scale_factor, job.is_integer)
+    model = _read_fitted(job)
+    if model is not None and not config.estimator:
+        return read_labellers(model, job.scale_factor, job.is_integer)
     _check_sample(job)
     submit = job.data.workers.client.submit
     with progress.stage("scaling the sample"):
@@ -145,6 +145,19 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
         },
     )
     return labellers
+
+
+def _read_fitted(job: FitJob) -> dict[str, Any] | None:
+    """model.json; None if the models are not fitted yet, or what was kept is damaged."""
+    if not (job.folder.model.exists() and job.spectra.exists()):
+        return None
+    try:
+        read_json(job.spectra)
+        model: dict[str, Any] = read_json(job.folder.model)
+    except ConfigError as error:
+        job.warn(f"{error.message}, so that the models are fitted again")
+        return None
+    return model
 
 
 def read_labellers(

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperhpc.analysis.agreement import adjusted_rand_index
 from hyperhpc.errors import SceneError
-from hyperhpc.pipeline.checksums import find_damage
 from hyperhpc.pipeline.classify import ClassifyJob, OverviewFiles, blank_tile, classify_tile
 from hyperhpc.pipeline.damage import Skipping, bad_tiles
 from hyperhpc.pipeline.manifest import read_json, write_json
 from hyperhpc.pipeline.models import Labeller
 from hyperhpc.pipeline.overview import OverviewAbout, finest_step, write_overview
 from hyperhpc.pipeline.plan import Plan, Tile
+from hyperhpc.pipeline.results import create_results, drop_damaged, is_frame_whole
 from hyperhpc.pipeline.sample import (
     Sample,
     SampleJob,
@@ -27,11 +26,11 @@ from hyperhpc.pipeline.sample import (
     sample_tile,
     tiles_at_once,
 )
-from hyperhpc.pipeline.stores import consolidate, create_group, create_store, mark
-from hyperhpc.pipeline.tiles import run_tiles, shorten
+from hyperhpc.pipeline.stores import mark
+from hyperhpc.pipeline.tiles import run_tiles
 from hyperhpc.pipeline.transpose import explain_transposing, transpose_scene
 from hyperhpc.scene.cube import Scene
-from hyperhpc.schema import COLORS_NM, RESULTS
+from hyperhpc.schema import COLORS_NM
 from hyperhpc.workers import Workers
 
 if TYPE_CHECKING:
@@ -112,42 +111,46 @@ def _no_valid_pixel(this: Run) -> SceneError:
     )
 
 
+def classify_job(this: Run, scene: Scene, labellers: list[Labeller]) -> ClassifyJob:
+    """What each tile of stage 3 needs; nothing is written."""
+    step = finest_step(this.plan.area.shape)
+    return ClassifyJob(
+        scene,
+        this.plan.area,
+        this.selection.bands,
+        this.selection.is_window_band,
+        this.indices,
+        labellers,
+        [int(np.argmin(np.abs(this.scene.wavelength_nm - nm))) for nm in COLORS_NM],
+        this.folder.results,
+        OverviewFiles.at(
+            this.folder.work, this.plan.area, step, len(this.indices), len(labellers)
+        ),
+    )
+
+
 def classify(
     this: Run, scene: Scene, labellers: list[Labeller], workers: Workers
 ) -> dict[str, dict[str, Any]]:
     """Stage 3: indices and labels of the whole area, and the overviews."""
     plan, folder = this.plan, this.folder
-    names = [bound.index.name for bound in this.indices]
-    step = finest_step(plan.area.shape)
-    files = OverviewFiles.at(folder.work, plan.area, step, len(names), len(labellers))
+    job = classify_job(this, scene, labellers)
     records = folder.records("classify")
-    colors = [int(np.argmin(np.abs(this.scene.wavelength_nm - nm))) for nm in COLORS_NM]
-    about = OverviewAbout(
-        step,
-        this.grid,
-        names,
-        list(this.model_names),
-        this.scene.wavelength_nm[colors].tolist(),
-    )
-    if folder.results.exists() and all(file.is_whole() for file in files.files()):
-        _drop_damaged(this, records)
+    if is_frame_whole(this) and all(file.is_whole() for file in job.overview.files()):
+        drop_damaged(this, records)
     else:
         shutil.rmtree(records, ignore_errors=True)
-        _create_results(this, names)
-        for file in files.files():
+        create_results(this)
+        for file in job.overview.files():
             file.create()
-    about.write(folder.work)
-    job = ClassifyJob(
-        scene,
-        plan.area,
-        this.selection.bands,
-        this.selection.is_window_band,
-        this.indices,
-        labellers,
-        colors,
-        folder.results,
-        files,
+    about = OverviewAbout(
+        job.overview.step,
+        this.grid,
+        [bound.index.name for bound in this.indices],
+        list(this.model_names),
+        this.scene.wavelength_nm[list(job.colors)].tolist(),
     )
+    about.write(folder.work)
     tiles = list(plan.tiles())
     skipping = None
     if this.config.skip_bad_tiles:
@@ -162,48 +165,8 @@ def classify(
     this.journal.note_bad(bad)
     mark(folder.results, complete=True, **({"bad_tiles": sorted(bad)} if bad else {}))
     with this.stage("overview", "building overviews"):
-        write_overview(folder.overview, files, about, plan.area.shape, workers.apply)
+        write_overview(folder.overview, job.overview, about, plan.area.shape, workers.apply)
     return results
-
-
-def _drop_damaged(this: Run, records: Path) -> None:
-    """Forget the tiles whose files are not as they were written; remove half-written ones."""
-    results = this.folder.results
-    for part in results.rglob("*.partial"):
-        part.unlink(missing_ok=True)
-    paths: dict[str, Path] = {}
-    sums: dict[str, Any] = {}
-    for path in records.glob("*.json"):
-        files = read_json(path).get("files", {})
-        paths |= dict.fromkeys(files, path)
-        sums |= files
-    damaged = dict(find_damage(results, sums))
-    if damaged:
-        mark(results, complete=False)  # first: a start after a kill here finds the damage again
-        for name in damaged:
-            paths[name].unlink(missing_ok=True)
-        tiles = sorted({paths[name].stem for name in damaged})
-        name, what = next(iter(damaged.items()))
-        this.journal.warn(
-            f"finished tiles were found damaged and are computed again: {shorten(tiles)} "
-            f"({results.name}/{name} {what})"
-        )
-
-
-def _create_results(this: Run, names: list[str]) -> None:
-    part = this.folder.results.with_name(".results.zarr.part")
-    for path in (part, this.folder.results):
-        shutil.rmtree(path, ignore_errors=True)
-    create_group(
-        create_store(part),
-        dict(zip(RESULTS, (names, this.model_names), strict=True)),
-        this.grid,
-        this.plan.area.shape,
-        this.plan.tile_shape,
-        {"title": "hyperhpc results", "Conventions": "CF-1.11", "complete": False},
-    )
-    consolidate(part)
-    part.rename(this.folder.results)
 
 
 def summarise(this: Run, records: dict[str, dict[str, Any]]) -> None:

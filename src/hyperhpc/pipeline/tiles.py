@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hyperhpc.errors import HyperhpcError, IncompleteRunError, ResourceError
+from hyperhpc.errors import ConfigError, HyperhpcError, IncompleteRunError, ResourceError
 from hyperhpc.pipeline.damage import Skipping, TileSkipping, Work, work_patiently
 from hyperhpc.pipeline.lock import Claim
 from hyperhpc.pipeline.manifest import disk_error, read_json, write_json
@@ -71,9 +71,9 @@ def run_tiles(
     records: dict[str, dict[str, Any]] = {}
     waiting = []
     for tile in tiles:
-        path = folder / f"{tile.name}.json"
-        if path.exists():
-            records[tile.name] = read_json(path)
+        record = read_record(folder / f"{tile.name}.json")
+        if record is not None:
+            records[tile.name] = record
             progress.advance(tile.shape[0] * tile.shape[1])
         else:
             waiting.append(tile)
@@ -103,6 +103,17 @@ def run_tiles(
         for following in islice(queue, 1):
             done.add(submit(following))
     return records, resumed
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The record of a finished tile; None if there is none that is whole."""
+    if not path.exists():
+        return None
+    try:
+        record: dict[str, Any] = read_json(path)
+    except ConfigError:
+        return None
+    return record
 
 
 def _run_one(

@@ -11,6 +11,7 @@ from hyperhpc.pipeline.checksums import Sums, files_of, find_damage
 from hyperhpc.pipeline.manifest import RunFolder, read_json
 from hyperhpc.pipeline.stages import out_of
 from hyperhpc.scene.store import zarr_format_of
+from hyperhpc.pipeline.tiles import read_record
 
 #: In a store that was ingested: length and CRC-32C of its files.
 CHECKSUMS = "checksums.json"
@@ -108,6 +109,6 @@ def _recorded(folder: RunFolder) -> Sums:
     """Those of the tiles that are finished."""
     sums: dict[str, Any] = {}
     for path in sorted(folder.records("classify").glob("*.json")):
-        files = read_json(path).get("files", {})
+        files = (read_record(path) or {}).get("files", {})
         sums |= {f"{folder.results.name}/{name}": value for name, value in files.items()}
     return sums
