@@ -104,7 +104,8 @@ def test_verify__names_what_is_damaged(
     harm(case / name)
     if what == "has ":
         what = f"has {size - 1} bytes instead of {size}"
-    check_damaged(call("verify", case), name, what, "--restart")
+    hint = "computes these tiles again" if name == CHUNK else "--restart"
+    check_damaged(call("verify", case), name, what, hint)
 
 
 def test_verify__sees_what_was_put_there(case: Path) -> None:
@@ -197,6 +198,24 @@ def test_run__computes_all_maps_again_if_what_they_share_is_damaged(
         assert call("verify", one).code == 0
     sums = [json.loads((one / "checksums.json").read_text("utf-8")) for one in (out, alone)]
     assert sums[0] == sums[1]
+
+
+def test_run__mends_what_a_complete_run_has_lost(run_case: RunCase, case: Path) -> None:
+    before = {name: (case / name).read_bytes() for name in (CHUNK, OTHER, "run.json")}
+    flip(case / OTHER)
+    (case / CHUNK).unlink()
+    words = ("run", run_case.scene, case, "--point", "517100.5,4525919.5")
+    done = spawn(*words, "--workers", "1", "--memory-per-worker", "2GiB")
+    assert done.code == 0, done.err
+    assert "finished tiles were found damaged and are computed again: 0000-0001, 0001-0000" in (
+        done.err
+    )
+    assert {name: (case / name).read_bytes() for name in before} == before
+    assert call("verify", case).code == 0
+    assert not list(case.glob(".*"))
+    assert not (case / "work").exists()
+    cut(case / "model.json")
+    check_refused(call(*words), 7, "model.json has ", "--restart")
 
 
 def test_report__of_a_killed_run_says_what_is_missing(stopped: Path, tmp_path: Path) -> None:

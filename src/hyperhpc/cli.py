@@ -473,7 +473,7 @@ def view(out: Path, scene: Path | None, port: int) -> None:
 def verify(out: Path, as_json: bool) -> None:
     """Compare every file of the results in OUT with its checksum; nothing is changed.
 
-    Damaged files are listed, and it ends with 7; the same run again computes them anew.
+    Damaged files are listed, and it ends with 7; the run again computes damaged tiles anew.
     """
     from dataclasses import asdict
 

@@ -26,6 +26,7 @@ from hyperhpc.pipeline.manifest import (
     remove_parts,
     write_json,
 )
+from hyperhpc.pipeline.mend import find_harm, mend
 from hyperhpc.pipeline.models import Labeller
 from hyperhpc.pipeline.passes import classify, summarise, take_sample, transpose
 from hyperhpc.pipeline.prepare import Prepared, prepare
@@ -102,7 +103,7 @@ def run(
     *,
     beside: Collection[str] = (),
 ) -> RunFolder:
-    """Run the whole analysis, or go on with it.
+    """Run the whole analysis, or go on with it; what a complete run has lost is mended.
 
     Parameters
     ----------
@@ -131,7 +132,9 @@ def run(
     found = check_folder(
         folder, prepared.plan, Path(prepared.scene.path), config.restart, beside
     )
-    if found is not None and is_complete(folder):
+    is_over = found is not None and is_complete(folder)
+    damaged = find_harm(folder) if is_over else {}
+    if is_over and not damaged:
         release_gang(config)
         clear_leftovers(folder, config.launcher, progress.note)
         progress.note(f"{config.out} is complete; --restart would begin anew")
@@ -142,7 +145,10 @@ def run(
     with hold_lock(config.out, progress.note) as lock:
         this = Run(prepared, progress, command, beside, lock.claim)
         with _told(this):
-            _go(this)
+            if damaged:
+                mend(this, damaged)
+            else:
+                _go(this)
         shutil.rmtree(this.folder.work, ignore_errors=True)  # all of it is in the results now
     check_none_bad(this.journal.bad_tiles, folder.report)
     return folder

@@ -9,9 +9,10 @@ from typing import Any
 from hyperhpc.errors import IncompleteRunError
 from hyperhpc.pipeline.checksums import Sums, files_of, find_damage
 from hyperhpc.pipeline.manifest import RunFolder, read_json
+from hyperhpc.pipeline.results import CHUNK
 from hyperhpc.pipeline.stages import out_of
-from hyperhpc.scene.store import zarr_format_of
 from hyperhpc.pipeline.tiles import read_record
+from hyperhpc.scene.store import zarr_format_of
 
 #: In a store that was ingested: length and CRC-32C of its files.
 CHECKSUMS = "checksums.json"
@@ -78,14 +79,18 @@ def verify(out: Path) -> Verified:
     command = str(run.get("command") or "")
     if not command.startswith("hyperhpc "):
         command = "the same command"
+    command = command.removesuffix(" --restart")
+    tiles = {
+        name for name in sums if CHUNK.fullmatch(name.removeprefix(f"{folder.results.name}/"))
+    }
     return Verified(
         len(sums),
         sum(value[0] for value in sums.values() if value),
         damaged,
         complete,
-        f"compute it anew: {command.removesuffix(' --restart')} --restart"
-        if complete
-        else f"go on with the run, which computes these tiles again: {command}",
+        f"go on with the run, which computes these tiles again: {command}"
+        if damaged.keys() <= tiles
+        else f"compute it anew: {command} --restart",
     )
 
 
