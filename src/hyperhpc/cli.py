@@ -378,13 +378,17 @@ def _config(scene: Path, out: Path, file: Path | None, **flags: Any) -> Any:
     return config
 
 
+def _command() -> str:
+    """The command line, as it can be typed again."""
+    return shlex.join(["hyperhpc", *sys.argv[1:]])
+
+
 def _run(config: Any, as_json: bool) -> None:
     from hyperhpc.pipeline.stages import run as run_stages
     from hyperhpc.pipeline.stop import stoppable
 
-    command = shlex.join(["hyperhpc", *sys.argv[1:]])
     with stoppable():
-        folder = run_stages(config, make_progress(), command)
+        folder = run_stages(config, make_progress(), _command())
     if as_json:
         click.echo(folder.run.read_text("utf-8"), nl=False)
     else:

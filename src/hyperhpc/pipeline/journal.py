@@ -24,7 +24,7 @@ class Journal:
     """Keeps run.json up to date; timings of a continued run add up."""
 
     def __init__(self, run: Run, command: str) -> None:
-        self._run, self._command = run, command
+        self._run, self.command = run, command
         path = run.folder.run
         before = read_json(path) if path.is_file() else {}
         self._stages: dict[str, dict[str, Any]] = {
@@ -95,7 +95,7 @@ class Journal:
         return {
             "hyperhpc": hyperhpc.__version__,
             "complete": complete,
-            "command": self._command,
+            "command": self.command,
             "created": self._created,
             "scene": {"path": str(run.config.scene), **describe(scene)}
             | {"n_good_bands": len(selection.bands)},

@@ -33,7 +33,7 @@ from hyperhpc.pipeline.prepare import Prepared, prepare
 from hyperhpc.pipeline.progress import Progress
 from hyperhpc.pipeline.sample import Sample
 from hyperhpc.pipeline.status import StatusFile
-from hyperhpc.pipeline.stop import StopRequest
+from hyperhpc.pipeline.stop import StopRequest, go_on
 from hyperhpc.pipeline.sums import SampleOnWorkers
 from hyperhpc.scene.cube import Grid
 from hyperhpc.workers import (
@@ -179,9 +179,7 @@ def _told(this: Run) -> Iterator[None]:
     except StopRequest:
         message = f"stopped before its end, at {status.how_far()}; what is finished is kept"
         status.end("stopped", message)
-        raise IncompleteRunError(
-            message, "give the same command again: it goes on from there"
-        ) from None
+        raise IncompleteRunError(message, go_on(this.journal.command)) from None
     except BaseException as error:
         status.end("stopped", f"{type(error).__name__.strip('_')} at {status.how_far()}")
         raise

@@ -8,6 +8,7 @@ those that hold a container's file system, so our job scripts leave the file nam
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import threading
 from collections.abc import Iterator
@@ -45,3 +46,11 @@ def _watch(path: Path, over: threading.Event) -> None:
         if path.exists():
             os.kill(os.getpid(), signal.SIGUSR1)
             return
+
+
+def go_on(command: str) -> str:
+    """What to type to go on with what this command has begun."""
+    if not command.startswith("hyperhpc "):  # in Python, or not known
+        return "give the same command again: it goes on from there"
+    words = (word for word in shlex.split(command) if word != "--restart")
+    return f"give the same command again, it goes on from there: {shlex.join(words)}"
