@@ -14,7 +14,11 @@ from hyperhpc.scene.damage import find_damaged_chunk
 
 #: Seconds before each further try: a file server that is busy, or started again.
 PAUSES_S = (0.5, 2.0)
-_COPY = "copy the scene again, then give the same command: it goes on"
+#: Scenes are told from changed ones by the times of their files, among others.
+_COPY = (
+    "copy the file again, or the scene with its times (cp -p, rsync -a), then give the same "
+    "command: it goes on"
+)
 _SKIP = f"{_COPY}; with --skip-bad-tiles it goes on too, and leaves such tiles as no-data"
 _USED = (
     "its pixels are in the sample, so it could be read before: give the same command again; "
