@@ -21,6 +21,9 @@ class Tally:
     most_again: int = 0
     differences: int = 0
     slowest_end_s: float = 0.0
+    fit_kills: int = 0
+    iterations_again: int = 0
+    most_iterations_again: int = 0
 
     def __str__(self) -> str:
         roles = ", ".join(f"{role} {n}" for role, n in sorted(self.kills.items()))
@@ -30,5 +33,7 @@ class Tally:
             f"tiles found finished: {self.tiles_kept}, begun again: {self.tiles_again}, "
             f"at most {self.most_again} after one start\n"
             f"processes gone {self.slowest_end_s:.1f} s after their driver at the latest\n"
+            f"{self.fit_kills} kills in the iterations of a fit, taken again: "
+            f"{self.iterations_again}, at most {self.most_iterations_again} after one start\n"
             f"differences: {self.differences}"
         )
