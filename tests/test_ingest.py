@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -213,6 +214,31 @@ def test_ingest__goes_on_after_kills(
         ingest(scene, out)
     assert files_in(out) == expected
     assert not part.exists()
+
+
+def test_ingest__killed_in_its_last_moment_is_tidied_up_by_the_next_call(
+    large: tuple[Path, dict[str, bytes]], tmp_path: Path
+) -> None:
+    scene, expected = large
+    out, part, kept = (tmp_path / name for name in ("s.zarr", "s.zarr.part", "kept"))
+    with subprocess.Popen(
+        program("ingest", scene, out, *SLOWLY), stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        while not list(part.glob("work/ingest/*.json")):
+            assert process.poll() is None
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+    shutil.copytree(part, kept, ignore=shutil.ignore_patterns("store"))
+    (part / "store" / ".checksums.json.part-77").touch()  # was not renamed yet
+    ingest(scene, out)
+    assert files_in(out) == expected
+    kept.rename(part)
+    check_refused(call("ingest", scene, out, "--mask", "cloud", *MEMORY), 3, "mask was")
+    check_refused(call("ingest", scene, out, "--restart", *MEMORY), 3, f"{out} exists")
+    assert call("ingest", scene, out, *MEMORY).code == 0
+    assert files_in(out) == expected
+    assert not part.exists()
+    check_refused(call("ingest", scene, out, *MEMORY), 3, f"{out} exists")
 
 
 def test_ingest__tells_of_a_lost_worker(

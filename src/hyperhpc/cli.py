@@ -412,7 +412,7 @@ def ingest(sources: tuple[Path, ...], out: Path, bbox: str | None, **flags: Any)
     flags["bbox"] = read_numbers(bbox, 4, "--bbox")
     config = load_config(sources[0], out, flags)
     with stoppable():
-        done = ingest_scene(sources, config, make_progress())
+        done = ingest_scene(sources, config, make_progress(), _command())
     click.echo(f"store: {done.path}, {done.files} files, {done.nbytes / 1e9:.3f} GB")
 
 

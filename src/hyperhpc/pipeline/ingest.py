@@ -33,7 +33,7 @@ from hyperhpc.pipeline.plan import (
 )
 from hyperhpc.pipeline.prepare import digests
 from hyperhpc.pipeline.progress import Progress
-from hyperhpc.pipeline.stop import StopRequest
+from hyperhpc.pipeline.stop import StopRequest, go_on
 from hyperhpc.pipeline.tiles import run_tiles
 from hyperhpc.pipeline.transpose import explain_transposing, transpose_scene
 from hyperhpc.pipeline.verify import CHECKSUMS
@@ -55,7 +55,8 @@ _COPY = (
     "copy that file again with its time (cp -p), then give the same command: it goes on; "
     "with --restart if its time is another"
 )
-_GO_ON = "give the same command again: it goes on from there"
+#: What the store is called in the part.
+_STORE = "store"
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,10 @@ class IngestJob:
 
 
 def ingest(
-    sources: Sequence[Path], config: RunConfig, progress: Progress | None = None
+    sources: Sequence[Path],
+    config: RunConfig,
+    progress: Progress | None = None,
+    command: str = "",
 ) -> Ingested:
     """Write a scene as a Zarr store, or go on with it.
 
@@ -106,6 +110,8 @@ def ingest(
         ``out`` is the store; options of the scene, bounding box and workers count.
     progress
         Told what is done; silent if None.
+    command
+        The command line, for who has to give it again.
 
     Raises
     ------
@@ -120,7 +126,15 @@ def ingest(
     """
     progress = progress or Progress()
     out = config.out
-    if out.exists() or out.is_symlink():
+    part = RunFolder(out.with_name(f"{out.name}.part"))
+    # Killed when the store had got its name, and before the rest was removed
+    is_named = (
+        (out / CHECKSUMS).is_file()
+        and part.plan.is_file()
+        and not (part.out / _STORE).exists()
+        and not config.restart
+    )
+    if (out.exists() or out.is_symlink()) and not is_named:
         raise ConfigError(f"{out} exists", "choose another name, or remove it first")
     scene = open_scene(list(sources), options=config.scene_options)
     for source in sources:
@@ -128,7 +142,6 @@ def ingest(
             raise ConfigError(f"{out} lies inside the scene {source}", "name another OUT")
     plan = _make_plan(scene, config)
     check_workers(config)
-    part = RunFolder(out.with_name(f"{out.name}.part"))
     if part.plan.is_file() and not config.restart:
         found = read_plan(part)
         hint = "name another OUT, or give --restart to begin anew"
@@ -137,6 +150,24 @@ def ingest(
     for note in scene.notes:
         progress.note(f"note: {note}")
     config = replace(config, out=part.out)
+    if not is_named:
+        _write_locked(scene, plan, config, part, progress, out, go_on(command))
+    shutil.rmtree(part.work, ignore_errors=True)  # first: what is left must still have its plan
+    shutil.rmtree(part.out, ignore_errors=True)
+    files = read_json(out / CHECKSUMS)["files"]
+    return Ingested(out, len(files), sum(size for size, _ in files.values()))
+
+
+def _write_locked(
+    scene: Scene,
+    plan: Plan,
+    config: RunConfig,
+    part: RunFolder,
+    progress: Progress,
+    out: Path,
+    hint: str,
+) -> None:
+    """All of the store, to its name; ``hint`` says how to go on if it is stopped."""
     with hold_lock(part.out, progress.note) as lock:
         if config.restart:
             _clear(part)
@@ -146,18 +177,15 @@ def ingest(
         except DamagedTileError as error:
             raise SceneError(error.message, _COPY) from None
         except scheduler_errors():
-            raise IncompleteRunError("the scheduler was lost", _GO_ON) from None
+            raise IncompleteRunError("the scheduler was lost", hint) from None
         except StopRequest:
             raise IncompleteRunError(
-                "stopped before its end; what is finished is kept", _GO_ON
+                "stopped before its end; what is finished is kept", hint
             ) from None
         except OSError as error:
             raise disk_error(error, part.out) from None
         lock.claim.check()
-        (part.out / "store").rename(out)
-    shutil.rmtree(part.out, ignore_errors=True)
-    files = read_json(out / CHECKSUMS)["files"]
-    return Ingested(out, len(files), sum(size for size, _ in files.values()))
+        (part.out / _STORE).rename(out)
 
 
 def _make_plan(scene: Scene, config: RunConfig) -> Plan:
@@ -186,7 +214,7 @@ def _make_plan(scene: Scene, config: RunConfig) -> Plan:
 def _clear(part: RunFolder) -> None:
     """Remove what an earlier call has written; the lock stays."""
     part.plan.unlink(missing_ok=True)
-    for path in (part.work, part.out / "store"):
+    for path in (part.work, part.out / _STORE):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -199,8 +227,8 @@ def _write(
     claim: Claim,
     out: Path,
 ) -> None:
-    """All of the store, under the name ``store`` in the part."""
-    store, records = part.out / "store", part.records("ingest")
+    """All of the store, in the part."""
+    store, records = part.out / _STORE, part.records("ingest")
     if not (part.plan.is_file() and store.is_dir()):
         _clear(part)
         part.work.mkdir(parents=True, exist_ok=True)
@@ -253,7 +281,7 @@ def _transpose(
 
 def _drop_damaged(store: Path, records: Path) -> None:
     """Forget shards whose files are not there, or not as long as they were."""
-    for part in store.rglob("*.partial"):
+    for part in (*store.rglob("*.partial"), *store.glob(".*.part-*")):
         part.unlink(missing_ok=True)
     for path in records.glob("*.json"):
         for name, value in read_json(path)["files"].items():
