@@ -133,11 +133,11 @@ def test_figures__are_decodable_opaque_and_not_blank(run):
         with Image.open(out / "figures" / f"{name}.png") as image:
             image.load()
             assert image.mode == "RGB"
-            assert image.info["dpi"][0] == pytest.approx(200, abs=0.1)
+            assert image.info["dpi"][0] == pytest.approx(300, abs=0.1)
             assert len(image.info["Description"]) > 10
             pixels = np.asarray(image)
         assert pixels.std() > 5, name
-        assert max(pixels.shape) <= 3000, name
+        assert max(pixels.shape) <= 4500, name
 
 
 def test_page__stands_alone(run):

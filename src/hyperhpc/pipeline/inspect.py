@@ -105,7 +105,7 @@ def save_figure(drawn: Figure, figure: Path) -> None:
         The file cannot be written.
     """
     picture = BytesIO()
-    drawn.savefig(picture, dpi=200, format=figure.suffix.lower().removeprefix("."))
+    drawn.savefig(picture, dpi=drawn.dpi, format=figure.suffix.lower().removeprefix("."))
     try:
         figure.write_bytes(picture.getbuffer())
     except OSError as error:

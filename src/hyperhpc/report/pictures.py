@@ -41,9 +41,9 @@ class Picture:
         return f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode('ascii')}"
 
     @property
-    def css_width(self) -> int:
-        """Width on the page: pictures have two pixels for each of a plain screen's."""
-        return self.width // 2
+    def css_size(self) -> tuple[int, int]:
+        """Width and height on the page, as if an inch of paper were 100 of its pixels."""
+        return round(self.width * 100 / style.DPI), round(self.height * 100 / style.DPI)
 
 
 def draw_pictures(outputs: Outputs, sketch: Sketch) -> list[Picture]:

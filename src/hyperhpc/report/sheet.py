@@ -22,7 +22,7 @@ from .crs import MapCrs
 from .formats import THIN, number
 from .overview import Extent
 
-#: Width of a full-page figure in inches; 1920 pixels at the style's resolution.
+#: Width of a full-page figure in inches.
 PAGE = 9.6
 #: Room in inches left of a map for its northings, and below it for its eastings.
 TICKS_LEFT, TICKS_BELOW = 0.42, 0.34
