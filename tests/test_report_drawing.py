@@ -15,7 +15,7 @@ from hyperhpc.report.closeup import choose_closeup
 from hyperhpc.report.crs import describe_crs
 from hyperhpc.report.draw import Drawing
 from hyperhpc.report.index_maps import measure_index
-from hyperhpc.report.maps import colour_labels
+from hyperhpc.report.maps import cluster_figure, colour_labels
 from hyperhpc.report.outputs import open_outputs
 from hyperhpc.report.overview import TARGET, reduce_mean
 from hyperhpc.report.pictures import BUDGET, Picture, _lossy, within_budget
@@ -171,6 +171,22 @@ def test_measure_index__takes_the_runs_own_count_of_missing_pixels(tmp_path):
     index = measure_index(outputs, outputs.computed[0])
     assert index.missing_words == "1\u202f234 pixels without value"
     assert index.share_missing == pytest.approx(1234 / 3600)
+
+
+@pytest.mark.parametrize("side", [30, 90, 700])
+def test_maps__have_ticks_in_km_whatever_their_size(tmp_path, side):
+    write_case(tmp_path, shape=(side, side), points=0, indices=("cai",), models=("lloyd",))
+    outputs = open_outputs(tmp_path)
+    figure = cluster_figure(outputs, "lloyd", None)
+    axis = figure.axes[0].xaxis
+    words = [label.get_text().replace("\u202f", "") for label in axis.get_majorticklabels()]
+    assert len(words) >= 2
+    assert words[-1].endswith("km")
+    at = axis.get_majorticklocs()
+    shown = [float(word.removesuffix("km")) for word in words]
+    np.testing.assert_allclose(shown, at / 1000, atol=1e-9)
+    if side == 30:
+        assert at.tolist() == [515000, 515010, 515020, 515030]
 
 
 def test_page__shrinks_pictures_until_they_fit(monkeypatch):

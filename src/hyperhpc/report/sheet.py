@@ -193,13 +193,11 @@ def draw_map(
     ax.set(xlim=(left, right), ylim=(bottom, top))
     box = ax.get_position()
     size = ax.figure.get_figwidth(), ax.figure.get_figheight()  # type: ignore[union-attr]
-    span = max(abs(right - left), abs(top - bottom))
-    in_km = crs.kind == "projected" and span * crs.unit_m > 400
     for axis, low, high, inches, show in (
         (ax.xaxis, left, right, box.width * size[0], show_x),
         (ax.yaxis, bottom, top, box.height * size[1], show_y),
     ):
-        _ticks(axis, low, high, inches, crs, in_km=in_km, show=show)
+        _ticks(axis, low, high, inches, crs, show=show)
     ax.tick_params(pad=2, length=2.5)
     # A label at a corner is turned inwards, where no title or neighbour stands.
     for axis, low, high, inches, key, ends in (
@@ -216,15 +214,16 @@ def draw_map(
 
 
 def _ticks(
-    axis: Any, low: float, high: float, inches: float, crs: MapCrs, *, in_km: bool, show: bool
+    axis: Any, low: float, high: float, inches: float, crs: MapCrs, *, show: bool
 ) -> None:
-    factor = 1000.0 / crs.unit_m if in_km else 1.0
-    unit = "km" if in_km else {"geographic": "°", "projected": "m"}.get(crs.kind, "")
+    factor = 1000.0 / crs.unit_m if crs.kind == "projected" else 1.0
+    unit = {"geographic": "°", "projected": "km"}.get(crs.kind, "")
     start, end = sorted((low / factor, high / factor))
     # As many labels as stand side by side; the first that fits is taken.
     for n_bins in (5, 4, 3, 2, 1):
         ticks = MaxNLocator(nbins=n_bins, steps=[1, 2, 5, 10]).tick_values(start, end)
-        ticks = [t for t in ticks if start <= t <= end]
+        near = 1e-6 * (end - start)  # 517.4 km is not quite 517400 m / 1000
+        ticks = [t for t in ticks if start - near <= t <= end + near]
         if len(ticks) < 2:
             continue
         step = ticks[1] - ticks[0]
@@ -237,7 +236,7 @@ def _ticks(
         # Room for one: in the middle, to a tenth of the axis.
         decimals = _decimals((end - start) / 10)
         ticks = [round((start + end) / 2, decimals)]
-    axis.set_ticks(np.asarray(ticks) * factor)
+    axis.set_ticks(np.clip(np.asarray(ticks) * factor, min(low, high), max(low, high)))
     last = len(ticks) - 1
 
     def label(value: float, at: int | None) -> str:
