@@ -7,6 +7,7 @@ import io
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
 from hyperhpc.report import formats as f
@@ -19,6 +20,7 @@ from hyperhpc.report.maps import cluster_figure, colour_labels
 from hyperhpc.report.outputs import open_outputs
 from hyperhpc.report.overview import TARGET, reduce_mean
 from hyperhpc.report.pictures import BUDGET, Picture, _lossy, within_budget
+from hyperhpc.report.spectra import cluster_spectra_figure
 from hyperhpc.report.style import _SIGHTS, NODATA, _oklab, cluster_colours
 from report_case import WAVELENGTH, write_case
 
@@ -187,6 +189,19 @@ def test_maps__have_ticks_in_km_whatever_their_size(tmp_path, side):
     np.testing.assert_allclose(shown, at / 1000, atol=1e-9)
     if side == 30:
         assert at.tolist() == [515000, 515010, 515020, 515030]
+
+
+@pytest.mark.parametrize("clusters", [2, 8, 30])
+def test_cluster_spectra__no_line_lies_under_the_key(tmp_path, clusters):
+    write_case(tmp_path, points=0, indices=("ndvi",), models=("lloyd",), clusters=clusters)
+    figure = cluster_spectra_figure(open_outputs(tmp_path), "lloyd")
+    FigureCanvasAgg(figure).draw()
+    chart = figure.axes[0]
+    key = chart.get_legend().get_window_extent()
+    assert len(chart.get_legend().get_texts()) == clusters
+    assert not key.overlaps(chart.get_window_extent())
+    assert key.x1 <= figure.bbox.x1
+    assert key.y0 >= figure.axes[1].get_window_extent().y1
 
 
 def test_page__shrinks_pictures_until_they_fit(monkeypatch):

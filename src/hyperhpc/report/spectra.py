@@ -128,15 +128,18 @@ def cluster_spectra_figure(outputs: Outputs, model: str) -> Figure | None:
     top = 3.2
     sheet = Sheet(PAGE, top + 0.5 + n_rows * (panel_h + gap_y) + 0.45)
 
-    ax = sheet.axes(left, 0.32, width, top - 0.55)
+    # The key stands beside the chart: inside it would lie on some spectrum.
+    key_cols = -(-len(means) // 12) if len(means) <= 36 else 0
+    ax = sheet.axes(left, 0.32, width - 0.7 * key_cols, top - 0.55)
     for k in chosen if len(means) > 36 else range(len(means)):
         _line(ax, runs, means[k], color=colours[k], label=f"C{k}", lw=1.3)
     limit = _y_limits([means + np.nan_to_num(sds), means - np.nan_to_num(sds)])
     _frame(ax, runs, outputs.good_ranges, limit)
-    if len(means) <= 36:
-        legend = ax.legend(ncols=-(-len(means) // 12), loc="upper right", handlelength=1.4)
-        legend.set(frame_on=True)
-        legend.get_frame().set(facecolor="white", edgecolor="none", alpha=0.85)
+    if key_cols:
+        ax.legend(
+            ncols=key_cols, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.4,
+            handlelength=1.4, columnspacing=1.0,
+        )  # fmt: skip
     words = "Each cluster: mean ± one standard deviation (others in grey)"
     if len(chosen) < len(means):
         words = (
