@@ -28,6 +28,7 @@ INDICES: dict[str, dict[str, Any]] = {
         "formula": "0.5 * (R(2000) + R(2200)) - R(2100)",
         "doi": "10.1016/S0034-4257(96)00120-2",
         "citation": "Daughtry C. S. T. (2001). Discriminating crop residues from soil.",
+        "unit": "reflectance",
         "range": [-0.1, 0.1],
         "diverging": True,
     },

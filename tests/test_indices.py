@@ -59,7 +59,9 @@ def test_built_in__eight_with_their_sources() -> None:
     known = built_in()
     assert list(known) == NAMES
     for index in known.values():
-        assert {"long_name", "doi", "citation", "range", "diverging"} == set(index.about)
+        assert set(index.about) == {
+            "long_name", "doi", "citation", "unit", "range", "diverging"
+        }  # fmt: skip
         assert index.about["doi"].startswith("10.") or index.name == "sipi"  # a journal without
         low, high = index.about["range"]
         assert low < high

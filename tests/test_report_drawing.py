@@ -15,7 +15,7 @@ from hyperhpc.report import plot_spectra
 from hyperhpc.report.closeup import choose_closeup
 from hyperhpc.report.crs import describe_crs
 from hyperhpc.report.draw import Drawing
-from hyperhpc.report.index_maps import measure_index
+from hyperhpc.report.index_maps import index_figure, indices_figure, measure_index
 from hyperhpc.report.maps import cluster_figure, colour_labels
 from hyperhpc.report.outputs import open_outputs
 from hyperhpc.report.overview import TARGET, reduce_mean
@@ -189,6 +189,18 @@ def test_maps__have_ticks_in_km_whatever_their_size(tmp_path, side):
     np.testing.assert_allclose(shown, at / 1000, atol=1e-9)
     if side == 30:
         assert at.tolist() == [515000, 515010, 515020, 515030]
+
+
+def test_maps_of_indices__say_what_values_are_made_of(tmp_path):
+    write_case(tmp_path, shape=(30, 30), points=0, indices=("cai",), models=())
+    outputs = open_outputs(tmp_path)
+    index = measure_index(outputs, outputs.computed[0])
+    for figure in (index_figure(outputs, index), indices_figure(outputs, [index])):
+        FigureCanvasAgg(figure).draw()
+        (unit,) = [text for text in figure.texts if text.get_text() == "reflectance"]
+        box, bar = unit.get_window_extent(), figure.axes[1].get_tightbbox()
+        assert not box.overlaps(bar)
+        assert box.x1 <= figure.bbox.x1
 
 
 @pytest.mark.parametrize("clusters", [2, 8, 30])

@@ -268,6 +268,7 @@ def test_page__names_points_choices_command_versions_and_methods(run):
     assert data["run"]["command"] in page.text
     for choice in data["run"]["choices"]:
         assert choice in page.text
+    assert "reflectance" in page.tables["table-indices"][2][3][0]
     for name, version in data["run"]["versions"].items():
         assert f"{name} {version}" in page.text
     for row, point in zip(page.tables["table-points"][1:], data["spectra"], strict=True):

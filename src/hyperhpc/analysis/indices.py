@@ -36,7 +36,7 @@ class Index:
     formula
         Parsed formula.
     about
-        doi, citation, range, diverging, long_name: for the report.
+        doi, citation, unit, range, diverging, long_name: for the report.
     """
 
     name: str
@@ -86,6 +86,7 @@ def user_index(name: str, formula: str) -> Index:
     about = {
         "doi": "",
         "citation": "user's own formula",
+        "unit": "",
         "range": None,
         "diverging": False,
         "long_name": name,

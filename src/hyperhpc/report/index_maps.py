@@ -36,6 +36,8 @@ _ENDS: dict[str, tuple[str, ...]] = {
     "both": ("min", "max"), "min": ("min",), "max": ("max",), "neither": (),
 }  # fmt: skip
 _BINS = 64
+# Inches above a map for title, formula and the unit over its colour bar.
+_OVER = 0.6
 # Length of a colour bar's arrows as a share of its body.
 _ARROW = 0.035
 
@@ -148,7 +150,7 @@ def indices_figure(outputs: Outputs, maps: list[IndexMap]) -> Figure | None:
     aspect = aspect_of(view, outputs.crs)
     is_flat = aspect > 2.5
     # Besides each map: its title and formula above, its colour bar beside or (flat) below.
-    over, bar = 0.52, 0.62
+    over, bar = _OVER, 0.62
     extra_h = over + (0.62 if is_flat else 0.1)
     left = TICKS_LEFT + MARGIN
     n_cols, w, h = columns(
@@ -187,7 +189,7 @@ def index_figure(outputs: Outputs, index: IndexMap) -> Figure:
     """One index by itself, its histogram along the colour bar."""
     view = whole_view(outputs)
     aspect = aspect_of(view, outputs.crs)
-    left, over = TICKS_LEFT + MARGIN, 0.52
+    left, over = TICKS_LEFT + MARGIN, _OVER
     is_flat = aspect > 2.5
     side = 0.1 if is_flat else 1.35
     w, h = fit(aspect, 7.4 - left - side, 6.2)
@@ -250,6 +252,7 @@ def _wrap(formula: str, room: float) -> list[str]:
 def _bar(sheet: Sheet, cax: Axes, index: IndexMap, *, is_flat: bool) -> None:
     assert index.limits is not None
     colours = ScalarMappable(Normalize(*index.limits), index.colours)
+    box = cax.get_position()  # with the arrows, which the axes then leave outside
     bar: Any = sheet.figure.colorbar(
         colours, cax=cax, extend=index.extend, extendfrac=_ARROW,
         orientation="horizontal" if is_flat else "vertical",
@@ -257,6 +260,13 @@ def _bar(sheet: Sheet, cax: Axes, index: IndexMap, *, is_flat: bool) -> None:
     bar.outline.set(linewidth=0.4, edgecolor="#8a939d")
     bar.ax.locator_params(nbins=5)
     bar.ax.tick_params(labelsize=6.5, length=2, pad=1.5, width=0.5)
+    # Beyond the bar's arrow, where no label of it stands.
+    x, y = (box.x1, (box.y0 + box.y1) / 2) if is_flat else (box.x0, box.y1)
+    sheet.text(
+        x * sheet.width + 0.06 * is_flat, (1 - y) * sheet.height - 0.03 * (not is_flat),
+        str(index.entry.get("unit") or ""), va="center" if is_flat else "bottom", fontsize=6,
+        color=style.MUTED,
+    )  # fmt: skip
 
 
 def _histogram(ax: Axes, index: IndexMap) -> None:

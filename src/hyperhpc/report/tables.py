@@ -171,7 +171,8 @@ def index_table(outputs: Outputs, sketch: Sketch) -> Table | None:
                   href=doi[1] if doi else None,
                   note=str(entry.get("long_name") or "")),
             _text("\n".join(bands)),
-            _text(expected, value=limits[0] if limits else None),
+            _text(expected, value=limits[0] if limits else None,
+                  note=str(entry.get("unit") or "")),
             _num(stats[0], significant(stats[0])),
             _num(stats[1], significant(stats[1]), mark="warn" if is_odd else ""),
             _num(stats[2], significant(stats[2])),
@@ -183,7 +184,8 @@ def index_table(outputs: Outputs, sketch: Sketch) -> Table | None:
     where = "all pixels" if level == 1 else f"the overview at 1/{level} of the resolution"
     caption = (
         f"R is reflectance 0\u20131 at the band nearest to the wavelength in nm. Bands: wanted "
-        f"\u2192 used (distance), nm. Percentiles are of {where}."
+        f"\u2192 used (distance), nm. Expected: where values of land usually lie, and what "
+        f"they are made of; none has a unit. Percentiles are of {where}."
     )
     if is_dropped:
         caption += " * This band lies in a window dropped for clustering."

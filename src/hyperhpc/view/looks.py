@@ -89,6 +89,8 @@ def index_legend(index: IndexMap) -> str:
     """The colour bar with its limits, and the formula."""
     formula = escape(str(index.entry.get("formula") or ""))
     about = escape(str(index.entry.get("long_name") or index.title))
+    if index.entry.get("unit"):
+        about += f' <span class="muted">({escape(str(index.entry["unit"]))})</span>'
     if index.limits is None:
         return f"{about}: no value anywhere"
     low, high = index.limits
