@@ -268,6 +268,10 @@ def test_page__names_points_choices_command_versions_and_methods(run):
     assert data["run"]["command"] in page.text
     for choice in data["run"]["choices"]:
         assert choice in page.text
+    decisions = page.text.split("What was decided, and why")[1].split("Time and resources")[0]
+    for band in data["run"]["indices"]["computed"][0]["bands"]:
+        assert f"{band['wanted_nm']:.1f} \u2192 {band['centre_nm']:.1f} (" in decisions
+    assert "farther than 5\u202fnm" in decisions
     assert "reflectance" in page.tables["table-indices"][2][3][0]
     for name, version in data["run"]["versions"].items():
         assert f"{name} {version}" in page.text

@@ -157,14 +157,20 @@ class Journal:
             )
             n_bad = len(scene.bad_bands)
             flagged = f", and {n_bad} that the file flags as bad," if n_bad else ""
+            why = (
+                "as --drop asks"
+                if config.drop is not None
+                else "since water vapour absorbs the light in the windows, and noise outweighs "
+                "it at the ends of the range"
+            )
             choices.append(
-                f"Bands in {windows}{flagged} were left out of validity and clustering: "
-                f"{len(selection.bands)} of {scene.shape[2]} remain."
+                f"Bands in {windows}{flagged} were left out of validity and clustering, "
+                f"{why}: {len(selection.bands)} of {scene.shape[2]} remain."
             )
         choices.append(
             "A pixel is no-data if a remaining band holds "
             + " or ".join(f"{value:g}" for value in scene.nodata)
-            + "; it has no index and no cluster."
+            + "; it has no index and no cluster, since that number is no reflectance."
             if scene.nodata
             else "Pixels are no-data only where a remaining band is not a finite number."
         )
@@ -172,9 +178,13 @@ class Journal:
             return choices
         choices.append(
             f"Models were fitted to the valid pixels of {_every(config.stride)} row and "
-            "column, scaled to zero mean and unit standard deviation per band."
+            "column, scaled to zero mean and unit standard deviation per band, so that "
+            "bright bands do not outweigh dark ones."
         )
-        choices.append("Clusters are numbered by ascending mean near-infrared reflectance.")
+        choices.append(
+            "Clusters are numbered by ascending mean near-infrared reflectance, so that a "
+            "number and its colour mean the same from run to run."
+        )
         return choices
 
 

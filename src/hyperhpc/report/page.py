@@ -7,6 +7,8 @@ from typing import Any
 
 import jinja2
 
+from hyperhpc.analysis.bands import TOLERANCE_NM
+
 from . import tables
 from .draw import Sketch
 from .formats import NOTHING, THIN, TIMES, listing, number, score, slug, windows
@@ -66,6 +68,8 @@ def render(outputs: Outputs, pictures: list[Picture], sketch: Sketch) -> str:
         agreement=[
             (p, tables.agreement_table(p)) for p in outputs.clusters.get("agreement") or []
         ],
+        nearest=tables.nearest_bands(outputs),
+        tolerance=TOLERANCE_NM,
         stages=tables.stage_table(outputs),
         memory=tables.memory_table(outputs),
         options=tables.pairs(outputs.run.get("options") or {}),

@@ -142,14 +142,8 @@ def index_table(outputs: Outputs, sketch: Sketch) -> Table | None:
     rows = []
     is_dropped = is_any_odd = False
     for entry in outputs.computed:
-        bands = []
-        for band in entry.get("bands") or []:
-            wanted, centre = float(band["wanted_nm"]), float(band["centre_nm"])
-            mark = "*" if band.get("dropped") else ""
-            is_dropped |= bool(mark)
-            gap = number(centre - wanted, 1)
-            gap = gap if gap.startswith(MINUS) or gap == "0.0" else f"+{gap}"
-            bands.append(f"{nanometres(wanted)} \u2192 {nanometres(centre)} ({gap}){mark}")
+        bands = [_used(band) for band in entry.get("bands") or []]
+        is_dropped |= any(text.endswith("*") for text in bands)
         limits = entry.get("range")
         expected = NOTHING
         if limits:
@@ -195,6 +189,22 @@ def index_table(outputs: Outputs, sketch: Sketch) -> Table | None:
             ("Expected", False),
             ("2 %", True), ("Median", True), ("98 %", True), ("Missing", True)]  # fmt: skip
     return Table("indices", caption, head, rows)
+
+
+def _used(band: JsonDict) -> str:
+    """``648.2 to 647.0 (distance)``: a wavelength, the centre taken for it, how far it is."""
+    wanted, centre = float(band["wanted_nm"]), float(band["centre_nm"])
+    gap = number(centre - wanted, 1)
+    gap = gap if gap.startswith(MINUS) or gap == "0.0" else f"+{gap}"
+    mark = "*" if band.get("dropped") else ""
+    return f"{nanometres(wanted)} \u2192 {nanometres(centre)} ({gap}){mark}"
+
+
+def nearest_bands(outputs: Outputs) -> list[str]:
+    """Every wavelength of an index with the centre that was taken for it, ascending."""
+    bands = [band for entry in outputs.computed for band in entry.get("bands") or []]
+    bands.sort(key=lambda band: float(band["wanted_nm"]))
+    return list(dict.fromkeys(_used(band).removesuffix("*") for band in bands))
 
 
 def doi_link(doi: Any) -> tuple[str, str] | None:
