@@ -51,10 +51,29 @@ def test_report__shows_all_pictures_and_asks_nobody(page: Browser) -> None:
 
 def test_report__keeps_its_contents_in_sight(page: Browser) -> None:
     page.driver.execute_script("document.getElementById('decisions').scrollIntoView()")
-    top = ask(page, "document.querySelector('nav').getBoundingClientRect().top")
-    assert 0 <= top < 900
+    wait_for(lambda: ask(page, "document.querySelector('nav a.here').hash") == "#decisions")
+    top = ask(page, "document.querySelector('nav ol').getBoundingClientRect().top")
+    assert 0 <= top < 100
     wide = ask(page, "document.documentElement.scrollWidth <= window.innerWidth")
     assert wide, "the page is wider than the window"
+
+
+def test_report__fits_a_telephone_with_its_contents_in_sight(page: Browser) -> None:
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        page.driver.refresh()
+        assert ask(page, "document.documentElement.scrollWidth") == 390
+        page.driver.execute_script("document.getElementById('decisions').scrollIntoView()")
+        here = "document.querySelector('nav a.here')"
+        wait_for(lambda: ask(page, f"{here}.hash") == "#decisions")
+        box = ask(page, f"{here}.getBoundingClientRect().toJSON()")
+        assert 0 <= box["top"] < box["bottom"] < 60
+        assert 0 <= box["left"] < box["right"] < 390
+        top = ask(page, "document.querySelector('#decisions h2').getBoundingClientRect().top")
+        assert top >= box["bottom"], "the contents lie on the heading"
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_report__marks_the_section_that_is_read(page: Browser) -> None:

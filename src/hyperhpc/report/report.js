@@ -75,13 +75,15 @@
   }
 
   // The section that is read: the last one begun above the upper fifth of the window.
-  const links = [...document.querySelectorAll("nav a")];
+  const list = document.querySelector("nav ol");
+  const links = [...list.querySelectorAll("a")];
   const section = (link) => document.getElementById(link.hash.slice(1));
   const follow = () => {
     const isAtEnd = scrollY > 0 && innerHeight + scrollY >= root.scrollHeight - 2;
     const begun = links.filter((a) => section(a)?.getBoundingClientRect().top < innerHeight / 5);
     const here = (isAtEnd ? links : begun).at(-1) ?? links[0];
     for (const a of links) a.classList.toggle("here", a === here);
+    list.scrollLeft = here.closest("nav ol > li").offsetLeft - 48; // moves only on a narrow screen
   };
   addEventListener("scroll", follow, { passive: true });
   addEventListener("resize", follow);
