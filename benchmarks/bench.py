@@ -18,7 +18,7 @@ from record import Result, whole_table, write_page
 #: The benchmarks, in the order of the table.
 ORDER = (
     "seed", "kernel", "reading", "memory", "full", "scaling", "tiles", "startup", "costs",
-    "ingest",
+    "ingest", "outputs",
 )  # fmt: skip
 
 repeats = click.option("--repeats", default=3, show_default=True, help="how often")
@@ -155,6 +155,16 @@ def ingest(size: int, repeats: int) -> None:
     from ingest import ingest as write_store
 
     finish(write_store(size, repeats))
+
+
+@bench.command()
+@size_option(2000)
+@repeats
+def outputs(size: int, repeats: int) -> None:
+    """The maps of a run by codec and rounding."""
+    from outputs import outputs as by_codec
+
+    finish(by_codec(size, repeats))
 
 
 @bench.command()

@@ -20,6 +20,7 @@ sys.path.insert(0, str(FOLDER))
 import costs  # noqa: E402
 import kernel  # noqa: E402
 import measure  # noqa: E402
+import outputs  # noqa: E402
 import reading  # noqa: E402
 import record  # noqa: E402
 import scenes  # noqa: E402
@@ -222,3 +223,15 @@ def test_bench__help_lists_all() -> None:
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     names = {line.split()[0] for line in shown.partition("Commands:")[2].splitlines() if line}
     assert names >= {"quick", "table", "seed", "full-domain", "tiles"}
+
+
+# --- the maps of a run ----------------------------------------------------------------
+
+
+def test_outputs__fewer_bits_take_less_room() -> None:
+    found = outputs.outputs(64, 1)
+    sizes = {row.what: row.values[0] for row in found.rows if row.what.endswith("size")}
+    assert len(sizes) == len(outputs.KEPT) * 8
+    for name in ("lz4 5, shuffle", "zstd 1, bitshuffle"):
+        assert sizes[f"11 bits, {name}: size"] < sizes[f"23 bits, {name}: size"] < 1
+    assert all(value > 0 for row in found.rows for value in row.values)

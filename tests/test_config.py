@@ -57,6 +57,7 @@ def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
     stride = 2
     models = ["lloyd"]
     indices = ["ndvi", "cai"]
+    index_bits = 12
     points = [[257001.5, 4111990], [1, 2]]
     seed = 4294967295
     engine = "dask-ml"
@@ -118,6 +119,7 @@ def test_load_config__what_a_notebook_has() -> None:
     [
         ("clusters", [0, -1, 256, 1.5, "8", True, math.inf, -math.inf, math.nan, [8], 10**400]),
         ("stride", [0, -4, 0.5, "x", math.inf, 2**63]),
+        ("index_bits", [0, 24, 1.5, "11"]),
         ("seed", [-1, 2**32, 1e300, math.nan]),
         ("workers", [0, -1, 1.5, math.inf, 10**400]),
         ("threads_per_worker", [0, False, 10**400]),
@@ -225,7 +227,8 @@ def test_result_options__json_and_only_what_changes_results() -> None:
     turned = load(**flags, index={"b": "R(700)", "a": "R(800)"})
     assert turned.result_options() != options  # the order of the results
     changes = {"clusters": 9, "stride": 1, "seed": 1, "models": "lloyd", "group": "g",
-               "points": [[1, 2]], "indices": "ndvi", "engine": "dask-ml", "drop": [],
-               "seed_compat": True, "estimator": "a:B", "bbox": "0,0,1,1"}  # fmt: skip
+               "points": [[1, 2]], "index_bits": 11, "indices": "ndvi", "engine": "dask-ml",
+               "drop": [], "seed_compat": True, "estimator": "a:B",
+               "bbox": "0,0,1,1"}  # fmt: skip
     for name, value in changes.items():
         assert load(**{name: value}).result_options() != load().result_options(), name

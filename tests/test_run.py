@@ -14,6 +14,7 @@ import xarray as xr
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
+from hyperhpc.cli import main
 from hyperhpc.report import write_report
 from run_case import RunCase
 
@@ -249,3 +250,22 @@ def test_report__of_the_run_tells_what_one_drawn_later_tells(
     n_valid = int(run_case.is_valid.sum())
     assert "Valid pixels" in pages[0]
     assert f"{n_valid // 1000}\u202f{n_valid % 1000:03d} pixels" in pages[0]
+
+
+def test_run__rounds_index_maps_if_asked(run_case: RunCase, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    flags = ["--index-bits", "11", "--workers", "2", "--memory-per-worker", "2GiB"]
+    with pytest.raises(SystemExit) as stop:
+        main(["run", str(run_case.scene), str(out), *flags])
+    assert stop.value.code == 0
+    whole, rounded = (
+        xr.open_zarr(path / "results.zarr").load() for path in (run_case.out, out)
+    )
+    np.testing.assert_array_equal(rounded.cluster, whole.cluster)
+    is_missing = np.isnan(whole.indices.values)
+    np.testing.assert_array_equal(np.isnan(rounded.indices.values), is_missing)
+    a, b = (data.indices.values[~is_missing] for data in (whole, rounded))
+    assert not (b.view(np.uint32) & 0xFFF).any()
+    assert (a != b).mean() > 0.9
+    np.testing.assert_allclose(b, a, rtol=2.0**-12, atol=0)
+    assert "rounded to 11 bits" in (out / "report.html").read_text("utf-8")

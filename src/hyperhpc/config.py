@@ -23,6 +23,8 @@ MASKS = ("weather", "shadow", "cloud")
 BANDS = ("same", "intersect")
 #: 255 marks a missing label, so 0-254 can be used.
 MAX_CLUSTERS = 255
+#: Bits of the fraction of a float32.
+INDEX_BITS = 23
 #: What scikit-learn takes as random_state.
 MAX_SEED = 2**32 - 1
 
@@ -113,6 +115,7 @@ class RunConfig:
     index: Mapping[str, str] = dataclasses.field(
         default_factory=dict, metadata={"changes results": True}
     )
+    index_bits: int = dataclasses.field(default=INDEX_BITS, metadata={"changes results": True})
     points: tuple[tuple[float, float], ...] = dataclasses.field(
         default=(), metadata={"changes results": True}
     )
@@ -225,6 +228,8 @@ def _find_problems(config: RunConfig) -> list[str]:
         problems.append(f"clusters = {config.clusters}: 1 to {MAX_CLUSTERS} are possible")
     if config.stride < 1:
         problems.append(f"stride = {config.stride}: at least 1")
+    if not 1 <= config.index_bits <= INDEX_BITS:
+        problems.append(f"index_bits = {config.index_bits}: 1 to {INDEX_BITS} are possible")
     if not 0 <= config.seed <= MAX_SEED:
         problems.append(f"seed = {config.seed}: 0 to {MAX_SEED} are possible")
     problems += [
@@ -372,6 +377,7 @@ _CLEANERS: dict[str, Any] = {
     "models": _words,
     "indices": _words,
     "index": _formulas,
+    "index_bits": _integer,
     "points": _list_of(_numbers(2)),
     "seed": _integer,
     "engine": _text,

@@ -191,6 +191,11 @@ RUN_OPTIONS = (
         "--index", "index", multiple=True, metavar="NAME=FORMULA", help="Your own index."
     ),
     click.option(
+        "--index-bits",
+        type=int,
+        help="Bits kept of an index's fraction; 11 save disk.  [default: 23, all]",
+    ),
+    click.option(
         "--point", "points", multiple=True, metavar="E,N", help="Spectrum here. Repeatable."
     ),
     click.option("--seed", type=int, help="Of every random choice.  [default: 0]"),

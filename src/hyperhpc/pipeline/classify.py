@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import zarr
+from numcodecs import BitRound
 
 from hyperhpc.analysis.agreement import confusion_table
 from hyperhpc.analysis.indices import BoundIndex, compute_indices, gather_bands
 from hyperhpc.analysis.kernel import valid_pixels
+from hyperhpc.config import INDEX_BITS
 from hyperhpc.pipeline.checksums import Sums, measure_tile
 from hyperhpc.pipeline.gridfile import GridFile
 from hyperhpc.pipeline.manifest import disk_error
@@ -67,6 +69,8 @@ class ClassifyJob:
         Bool (band): inside the water windows.
     colors
         Positions of the red, green, blue and near-infrared bands of the quicklook.
+    index_bits
+        Of the 23 of the fraction of an index, how many are kept.
     """
 
     scene: Scene
@@ -78,6 +82,7 @@ class ClassifyJob:
     colors: Sequence[int]
     results: Path
     overview: OverviewFiles = field(repr=False)
+    index_bits: int = INDEX_BITS
 
 
 def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
@@ -145,6 +150,8 @@ def _index_maps(
                 window_nodata=job.scene.window_nodata,
                 is_window_band=is_window_band,
             )
+    if job.index_bits < INDEX_BITS:
+        maps = BitRound(job.index_bits).encode(maps).view(maps.dtype)
     maps[~np.isfinite(maps)] = np.nan
     return maps.reshape(-1, *is_valid.shape)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import hyperhpc
 from hyperhpc.analysis.indices import describe_index
+from hyperhpc.config import INDEX_BITS
 from hyperhpc.pipeline.applied import TOLERANCE_NM
 from hyperhpc.pipeline.damage import describe_bad
 from hyperhpc.pipeline.manifest import describe_machine, read_json, read_versions, write_json
@@ -174,6 +175,12 @@ class Journal:
             if scene.nodata
             else "Pixels are no-data only where a remaining band is not a finite number."
         )
+        if config.index_bits < INDEX_BITS:
+            choices.append(
+                f"Index values are rounded to {config.index_bits} bits of their fraction, as "
+                f"--index-bits asks: they are off by {2.0 ** -(config.index_bits + 1):.1g} of "
+                "themselves at most."
+            )
         if run.applied:
             return choices
         choices.append(

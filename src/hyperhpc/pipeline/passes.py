@@ -126,6 +126,7 @@ def classify_job(this: Run, scene: Scene, labellers: list[Labeller]) -> Classify
         OverviewFiles.at(
             this.folder.work, this.plan.area, step, len(this.indices), len(labellers)
         ),
+        this.config.index_bits,
     )
 
 
