@@ -6,9 +6,12 @@ import dataclasses
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hyperhpc.cli import main
+from hyperhpc.pipeline import ingest, passes, tiles
 from hyperhpc.pipeline.leftovers import clear_leftovers
 from hyperhpc.pipeline.manifest import RunFolder
 from hyperhpc.pipeline.owner import Owner
@@ -62,3 +65,29 @@ def test_leftovers__where_nothing_is_left_nothing_is_touched(tmp_path: Path) -> 
     assert clear(out) == []
     assert out.stat().st_mtime_ns == touched
     assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize(("command", "module"), [("run", passes), ("ingest", ingest)])
+def test_leftovers__of_a_lost_worker_are_not_in_the_store(
+    command: str, module: Any, small_scene: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A worker that is killed while it writes leaves half a file, and another does its tile."""
+    left = []
+
+    def run_tiles(*args: Any) -> Any:
+        found = tiles.run_tiles(*args)
+        store = next(iter(tmp_path.rglob("*.zarr.part/store")), tmp_path / "out/results.zarr")
+        if store.exists():
+            left.append(store / "0.0.0c4b55fa3b9b40b1b3f2d6a146e0177f.partial")
+            left[-1].touch()
+        return found
+
+    monkeypatch.setattr(module, "run_tiles", run_tiles)
+    out = "out" if command == "run" else "out.zarr"
+    options = ["--workers", "1", "--memory-per-worker", "1GiB"]
+    with pytest.raises(SystemExit) as stop:
+        main([command, str(small_scene), str(tmp_path / out), *options])
+    assert stop.value.code == 0
+    assert left
+    assert not list(tmp_path.rglob("*.partial"))

@@ -34,6 +34,7 @@ from hyperhpc.pipeline.plan import (
 from hyperhpc.pipeline.prepare import digests
 from hyperhpc.pipeline.progress import Progress
 from hyperhpc.pipeline.stop import StopRequest, go_on
+from hyperhpc.pipeline.stores import remove_halves
 from hyperhpc.pipeline.tiles import run_tiles
 from hyperhpc.pipeline.transpose import explain_transposing, transpose_scene
 from hyperhpc.pipeline.verify import CHECKSUMS
@@ -250,6 +251,7 @@ def _write(
         job = IngestJob(readable, scene, plan.area, store)
         with progress.stage("writing the store", n_pixels, tiles=len(tiles)):
             found, _ = run_tiles(workers, write_shard, job, tiles, records, progress, claim)
+    remove_halves(store)  # of workers that were lost
     CubeStore(store).finish()
     sums = {name: value for record in found.values() for name, value in record["files"].items()}
     rest = [name for name in files_of(store) if name not in sums and name != CHECKSUMS]
@@ -281,7 +283,8 @@ def _transpose(
 
 def _drop_damaged(store: Path, records: Path) -> None:
     """Forget shards whose files are not there, or not as long as they were."""
-    for part in (*store.rglob("*.partial"), *store.glob(".*.part-*")):
+    remove_halves(store)
+    for part in store.glob(".*.part-*"):
         part.unlink(missing_ok=True)
     for path in records.glob("*.json"):
         for name, value in read_json(path)["files"].items():

@@ -16,6 +16,7 @@ from hyperhpc.pipeline.fitting import read_labellers
 from hyperhpc.pipeline.manifest import RunFolder, read_json
 from hyperhpc.pipeline.passes import classify_job
 from hyperhpc.pipeline.results import CHUNK
+from hyperhpc.pipeline.stores import remove_halves
 from hyperhpc.pipeline.tiles import run_tiles, shorten
 from hyperhpc.workers import launch_workers, losses_told
 
@@ -82,6 +83,7 @@ def mend(this: Run, damaged: Mapping[str, str]) -> None:
         run_tiles(
             workers, classify_tile, job, tiles, records, this.progress, this.claim, skipping
         )
+    remove_halves(folder.results)
     left = find_harm(folder)
     if left:
         name, _ = next(iter(left.items()))

@@ -20,7 +20,7 @@ import zarr
 from hyperhpc.pipeline.classify import OverviewFiles
 from hyperhpc.pipeline.gridfile import GridFile
 from hyperhpc.pipeline.manifest import read_json, write_json
-from hyperhpc.pipeline.stores import consolidate, create_group, create_store
+from hyperhpc.pipeline.stores import consolidate, create_group, create_store, remove_halves
 from hyperhpc.scene.cube import Grid
 from hyperhpc.schema import CLUSTER, COLORS, NO_CLUSTER, OVERVIEW, Variable
 
@@ -133,6 +133,7 @@ def write_overview(
         for _ in apply(filling, list(_windows(size))):
             pass
         finer = str(level)
+    remove_halves(part)
     consolidate(part)
     shutil.rmtree(path, ignore_errors=True)
     part.rename(path)

@@ -26,7 +26,7 @@ from hyperhpc.pipeline.sample import (
     sample_tile,
     tiles_at_once,
 )
-from hyperhpc.pipeline.stores import mark
+from hyperhpc.pipeline.stores import mark, remove_halves
 from hyperhpc.pipeline.tiles import run_tiles
 from hyperhpc.pipeline.transpose import explain_transposing, transpose_scene
 from hyperhpc.scene.cube import Scene
@@ -164,6 +164,7 @@ def classify(
         s.update(_totals(results, resumed))
     bad = bad_tiles(results)
     this.journal.note_bad(bad)
+    remove_halves(folder.results)  # of workers that were lost
     mark(folder.results, complete=True, **({"bad_tiles": sorted(bad)} if bad else {}))
     with this.stage("overview", "building overviews"):
         write_overview(folder.overview, job.overview, about, plan.area.shape, workers.apply)

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from hyperhpc.pipeline.checksums import files_of, find_damage, measure_file
 from hyperhpc.pipeline.manifest import read_json, write_json
-from hyperhpc.pipeline.stores import consolidate, create_group, create_store, mark
+from hyperhpc.pipeline.stores import (
+    consolidate,
+    create_group,
+    create_store,
+    mark,
+    remove_halves,
+)
 from hyperhpc.pipeline.tiles import read_record, shorten
 from hyperhpc.schema import CLUSTER, INDICES, RESULTS
 
@@ -71,8 +77,7 @@ def is_frame_whole(this: Run) -> bool:
 def drop_damaged(this: Run, records: Path) -> None:
     """Forget the tiles whose files are not as they were written; remove half-written ones."""
     results = this.folder.results
-    for part in results.rglob("*.partial"):
-        part.unlink(missing_ok=True)
+    remove_halves(results)
     paths: dict[str, Path] = {}
     sums: dict[str, Any] = {}
     for path in records.glob("*.json"):
