@@ -89,9 +89,10 @@ def model_names(config: RunConfig) -> list[str]:
     return [*config.models, *own]
 
 
-def import_for_fit(config: RunConfig, workers: Workers) -> None:
+def import_for_fit(config: RunConfig, folder: RunFolder, workers: Workers) -> None:
     """Have scikit-learn imported where mini-batches will be fitted, while pixels are read."""
-    if "minibatch" in config.models and config.engine == "hyperhpc":
+    is_wanted = "minibatch" in config.models and config.engine == "hyperhpc"
+    if is_wanted and not folder.model.exists():
         workers.import_early("sklearn.cluster")
 
 

@@ -219,7 +219,7 @@ def _compute(this: Run) -> None:
             this.applied.write(this.folder)
             labellers = this.applied.labellers(scene)
         else:
-            import_for_fit(config, workers)
+            import_for_fit(config, this.folder, workers)
             labellers = fit(this, take_sample(this, scene, workers), workers)
         records = classify(this, scene, labellers, workers)
         this.journal.note_memory(workers)
