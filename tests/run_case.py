@@ -87,3 +87,15 @@ def assert_same_results(one: Path, other: Path) -> None:
             second[name].values.view("u4" if name == "indices" else "u1"),
             err_msg=name,
         )
+
+
+def flip(path: Path) -> None:
+    """Damage a file, so that it keeps its length."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    """Damage a file, so that it is shorter."""
+    path.write_bytes(path.read_bytes()[:-1])

@@ -12,20 +12,10 @@ import pytest
 import hyperhpc
 from cli_case import call, check_refused
 from hyperhpc.errors import IncompleteRunError
-from run_case import RunCase
+from run_case import RunCase, cut, flip
 
 #: A part of results.zarr in one tile.
 CHUNK = "results.zarr/cluster/0.0.1"
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
 
 
 @pytest.fixture

@@ -14,21 +14,11 @@ import xarray as xr
 from cli_case import Outcome, call, check_refused, kill_in_classify, spawn
 from hyperhpc.pipeline.plan import Plan
 from hyperhpc.pipeline.stores import mark
-from run_case import RunCase, assert_same_results
+from run_case import RunCase, assert_same_results, cut, flip
 
 OPTIONS = "--memory-per-worker 1GiB --workers 1 --models lloyd".split()
 #: A part of results.zarr in each of two tiles.
 CHUNK, OTHER = "results.zarr/indices/3.1.0", "results.zarr/cluster/0.0.1"
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
 
 
 def check_damaged(outcome: Outcome, name: str, what: str, *hint: str) -> None:
