@@ -192,7 +192,7 @@ def lloyd(
         limit = step.limit
         if limit is None:
             limit = tolerance * _mean_variance(sums, squares, scaler)
-        moved = _means(sums, step.centres, scaler)
+        moved = means_of(sums, step.centres, scaler)
         lost = np.flatnonzero(sums.counts == 0)
         if lost.size:
             pixels = farthest(step.centres, lost.size)
@@ -211,7 +211,7 @@ def _mean_variance(sums: ClusterSums, squares: np.ndarray, scaler: Scaler) -> fl
     return max(math.fsum(variance / scaler.scale**2) / len(variance), 0.0)
 
 
-def _means(sums: ClusterSums, centres: np.ndarray, scaler: Scaler) -> np.ndarray:
+def means_of(sums: ClusterSums, centres: np.ndarray, scaler: Scaler) -> np.ndarray:
     """Mean of each cluster; an empty one stays where it is."""
     moved = centres.copy()
     full = sums.counts > 0

@@ -11,13 +11,7 @@ import numpy as np
 from hyperhpc.analysis.kernel import Scaler
 from hyperhpc.analysis.kmeans import Step
 from hyperhpc.errors import ResourceError
-from hyperhpc.pipeline.incremental import (
-    MIN_STEPS,
-    draw_batches,
-    minibatch_step,
-    new_minibatch,
-    read_batch,
-)
+from hyperhpc.pipeline.incremental import MIN_STEPS, draw_batches, read_batch
 from hyperhpc.pipeline.sample import SAMPLE_BLOCK, Sample
 from hyperhpc.pipeline.starts import Subsample, seed_start
 from hyperhpc.pipeline.sums import SampleOnWorkers
@@ -63,19 +57,29 @@ def fit_incremental(
     """``Incremental(MiniBatchKMeans)``: the batches and steps of the built-in engine."""
     import dask.array as da
     from dask_ml.wrappers import Incremental
+    from sklearn.cluster import MiniBatchKMeans
 
     start = data.workers.client.submit(
         seed_start, subsample, n_clusters, [seed, 4], pure=False
     ).result()
+    model = MiniBatchKMeans(
+        n_clusters=n_clusters,
+        init=(start - scaler.mean) / scaler.scale,
+        n_init=1,
+        random_state=seed,
+        compute_labels=False,
+    )
     # The batches are drawn already; their order is part of the result
-    model = Incremental(new_minibatch(start, scaler, seed), shuffle_blocks=False)
+    model = Incremental(model, shuffle_blocks=False)
     batches = (
         _lazy(read_batch, n, data.sample, runs, scaler)
         for runs, n in draw_batches(data.sample, seed, MIN_STEPS)
     )
     while some := list(islice(batches, AT_ONCE)):
         model.partial_fit(da.concatenate(some))
-    return minibatch_step(model.estimator_, scaler)
+    fitted = model.estimator_
+    centres = scaler.mean + fitted.cluster_centers_ * scaler.scale
+    return Step(centres, int(fitted.n_steps_), is_settled=True)
 
 
 def _lazy(function: Callable[..., np.ndarray], n_rows: int, sample: Sample, *args: Any) -> Any:

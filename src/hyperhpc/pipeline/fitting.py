@@ -36,7 +36,6 @@ from hyperhpc.pipeline.sums import (
     squares_about,
 )
 from hyperhpc.pipeline.tiles import shorten
-from hyperhpc.workers import Workers
 
 #: Sampled pixels per cluster; with fewer it is chance where the centres come to lie.
 _FEW = 100
@@ -87,13 +86,6 @@ def model_names(config: RunConfig) -> list[str]:
     """Names of the models of a run, in their order."""
     own = [config.estimator.partition(":")[2]] if config.estimator else []
     return [*config.models, *own]
-
-
-def import_for_fit(config: RunConfig, folder: RunFolder, workers: Workers) -> None:
-    """Have scikit-learn imported where mini-batches will be fitted, while pixels are read."""
-    is_wanted = "minibatch" in config.models and config.engine == "hyperhpc"
-    if is_wanted and not folder.model.exists():
-        workers.import_early("sklearn.cluster")
 
 
 def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from hyperhpc.analysis.kernel import Scaler
 from hyperhpc.analysis.kmeans import Step
+from hyperhpc.analysis.minibatch import fit_batches
 from hyperhpc.errors import ConfigError
 from hyperhpc.pipeline.sample import Sample
 from hyperhpc.pipeline.starts import Subsample, seed_start
@@ -47,54 +48,38 @@ def draw_batches(sample: Sample, seed: int, min_steps: int = 1) -> list[tuple[np
     return drawn
 
 
-def read_batch(sample: Sample, runs: np.ndarray, scaler: Scaler) -> np.ndarray:
-    """Valid pixels of some runs (pixel, band), float64, scaled."""
+def read_runs(sample: Sample, runs: np.ndarray) -> np.ndarray:
+    """Valid pixels of some runs (pixel, band), DN."""
     parts = []
     for run in runs.tolist():
         start, stop = run * RUN, min((run + 1) * RUN, sample.n_pixels)
         mask = sample.mask.read_pixels(start, stop)[:, 0].astype(bool)
         parts.append(sample.values.read_pixels(start, stop)[mask])
-    return scaler.transform(np.concatenate(parts))
+    return np.concatenate(parts)
 
 
-def fit_batches(
+def read_batch(sample: Sample, runs: np.ndarray, scaler: Scaler) -> np.ndarray:
+    """Valid pixels of some runs (pixel, band), float64, scaled."""
+    return scaler.transform(read_runs(sample, runs))
+
+
+def _fit_by_parts(
     sample: Sample, estimator: Any, scaler: Scaler, seed: int, min_steps: int = 1
 ) -> Any:
-    """On a worker: the estimator after ``partial_fit`` of every batch, in their order."""
+    """On a worker: an estimator after ``partial_fit`` of every batch, in their order."""
     for runs, _ in draw_batches(sample, seed, min_steps):
         estimator.partial_fit(read_batch(sample, runs, scaler))
     return estimator
 
 
-def new_minibatch(starts: np.ndarray, scaler: Scaler, seed: int) -> Any:
-    """``MiniBatchKMeans`` that begins at given centres (cluster, band), DN."""
-    from sklearn.cluster import MiniBatchKMeans
-
-    return MiniBatchKMeans(
-        n_clusters=len(starts),
-        init=(starts - scaler.mean) / scaler.scale,
-        n_init=1,
-        random_state=seed,
-        compute_labels=False,
-    )
-
-
-def minibatch_step(model: Any, scaler: Scaler) -> Step:
-    """Centres in DN of a fitted ``MiniBatchKMeans``, and its steps."""
-    centres = scaler.mean + model.cluster_centers_ * scaler.scale
-    return Step(centres, int(model.n_steps_), is_settled=True)
-
-
 def fit_minibatch(
     sample: Sample, subsample: Subsample, n_clusters: int, scaler: Scaler, seed: int
 ) -> Step:
-    """On a worker: mini-batch k-means of the whole sample.
-
-    The start is our own k-means++, whose draws are the same on every machine.
-    """
+    """On a worker: mini-batch k-means of the whole sample."""
     starts = seed_start(subsample, n_clusters, [seed, 4])
-    model = new_minibatch(starts, scaler, seed)
-    return minibatch_step(fit_batches(sample, model, scaler, seed, MIN_STEPS), scaler)
+    drawn = draw_batches(sample, seed, MIN_STEPS)
+    batches = (read_runs(sample, runs) for runs, _ in drawn)
+    return fit_batches(batches, starts, scaler, np.random.default_rng([seed, 5]))
 
 
 def fit_estimator(
@@ -111,7 +96,7 @@ def fit_estimator(
     try:
         if hasattr(estimator, "partial_fit"):
             arguments = (data.sample, estimator, scaler, seed)
-            return submit(fit_batches, *arguments, pure=False).result()
+            return submit(_fit_by_parts, *arguments, pure=False).result()
         return submit(_fit_at_once, subsample, estimator, scaler, pure=False).result()
     except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)

@@ -13,7 +13,7 @@ from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError, HyperhpcError, IncompleteRunError, SceneError
 from hyperhpc.pipeline.checksums import write_checksums
 from hyperhpc.pipeline.damage import DamagedTileError, check_none_bad
-from hyperhpc.pipeline.fitting import FitJob, fit_models, import_for_fit
+from hyperhpc.pipeline.fitting import FitJob, fit_models
 from hyperhpc.pipeline.folder import check_folder, claim_folder
 from hyperhpc.pipeline.journal import Journal
 from hyperhpc.pipeline.leftovers import clear_leftovers
@@ -219,7 +219,6 @@ def _compute(this: Run) -> None:
             this.applied.write(this.folder)
             labellers = this.applied.labellers(scene)
         else:
-            import_for_fit(config, this.folder, workers)
             labellers = fit(this, take_sample(this, scene, workers), workers)
         records = classify(this, scene, labellers, workers)
         this.journal.note_memory(workers)

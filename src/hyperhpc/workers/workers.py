@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hyperhpc.workers.early import import_early
-
 if TYPE_CHECKING:
     from distributed import Client, Future
 
@@ -66,20 +64,11 @@ class Workers:
     def engage(self, function: Callable[..., Any], *args: Any) -> Future:
         """Send one long task to the first worker, and remember where it is."""
         place = self.places()[0]
-        future = self._send(place, function, *args)
-        self.engaged[future] = place
-        return future
-
-    def import_early(self, name: str) -> None:
-        """Begin to import what the first long task needs, where it will be sent."""
-        from distributed import fire_and_forget
-
-        fire_and_forget(self._send(self.places()[0], import_early, name))
-
-    def _send(self, place: str, function: Callable[..., Any], *args: Any) -> Future:
-        return self.client.submit(
+        future = self.client.submit(
             function, *args, pure=False, workers=[place], allow_other_workers=True
         )
+        self.engaged[future] = place
+        return future
 
     def apply(self, function: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
         """``function`` of each item, on workers; the results in the order of the items."""

@@ -1,0 +1,69 @@
+"""Mini-batch k-means (Sculley 2010) on exact sums.
+
+With its learning rate of one over the count, a centre is the mean of all pixels that were
+ever nearest to it. So sums and counts are kept, not centres, and nothing is rounded on the
+way. Centres of rare clusters are replaced as scikit-learn's ``MiniBatchKMeans`` does.
+
+Source: Sculley D. (2010), Web-scale k-means clustering, doi:10.1145/1772690.1772862.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from hyperhpc.analysis.kernel import ClusterSums, Scaler, Scorer, sum_clusters
+from hyperhpc.analysis.kmeans import Step, means_of
+
+#: A cluster with less than this share of the pixels of the largest one begins anew.
+RARE = 0.01
+
+
+def fit_batches(
+    batches: Iterable[np.ndarray],
+    starts: np.ndarray,
+    scaler: Scaler,
+    rng: np.random.Generator,
+) -> Step:
+    """Centres after all batches, each seen once, in their order.
+
+    Parameters
+    ----------
+    batches
+        Valid pixels of each, good bands (pixel, band), DN; at least one pixel.
+    starts
+        float64 (cluster, band), DN: where to begin. They have no weight of their own.
+    rng
+        Draws the pixels at which rare clusters begin anew.
+
+    Returns
+    -------
+    The centres, float64 (cluster, band), DN, and the number of batches.
+    """
+    dtype = np.int64 if scaler.is_integer else np.float64
+    total = ClusterSums(np.zeros(len(starts), dtype=np.int64), np.zeros(starts.shape, dtype))
+    centres, n_steps = starts, 0
+    for dn in batches:
+        total += sum_clusters(dn, Scorer(centres, scaler))
+        _begin_anew(total, dn, scaler, rng)
+        centres = means_of(total, centres, scaler)
+        n_steps += 1
+    return Step(centres, n_steps, is_settled=True)
+
+
+def _begin_anew(
+    total: ClusterSums, dn: np.ndarray, scaler: Scaler, rng: np.random.Generator
+) -> None:
+    """Put rare clusters at pixels of the batch, with the weight of the rarest other one."""
+    is_rare = total.counts < RARE * total.counts.max()
+    most = len(dn) // 2
+    if is_rare.sum() > most:
+        is_rare[np.argsort(total.counts, kind="stable")[most:]] = False
+    n_rare = int(is_rare.sum())
+    if n_rare == 0:
+        return
+    picks = rng.choice(len(dn), size=n_rare, replace=False)
+    weight = total.counts[~is_rare].min()
+    total.counts[is_rare] = weight
+    total.sums[is_rare] = weight * (dn[picks] - scaler.offset).astype(total.sums.dtype)
