@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ RESULTS = ROOT / "build" / "bench"
 PAGE = ROOT / "docs" / "performance.md"
 #: The table lies between these lines of the page.
 MARKERS = ("<!-- table: begin -->", "<!-- table: end -->")
+#: The last part of the table.
+_WHERE = "### Where this was measured"
 #: How busy the machine was before anything was measured.
 _LOAD = round(os.getloadavg()[0], 2)
 _PACKAGES = (
@@ -142,7 +145,7 @@ def whole_table(order: Sequence[str], folder: Path = RESULTS) -> str:
     if not paths:
         raise SystemExit(f"{folder} holds no results yet: make bench ARGS=startup, for example")
     tables = [results[path].table() for path in paths]
-    return "\n".join([*tables, "### Where this was measured\n", *_places(paths), ""])
+    return "\n".join([*tables, f"{_WHERE}\n", *_places(paths), ""])
 
 
 def _places(paths: Sequence[Path]) -> list[str]:
@@ -161,13 +164,27 @@ def _places(paths: Sequence[Path]) -> list[str]:
 
 
 def write_page(table: str, page: Path = PAGE) -> None:
-    """Put the table between the marker lines of the page."""
+    """Put the table between the marker lines of the page; what was not measured again stays."""
     text = page.read_text("utf-8")
     head, _, rest = text.partition(MARKERS[0])
-    _, end, tail = rest.partition(MARKERS[1])
+    old, end, tail = rest.partition(MARKERS[1])
     if not end:
         raise SystemExit(f"{page} has not the two lines {' and '.join(MARKERS)}")
-    page.write_text(f"{head}{MARKERS[0]}\n\n{table}\n{MARKERS[1]}{tail}", "utf-8")
+    (kept, known), (parts, places) = _parts(old), _parts(table)
+    where = "\n".join([f"{_WHERE}\n", *(known | places).values(), ""])
+    merged = "\n".join([*(kept | parts).values(), where])
+    page.write_text(f"{head}{MARKERS[0]}\n\n{merged}\n{MARKERS[1]}{tail}", "utf-8")
+
+
+def _parts(table: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Parts of a table by their titles, and lines about machines by names of results."""
+    text, _, where = table.strip().partition(_WHERE)
+    parts = [part.rstrip() + "\n" for part in re.split(r"^(?=### )", text, flags=re.M) if part]
+    lines = [line for line in where.splitlines() if line.startswith("- ")]
+    return (
+        {part.partition("\n")[0]: part for part in parts},
+        {line.partition(":")[0]: line for line in lines},
+    )
 
 
 def number(value: float) -> str:

@@ -208,6 +208,10 @@ def test_table__is_written_between_the_markers(tmp_path: Path) -> None:
     cut = re.compile("|".join(map(re.escape, record.MARKERS)))
     before, after = (cut.split(path.read_text("utf-8")) for path in (record.PAGE, page))
     assert (before[0], before[2]) == (after[0], after[2])
+    assert "- startup: " in after[1]
+    head, _, rest = before[1].partition("### Start-up\n")  # all other parts are as they were
+    assert after[1].startswith(head)
+    assert rest.partition("### ")[2].partition("- startup: ")[0] in after[1]
 
 
 @pytest.mark.parametrize(
