@@ -34,19 +34,16 @@ def opened(path: Any, **options: Any) -> Scene:
     return open_scene(path, options=SceneOptions(**options))
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["001", "002"])
-def product(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
-@pytest.fixture(scope="module", params=["old", "band"])
+# The two are independent of each other: each kind of both, not each with each.
+@pytest.fixture(scope="module", params=["old-001", "band-002"])
 def folder(
-    request: pytest.FixtureRequest, product: bool, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
     """The single scene, and a folder of 3 x 2 tiles cut from it."""
     home = tmp_path_factory.mktemp("mosaic")
     how: dict[str, Any] = {"bands": BANDS, "seed": 6, "layout": "neon"}
-    how |= {"bidirectional": product, "neon_chunks": request.param}
+    chunks, _, product = request.param.partition("-")
+    how |= {"bidirectional": product == "002", "neon_chunks": chunks}
     simulate(home / "whole.h5", *SHAPE, **how)
     simulate(home / "tiles", *SHAPE, tiles=(3, 2), **how)
     return home / "whole.h5", home / "tiles"
