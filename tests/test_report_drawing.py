@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
+from PIL import Image
 
 from hyperhpc.report import formats as f
 from hyperhpc.report import plot_spectra
@@ -20,6 +21,7 @@ from hyperhpc.report.maps import cluster_figure, colour_labels
 from hyperhpc.report.outputs import open_outputs
 from hyperhpc.report.overview import TARGET, reduce_mean
 from hyperhpc.report.pictures import BUDGET, Picture, _lossy, within_budget
+from hyperhpc.report.png import encode_png
 from hyperhpc.report.spectra import cluster_spectra_figure
 from hyperhpc.report.style import _SIGHTS, NODATA, _oklab, cluster_colours
 from report_case import WAVELENGTH, write_case
@@ -216,16 +218,27 @@ def test_cluster_spectra__no_line_lies_under_the_key(tmp_path, clusters):
     assert key.y0 >= figure.axes[1].get_window_extent().y1
 
 
+@pytest.mark.parametrize(("width", "bands"), [(1, 3), (40, 3), (257, 4)])
+def test_encode_png__is_read_back_as_it_was(width: int, bands: int) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (30, width, bands), dtype=np.uint8)
+    with Image.open(io.BytesIO(encode_png(pixels, 300, "Karte, 5 µm"))) as image:
+        image.verify()  # the checksums
+    with Image.open(io.BytesIO(encode_png(pixels, 300, "Karte, 5 µm"))) as image:
+        np.testing.assert_array_equal(np.asarray(image), pixels[..., :3])
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        assert image.info["Description"] == "Karte, 5 µm"
+
+
 def test_page__shrinks_pictures_until_they_fit(monkeypatch):
     from matplotlib.figure import Figure
-    from PIL import Image
 
     monkeypatch.setattr("hyperhpc.report.pictures.BUDGET", 300_000)
     assert BUDGET > 300_000
     noise = np.random.default_rng(0).integers(0, 255, (600, 600, 3), dtype=np.uint8)
     kind, data = _lossy(Image.fromarray(noise))
     drawing = Drawing("a", "quicklook", Figure(), "", "")
-    pictures = [Picture(drawing, data, kind, 600, 600) for _ in range(3)]
+    exact = Picture(drawing, encode_png(noise, 300, ""), "png", 600, 600)
+    pictures = [Picture(drawing, data, kind, 600, 600) for _ in range(2)] + [exact]
     small = within_budget(pictures)
     assert sum(len(p.data) for p in small) <= 300_000 < sum(len(p.data) for p in pictures)
     assert all(p.width == 600 for p in small)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import os
-import zlib
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -18,11 +18,13 @@ from PIL import Image
 from . import beside, style
 from .draw import Drawing, Sketch, draw_indices, draw_rest
 from .outputs import Outputs
+from .png import encode_png
 
 #: Bytes of pictures in the page before base64, which adds a third: the page stays below 15 MB.
 BUDGET = 9_500_000
-# Below this a picture is embedded as it is on disk, without loss.
-_SMALL = 350_000
+# Below this a picture is embedded as it is on disk, without loss. Lines, letters and few
+# colours stay below it; photographs and noise do not.
+_SMALL = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -63,52 +65,42 @@ def save_all(outputs: Outputs, drawings: Iterable[Drawing]) -> list[Picture]:
     """Render and save each drawing; gives those that have a place in the page."""
     folder = outputs.path / "figures"
     folder.mkdir(exist_ok=True)
-    waiting: list[tuple[Drawing, tuple[int, int], Future[tuple[str, bytes]]]] = []
+    waiting: list[tuple[Drawing, tuple[int, ...], Future[tuple[str, bytes]]]] = []
     # Compressing lets go of the interpreter's lock, so that the next figure is drawn meanwhile.
     with style.use_style(), ThreadPoolExecutor(max_workers=2) as pool:
         for drawing in drawings:
-            image = _render(drawing.figure)
+            pixels = _render(drawing.figure)
             path = folder / f"{drawing.name}.png"
-            job = pool.submit(_save, image, path, bool(drawing.section), drawing.alt)
-            waiting.append((drawing, image.size, job))
+            job = pool.submit(_save, pixels, path, bool(drawing.section), drawing.alt)
+            waiting.append((drawing, pixels.shape[:2], job))
             drawing.figure = Figure()  # let the drawn one go
     return [
-        Picture(drawing, job.result()[1], job.result()[0], *size)
-        for drawing, size, job in waiting
+        Picture(drawing, job.result()[1], job.result()[0], width, height)
+        for drawing, (height, width), job in waiting
         if drawing.section
     ]
 
 
-def _render(figure: Figure) -> Image.Image:
+def _render(figure: Figure) -> np.ndarray:
+    """uint8 (y, x, 4). The paper is white and opaque: its alpha says nothing."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    # The paper is white and opaque: no alpha, a quarter less to compress.
-    return Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert(
-        "RGB"
-    )
+    return np.asarray(canvas.buffer_rgba())
 
 
-def _save(image: Image.Image, path: Path, is_embedded: bool, alt: str) -> tuple[str, bytes]:
+def _save(pixels: np.ndarray, path: Path, is_embedded: bool, alt: str) -> tuple[str, bytes]:
     """Write the PNG; give back what the page embeds: kind and bytes."""
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    info.add_itxt("Description", alt)
-    buffer = io.BytesIO()
-    # Runs are all there is to find in noise, and found quickest
-    options = {"compress_level": 1, "compress_type": zlib.Z_RLE, "pnginfo": info}
-    image.save(buffer, "PNG", dpi=(style.DPI, style.DPI), **options)
-    data = buffer.getvalue()
+    data = encode_png(pixels, style.DPI, alt)
     write_aside(path, data)
     if not is_embedded:
         return "png", b""
-    return ("png", data) if len(data) < _SMALL else _lossy(image)
+    return ("png", data) if len(data) < _SMALL else _lossy(Image.fromarray(pixels))
 
 
 def _lossy(image: Image.Image) -> tuple[str, bytes]:
     """Noise does not compress without loss; the PNG beside the page keeps every pixel."""
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=90, method=0)
+    image.convert("RGB").save(buffer, "WEBP", quality=90, method=0)
     return "webp", buffer.getvalue()
 
 
@@ -119,14 +111,17 @@ def within_budget(pictures: list[Picture]) -> list[Picture]:
         at = max(range(len(pictures)), key=lambda i: len(pictures[i].data))
         heavy = pictures[at]
         with Image.open(io.BytesIO(heavy.data)) as image:
-            small = image.convert("RGB")
-        small = small.resize(
-            (max(1, small.width * 3 // 4), max(1, small.height * 3 // 4)),
-            Image.Resampling.LANCZOS,
-        )
-        kind, data = _lossy(small)
+            if heavy.kind == "png":
+                kind, data = _lossy(image)
+            if heavy.kind != "png" or len(data) >= len(heavy.data):
+                kind, data = _lossy(_three_quarters(image))
         pictures[at] = Picture(heavy.drawing, data, kind, heavy.width, heavy.height)
     return pictures
+
+
+def _three_quarters(image: Image.Image) -> Image.Image:
+    sides = (max(1, side * 3 // 4) for side in image.size)
+    return image.convert("RGB").resize((next(sides), next(sides)), Image.Resampling.LANCZOS)
 
 
 def write_aside(path: Path, data: bytes) -> None:
