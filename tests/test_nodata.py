@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperhpc.analysis.kernel import BLOCK, valid_pixels
+from hyperhpc.analysis.kernel import SLICE, valid_pixels
 from hyperhpc.analysis.nodata import stored_marks
 
 
@@ -53,7 +53,7 @@ def test_valid_pixels__float_marks_as_the_scene_rounds_them(mark: float, kind: t
 def test_valid_pixels__equals_brute_force() -> None:
     rng = np.random.default_rng(0)
     for dtype in ("int16", "uint16", "float32"):
-        dn = rng.integers(0, 9, (BLOCK + 3, 5)).astype(dtype)
+        dn = rng.integers(0, 9, (SLICE + 3, 5)).astype(dtype)
         for nodata in ([0], [8], [3, 4], [0, 8, 5]):
             expected = ~np.isin(dn, nodata).any(axis=1)
             np.testing.assert_array_equal(valid_pixels(dn, nodata), expected)

@@ -23,12 +23,11 @@ import numpy as np
 from hyperhpc.analysis.bands import band_runs
 from hyperhpc.analysis.nodata import stored_marks
 
-#: Pixels per block: few enough for the caches, enough to make numpy's calls cheap.
-BLOCK = 2048
-#: Pixels that are labelled at a time, once they are multiplied.
-PIECE = 4096
-#: Rows of one product: the fastest, and 256 * 65535 < 2**24, so float32 sums are exact.
+#: Pixels cast and multiplied at a time: they stay in a core's own cache, and
+#: 256 * 65535 < 2**24, so that float32 sums are exact.
 SLICE = 256
+#: Products of pixels and centres that are held at a time: enough to make numpy's calls cheap.
+PRODUCTS = 2**18
 #: Pixels are multiplied as they are if their mean is no longer than so many deviations.
 _PLAIN_REACH = 8.0
 
@@ -170,29 +169,6 @@ class Scorer:
         # its own must not turn a gap the first one was sure of: twice as wide again.
         self._widths = 2.0 if scaler.is_integer else 4.0
 
-    def label(self, pixels: np.ndarray, *, is_plain: bool = False) -> np.ndarray:
-        """Number of the nearest centre; the lower number wins a tie.
-
-        Parameters
-        ----------
-        pixels
-            DN minus ``offset`` (pixel, band), of dtype ``self.dtype``, C-contiguous.
-        is_plain
-            They are DN as they are.
-
-        Returns
-        -------
-        uint8 (pixel).
-        """
-        products = np.empty((len(pixels), self.n_clusters), dtype=self.dtype)
-        length = np.empty(len(pixels), dtype=self.dtype)
-        _multiply(pixels, self.weights, products, length)
-
-        def again(near: np.ndarray) -> np.ndarray:
-            return pixels[near] - self.offset if is_plain else pixels[near]
-
-        return self.choose(products, length, again, is_plain=is_plain)
-
     def choose(
         self,
         products: np.ndarray,
@@ -257,16 +233,6 @@ class Scorer:
         return np.argmin(scores, axis=0).astype(np.uint8)
 
 
-def _multiply(
-    pixels: np.ndarray, weights: np.ndarray, products: np.ndarray, length: np.ndarray
-) -> None:
-    """Products of pixels and weights, and the squared lengths of the pixels."""
-    for start in range(0, len(pixels), SLICE):  # as much as the caches hold
-        rows = slice(start, start + SLICE)
-        np.matmul(pixels[rows], weights, out=products[rows])
-        np.vecdot(pixels[rows], pixels[rows], out=length[rows])
-
-
 def valid_pixels(
     dn: np.ndarray, nodata: Sequence[float], bands: np.ndarray | None = None
 ) -> np.ndarray:
@@ -328,19 +294,16 @@ def centred_blocks(
     n_bands = len(scaler.mean)
     runs = band_runs(np.arange(n_bands) if bands is None else bands)
     dtype = np.dtype(np.float32 if scaler.is_integer else np.float64)
-    buffer = np.empty((min(BLOCK, max(len(dn), 1)), n_bands), dtype=dtype)
+    buffer = np.empty((min(SLICE, max(len(dn), 1)), n_bands), dtype=dtype)
     offset = scaler.offset.astype(dtype)
-    for start in range(0, len(dn), BLOCK):
-        rows = slice(start, min(start + BLOCK, len(dn)))
-        block = buffer[: rows.stop - start]
-        for first in range(0, len(block), SLICE):
-            part, column = block[first : first + SLICE], 0
-            for low, high in runs:
-                here = dn[start + first : start + first + len(part), low:high]
-                part[:, column : column + high - low] = here
-                column += high - low
-            if not is_plain:
-                part -= offset
+    for start in range(0, len(dn), SLICE):
+        rows = slice(start, min(start + SLICE, len(dn)))
+        block, column = buffer[: rows.stop - start], 0
+        for low, high in runs:
+            block[:, column : column + high - low] = dn[rows, low:high]
+            column += high - low
+        if not is_plain:
+            block -= offset
         yield rows, block
 
 
@@ -358,12 +321,14 @@ def label_pixels(
     first, is_plain = scorers[0], scorers[0].is_plain
     weights = np.concatenate([scorer.weights for scorer in scorers], axis=1)
     edges = np.cumsum([0, *(scorer.n_clusters for scorer in scorers)])
-    for start in range(0, len(dn), PIECE):
-        part = dn[start : start + PIECE]
+    piece = max(PRODUCTS // weights.shape[1] // SLICE, 1) * SLICE  # pixels
+    for start in range(0, len(dn), piece):
+        part = dn[start : start + piece]
         products = np.empty((len(part), weights.shape[1]), dtype=first.dtype)
         length = np.empty(len(part), dtype=first.dtype)
         for rows, block in centred_blocks(part, first.scaler, bands, is_plain=is_plain):
-            _multiply(block, weights, products[rows], length[rows])
+            np.matmul(block, weights, out=products[rows])
+            np.vecdot(block, block, out=length[rows])
 
         def again(near: np.ndarray, part: np.ndarray = part) -> np.ndarray:
             chosen = part[near] if bands is None else part[near[:, None], bands]
@@ -396,7 +361,7 @@ class ClusterSums:
 
 
 def sum_clusters(dn: np.ndarray, scorer: Scorer) -> ClusterSums:
-    """Label pixels and add them up by cluster, in one sweep.
+    """Label pixels and add them up by cluster.
 
     Parameters
     ----------
@@ -404,18 +369,16 @@ def sum_clusters(dn: np.ndarray, scorer: Scorer) -> ClusterSums:
         Valid pixels, good bands only (pixel, band).
     """
     n_clusters, n_bands = scorer.n_clusters, len(scorer.offset)
-    counts = np.zeros(n_clusters, dtype=np.int64)
+    (labels,) = label_pixels(dn, [scorer])
+    counts = np.bincount(labels, minlength=n_clusters)
     sums = np.zeros((n_clusters, n_bands), dtype=np.float64)
     one_hot = np.empty((n_clusters, SLICE), dtype=scorer.dtype)
     numbers = np.arange(n_clusters, dtype=np.uint8)[:, None]
-    for _, block in centred_blocks(dn, scorer.scaler, is_plain=scorer.is_plain):
-        labels = scorer.label(block, is_plain=scorer.is_plain)
-        counts += np.bincount(labels, minlength=n_clusters)
-        for start in range(0, len(block), SLICE):
-            part = block[start : start + SLICE]
-            hot = one_hot[:, : len(part)]
-            np.equal(labels[start : start + SLICE], numbers, out=hot)
-            sums += hot @ part  # exact: whole numbers below 2**24, added below 2**53
+    # To cast pixels once more takes less than to keep them, which no cache could hold
+    for rows, block in centred_blocks(dn, scorer.scaler, is_plain=scorer.is_plain):
+        hot = one_hot[:, : len(block)]
+        np.equal(labels[rows], numbers, out=hot)
+        sums += hot @ block  # exact: whole numbers below 2**24, added below 2**53
     if not scorer.scaler.is_integer:
         return ClusterSums(counts, sums)
     whole = sums.astype(np.int64)

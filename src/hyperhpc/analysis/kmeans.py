@@ -21,6 +21,7 @@ from hyperhpc.analysis.kernel import (
     Scaler,
     Scorer,
     centred_blocks,
+    label_pixels,
     sum_clusters,
 )
 
@@ -231,8 +232,9 @@ def farthest_pixels(
     """
     scorer = Scorer(centres, scaler)
     distance = np.empty(len(dn))
+    (labels,) = label_pixels(dn, [scorer])
     for rows, block in centred_blocks(dn, scaler):
-        nearest = centres[scorer.label(block)] - scaler.offset
+        nearest = centres[labels[rows]] - scaler.offset
         distance[rows] = (((block - nearest) / scaler.scale) ** 2).sum(axis=1)
     order = np.argsort(-distance, kind="stable")[:n]
     order = order[distance[order] > 0]
@@ -322,12 +324,10 @@ def measure_clusters(
     model = np.repeat(np.arange(len(sizes)), sizes)
     number = np.concatenate([np.arange(size) for size in sizes])[:, None]
     for rows, block in centred_blocks(dn, scaler):
-        here = labels[:, rows]
-        for start in range(0, len(block), SLICE):
-            # Whole numbers of less than 2**34, added below 2**53: exact in any order
-            part = block[start : start + SLICE].astype(np.float64)
-            hot = (here[model, start : start + SLICE] == number).astype(np.float64)
-            sums += hot @ part
-            squares += hot @ np.square(part, out=part)
+        # Whole numbers of less than 2**34, added below 2**53: exact in any order
+        part = block.astype(np.float64)
+        hot = (labels[model, rows] == number).astype(np.float64)
+        sums += hot @ part
+        squares += hot @ np.square(part, out=part)
     kind = np.int64 if scaler.is_integer else np.float64
     return ClusterMoments(counts.astype(np.int64), sums.astype(kind), squares.astype(kind))
