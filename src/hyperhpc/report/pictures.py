@@ -85,7 +85,11 @@ def _render(figure: Figure) -> np.ndarray:
     """uint8 (y, x, 4). The paper is white and opaque: its alpha says nothing."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())
+    pixels = np.asarray(canvas.buffer_rgba())
+    # Figure and canvas hold each other: what is large in them would wait for the collector
+    del canvas.renderer
+    figure.clear()
+    return pixels
 
 
 def _save(pixels: np.ndarray, path: Path, is_embedded: bool, alt: str) -> tuple[str, bytes]:

@@ -14,6 +14,8 @@ from isal import isal_zlib
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: Each row is kept as its difference from the row above it.
 _UP = 2
+#: So many at a time.
+_ROWS = 64
 _INCH = 0.0254
 
 
@@ -30,20 +32,32 @@ def encode_png(pixels: np.ndarray, dpi: float, description: str) -> bytes:
         What is to be seen, for those who cannot.
     """
     height, width, _ = pixels.shape
-    rows = np.empty((height, 1 + 3 * width), dtype=np.uint8)
-    rows[:, 0] = _UP
-    flat = np.ascontiguousarray(pixels[..., :3]).reshape(height, 3 * width)
-    rows[0, 1:] = flat[0]
-    np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])  # modulo 256
     per_metre = round(dpi / _INCH)
     chunks = {
         b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0),  # 8 bits, RGB
         b"pHYs": struct.pack(">IIB", per_metre, per_metre, 1),
         b"iTXt": b"Description" + bytes(5) + description.encode("utf-8"),
-        b"IDAT": isal_zlib.compress(rows, 2),
+        b"IDAT": _pack(pixels),
         b"IEND": b"",
     }
     return _SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks.items())
+
+
+def _pack(pixels: np.ndarray) -> bytes:
+    """All rows, filtered and deflated, some of them at a time."""
+    height, width, _ = pixels.shape
+    deflate = isal_zlib.compressobj(2)
+    above = np.zeros(3 * width, dtype=np.uint8)
+    packed = []
+    for start in range(0, height, _ROWS):
+        flat = pixels[start : start + _ROWS, :, :3].reshape(-1, 3 * width)
+        rows = np.empty((len(flat), 1 + 3 * width), dtype=np.uint8)
+        rows[:, 0] = _UP
+        np.subtract(flat[0], above, out=rows[0, 1:])  # modulo 256
+        np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
+        packed.append(deflate.compress(rows))
+        above = flat[-1]
+    return b"".join([*packed, deflate.flush()])
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
