@@ -118,7 +118,7 @@ def full_domain(rows: int, columns: int, block: int, repeats: int) -> None:
 
 
 @bench.command()
-@size_option(2000)
+@size_option(4096)
 @repeats
 def scaling(size: int, repeats: int) -> None:
     """The stages on one and on two workers."""
