@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slurm_case import NODES, Cluster, wait_until, work_folder
+from slurm_case import NODES, Cluster, work_folder
 
 work_folder()
 
@@ -25,25 +25,6 @@ def test_cluster__runs_a_job_on_three_nodes(cluster: Cluster) -> None:
     assert len({host for host, _, _ in lines} & {*NODES}) == 3
     assert sorted(rank for _, rank, _ in lines) == ["0", "1", "2"]
     assert {user for _, _, user in lines} == {"alice"}
-
-
-def test_cluster__starts_a_job_again_when_its_node_is_lost(cluster: Cluster) -> None:
-    folder = cluster.folder("lost node")
-    text = 'echo "${SLURM_RESTART_COUNT:-0} $(hostname)"; [ -n "${SLURM_RESTART_COUNT:-}" ] ||'
-    job = script(folder, f"{text} sleep 600")
-    log = folder / "log"
-    options = ("--requeue", "--open-mode", "append", "--output", log)
-    job_id = cluster.submit(*options, job)
-    node = cluster.wait_state(job_id, "RUNNING")["NodeList"]
-    wait_until("it has said so", lambda: log.exists() and log.read_text("utf-8"))
-    cluster.power_off(node)
-    shown = cluster.wait_state(job_id, "COMPLETED", timeout=90)
-    assert shown["Restarts"] == "1"
-    (_, first), (restarts, second) = (
-        line.split() for line in log.read_text("utf-8").splitlines()
-    )
-    assert restarts == "1"
-    assert first == node != second
 
 
 def test_cluster__preempts_scavengers(cluster: Cluster) -> None:
