@@ -33,8 +33,8 @@ color=no
 if [ -t 1 ]; then color=yes; fi
 
 is_for_all() {
-  local name=${1#tests/test_}
-  [[ " "${ELSEWHERE//$'\n'/ }" " == *" ${name%.py} "* ]]
+  local name=${1#tests/test_} names=" ${ELSEWHERE//$'\n'/ } "
+  [[ $names == *" ${name%.py} "* ]]
 }
 
 # One version: its output goes on, its closing line and its status into files.
