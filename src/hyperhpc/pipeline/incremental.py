@@ -63,11 +63,9 @@ def read_batch(sample: Sample, runs: np.ndarray, scaler: Scaler) -> np.ndarray:
     return scaler.transform(read_runs(sample, runs))
 
 
-def _fit_by_parts(
-    sample: Sample, estimator: Any, scaler: Scaler, seed: int, min_steps: int = 1
-) -> Any:
+def _fit_by_parts(sample: Sample, estimator: Any, scaler: Scaler, seed: int) -> Any:
     """On a worker: an estimator after ``partial_fit`` of every batch, in their order."""
-    for runs, _ in draw_batches(sample, seed, min_steps):
+    for runs, _ in draw_batches(sample, seed):
         estimator.partial_fit(read_batch(sample, runs, scaler))
     return estimator
 
