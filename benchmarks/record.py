@@ -9,7 +9,7 @@ import platform
 import re
 import statistics
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -145,7 +145,12 @@ def whole_table(order: Sequence[str], folder: Path = RESULTS) -> str:
     if not paths:
         raise SystemExit(f"{folder} holds no results yet: make bench ARGS=startup, for example")
     tables = [results[path].table() for path in paths]
-    return "\n".join([*tables, f"{_WHERE}\n", *_places(paths), ""])
+    return _joined(tables, _places(paths))
+
+
+def _joined(parts: Iterable[str], places: Iterable[str]) -> str:
+    """Parts of the table, the machines last."""
+    return "\n".join([*parts, f"{_WHERE}\n", *places, ""])
 
 
 def _places(paths: Sequence[Path]) -> list[str]:
@@ -171,8 +176,7 @@ def write_page(table: str, page: Path = PAGE) -> None:
     if not end:
         raise SystemExit(f"{page} has not the two lines {' and '.join(MARKERS)}")
     (kept, known), (parts, places) = _parts(old), _parts(table)
-    where = "\n".join([f"{_WHERE}\n", *(known | places).values(), ""])
-    merged = "\n".join([*(kept | parts).values(), where])
+    merged = _joined((kept | parts).values(), (known | places).values())
     page.write_text(f"{head}{MARKERS[0]}\n\n{merged}\n{MARKERS[1]}{tail}", "utf-8")
 
 

@@ -42,7 +42,7 @@ def alone(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("kib", [4, 500, 1500])
+@pytest.mark.parametrize("kib", [4, 60, 500, 1000, 1500])
 def test_run__on_a_full_disk_stops_and_goes_on(
     small_scene: Path, disk: Path, alone: Path, kib: int
 ) -> None:

@@ -25,7 +25,7 @@ def long_run(cluster: Cluster) -> Path:
 
 
 def run_here(cluster: Cluster, out: Path, options: Sequence[str]) -> Path:
-    """The same run without a cluster."""
+    """A run, or the rest of one, without a cluster."""
     command = [sys.executable, "-m", "hyperhpc", "run", cluster.scene, out, *options]
     subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
     return out
@@ -118,9 +118,7 @@ def test_walltime__stops_in_time_and_goes_on_here_or_there(
     assert run.wait_end(60) == 7
     laptop = tmp_path / "laptop"
     shutil.copytree(out, laptop)
-    command = [sys.executable, "-m", "hyperhpc", "run", cluster.scene, laptop, *LONG_FIT]
-    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
-    assert_same_results(laptop, long_run)
+    assert_same_results(run_here(cluster, laptop, LONG_FIT), long_run)
     submit(cluster, out, *LONG_FIT, NODES=2, WORKERS=2).must_complete()
     assert_same_results(out, long_run)
     assert short.wait_end(120) == 7

@@ -174,28 +174,25 @@ class Scorer:
         products: np.ndarray,
         length: np.ndarray,
         centred: Callable[[np.ndarray], np.ndarray],
-        *,
-        is_plain: bool = False,
     ) -> np.ndarray:
         """The nearest centres, from products that are already there.
 
         Parameters
         ----------
         products
-            Pixels minus ``offset``, or as they are, times ``weights`` (pixel, cluster).
+            Pixels minus ``offset``, or as they are if ``is_plain``, times ``weights``
+            (pixel, cluster).
         length
             Squared Euclidean length of what was multiplied (pixel).
         centred
             Gives the pixels of some positions, minus ``offset``, to score them again.
-        is_plain
-            Pixels were multiplied as they are.
 
         Returns
         -------
         uint8 (pixel).
         """
-        biases = self._plain_biases if is_plain else self._biases
-        bias_error = self._plain_error if is_plain else self._bias_error
+        biases = self._plain_biases if self.is_plain else self._biases
+        bias_error = self._plain_error if self.is_plain else self._bias_error
         shape = (self.n_clusters, len(products))
         scores = np.add(
             products.T, biases.astype(self.dtype)[:, None], out=np.empty(shape, self.dtype)
@@ -318,7 +315,7 @@ def label_pixels(
     labels = np.empty((len(scorers), len(dn)), dtype=np.uint8)
     if not scorers:
         return labels
-    first, is_plain = scorers[0], scorers[0].is_plain
+    first = scorers[0]
     weights = np.concatenate([scorer.weights for scorer in scorers], axis=1)
     edges = np.cumsum([0, *(scorer.n_clusters for scorer in scorers)])
     piece = max(PRODUCTS // weights.shape[1] // SLICE, 1) * SLICE  # pixels
@@ -326,7 +323,7 @@ def label_pixels(
         part = dn[start : start + piece]
         products = np.empty((len(part), weights.shape[1]), dtype=first.dtype)
         length = np.empty(len(part), dtype=first.dtype)
-        for rows, block in centred_blocks(part, first.scaler, bands, is_plain=is_plain):
+        for rows, block in centred_blocks(part, first.scaler, bands, is_plain=first.is_plain):
             np.matmul(block, weights, out=products[rows])
             np.vecdot(block, block, out=length[rows])
 
@@ -336,7 +333,7 @@ def label_pixels(
 
         for m, scorer in enumerate(scorers):
             own = products[:, edges[m] : edges[m + 1]]
-            chosen = scorer.choose(own, length, again, is_plain=is_plain)
+            chosen = scorer.choose(own, length, again)
             labels[m, start : start + len(part)] = chosen
     return labels
 

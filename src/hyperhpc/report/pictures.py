@@ -73,7 +73,6 @@ def save_all(outputs: Outputs, drawings: Iterable[Drawing]) -> list[Picture]:
             path = folder / f"{drawing.name}.png"
             job = pool.submit(_save, pixels, path, bool(drawing.section), drawing.alt)
             waiting.append((drawing, pixels.shape[:2], job))
-            drawing.figure = Figure()  # let the drawn one go
     return [
         Picture(drawing, job.result()[1], job.result()[0], width, height)
         for drawing, (height, width), job in waiting
@@ -124,8 +123,8 @@ def within_budget(pictures: list[Picture]) -> list[Picture]:
 
 
 def _three_quarters(image: Image.Image) -> Image.Image:
-    sides = (max(1, side * 3 // 4) for side in image.size)
-    return image.convert("RGB").resize((next(sides), next(sides)), Image.Resampling.LANCZOS)
+    width, height = (max(1, side * 3 // 4) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def write_aside(path: Path, data: bytes) -> None:
