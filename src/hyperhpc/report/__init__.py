@@ -49,8 +49,8 @@ def write_report(
     ConfigError
         If ``out`` is not the folder of a run.
     """
-    from .outputs import open_outputs
-    from .page import write
+    from hyperhpc.report.outputs import open_outputs
+    from hyperhpc.report.page import write
 
     outputs = open_outputs(Path(out), overview)
     outputs.missing += gaps
@@ -71,8 +71,8 @@ def figures(out: str | Path) -> dict[str, Figure]:
     ConfigError
         If ``out`` is not the folder of a run.
     """
-    from . import draw
-    from .outputs import open_outputs
+    from hyperhpc.report import draw
+    from hyperhpc.report.outputs import open_outputs
 
     return draw.figures(open_outputs(Path(out)))
 
@@ -91,6 +91,6 @@ def plot_spectra(
         Wavelength ranges in nm to draw; what lies between them is greyed and left out.
         Without them every band is drawn.
     """
-    from .spectra import plot_spectra as plot
+    from hyperhpc.report.spectra import plot_spectra as plot
 
     return plot(spectra, good_ranges)

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from . import style
-from .formats import THIN, number, score, short_count
-from .outputs import JsonDict
-from .sheet import MARGIN, Sheet
+from hyperhpc.report import style
+from hyperhpc.report.formats import THIN, number, score, short_count
+from hyperhpc.report.outputs import JsonDict
+from hyperhpc.report.sheet import MARGIN, Sheet
 
 # Cells below so many inches carry no numbers, or only the share.
 _LEGIBLE, _ROOMY = 0.3, 0.4

@@ -18,10 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .outputs import Outputs, open_outputs
+from hyperhpc.report.outputs import Outputs, open_outputs
 
 if TYPE_CHECKING:
-    from .pictures import Picture
+    from hyperhpc.report.pictures import Picture
 
 
 class Other:
@@ -34,8 +34,8 @@ class Other:
         """Wait for its pictures; None if there are none from there."""
         from matplotlib.figure import Figure
 
-        from .draw import Drawing
-        from .pictures import Picture
+        from hyperhpc.report.draw import Drawing
+        from hyperhpc.report.pictures import Picture
 
         if self._process is None:
             return None
@@ -85,8 +85,8 @@ def _start() -> subprocess.Popen[bytes]:
 
 def main() -> None:
     """In the other process."""
-    from .draw import draw_rest
-    from .pictures import save_all
+    from hyperhpc.report.draw import draw_rest
+    from hyperhpc.report.pictures import save_all
 
     question = json.load(sys.stdin)
     outputs = open_outputs(Path(question["out"]), Path(question["overview"]))

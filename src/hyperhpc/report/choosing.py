@@ -7,9 +7,9 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from . import style
-from .formats import number
-from .sheet import MARGIN, PAGE, Sheet
+from hyperhpc.report import style
+from hyperhpc.report.formats import number
+from hyperhpc.report.sheet import MARGIN, PAGE, Sheet
 
 # Key of the table, title, which way is good.
 _CHARTS = (

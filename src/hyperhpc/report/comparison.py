@@ -12,13 +12,13 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from . import style
-from .crs import MapCrs
-from .formats import percent, score
-from .maps import KEY_WIDTH, ROW, TITLE, colour_labels, draw_key
-from .outputs import NO_CLUSTER, JsonDict
-from .overview import Extent
-from .sheet import (
+from hyperhpc.report import style
+from hyperhpc.report.crs import MapCrs
+from hyperhpc.report.formats import percent, score
+from hyperhpc.report.maps import KEY_WIDTH, ROW, TITLE, colour_labels, draw_key
+from hyperhpc.report.outputs import NO_CLUSTER, JsonDict
+from hyperhpc.report.overview import Extent
+from hyperhpc.report.sheet import (
     FOOTER,
     MARGIN,
     PAGE,

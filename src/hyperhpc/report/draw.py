@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
 
-from . import style
-from .agreement import agreement_figure
-from .closeup import Closeup, choose_closeup
-from .formats import listing, plural, score, slug, windows
-from .index_maps import IndexMap, index_figure, indices_figure, measure_index
-from .maps import closeup_figure, cluster_figure, quicklook_figure
-from .outputs import Outputs
-from .spectra import cluster_spectra_figure, spectra_figure
+from hyperhpc.report import style
+from hyperhpc.report.agreement import agreement_figure
+from hyperhpc.report.closeup import Closeup, choose_closeup
+from hyperhpc.report.formats import listing, plural, score, slug, windows
+from hyperhpc.report.index_maps import IndexMap, index_figure, indices_figure, measure_index
+from hyperhpc.report.maps import closeup_figure, cluster_figure, quicklook_figure
+from hyperhpc.report.outputs import Outputs
+from hyperhpc.report.spectra import cluster_spectra_figure, spectra_figure
 
 
 @dataclass

@@ -13,12 +13,12 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
-from . import style
-from .formats import formula_parts, formula_text, number, percent, significant
-from .maps import whole_view
-from .outputs import JsonDict, Outputs
-from .overview import Extent, reduce_mean
-from .sheet import (
+from hyperhpc.report import style
+from hyperhpc.report.formats import formula_parts, formula_text, number, percent, significant
+from hyperhpc.report.maps import whole_view
+from hyperhpc.report.outputs import JsonDict, Outputs
+from hyperhpc.report.overview import Extent, reduce_mean
+from hyperhpc.report.sheet import (
     FOOTER,
     MARGIN,
     PAGE,

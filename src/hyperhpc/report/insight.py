@@ -8,10 +8,9 @@ import numpy as np
 
 from hyperhpc.analysis.formula import parse_formula
 from hyperhpc.errors import ConfigError
-
-from .formats import NOTHING, number, significant
-from .outputs import JsonDict, Outputs
-from .tables import Cell, Table
+from hyperhpc.report.formats import NOTHING, number, significant
+from hyperhpc.report.outputs import JsonDict, Outputs
+from hyperhpc.report.tables import Cell, Table
 
 #: A matrix of more clusters is not read by anybody.
 _MOST_CLUSTERS = 20

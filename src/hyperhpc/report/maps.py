@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from . import style
-from .closeup import Closeup
-from .formats import THIN, TIMES, hectare_decimals, number, percent
-from .outputs import NO_CLUSTER, Outputs
-from .overview import Extent
-from .sheet import (
+from hyperhpc.report import style
+from hyperhpc.report.closeup import Closeup
+from hyperhpc.report.formats import THIN, TIMES, hectare_decimals, number, percent
+from hyperhpc.report.outputs import NO_CLUSTER, Outputs
+from hyperhpc.report.overview import Extent
+from hyperhpc.report.sheet import (
     FOOTER,
     MARGIN,
     PAGE,

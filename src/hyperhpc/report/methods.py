@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .formats import TIMES, listing, number, plural, score, windows
-from .outputs import Outputs
-from .tables import doi_link
+from hyperhpc.report.formats import TIMES, listing, number, plural, score, windows
+from hyperhpc.report.outputs import Outputs
+from hyperhpc.report.tables import doi_link
 
 #: (key, text, DOI): papers behind the steps; versions of the software are the run's own.
 _PAPERS = {

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from ..errors import ConfigError
-from ..scene.summed import open_summed
-from .crs import MapCrs, describe_crs
-from .overview import Overview
+from hyperhpc.errors import ConfigError
+from hyperhpc.report.crs import MapCrs, describe_crs
+from hyperhpc.report.overview import Overview
+from hyperhpc.scene.summed import open_summed
 
 JsonDict = dict[str, Any]
 T = TypeVar("T")

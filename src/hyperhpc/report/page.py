@@ -8,14 +8,13 @@ from typing import Any
 import jinja2
 
 from hyperhpc.analysis.bands import TOLERANCE_NM
-
-from . import tables
-from .draw import Sketch
-from .formats import NOTHING, THIN, TIMES, listing, number, score, slug, windows
-from .insight import insight_tables
-from .methods import methods
-from .outputs import Outputs
-from .pictures import Picture, draw_pictures, within_budget, write_aside
+from hyperhpc.report import tables
+from hyperhpc.report.draw import Sketch
+from hyperhpc.report.formats import NOTHING, THIN, TIMES, listing, number, score, slug, windows
+from hyperhpc.report.insight import insight_tables
+from hyperhpc.report.methods import methods
+from hyperhpc.report.outputs import Outputs
+from hyperhpc.report.pictures import Picture, draw_pictures, within_budget, write_aside
 
 
 def write(outputs: Outputs) -> Path:

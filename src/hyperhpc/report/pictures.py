@@ -15,10 +15,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from . import beside, style
-from .draw import Drawing, Sketch, draw_indices, draw_rest
-from .outputs import Outputs
-from .png import encode_png
+from hyperhpc.report import beside, style
+from hyperhpc.report.draw import Drawing, Sketch, draw_indices, draw_rest
+from hyperhpc.report.outputs import Outputs
+from hyperhpc.report.png import encode_png
 
 #: Bytes of pictures in the page before base64, which adds a third: the page stays below 15 MB.
 BUDGET = 9_500_000

@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from . import style
-from .crs import MapCrs
-from .formats import THIN, number
-from .overview import Extent
+from hyperhpc.report import style
+from hyperhpc.report.crs import MapCrs
+from hyperhpc.report.formats import THIN, number
+from hyperhpc.report.overview import Extent
 
 #: Width of a full-page figure in inches.
 PAGE = 9.6

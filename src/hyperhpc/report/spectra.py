@@ -13,10 +13,10 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from . import style
-from .formats import coordinate, percent
-from .outputs import Outputs
-from .sheet import (
+from hyperhpc.report import style
+from hyperhpc.report.formats import coordinate, percent
+from hyperhpc.report.outputs import Outputs
+from hyperhpc.report.sheet import (
     MARGIN,
     PAGE,
     TICKS_BELOW,

@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import numpy as np
 
-from . import style
-from .draw import Sketch
-from .formats import (
+from hyperhpc.report import style
+from hyperhpc.report.draw import Sketch
+from hyperhpc.report.formats import (
     MINUS,
     NOTHING,
     THIN,
@@ -31,7 +31,7 @@ from .formats import (
     significant,
     size,
 )
-from .outputs import JsonDict, Outputs
+from hyperhpc.report.outputs import JsonDict, Outputs
 
 
 @dataclass(frozen=True)
