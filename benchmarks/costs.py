@@ -81,7 +81,7 @@ def main(scene: Path, out: Path, **options: Any) -> None:
     """One run, profiled; the outcome goes to standard output."""
     from hyperhpc.config import load_config
     from hyperhpc.pipeline import passes as loops
-    from hyperhpc.pipeline import stages
+    from hyperhpc.pipeline import runner as stages
     from hyperhpc.pipeline.progress import Progress
 
     steps: dict[str, float] = {}

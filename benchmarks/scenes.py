@@ -53,7 +53,7 @@ def tiled(block: Path, rows: int, columns: int) -> Iterator[Path]:
     """
     import zarr
 
-    from hyperhpc.scene.write import ZarrScene
+    from hyperhpc.simulate.write_zarr import ZarrScene
 
     cube = zarr.open_array(block / CUBE, mode="r")
     assert cube.shards, f"{block} has no shards"

@@ -13,8 +13,8 @@ from record import Result, Row
 #: What is imported by itself, from an empty Python.
 IMPORTS = (
     "numpy", "xarray", "zarr", "distributed", "sklearn.cluster", "dask_ml.cluster",
-    "matplotlib.pyplot", "hyperhpc", "hyperhpc.cli", "hyperhpc.scene",
-    "hyperhpc.pipeline.stages", "hyperhpc.report",
+    "matplotlib.pyplot", "hyperhpc", "hyperhpc.cli.main", "hyperhpc.scene",
+    "hyperhpc.pipeline.runner", "hyperhpc.report",
 )  # fmt: skip
 
 

@@ -66,11 +66,11 @@ def _empty(job: None, tile: Any) -> dict[str, Any]:
 
 def main(n_tiles: int) -> None:
     """In a process of its own, so that memory can be told apart."""
+    from hyperhpc.compute.tiles import run_tiles
     from hyperhpc.config import load_config
-    from hyperhpc.pipeline.lock import hold_lock
-    from hyperhpc.pipeline.plan import Area, Plan
     from hyperhpc.pipeline.progress import Progress
-    from hyperhpc.pipeline.tiles import run_tiles
+    from hyperhpc.rundir.lock import hold_lock
+    from hyperhpc.rundir.plan import Area, Plan
     from hyperhpc.workers import launch_workers
 
     folder = cache() / "runs" / "tiles"

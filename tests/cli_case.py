@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hyperhpc.cli import main
+from hyperhpc.cli.main import main
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def run_case(tmp_path_factory: pytest.TempPathFactory) -> RunCase:
     """A simulated scene of 160 x 200 pixels and a run of it with the default options."""
-    from hyperhpc.cli import main
-    from hyperhpc.scene.simulate import simulate
+    from hyperhpc.cli.main import main
+    from hyperhpc.simulate.scene import simulate
 
     folder = tmp_path_factory.mktemp("run case")  # a path with a space
     case = RunCase(folder / "scene.zarr", folder / "out")
@@ -45,7 +45,7 @@ def run_case(tmp_path_factory: pytest.TempPathFactory) -> RunCase:
 @pytest.fixture(scope="session")
 def small_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulated scene of 96 x 112 pixels, all bands, Zarr v3; not to be changed."""
-    from hyperhpc.scene.simulate import simulate
+    from hyperhpc.simulate.scene import simulate
 
     path = tmp_path_factory.mktemp("small") / "scene.zarr"
     simulate(path, 96, 112, seed=1)
@@ -55,7 +55,7 @@ def small_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a run that gets as far as starting workers stop there, with exit code 77."""
-    from hyperhpc.pipeline import stages
+    from hyperhpc.pipeline import runner as stages
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise SystemExit(77)

@@ -13,7 +13,7 @@ from cli_case import call
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import describe, open_scene
 from hyperhpc.scene.absent import EMPTY
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.simulate.scene import simulate
 from zarr_case import write
 
 CUBE = Path("reflectance") / "reflectance"

@@ -14,10 +14,10 @@ import shapely
 from cli_case import check_refused, spawn
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError
-from hyperhpc.pipeline.plan import choose_area
+from hyperhpc.rundir.plan import choose_area
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import Scene
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.simulate.scene import simulate
 from vector_case import geojson, geopackage
 
 RING = [(20.2, 15.1), (95.7, 30.4), (101.3, 88.8), (60.1, 55.5), (18.4, 90.9)]

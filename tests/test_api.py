@@ -16,7 +16,7 @@ import xarray as xr
 
 import hyperhpc
 from hyperhpc.errors import ConfigError, SceneError
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.simulate.scene import simulate
 from run_case import RunCase
 
 ROOT = Path(__file__).resolve().parents[1]

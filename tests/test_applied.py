@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 from cli_case import call, check_refused, spawn
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.simulate.scene import simulate
 from run_case import RunCase, assert_same_results
 
 OPTIONS = "--clusters 5 --memory-per-worker 1GiB --workers 1".split()

@@ -13,7 +13,7 @@ import zarr
 
 from cli_case import Outcome, call, check_refused, options_in, spawn
 from hyperhpc.scene.absent import EMPTY
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.simulate.scene import simulate
 
 STARTED = 77  # of the fixture no_workers: all checks were passed
 pytestmark = pytest.mark.usefixtures("no_workers")  # but programs have them

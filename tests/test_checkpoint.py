@@ -14,8 +14,8 @@ from hyperhpc.config import RunConfig
 from hyperhpc.pipeline import checkpoint, fit
 from hyperhpc.pipeline.checkpoint import Checkpoint
 from hyperhpc.pipeline.progress import Progress
-from hyperhpc.pipeline.stages import run
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.pipeline.runner import run
+from hyperhpc.simulate.scene import simulate
 
 
 class Counting(Progress):

@@ -17,7 +17,7 @@ from sklearn.metrics import adjusted_rand_score, davies_bouldin_score, silhouett
 from cli_case import call, check_refused
 from hyperhpc.analysis.choosing import Judged, find_elbow, judge, recommend, stability_of
 from hyperhpc.config import load_config
-from hyperhpc.pipeline.choose import COARSE, prepare_trial
+from hyperhpc.tools.choose_k import COARSE, prepare_trial
 from raster_case import write_envi
 
 N_BANDS, N_KINDS = 30, 5

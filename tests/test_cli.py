@@ -12,8 +12,8 @@ import pytest
 import xarray as xr
 
 from cli_case import call, check_refused, program
-from hyperhpc.cli import cli
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.cli.main import cli
+from hyperhpc.simulate.scene import simulate
 
 INFO = {
     "format": str,
@@ -51,7 +51,7 @@ def read_json(*words: str | Path) -> object:
 def test_help__of_all_commands_imports_nothing_heavy() -> None:
     script = (
         "import sys, contextlib\n"
-        "from hyperhpc.cli import main\n"
+        "from hyperhpc.cli.main import main\n"
         "for words in ['--help'], ['--version'], *([c, '--help'] for c in sys.argv[1:]):\n"
         "    with contextlib.suppress(SystemExit):\n"
         "        main(words)\n"

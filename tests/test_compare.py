@@ -17,10 +17,10 @@ from sklearn.metrics.cluster import contingency_matrix
 
 from cli_case import call, check_refused
 from hyperhpc.analysis.agreement import agreeing_pixels, confusion_table, match_labels
-from hyperhpc.pipeline.compare import _block_sums
-from hyperhpc.pipeline.stores import create_group, create_store
+from hyperhpc.compute.stores import create_group, create_store
 from hyperhpc.scene.cube import Grid
 from hyperhpc.schema import CLUSTER, INDICES
+from hyperhpc.tools.compare import _block_sums
 from run_case import RunCase
 
 X0, Y0 = 517000.0, 4526000.0

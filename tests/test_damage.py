@@ -17,18 +17,18 @@ import pytest
 import xarray as xr
 
 from cli_case import call, check_refused, spawn
+from hyperhpc.compute.tiles import run_tiles
 from hyperhpc.config import load_config
 from hyperhpc.errors import ResourceError, SceneError
 from hyperhpc.pipeline import damage
 from hyperhpc.pipeline.damage import DamagedTileError, Skipping, work_patiently
-from hyperhpc.pipeline.lock import Claim
-from hyperhpc.pipeline.plan import Area, Plan, Tile
 from hyperhpc.pipeline.progress import Progress
-from hyperhpc.pipeline.tiles import run_tiles
+from hyperhpc.rundir.lock import Claim
+from hyperhpc.rundir.plan import Area, Plan, Tile
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.absent import EMPTY
 from hyperhpc.scene.damage import find_damaged_chunk
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.simulate.scene import simulate
 from hyperhpc.workers import Workers, launch_workers, losses_told
 from run_case import assert_same_results
 from zarr_case import CUBE, write
@@ -81,7 +81,7 @@ def damage_scene(whole: Path, harm: Callable[[Path], None]) -> Damaged:
     row, col, _ = map(int, chunk.name.split("."))
     y, x = row * scene.chunks[0], col * scene.chunks[1]
     config = load_config(whole, whole, {"memory_per_worker": "1GiB"})
-    from hyperhpc.pipeline.plan import make_plan
+    from hyperhpc.rundir.plan import make_plan
 
     (tile,) = (
         tile

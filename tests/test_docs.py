@@ -18,7 +18,7 @@ import pytest
 import hyperhpc
 from cli_case import call
 from docs_case import DOCS, ROOT, blocks
-from hyperhpc.cli import cli
+from hyperhpc.cli.main import cli
 
 REFERENCE = (DOCS / "reference.md").read_text("utf-8")
 COMMANDS = {name: command for name, command in cli.commands.items() if not command.hidden}

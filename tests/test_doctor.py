@@ -150,7 +150,7 @@ def test_doctor__survives_a_broken_numpy_in_the_home_folder(tmp_path: Path) -> N
     numpy = Path(site.stdout.strip()) / "numpy"
     numpy.mkdir(parents=True)
     (numpy / "__init__.py").write_text("raise SystemError('built for another Python')\n")
-    start = f"import sys; sys.path += {sys.path!r}; from hyperhpc.cli import main; main()"
+    start = f"import sys; sys.path += {sys.path!r}; from hyperhpc.cli.main import main; main()"
     lines = by_name(done := ask(env, tmp_path, "--json", command=(base, "-c", start)))
     assert done.returncode == 5
     assert lines["user site"].status == "warning"

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from hyperhpc.cli import main
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.cli.main import main
+from hyperhpc.simulate.scene import simulate
 from run_case import RunCase, assert_same_results
 
 POINT = ["--point", "517100.5,4525919.5"]
@@ -31,7 +31,7 @@ def run(scene: Path, out: Path, *options: str) -> None:
 def test_run__same_bits_with_other_workers_and_tiles(
     run_case: RunCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hyperhpc.pipeline.plan.TARGET_TILES", 2)
+    monkeypatch.setattr("hyperhpc.rundir.plan.TARGET_TILES", 2)
     options = "--workers 1 --threads-per-worker 3 --memory-per-worker 700MiB".split()
     run(run_case.scene, tmp_path / "out", *options)
     plans = [
@@ -48,7 +48,7 @@ def test_run__same_bits_from_neon_hdf5(
     scene = tmp_path / "NEON_D10_CPER_DP3_517000_4525000_reflectance.h5"
     simulate(scene, 160, 200, seed=3, layout="neon", neon_chunks=chunks)  # type: ignore[arg-type]
     # As if all bands of the scene did not fit at once: the band chunks must be transposed
-    monkeypatch.setattr("hyperhpc.pipeline.plan.TILE_FACTOR", 12.0)
+    monkeypatch.setattr("hyperhpc.rundir.plan.TILE_FACTOR", 12.0)
     run(scene, tmp_path / "out", "--workers", "2", "--memory-per-worker", "700MiB")
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["tiles"]["transposed"] is (chunks == "band")

@@ -21,7 +21,7 @@ from rasterio.shutil import copy
 from rio_cogeo import cog_validate
 
 from cli_case import Outcome, call, check_refused, spawn
-from hyperhpc.pipeline.stores import create_group, create_store
+from hyperhpc.compute.stores import create_group, create_store
 from hyperhpc.report.style import cluster_colours
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.georef import pixel_area_m2

@@ -10,11 +10,11 @@ import pytest
 
 from cli_case import call, check_refused
 from hyperhpc.errors import ConfigError, ResourceError
-from hyperhpc.pipeline import folder as folder_module
-from hyperhpc.pipeline.folder import claim_folder
 from hyperhpc.pipeline.manifest import RunFolder
-from hyperhpc.pipeline.plan import Area, Plan
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.rundir import folder as folder_module
+from hyperhpc.rundir.folder import claim_folder
+from hyperhpc.rundir.plan import Area, Plan
+from hyperhpc.simulate.scene import simulate
 from run_case import RunCase
 
 STARTED = 77

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cli_case import check_refused, program, spawn
-from hyperhpc.pipeline.status import read_status
+from hyperhpc.rundir.progress import read_status
 from run_case import assert_same_results
 
 OPTIONS = "--models lloyd --memory-per-worker 1GiB".split()

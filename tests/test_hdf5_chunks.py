@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperhpc.scene.hdf5_chunks import chunk_reader
+from hyperhpc.scene.formats.hdf5 import chunk_reader
 from hyperhpc.scene.window import normalise
 
 SHAPE = (50, 44, 21)

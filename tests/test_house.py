@@ -21,7 +21,7 @@ import pytest
 import shapely
 
 from hyperhpc.scene import open_scene
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.simulate.scene import simulate
 from vector_case import geojson, geopackage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -246,7 +246,7 @@ def readme_commands() -> list[str]:
 
 @pytest.fixture(scope="module")
 def cli() -> click.Group:
-    from hyperhpc.cli import cli
+    from hyperhpc.cli.main import cli
 
     assert isinstance(cli, click.Group)
     return cli

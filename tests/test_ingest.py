@@ -24,7 +24,7 @@ from cli_case import call, check_refused, command_of, program, spawn
 from hyperhpc.config import SceneOptions
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import Scene
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.simulate.scene import simulate
 from raster_case import listed, write_envi
 from run_case import assert_same_results
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from hyperhpc.cli import main
-from hyperhpc.pipeline import ingest, passes, tiles
+from hyperhpc.cli.main import main
+from hyperhpc.compute import tiles
+from hyperhpc.pipeline import passes
 from hyperhpc.pipeline.leftovers import clear_leftovers
 from hyperhpc.pipeline.manifest import RunFolder
 from hyperhpc.pipeline.owner import Owner
-from hyperhpc.pipeline.status import read_status
+from hyperhpc.rundir.progress import read_status
+from hyperhpc.tools import ingest
 
 
 @pytest.fixture

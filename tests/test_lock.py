@@ -17,10 +17,10 @@ import pytest
 
 from cli_case import call, check_refused, program, spawn
 from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
-from hyperhpc.pipeline import lock as lock_module
-from hyperhpc.pipeline.lock import hold_lock
 from hyperhpc.pipeline.owner import Owner, find_machine, find_start, is_gone
-from hyperhpc.pipeline.status import read_status
+from hyperhpc.rundir import lock as lock_module
+from hyperhpc.rundir.lock import hold_lock
+from hyperhpc.rundir.progress import read_status
 from run_case import assert_same_results
 
 OPTIONS = "--models lloyd --memory-per-worker 1GiB --workers 1".split()

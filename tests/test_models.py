@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 from sklearn.metrics import adjusted_rand_score
 
-from hyperhpc.cli import main
-from hyperhpc.scene.simulate import Painter, simulate
+from hyperhpc.cli.main import main
+from hyperhpc.simulate.scene import Painter, simulate
 
 
 @pytest.fixture(scope="module")

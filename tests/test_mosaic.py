@@ -20,7 +20,7 @@ from hyperhpc.config import SceneOptions
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import NO_SOURCE, Scene
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.simulate.scene import simulate
 from run_case import assert_same_results
 
 SHAPE, BANDS = (97, 110), 30

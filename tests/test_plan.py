@@ -10,7 +10,7 @@ import pytest
 
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError, ResourceError
-from hyperhpc.pipeline.plan import (
+from hyperhpc.rundir.plan import (
     TARGET_TILE_BYTES,
     Area,
     Plan,

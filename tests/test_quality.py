@@ -14,7 +14,7 @@ from cli_case import check_refused, spawn
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import open_scene
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.simulate.scene import simulate
 
 LAYERS = "CPER/Reflectance/Metadata/Ancillary_Imagery"
 SHAPE = (60, 70)

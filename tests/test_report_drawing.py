@@ -18,12 +18,12 @@ from hyperhpc.report.crs import describe_crs
 from hyperhpc.report.draw import Drawing
 from hyperhpc.report.index_maps import index_figure, indices_figure, measure_index
 from hyperhpc.report.maps import cluster_figure, colour_labels
-from hyperhpc.report.outputs import open_outputs
 from hyperhpc.report.overview import TARGET, reduce_mean
 from hyperhpc.report.pictures import BUDGET, Picture, _lossy, within_budget
 from hyperhpc.report.png import encode_png
 from hyperhpc.report.spectra import cluster_spectra_figure
 from hyperhpc.report.style import _SIGHTS, NODATA, _oklab, cluster_colours
+from hyperhpc.results import open_outputs
 from report_case import WAVELENGTH, write_case
 
 GOOD = [[401.0, 1337.0], [1447.0, 1788.0], [1958.0, 2449.0]]

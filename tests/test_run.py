@@ -14,7 +14,7 @@ import xarray as xr
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from hyperhpc.cli import main
+from hyperhpc.cli.main import main
 from hyperhpc.report import write_report
 from run_case import RunCase
 

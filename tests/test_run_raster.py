@@ -11,10 +11,10 @@ import pytest
 import zarr
 
 from cli_case import call, check_refused
+from hyperhpc.compute.selection import select_bands, usable_nm
 from hyperhpc.errors import ConfigError
-from hyperhpc.pipeline.selection import select_bands, usable_nm
 from hyperhpc.scene import open_scene
-from hyperhpc.scene.simulate import Painter, simulate
+from hyperhpc.simulate.scene import Painter, simulate
 from raster_case import listed, write_envi, write_tiff
 
 _SIZE = (48, 56, 60)

@@ -13,8 +13,8 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import open_scene
-from hyperhpc.scene.chunks import chunk_reader
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.scene.formats.zarr_chunks import chunk_reader
+from hyperhpc.simulate.scene import simulate
 
 SHAPE = (23, 37, 9)
 BLOSC = BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle", typesize=2)

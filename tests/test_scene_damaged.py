@@ -16,7 +16,7 @@ from zarr.codecs import BloscCodec, ZstdCodec
 from hyperhpc.errors import SceneError, cause
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import Grid
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.simulate.scene import simulate
 from zarr_case import NB, NX, NY, WL, write
 
 ALL = slice(None)

@@ -13,7 +13,7 @@ from pyproj import CRS
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import describe
-from hyperhpc.scene.neon import NeonScene, open_neon_scene
+from hyperhpc.scene.formats.neon import NeonScene, open_neon_scene
 
 ALL = slice(None)
 NY, NX, NB = 70, 130, 50

@@ -16,7 +16,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import describe
-from hyperhpc.scene.zarr import open_zarr_scene
+from hyperhpc.scene.formats.zarr import open_zarr_scene
 from zarr_case import ALL, CUBE, DIMS, NB, NX, NY, WL, X, Y, write
 
 

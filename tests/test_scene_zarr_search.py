@@ -13,7 +13,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import open_scene
-from hyperhpc.scene.zarr import open_zarr_scene
+from hyperhpc.scene.formats.zarr import open_zarr_scene
 from zarr_case import ALL, CUBE, NB, NX, NY, WL, X, Y, read_all, write
 
 # --- finding the cube -----------------------------------------------------------------

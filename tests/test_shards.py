@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from hyperhpc.scene import shards
-from hyperhpc.scene.chunks import chunk_reader
+from hyperhpc.scene.formats.zarr_chunks import chunk_reader
 from hyperhpc.scene.shards import chunk_codecs, write_shards
 
 FILL = -9999

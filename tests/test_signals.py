@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from cli_case import Outcome, command_of, program, spawn
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.simulate.scene import simulate
 from hyperhpc.workers.processes import main_hidden, signals_later
 from run_case import assert_same_results
 

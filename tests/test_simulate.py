@@ -14,9 +14,11 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from hyperhpc.errors import ConfigError
-from hyperhpc.scene import materials, open_scene, write, write_neon
-from hyperhpc.scene.land import Land
-from hyperhpc.scene.simulate import Painter, simulate
+from hyperhpc.scene import open_scene
+from hyperhpc.simulate import materials, write_neon
+from hyperhpc.simulate import write_zarr as write
+from hyperhpc.simulate.land import Land
+from hyperhpc.simulate.scene import Painter, simulate
 
 
 @pytest.fixture(scope="module")

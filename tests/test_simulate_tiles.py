@@ -11,10 +11,10 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner
 
-from hyperhpc.cli import cli
+from hyperhpc.cli.main import cli
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cut import cut_tiles
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.simulate.scene import simulate
 
 _EAST, _NORTH = 517000, 4526000
 

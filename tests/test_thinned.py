@@ -11,13 +11,13 @@ import pytest
 import xarray as xr
 import zarr
 
-from hyperhpc.cli import main
+from hyperhpc.cli.main import main
+from hyperhpc.compute.sample import Sample, SampleJob, sample_tile, tiles_at_once
 from hyperhpc.errors import SceneError
-from hyperhpc.pipeline.plan import Area, Plan
-from hyperhpc.pipeline.sample import Sample, SampleJob, sample_tile, tiles_at_once
+from hyperhpc.rundir.plan import Area, Plan
 from hyperhpc.scene import open_scene
-from hyperhpc.scene.simulate import simulate
 from hyperhpc.scene.thinned import GROUP, check_thinned, picked_from
+from hyperhpc.simulate.scene import simulate
 
 COPY = Path("reflectance") / GROUP
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hyperhpc.pipeline.plan import Area
-from hyperhpc.pipeline.transpose import (
+from hyperhpc.compute.transpose import (
     TransposeJob,
     create_transposed,
     cut_blocks,
     cut_slabs,
     transpose_bands,
 )
+from hyperhpc.rundir.plan import Area
 from hyperhpc.scene import open_scene
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.simulate.scene import simulate
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def test_report__on_what_is_no_run(what: str, tmp_path: Path) -> None:
 
 
 def test_disk_and_memory__are_5(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from hyperhpc.pipeline import inspect
+    from hyperhpc.tools import inspect
 
     for error, part in (
         (OSError(28, "No space left on device", "file.dat"), "file.dat: No space left"),

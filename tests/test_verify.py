@@ -12,8 +12,8 @@ import pytest
 import xarray as xr
 
 from cli_case import Outcome, call, check_refused, kill_in_classify, spawn
-from hyperhpc.pipeline.plan import Plan
-from hyperhpc.pipeline.stores import mark
+from hyperhpc.compute.stores import mark
+from hyperhpc.rundir.plan import Plan
 from run_case import RunCase, assert_same_results, cut, flip
 
 OPTIONS = "--memory-per-worker 1GiB --workers 1 --models lloyd".split()

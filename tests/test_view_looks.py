@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cli_case import call
-from hyperhpc.report.outputs import open_outputs
+from hyperhpc.results import open_outputs
 from hyperhpc.view import looks
 from hyperhpc.view.layers import Layers
 from hyperhpc.view.opened import Opened, open_run

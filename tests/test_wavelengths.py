@@ -11,9 +11,10 @@ import pytest
 
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, SceneError
-from hyperhpc.scene import materials, open_scene
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.scene import open_scene
 from hyperhpc.scene.wavelengths import read_wavelengths
+from hyperhpc.simulate import materials
+from hyperhpc.simulate.scene import simulate
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ import pytest
 from distributed.comm import CommClosedError
 
 from cli_case import command_of
+from hyperhpc.compute import starts
+from hyperhpc.compute.sample import Sample
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import IncompleteRunError, ResourceError
-from hyperhpc.pipeline import starts
-from hyperhpc.pipeline.plan import Area
 from hyperhpc.pipeline.progress import Progress
-from hyperhpc.pipeline.sample import Sample
 from hyperhpc.pipeline.sums import SampleOnWorkers
+from hyperhpc.rundir.plan import Area
 from hyperhpc.workers import (
     Workers,
     check_workers,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from hyperhpc.scene.zarr import open_zarr_scene
+from hyperhpc.scene.formats.zarr import open_zarr_scene
 
 NY, NX, NB = 11, 9, 14
 ALL = slice(None)

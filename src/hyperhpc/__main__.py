@@ -1,5 +1,5 @@
 """``python -m hyperhpc``."""
 
-from hyperhpc.cli import main
+from hyperhpc.cli.main import main
 
 main()

@@ -15,13 +15,13 @@ import xarray as xr
 from hyperhpc.analysis.bands import WATER_WINDOWS_NM, in_windows
 from hyperhpc.analysis.indices import choose_indices, compute_indices
 from hyperhpc.analysis.kernel import valid_pixels
+from hyperhpc.compute.selection import select_bands, spectra_at, usable_nm
 from hyperhpc.config import SceneOptions, load_config
 from hyperhpc.errors import ConfigError
 from hyperhpc.pipeline.manifest import RunFolder, read_json
 from hyperhpc.pipeline.progress import Progress
-from hyperhpc.pipeline.selection import select_bands, spectra_at, usable_nm
-from hyperhpc.pipeline.stages import out_of
-from hyperhpc.pipeline.stages import run as run_stages
+from hyperhpc.pipeline.runner import out_of
+from hyperhpc.pipeline.runner import run as run_stages
 from hyperhpc.scene import open_scene as open_any_scene
 from hyperhpc.scene import to_xarray
 from hyperhpc.scene.cube import Scene

@@ -11,7 +11,7 @@
 
 Usage errors (2) are click's; an interrupt is 130, a termination 143. Every message
 holds the value, the limit, and, as ``hint``, what to type next. They are caught in one
-place, :mod:`hyperhpc.cli`; a traceback is a bug of ours.
+place, :mod:`hyperhpc.cli.main`; a traceback is a bug of ours.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def tally(request: pytest.FixtureRequest) -> Tally:
 @pytest.fixture(scope="session")
 def tiled_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulated scene whose chunks are so small that it has 16 tiles."""
-    from hyperhpc.scene.simulate import simulate
+    from hyperhpc.simulate.scene import simulate
 
     folder = tmp_path_factory.mktemp("faults")
     simulate(folder / "large.zarr", SIDE, SIDE, bands=213, seed=1, zarr_format=2)

@@ -15,7 +15,7 @@ import numpy as np
 from hyperhpc.config import RunConfig
 from hyperhpc.pipeline import checkpoint, fit
 from hyperhpc.pipeline.progress import Progress
-from hyperhpc.pipeline.stages import run
+from hyperhpc.pipeline.runner import run
 
 CLUSTERS = 12
 

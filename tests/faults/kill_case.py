@@ -15,7 +15,7 @@ from starts import Start
 from tally import GO_ON, Tally
 
 from cli_case import call
-from hyperhpc.pipeline.status import read_status
+from hyperhpc.rundir.progress import read_status
 
 #: The scene, in tiles of one chunk each, and what every run of it is given.
 SIDE, CHUNK = 240, 64

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hyperhpc.errors import ConfigError
-from hyperhpc.pipeline.status import read_status
+from hyperhpc.rundir.progress import read_status
 
 #: In the order of a run; how status.txt calls them, where it has a word for them.
 STAGES = ("start", "sample", "fit", "classify", "overview", "report", "end")

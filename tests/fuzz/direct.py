@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hyperhpc.scene import materials
+from hyperhpc.simulate import materials
 
 NY, NX, NB = 12, 10, 30
 NODATA = -9999

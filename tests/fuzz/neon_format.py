@@ -13,8 +13,8 @@ from direct import NB, NX, NY, Direct
 from mutations import ODD, damage_bytes
 
 from hyperhpc.scene.cube import Scene
-from hyperhpc.scene.neon import NeonScene
-from hyperhpc.scene.simulate import simulate
+from hyperhpc.scene.formats.neon import NeonScene
+from hyperhpc.simulate.scene import simulate
 
 #: What an object is replaced by.
 _VALUES: tuple[Any, ...] = (

@@ -15,7 +15,7 @@ from direct import BANDS, DN, NODATA, Direct
 from mutations import ODD, damage_bytes
 
 from hyperhpc.scene.cube import Scene
-from hyperhpc.scene.raster_read import RasterScene
+from hyperhpc.scene.formats.raster_read import RasterScene
 from raster_case import listed, write_envi, write_tiff
 
 _NUMBER = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")

@@ -18,10 +18,10 @@ from formats import FORMATS
 import hyperhpc
 from hyperhpc.config import load_config
 from hyperhpc.errors import HyperhpcError
-from hyperhpc.pipeline.inspect import inspect_scene
 from hyperhpc.pipeline.prepare import describe_plan
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import Scene
+from hyperhpc.tools.inspect import inspect_scene
 
 #: At most so many rows, columns and bands are read of a scene that claims to be large.
 _WINDOW = 40

@@ -12,8 +12,8 @@ from direct import BANDS, NB
 from mutations import damage_json
 from scene_case import check_refusal
 
+from hyperhpc.compute.applied import read_applied
 from hyperhpc.errors import HyperhpcError
-from hyperhpc.pipeline.applied import read_applied
 from hyperhpc.scene import open_scene
 
 CENTRES = np.random.default_rng(0).random((3, NB)).tolist()

@@ -16,8 +16,8 @@ from pyproj import CRS
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from hyperhpc.scene.cube import Scene
-from hyperhpc.scene.simulate import simulate
-from hyperhpc.scene.zarr import ZarrScene
+from hyperhpc.scene.formats.zarr import ZarrScene
+from hyperhpc.simulate.scene import simulate
 from zarr_case import write
 
 _NAMES = ("zarr.json", ".zarray", ".zattrs", ".zgroup")

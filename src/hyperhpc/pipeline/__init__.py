@@ -1,1 +1,1 @@
-"""From a scene to results: plan, passes over the tiles, models, folders."""
+"""One run from start to end."""

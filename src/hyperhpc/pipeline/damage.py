@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hyperhpc.errors import IncompleteRunError, SceneError
-from hyperhpc.pipeline.plan import Area, Slab, Tile
+from hyperhpc.rundir.plan import Area, Slab, Tile
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.damage import find_damaged_chunk
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from hyperhpc.analysis.kernel import Scaler
 from hyperhpc.analysis.kmeans import Step
+from hyperhpc.compute.estimators import MIN_STEPS, draw_batches, read_batch
+from hyperhpc.compute.sample import SAMPLE_BLOCK, Sample
+from hyperhpc.compute.starts import Subsample, seed_start
 from hyperhpc.errors import ResourceError
-from hyperhpc.pipeline.incremental import MIN_STEPS, draw_batches, read_batch
-from hyperhpc.pipeline.sample import SAMPLE_BLOCK, Sample
-from hyperhpc.pipeline.starts import Subsample, seed_start
 from hyperhpc.pipeline.sums import SampleOnWorkers
 
 #: Mini-batches handed to it at a time: it reads all it is given at once.

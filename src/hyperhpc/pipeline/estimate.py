@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperhpc.pipeline.overview import finest_step
-from hyperhpc.pipeline.plan import (
+from hyperhpc.compute.overview import finest_step
+from hyperhpc.compute.sample import is_from_copy, tiles_at_once
+from hyperhpc.rundir.plan import (
     SUBSAMPLE,
     SUBSAMPLE_FACTOR,
     TILE_FACTOR,
     pixel_bytes,
     starts_at_once,
 )
-from hyperhpc.pipeline.sample import is_from_copy, tiles_at_once
 from hyperhpc.scene.cube import THINNED_STEP
 from hyperhpc.schema import COLORS
 from hyperhpc.workers.sizes import BASE_BYTES

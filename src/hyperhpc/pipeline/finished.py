@@ -13,7 +13,7 @@ import zarr
 
 from hyperhpc.errors import ConfigError, IncompleteRunError, cause
 from hyperhpc.pipeline.manifest import RunFolder, read_json
-from hyperhpc.pipeline.stages import out_of
+from hyperhpc.pipeline.runner import out_of
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.summed import open_summed
 from hyperhpc.schema import CLUSTER, INDICES

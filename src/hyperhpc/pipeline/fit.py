@@ -9,10 +9,10 @@ import numpy as np
 
 from hyperhpc.analysis.kernel import ClusterSums, Scaler, Scorer, sum_clusters
 from hyperhpc.analysis.kmeans import Step, farthest_pixels, lloyd
+from hyperhpc.compute.sample import Sample
+from hyperhpc.compute.starts import Subsample, find_start
 from hyperhpc.pipeline.checkpoint import Checkpoint
 from hyperhpc.pipeline.progress import Progress
-from hyperhpc.pipeline.sample import Sample
-from hyperhpc.pipeline.starts import Subsample, find_start
 from hyperhpc.pipeline.sums import SampleOnWorkers
 
 

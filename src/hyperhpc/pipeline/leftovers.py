@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Callable
 
 from hyperhpc.errors import ConfigError, ResourceError
-from hyperhpc.pipeline.lock import LOCK, hold_lock
 from hyperhpc.pipeline.manifest import RunFolder, remove_parts
 from hyperhpc.pipeline.progress import Progress
-from hyperhpc.pipeline.status import StatusFile
+from hyperhpc.rundir.lock import LOCK, hold_lock
+from hyperhpc.rundir.progress import StatusFile
 from hyperhpc.workers import find_stale, remove_abandoned, remove_stale
 
 

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hyperhpc.compute.classify import blank_tile, classify_tile
+from hyperhpc.compute.fitting import read_labellers
+from hyperhpc.compute.stores import remove_halves
+from hyperhpc.compute.tiles import run_tiles, shorten
 from hyperhpc.errors import IncompleteRunError
-from hyperhpc.pipeline.checksums import find_damage
-from hyperhpc.pipeline.classify import blank_tile, classify_tile
 from hyperhpc.pipeline.damage import Skipping
-from hyperhpc.pipeline.fitting import read_labellers
 from hyperhpc.pipeline.manifest import RunFolder, read_json
 from hyperhpc.pipeline.passes import classify_job
 from hyperhpc.pipeline.results import CHUNK
-from hyperhpc.pipeline.stores import remove_halves
-from hyperhpc.pipeline.tiles import run_tiles, shorten
+from hyperhpc.rundir.integrity import find_damage
 from hyperhpc.workers import launch_workers, losses_told
 
 if TYPE_CHECKING:
-    from hyperhpc.pipeline.stages import Run
+    from hyperhpc.pipeline.runner import Run
 
 _ANEW = "compute it anew: the same command with --restart"
 

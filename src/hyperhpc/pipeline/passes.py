@@ -9,15 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperhpc.analysis.agreement import adjusted_rand_index
-from hyperhpc.errors import SceneError
-from hyperhpc.pipeline.classify import ClassifyJob, OverviewFiles, blank_tile, classify_tile
-from hyperhpc.pipeline.damage import Skipping, bad_tiles
-from hyperhpc.pipeline.manifest import read_json, write_json
-from hyperhpc.pipeline.models import Labeller
-from hyperhpc.pipeline.overview import OverviewAbout, finest_step, write_overview
-from hyperhpc.pipeline.plan import Plan, Tile
-from hyperhpc.pipeline.results import create_results, drop_damaged, is_frame_whole
-from hyperhpc.pipeline.sample import (
+from hyperhpc.compute.classify import ClassifyJob, OverviewFiles, blank_tile, classify_tile
+from hyperhpc.compute.models import Labeller
+from hyperhpc.compute.overview import OverviewAbout, finest_step, write_overview
+from hyperhpc.compute.sample import (
     Sample,
     SampleJob,
     blank_sample,
@@ -26,15 +21,20 @@ from hyperhpc.pipeline.sample import (
     sample_tile,
     tiles_at_once,
 )
-from hyperhpc.pipeline.stores import mark, remove_halves
-from hyperhpc.pipeline.tiles import run_tiles
-from hyperhpc.pipeline.transpose import explain_transposing, transpose_scene
+from hyperhpc.compute.stores import mark, remove_halves
+from hyperhpc.compute.tiles import run_tiles
+from hyperhpc.compute.transpose import explain_transposing, transpose_scene
+from hyperhpc.errors import SceneError
+from hyperhpc.pipeline.damage import Skipping, bad_tiles
+from hyperhpc.pipeline.manifest import read_json, write_json
+from hyperhpc.pipeline.results import create_results, drop_damaged, is_frame_whole
+from hyperhpc.rundir.plan import Plan, Tile
 from hyperhpc.scene.cube import Scene
 from hyperhpc.schema import COLORS_NM
 from hyperhpc.workers import Workers
 
 if TYPE_CHECKING:
-    from hyperhpc.pipeline.stages import Run
+    from hyperhpc.pipeline.runner import Run
 
 
 def transpose(this: Run, workers: Workers) -> Scene:

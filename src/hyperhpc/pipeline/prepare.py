@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from hyperhpc.analysis.indices import BoundIndex, choose_indices
+from hyperhpc.compute.applied import AppliedModel, read_applied
+from hyperhpc.compute.fitting import check_models
+from hyperhpc.compute.selection import Selection, select_bands, spectra_at, usable_nm
 from hyperhpc.config import RunConfig
-from hyperhpc.pipeline.applied import AppliedModel, read_applied
 from hyperhpc.pipeline.estimate import estimate
-from hyperhpc.pipeline.fitting import check_models
-from hyperhpc.pipeline.folder import check_folder
 from hyperhpc.pipeline.manifest import RunFolder
-from hyperhpc.pipeline.plan import Plan, make_plan
-from hyperhpc.pipeline.selection import Selection, select_bands, spectra_at, usable_nm
+from hyperhpc.rundir.folder import check_folder
+from hyperhpc.rundir.plan import Plan, make_plan
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.thinned import check_thinned

@@ -9,20 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hyperhpc.pipeline.checksums import files_of, find_damage, measure_file
+from hyperhpc.compute.stores import consolidate, create_group, create_store, mark, remove_halves
+from hyperhpc.compute.tiles import read_record, shorten
 from hyperhpc.pipeline.manifest import read_json, write_json
-from hyperhpc.pipeline.stores import (
-    consolidate,
-    create_group,
-    create_store,
-    mark,
-    remove_halves,
-)
-from hyperhpc.pipeline.tiles import read_record, shorten
+from hyperhpc.rundir.integrity import files_of, find_damage, measure_file
 from hyperhpc.schema import CLUSTER, INDICES, RESULTS
 
 if TYPE_CHECKING:
-    from hyperhpc.pipeline.stages import Run
+    from hyperhpc.pipeline.runner import Run
 
 #: A file that a tile writes: array, layer, row and column of the tile.
 CHUNK = re.compile(rf"(?:{INDICES.name}|{CLUSTER.name})/\d+\.(\d+)\.(\d+)")

@@ -23,8 +23,8 @@ from hyperhpc.analysis.kmeans import (
     measure_clusters,
     measure_moments,
 )
-from hyperhpc.pipeline.models import Labeller, label_all
-from hyperhpc.pipeline.sample import Sample
+from hyperhpc.compute.models import Labeller, label_all
+from hyperhpc.compute.sample import Sample
 from hyperhpc.workers import Workers
 
 

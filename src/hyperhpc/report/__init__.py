@@ -49,8 +49,8 @@ def write_report(
     ConfigError
         If ``out`` is not the folder of a run.
     """
-    from hyperhpc.report.outputs import open_outputs
     from hyperhpc.report.page import write
+    from hyperhpc.results import open_outputs
 
     outputs = open_outputs(Path(out), overview)
     outputs.missing += gaps
@@ -72,7 +72,7 @@ def figures(out: str | Path) -> dict[str, Figure]:
         If ``out`` is not the folder of a run.
     """
     from hyperhpc.report import draw
-    from hyperhpc.report.outputs import open_outputs
+    from hyperhpc.results import open_outputs
 
     return draw.figures(open_outputs(Path(out)))
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from hyperhpc.report import style
 from hyperhpc.report.formats import THIN, number, score, short_count
-from hyperhpc.report.outputs import JsonDict
 from hyperhpc.report.sheet import MARGIN, Sheet
+from hyperhpc.results import JsonDict
 
 # Cells below so many inches carry no numbers, or only the share.
 _LEGIBLE, _ROOMY = 0.3, 0.4

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hyperhpc.report.outputs import Outputs, open_outputs
+from hyperhpc.results import Outputs, open_outputs
 
 if TYPE_CHECKING:
     from hyperhpc.report.pictures import Picture

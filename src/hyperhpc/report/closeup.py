@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hyperhpc.report.outputs import NO_CLUSTER, Outputs
 from hyperhpc.report.overview import Extent, FloatMap, Overview
+from hyperhpc.results import NO_CLUSTER, Outputs
 
 #: Longest side of the window in pixels of the scene.
 SIDE = 500

@@ -16,7 +16,6 @@ from hyperhpc.report import style
 from hyperhpc.report.crs import MapCrs
 from hyperhpc.report.formats import percent, score
 from hyperhpc.report.maps import KEY_WIDTH, ROW, TITLE, colour_labels, draw_key
-from hyperhpc.report.outputs import NO_CLUSTER, JsonDict
 from hyperhpc.report.overview import Extent
 from hyperhpc.report.sheet import (
     FOOTER,
@@ -30,6 +29,7 @@ from hyperhpc.report.sheet import (
     draw_map,
     fit,
 )
+from hyperhpc.results import NO_CLUSTER, JsonDict
 
 # From what agrees, paler than any cluster, to what does not.
 _RAMP = "OrRd"

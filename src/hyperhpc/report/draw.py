@@ -13,8 +13,8 @@ from hyperhpc.report.closeup import Closeup, choose_closeup
 from hyperhpc.report.formats import listing, plural, score, slug, windows
 from hyperhpc.report.index_maps import IndexMap, index_figure, indices_figure, measure_index
 from hyperhpc.report.maps import closeup_figure, cluster_figure, quicklook_figure
-from hyperhpc.report.outputs import Outputs
 from hyperhpc.report.spectra import cluster_spectra_figure, spectra_figure
+from hyperhpc.results import Outputs
 
 
 @dataclass

@@ -9,8 +9,8 @@ import numpy as np
 from hyperhpc.analysis.formula import parse_formula
 from hyperhpc.errors import ConfigError
 from hyperhpc.report.formats import NOTHING, number, significant
-from hyperhpc.report.outputs import JsonDict, Outputs
 from hyperhpc.report.tables import Cell, Table
+from hyperhpc.results import JsonDict, Outputs
 
 #: A matrix of more clusters is not read by anybody.
 _MOST_CLUSTERS = 20

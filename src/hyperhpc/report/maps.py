@@ -13,7 +13,6 @@ from matplotlib.patches import Rectangle
 from hyperhpc.report import style
 from hyperhpc.report.closeup import Closeup
 from hyperhpc.report.formats import THIN, TIMES, hectare_decimals, number, percent
-from hyperhpc.report.outputs import NO_CLUSTER, Outputs
 from hyperhpc.report.overview import Extent
 from hyperhpc.report.sheet import (
     FOOTER,
@@ -30,6 +29,7 @@ from hyperhpc.report.sheet import (
     rgba,
     stretch,
 )
+from hyperhpc.results import NO_CLUSTER, Outputs
 
 TITLE = 0.3
 ROW, KEY_WIDTH = 0.19, 1.72  # inches of a key's line

@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from hyperhpc.report.formats import TIMES, listing, number, plural, score, windows
-from hyperhpc.report.outputs import Outputs
 from hyperhpc.report.tables import doi_link
+from hyperhpc.results import Outputs
 
 #: (key, text, DOI): papers behind the steps; versions of the software are the run's own.
 _PAPERS = {

@@ -13,8 +13,8 @@ from hyperhpc.report.draw import Sketch
 from hyperhpc.report.formats import NOTHING, THIN, TIMES, listing, number, score, slug, windows
 from hyperhpc.report.insight import insight_tables
 from hyperhpc.report.methods import methods
-from hyperhpc.report.outputs import Outputs
 from hyperhpc.report.pictures import Picture, draw_pictures, within_budget, write_aside
+from hyperhpc.results import Outputs
 
 
 def write(outputs: Outputs) -> Path:

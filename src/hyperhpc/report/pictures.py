@@ -17,8 +17,8 @@ from PIL import Image
 
 from hyperhpc.report import beside, style
 from hyperhpc.report.draw import Drawing, Sketch, draw_indices, draw_rest
-from hyperhpc.report.outputs import Outputs
 from hyperhpc.report.png import encode_png
+from hyperhpc.results import Outputs
 
 #: Bytes of pictures in the page before base64, which adds a third: the page stays below 15 MB.
 BUDGET = 9_500_000

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 
 from hyperhpc.report import style
 from hyperhpc.report.formats import coordinate, percent
-from hyperhpc.report.outputs import Outputs
 from hyperhpc.report.sheet import (
     MARGIN,
     PAGE,
@@ -28,6 +27,7 @@ from hyperhpc.report.sheet import (
     rgba,
     stretch,
 )
+from hyperhpc.results import Outputs
 
 Ranges = Sequence[Sequence[float]]
 Vector = npt.NDArray[np.float64]

@@ -31,7 +31,7 @@ from hyperhpc.report.formats import (
     significant,
     size,
 )
-from hyperhpc.report.outputs import JsonDict, Outputs
+from hyperhpc.results import JsonDict, Outputs
 
 
 @dataclass(frozen=True)

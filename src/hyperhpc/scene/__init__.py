@@ -74,7 +74,7 @@ def open_scene(
 
 def _files_of(path: str) -> list[str]:
     """The scenes in a folder; anything else is one by itself."""
-    from hyperhpc.scene.store import zarr_format_of
+    from hyperhpc.scene.formats.zarr_layout import zarr_format_of
 
     if not os.path.isdir(path) or zarr_format_of(path) is not None:
         return [path]
@@ -99,7 +99,7 @@ def _masked(scene: Scene, names: tuple[str, ...]) -> Scene:
     """Without the pixels that the scene's own quality layers advise against."""
     if not names:
         return scene
-    from hyperhpc.scene.neon import NeonScene
+    from hyperhpc.scene.formats.neon import NeonScene
     from hyperhpc.scene.quality import mask_quality
 
     if not isinstance(scene, NeonScene):
@@ -116,20 +116,20 @@ def _open(path: str, group: str | None, wavelengths: Path | None) -> Scene:
     try:
         if os.path.isdir(path):
             _check_finished(path)
-            from hyperhpc.scene.zarr import open_zarr_scene
+            from hyperhpc.scene.formats.zarr import open_zarr_scene
 
             return open_zarr_scene(path, group, wavelengths)
         if not os.path.exists(path):
             raise SceneError(f"{path} does not exist.", _existing(path))
+        from hyperhpc.scene.formats.neon import open_neon_scene
         from hyperhpc.scene.hdf5_files import is_hdf5
-        from hyperhpc.scene.neon import open_neon_scene
 
         if os.path.isfile(path) and is_hdf5(path):
             return open_neon_scene(path, group, wavelengths)
         from hyperhpc.scene.raster_files import is_raster
 
         if os.path.isfile(path) and is_raster(path):
-            from hyperhpc.scene.raster import open_raster_scene
+            from hyperhpc.scene.formats.raster import open_raster_scene
 
             return open_raster_scene(path, wavelengths)
         with open(path, "rb") as file:

@@ -10,7 +10,7 @@ import numpy as np
 from hyperhpc.errors import SceneError, cause
 from hyperhpc.scene.cube import NO_SOURCE, Source, source_of
 from hyperhpc.scene.hdf5_files import READ_ERRORS, open_file
-from hyperhpc.scene.resolve import plain
+from hyperhpc.scene.metadata import plain
 
 #: In tiles of DP3.30006.001; the other products write it with capitals.
 ZENITH = "to-sensor_zenith_angle"

@@ -12,7 +12,7 @@ import numpy as np
 from hyperhpc.errors import ConfigError
 from hyperhpc.scene.cube import Grid, Scene
 from hyperhpc.scene.masked import MaskedScene, mask_scene, n_pixels
-from hyperhpc.scene.vector import Features, read_features, to_scene
+from hyperhpc.scene.vectors import Features, read_features, to_scene
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import permutations
 
 from hyperhpc.errors import SceneError
-from hyperhpc.scene.store import Node, ancestry
+from hyperhpc.scene.formats.zarr_layout import Node, ancestry
 
 #: Names of coordinates (and dimensions), best first, lower case.
 NAMES: dict[str, tuple[str, ...]] = {

@@ -40,7 +40,7 @@ def find_damaged_chunk(scene: Scene, rows: slice, cols: slice, bands: slice) -> 
 
 
 def _name(scene: Scene, place: list[slice]) -> str:
-    from hyperhpc.scene.zarr import ZarrScene, open_array
+    from hyperhpc.scene.formats.zarr import ZarrScene, open_array
 
     if not isinstance(scene, ZarrScene):
         return f"the chunk at {describe_window(*place)}"

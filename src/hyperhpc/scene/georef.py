@@ -12,7 +12,7 @@ import numpy as np
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import Grid
-from hyperhpc.scene.resolve import Attributes, plain
+from hyperhpc.scene.metadata import Attributes, plain
 
 #: Coordinates may be off a regular grid by this part of a pixel.
 TOLERANCE_PX = 0.01

@@ -10,8 +10,8 @@ import numpy as np
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import THINNED_STEP, Scene, fields_of
+from hyperhpc.scene.views import WrappedScene
 from hyperhpc.scene.window import length
-from hyperhpc.scene.wrapped import WrappedScene
 
 
 class Mask(Protocol):

@@ -17,7 +17,7 @@ from hyperhpc.scene.cube import (
     Scene,
     Source,
 )
-from hyperhpc.scene.store import Node
+from hyperhpc.scene.formats.zarr_layout import Node
 
 #: dtype and missing value of each.
 KINDS = {

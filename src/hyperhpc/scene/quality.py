@@ -20,10 +20,10 @@ import numpy as np
 from hyperhpc.errors import SceneError, cause
 from hyperhpc.scene.ancillary import find_image, read_images
 from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.formats.neon import NeonScene
 from hyperhpc.scene.hdf5_files import READ_ERRORS, open_file
 from hyperhpc.scene.masked import MaskedScene, count_hidden, mask_scene
-from hyperhpc.scene.neon import NeonScene
-from hyperhpc.scene.resolve import plain
+from hyperhpc.scene.metadata import plain
 
 _LAYERS = {
     "weather": "Weather_Quality_Indicator",

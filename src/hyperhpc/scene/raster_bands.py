@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.axes import NAMES
-from hyperhpc.scene.resolve import resolve_wavelengths
+from hyperhpc.scene.metadata import resolve_wavelengths
 from hyperhpc.scene.wavelengths import HINT
 
 _CENTRES = (*NAMES["band"], "central_wavelength")

@@ -6,7 +6,7 @@ import os
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.axes import Axes, identify
-from hyperhpc.scene.store import Node, zarr_format_of
+from hyperhpc.scene.formats.zarr_layout import Node, zarr_format_of
 from hyperhpc.scene.thinned import MARK
 
 

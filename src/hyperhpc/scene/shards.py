@@ -2,7 +2,7 @@
 
 zarr copies each chunk several times, and looks for empty ones in a pass of its own. Here a
 chunk is copied once, packed by Blosc, and goes to the file as it is (docs/decisions/0014).
-The counterpart of :mod:`hyperhpc.scene.chunks`.
+The counterpart of :mod:`hyperhpc.scene.formats.zarr_chunks`.
 """
 
 from __future__ import annotations

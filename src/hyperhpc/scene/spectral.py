@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import Scene, fields_of
-from hyperhpc.scene.wrapped import WrappedScene
+from hyperhpc.scene.views import WrappedScene
 
 #: Centres of the same band in two files differ by so much at most (nm).
 SAME_BAND_NM = 2.5

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hyperhpc.errors import ConfigError, SceneError
-from hyperhpc.scene.resolve import resolve_wavelengths
+from hyperhpc.scene.metadata import resolve_wavelengths
 
 #: No list of centres is longer than this, bytes.
 _MAX_BYTES = 10_000_000
@@ -40,8 +40,8 @@ def read_wavelengths(path: Path, n_bands: int) -> tuple[np.ndarray, tuple[str, .
     SceneError
         An HDF5 file without band centres.
     """
+    from hyperhpc.scene.formats.neon import open_neon_scene
     from hyperhpc.scene.hdf5_files import is_hdf5
-    from hyperhpc.scene.neon import open_neon_scene
 
     where = f"--wavelengths {path}"
     try:

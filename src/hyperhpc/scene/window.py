@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hyperhpc.errors import SceneError, cause
-from hyperhpc.scene.resolve import canonicalise
+from hyperhpc.scene.metadata import canonicalise
 
 #: Reads rows x cols x bands (slices, steps >= 1) and returns (y, x, band) as stored.
 Fetch = Callable[[slice, slice, slice], np.ndarray]

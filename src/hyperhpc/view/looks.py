@@ -10,7 +10,7 @@ from matplotlib.colors import Colormap, to_hex
 from hyperhpc.report import style
 from hyperhpc.report.formats import coordinate, percent, significant
 from hyperhpc.report.index_maps import IndexMap
-from hyperhpc.report.outputs import Outputs
+from hyperhpc.results import Outputs
 from hyperhpc.view.points import Point
 
 LINE = "#d9dde2"

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from hyperhpc.compute.overview import OverviewAbout
+from hyperhpc.compute.selection import Selection, select_bands
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, HyperhpcError, IncompleteRunError, cause
 from hyperhpc.pipeline.manifest import RunFolder, read_json
-from hyperhpc.pipeline.overview import OverviewAbout
-from hyperhpc.pipeline.plan import Area, Plan
-from hyperhpc.pipeline.preview import find_gaps, name_gaps, nothing_yet, write_partial
-from hyperhpc.pipeline.selection import Selection, select_bands
-from hyperhpc.pipeline.stages import out_of
-from hyperhpc.report.outputs import Outputs, open_outputs
+from hyperhpc.pipeline.runner import out_of
+from hyperhpc.results import Outputs, open_outputs
+from hyperhpc.rundir.plan import Area, Plan
 from hyperhpc.scene import Grid, Scene, open_scene
+from hyperhpc.tools.preview import find_gaps, name_gaps, nothing_yet, write_partial
 
 #: What stores raise whose files are damaged.
 DAMAGED = (KeyError, RuntimeError, ValueError)

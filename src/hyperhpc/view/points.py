@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hyperhpc.compute.selection import spectra_at
 from hyperhpc.errors import HyperhpcError
-from hyperhpc.pipeline.selection import spectra_at
 from hyperhpc.report.spectra import joined, runs_of
 from hyperhpc.schema import CLUSTER, INDICES, NO_CLUSTER
 from hyperhpc.view.levels import map_levels

@@ -24,9 +24,9 @@ from hyperhpc.config import RunConfig
 from hyperhpc.errors import SlurmError
 from hyperhpc.workers.bridge import Bridge
 from hyperhpc.workers.connection import Connection
+from hyperhpc.workers.dask_setup import ClosedScheduler, dashboard_link, scheduler_options
 from hyperhpc.workers.gang import note_dashboard, publish_scheduler
 from hyperhpc.workers.network import LOOPBACK, own_addresses
-from hyperhpc.workers.nodes import ClosedScheduler, dashboard_link, scheduler_options
 from hyperhpc.workers.processes import closed_on_error, interrupts_kept, signals_later
 from hyperhpc.workers.settings import LOG_LEVEL, configured, silence_dask
 from hyperhpc.workers.sizes import DEFAULT_WORKERS

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import SlurmError
 from hyperhpc.workers.connection import Connection
-from hyperhpc.workers.network import LOOPBACK, own_addresses, wait_for_way
-from hyperhpc.workers.nodes import (
+from hyperhpc.workers.dask_setup import (
     ClosedScheduler,
     dashboard_link,
     exit_later_on_sigterm,
     scheduler_options,
     worker_options,
 )
+from hyperhpc.workers.network import LOOPBACK, own_addresses, wait_for_way
 from hyperhpc.workers.processes import closed_on_error, interrupts_kept, signals_later
 from hyperhpc.workers.settings import configured, silence_dask
 from hyperhpc.workers.sizes import size_gang
@@ -61,7 +61,7 @@ class GangRunner(SLURMRunner):
         super().__init__(
             scheduler_file="unused",  # it would hold one address; ours holds all
             scheduler_options=everywhere | scheduler_options(config.dashboard),
-            worker_class="hyperhpc.workers.nodes.PatientNanny",
+            worker_class="hyperhpc.workers.dask_setup.PatientNanny",
             worker_options=everywhere
             | worker_options(config.threads_per_worker, config.memory_bytes),
         )

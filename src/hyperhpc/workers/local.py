@@ -31,7 +31,7 @@ def local_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
     """Worker processes on this machine, as many as fit, and a client."""
     from distributed import Client, SpecCluster
 
-    from hyperhpc.workers.nodes import (
+    from hyperhpc.workers.dask_setup import (
         ClosedScheduler,
         PatientNanny,
         dashboard_link,

@@ -26,7 +26,7 @@ def serve_worker(folder: Path, name: str, threads: int, memory_bytes: int) -> No
     SlurmError
         If there is no such run any more, or its scheduler cannot be reached.
     """
-    from hyperhpc.workers.nodes import PatientNanny, worker_options
+    from hyperhpc.workers.dask_setup import PatientNanny, worker_options
 
     silence_dask()
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it is for the client

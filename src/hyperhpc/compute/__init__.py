@@ -1,0 +1,1 @@
+"""The work on pixels: tiles, the sample, the models, the maps."""

@@ -1,0 +1,202 @@
+"""A model of another run, applied to this scene: another year, another site.
+
+Its clusters keep their numbers and colours, so that maps can be compared. Nothing is
+fitted, so the scene is read once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.compute.fitting import read_labellers
+from hyperhpc.compute.models import Labeller, or_null
+from hyperhpc.compute.selection import Selection, usable_nm
+from hyperhpc.config import MAX_CLUSTERS, MODELS
+from hyperhpc.errors import ConfigError
+from hyperhpc.pipeline.manifest import RunFolder, read_json, write_json
+from hyperhpc.scene.cube import Scene
+
+#: The farthest a band of the scene may be from the model's, nm: half a band of NEON's.
+TOLERANCE_NM = 2.5
+#: What numbers of JSON raise that are not what they should be.
+_WRONG = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class AppliedModel:
+    """A model.json, its bands in the order of this scene.
+
+    Attributes
+    ----------
+    digest
+        SHA-256 of the file, hexadecimal.
+    model
+        What model.json of the new run holds.
+    spectra
+        What clusters.json says of each model's spectra: of the scene it was fitted to.
+    bands
+        Positions of its bands in this scene, ascending.
+    """
+
+    digest: str
+    model: dict[str, Any]
+    spectra: dict[str, Any]
+    bands: np.ndarray
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of its models."""
+        return list(self.model["models"])
+
+    def select(self, selection: Selection) -> Selection:
+        """Its bands in the place of those the run would have chosen."""
+        return Selection((), self.bands, selection.is_window_band)
+
+    def labellers(self, scene: Scene) -> list[Labeller]:
+        """What labels the pixels of this scene."""
+        is_integer = np.issubdtype(np.dtype(scene.dtype), np.integer)
+        return read_labellers(self.model, scene.scale_factor, is_integer)
+
+    def write(self, folder: RunFolder) -> None:
+        """Put the model, and what is known of its clusters, where a fit would have."""
+        write_json(folder.work / "cluster-spectra.json", self.spectra)
+        write_json(folder.model, self.model)
+
+
+def read_applied(path: Path, names: Sequence[str], scene: Scene) -> AppliedModel:
+    """Read the model of another run for this scene.
+
+    Parameters
+    ----------
+    path
+        A model.json.
+    names
+        Models wanted of it; those it does not have are left out.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such file, holds none of the models, or a band of it is more than
+        2.5 nm from every band of the scene.
+    """
+    model = read_json(path)
+    try:
+        wavelength_nm = _finite(model["wavelength_nm"], 1)
+        n_bands = wavelength_nm.size
+        mean, scale = _finite(model["mean"], 1, n_bands), _finite(model["scale"], 1, n_bands)
+        wanted = {
+            name: entry | {"centers": _finite(entry["centers"], 2, n_bands)}
+            for name, entry in model["models"].items()
+            if name in names and name in MODELS
+        }
+        most = max((len(entry["centers"]) for entry in wanted.values()), default=0)
+        is_model = scale.min() > 0 and most <= MAX_CLUSTERS
+    except _WRONG:
+        is_model = False
+    if not is_model:
+        raise ConfigError(f"{path} is no model of hyperhpc", "give OUT/model.json of a run")
+    if not wanted:
+        raise ConfigError(
+            f"{path} holds none of the models {', '.join(names)}, but "
+            f"{', '.join(model['models']) or 'none'}",
+            "of an --estimator only its means are kept: it cannot be applied",
+        )
+    bands = _match(wavelength_nm, usable_nm(scene), path)
+    order = np.argsort(bands)
+    return AppliedModel(
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+        {
+            "wavelength_nm": wavelength_nm[order].tolist(),
+            "mean": mean[order].tolist(),
+            "scale": scale[order].tolist(),
+            "n_pixels_fit": model.get("n_pixels_fit"),
+            "models": {
+                name: entry | {"centers": entry["centers"][:, order].tolist()}
+                for name, entry in wanted.items()
+            },
+        },
+        _spectra_beside(path, wanted, order),
+        bands[order],
+    )
+
+
+def _match(model_nm: np.ndarray, scene_nm: np.ndarray, path: Path) -> np.ndarray:
+    """Position of the nearest band of the scene for each band of the model."""
+    distances = np.abs(scene_nm[None, :] - model_nm[:, None])
+    bands = distances.argmin(axis=1)
+    nearest = distances[np.arange(len(bands)), bands]
+    if nearest.max() > TOLERANCE_NM:
+        worst = int(nearest.argmax())
+        raise ConfigError(
+            f"the band of {path} at {model_nm[worst]:.1f} nm is {nearest[worst]:.1f} nm from "
+            f"the scene's nearest, {scene_nm[bands[worst]]:.1f} nm; {TOLERANCE_NM} nm are "
+            "allowed",
+            "fit a model to this scene: leave --model away",
+        )
+    if len(np.unique(bands)) < len(bands):
+        raise ConfigError(
+            f"two bands of {path} have the same nearest band in the scene",
+            "fit a model to this scene: leave --model away",
+        )
+    return bands
+
+
+def _finite(values: Any, ndim: int, n_bands: int | None = None) -> np.ndarray:
+    """Numbers of JSON as float64, all finite, the last dimension of so many bands.
+
+    Raises
+    ------
+    ValueError
+        They are not; TypeError and OverflowError where they are no numbers at all.
+    """
+    found = np.array(values, dtype=float)
+    if found.ndim != ndim or found.shape[-1] != (n_bands or found.shape[-1]) or not found.size:
+        raise ValueError(f"shape {found.shape}")
+    if not np.isfinite(found).all():
+        raise ValueError("not finite")
+    return found
+
+
+def _spectra_beside(path: Path, models: dict[str, Any], order: np.ndarray) -> dict[str, Any]:
+    """From clusters.json beside the model; else its centres, without a spread."""
+    beside = path.with_name("clusters.json")
+    known = read_json(beside) if beside.is_file() else {"models": {}}
+    try:
+        return {
+            name: _spectra(known["models"].get(name), entry, order)
+            for name, entry in models.items()
+        }
+    except _WRONG:
+        raise ConfigError(
+            f"{path} and {beside.name} beside it do not fit together, or are damaged",
+            f"copy both again; without {beside.name} only the spreads are lost",
+        ) from None
+
+
+def _spectra(rows: Any, entry: dict[str, Any], order: np.ndarray) -> dict[str, Any]:
+    n_clusters = len(entry["centers"])
+    rows = rows or {
+        "mean": entry["centers"],
+        "sd": np.full(entry["centers"].shape, np.nan),
+        "counts": entry["counts"],
+        "nir": np.full(n_clusters, np.nan),
+    }
+    tables = {
+        name: np.array(rows[name], dtype=float) for name in ("mean", "sd", "counts", "nir")
+    }
+    for name, table in tables.items():
+        bands = (order.size,) if name in ("mean", "sd") else ()
+        if table.shape != (n_clusters, *bands):
+            raise ValueError(f"{name} of shape {table.shape}")
+    return {
+        "mean": or_null(tables["mean"][:, order]),
+        "sd": or_null(tables["sd"][:, order]),
+        "counts": [int(count) for count in tables["counts"]],
+        "nir": or_null(tables["nir"]),
+    }

@@ -1,0 +1,193 @@
+"""Pass 1: every stride-th pixel of the area, into one grid file the fits read.
+
+The file holds the good bands in pixel order, so neither it nor what is fitted to it
+depends on the tiles. A second file marks the valid pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.analysis.kernel import valid_pixels
+from hyperhpc.errors import SceneError
+from hyperhpc.pipeline.gridfile import GridFile
+from hyperhpc.rundir.plan import TARGET_TILES, Area, Plan, Tile
+from hyperhpc.scene.cube import THINNED_STEP, Scene
+from hyperhpc.scene.thinned import picked_from
+from hyperhpc.schema import SAMPLE_MASK
+
+#: Grid pixels of one block: the fixed unit of every sum over the sample.
+SAMPLE_BLOCK = 16384
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The sample on disk.
+
+    Attributes
+    ----------
+    values
+        DN (y, x, good band) of every stride-th pixel.
+    mask
+        uint8 (y, x, 1), 1 where valid.
+    """
+
+    values: GridFile
+    mask: GridFile
+
+    @classmethod
+    def at(cls, work: Path, area: Area, stride: int, n_bands: int, dtype: str) -> Sample:
+        """The sample of an area, in the folder ``work``."""
+        height, width = (-(-side // stride) for side in area.shape)
+        return cls(
+            GridFile(work / "sample.dat", (height, width, n_bands), dtype),
+            GridFile(work / "sample-mask.dat", (height, width, 1), SAMPLE_MASK.dtype),
+        )
+
+    @property
+    def n_pixels(self) -> int:
+        """Pixels of the grid, valid or not."""
+        return self.mask.shape[0] * self.mask.shape[1]
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks."""
+        return -(-self.n_pixels // SAMPLE_BLOCK)
+
+    def is_valid(self) -> np.ndarray:
+        """Bool (pixel): the whole mask, one byte a pixel."""
+        return self.mask.read_pixels(0, self.n_pixels)[:, 0].astype(bool)
+
+    def counts(self, run: int) -> np.ndarray:
+        """Valid pixels (int64) in each run of so many grid pixels."""
+        starts = np.arange(0, self.n_pixels, run)
+        return np.add.reduceat(self.is_valid().astype(np.int64), starts)
+
+    def blocks(self, numbers: Iterator[int] | range) -> Iterator[np.ndarray]:
+        """Valid pixels (pixel, band) of the blocks asked for, one block at a time.
+
+        The buffer is used again: what is yielded is valid until the next block.
+        """
+        shape = (min(SAMPLE_BLOCK, self.n_pixels), self.values.shape[2])
+        buffer = np.empty(shape, dtype=self.values.dtype)
+        for number in numbers:
+            start = number * SAMPLE_BLOCK
+            stop = min(start + SAMPLE_BLOCK, self.n_pixels)
+            mask = self.mask.read_pixels(start, stop)[:, 0].astype(bool)
+            dn = self.values.read_pixels(start, stop, buffer)
+            yield dn if mask.all() else dn[mask]
+
+
+@dataclass(frozen=True)
+class SampleJob:
+    """What each tile of pass 1 needs."""
+
+    scene: Scene
+    area: Area
+    stride: int
+    bands: np.ndarray
+    sample: Sample
+
+
+def sample_tile(job: SampleJob, tile: Tile) -> dict[str, Any]:
+    """On a worker: the sampled pixels of one tile, into the grid files."""
+    rows, cols = (
+        range(origin + -(-start // job.stride) * job.stride, origin + stop, job.stride)
+        for origin, start, stop in (
+            (job.area.row0, tile.y0, tile.y1),
+            (job.area.col0, tile.x0, tile.x1),
+        )
+    )
+    if not (rows and cols):
+        return {"sampled": 0, "valid": 0, "bytes_read": 0, "bytes_written": 0}
+    dn, n_read = _pick(job, rows, cols)
+    mask = valid_pixels(dn.reshape(-1, dn.shape[2]), job.scene.nodata)
+    mask = mask.reshape(*dn.shape[:2], 1)
+    row = (rows.start - job.area.row0) // job.stride
+    col = (cols.start - job.area.col0) // job.stride
+    job.sample.values.write(row, col, dn)
+    job.sample.mask.write(row, col, mask.astype(np.uint8))
+    pixel = job.scene.shape[2] * np.dtype(job.scene.stored_dtype).itemsize
+    return {
+        "sampled": int(mask.size),
+        "valid": int(mask.sum()),
+        "bytes_read": n_read * pixel,
+        "bytes_written": dn.nbytes + mask.size,
+    }
+
+
+def is_from_copy(scene: Scene, area: Area, stride: int) -> bool:
+    """True if the sample of an area is read from the scene's thinned copy."""
+    rows, cols = (
+        range(start, start + side, stride)
+        for start, side in zip((area.row0, area.col0), area.shape, strict=True)
+    )
+    return picked_from(scene, rows, cols)[0] is not scene
+
+
+def tiles_at_once(scene: Scene, plan: Plan, stride: int, *, is_skipping: bool) -> int:
+    """Tiles on a side that one task of the sample takes: a thinned copy holds a 16th of each.
+
+    One where tiles that cannot be read are left out by name.
+    """
+    if is_skipping or not is_from_copy(scene, plan.area, stride):
+        return 1
+    sides = (THINNED_STEP, THINNED_STEP // 2)
+    return next((times for times in sides if plan.n_tiles(times) >= TARGET_TILES), 1)
+
+
+def _pick(job: SampleJob, rows: range, cols: range) -> tuple[np.ndarray, int]:
+    """DN (y, x, good band) of some rows and columns, and how many pixels were read."""
+    place = picked_from(job.scene, rows, cols)
+    try:
+        return _pick_at(job, *place)
+    except SceneError:
+        if place[0] is job.scene:
+            raise
+        return _pick_at(job, job.scene, rows, cols)  # the copy is damaged: the same pixels
+
+
+def _pick_at(job: SampleJob, scene: Scene, rows: range, cols: range) -> tuple[np.ndarray, int]:
+    dn = np.empty((len(rows), len(cols), len(job.bands)), dtype=job.scene.dtype)
+    n_read = 0
+    for row, col, block in scene.blocks(
+        slice(rows.start, rows.stop), slice(cols.start, cols.stop)
+    ):
+        y, into_y = _picked(rows, row, block.shape[0])
+        x, into_x = _picked(cols, col, block.shape[1])
+        dn[into_y, into_x] = block[y, x][..., job.bands]
+        n_read += block.shape[0] * block.shape[1]
+    return dn, n_read
+
+
+def blank_sample(job: SampleJob, tile: Tile) -> dict[str, Any]:
+    """On a worker: no pixel of a tile that cannot be read."""
+    first = [-(-start // job.stride) for start in (tile.y0, tile.x0)]
+    stop = [-(-end // job.stride) for end in (tile.y1, tile.x1)]
+    mask = np.zeros((stop[0] - first[0], stop[1] - first[1], 1), dtype=np.uint8)
+    if mask.size:
+        job.sample.mask.write(first[0], first[1], mask)
+    return {"sampled": 0, "valid": 0, "bytes_read": 0, "bytes_written": mask.size}
+
+
+def _picked(wanted: range, start: int, length: int) -> tuple[slice, slice]:
+    """Which of a piece's rows (or columns) are wanted, and where they go."""
+    step = wanted.step
+    offset = (wanted.start - start) % step
+    into = (start + offset - wanted.start) // step
+    return slice(offset, length, step), slice(into, into + len(range(offset, length, step)))
+
+
+def count_valid(job: SampleJob, tile: Tile) -> dict[str, Any]:
+    """On a worker: how many of all pixels of one tile are valid; nothing is written."""
+    pieces = job.scene.blocks(
+        slice(job.area.row0 + tile.y0, job.area.row0 + tile.y1),
+        slice(job.area.col0 + tile.x0, job.area.col0 + tile.x1),
+    )
+    flat = (dn.reshape(-1, dn.shape[2]) for _, _, dn in pieces)
+    return {"valid": sum(int(valid_pixels(p, job.scene.nodata, job.bands).sum()) for p in flat)}

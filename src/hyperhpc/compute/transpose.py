@@ -1,0 +1,259 @@
+"""Turn a scene stored band by band into one that can be read tile by tile.
+
+NEON files since 2022 hold one whole band per chunk: a window of all bands then costs
+decoding the whole cube. Read once band by band, written to OUT/work in chunks of few
+pixels and many bands, each tile becomes cheap.
+
+A mosaic of such files is turned block by block, a block being what one chunk covers, so
+that no chunk is decoded twice and no more than a few bands of one block are in memory.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from hyperhpc.compute.tiles import run_tiles
+from hyperhpc.config import RunConfig
+from hyperhpc.errors import SceneError, cause
+from hyperhpc.pipeline.manifest import read_json, write_json
+from hyperhpc.pipeline.progress import Progress
+from hyperhpc.rundir.lock import Claim
+from hyperhpc.rundir.plan import Area, Slab, Tile, tile_promise
+from hyperhpc.scene.absent import EMPTY
+from hyperhpc.scene.cube import Scene, fields_of
+from hyperhpc.scene.formats.zarr import READ_ERRORS, open_array
+from hyperhpc.scene.formats.zarr_chunks import chunk_reader
+from hyperhpc.scene.mosaic import MosaicScene
+from hyperhpc.scene.shards import chunk_codecs, write_shards
+from hyperhpc.scene.window import length, meet, normalise
+from hyperhpc.workers import Workers
+
+_MOST_BANDS = 64
+#: Rows and columns of the chunks written here: all bands of one fit the processor's cache.
+_SIDE = 64
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BlockScene(Scene):
+    """A part of another scene, in OUT/work: an array for every few bands."""
+
+    def read(
+        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read one window, in rows and columns of the part."""
+        if isinstance(bands, np.ndarray):
+            return np.ascontiguousarray(self.read(rows, cols)[:, :, bands])
+        rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
+        bands = normalise(slice(None) if bands is None else bands, self.shape[2])
+        out = np.empty((length(rows), length(cols), length(bands)), self.dtype)
+        # All bands of few pixels before the next pixels: what is written stays in the cache
+        for row0, row1 in _cut(rows.start, rows.stop, self.chunks[0]):
+            for col0, col1 in _cut(cols.start, cols.stop, self.chunks[1]):
+                down, across = meet(rows, row0, row1 - row0), meet(cols, col0, col1 - col0)
+                if down and across:
+                    part = out[down[1], across[1]]
+                    self._fill(part, (row0, row1, down[0]), (col0, col1, across[0]), bands)
+        return out
+
+    def _fill(
+        self,
+        part: np.ndarray,
+        down: tuple[int, int, slice],
+        across: tuple[int, int, slice],
+        bands: slice,
+    ) -> None:
+        """All bands of the pixels of one chunk: its rows and columns, and which of them."""
+        depth, n_bands = self.chunks[2], self.shape[2]
+        for first in range(0, n_bands, depth):
+            deep = meet(bands, first, min(depth, n_bands - first))
+            if deep:
+                for _, _, dn in self._pieces(first, range(*down[:2]), range(*across[:2])):
+                    part[:, :, deep[1]] = dn[down[2], across[2], deep[0]]
+
+    def _pieces(
+        self, first: int, rows: range, cols: range
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        """What is stored of some bands, chunk by chunk."""
+        name = f"{first:04d}"
+        reader = chunk_reader(open_array(self.path, name, 3), str(Path(self.path, name)))
+        assert reader is not None
+        try:
+            yield from reader.blocks(rows, cols)
+        except READ_ERRORS as error:
+            raise SceneError(
+                f"{self.path} cannot be read: {cause(error)}", "give --restart to begin anew"
+            ) from error
+
+
+@dataclass(frozen=True)
+class TransposeJob:
+    """What each slab needs."""
+
+    scene: Scene
+    area: Area
+    path: Path
+
+
+def transpose_scene(
+    scene: Scene,
+    area: Area,
+    work: Path,
+    config: RunConfig,
+    workers: Workers,
+    progress: Progress,
+    claim: Claim,
+) -> tuple[Scene, dict[str, dict[str, Any]], int]:
+    """Turn the area of a scene, or go on with it.
+
+    Parameters
+    ----------
+    work
+        Folder for ``transposed.zarr`` and the records of its slabs.
+
+    Returns
+    -------
+    The scene that reads what was turned, and what :func:`run_tiles` returns.
+    """
+    path, records = work / "transposed.zarr", work / "transpose"
+    # The depth of the chunks is fixed by the first run, like the tiles
+    depth_file = work / "band-groups.json"
+    if path.exists() and depth_file.exists():
+        depth = read_json(depth_file)["bands"]
+    else:
+        shutil.rmtree(records, ignore_errors=True)
+        depth = bands_at_once(scene, area, config.memory_bytes, config.threads_per_worker)
+        write_json(depth_file, {"bands": depth})
+    turned = create_transposed(scene, area, depth, path)
+    job = TransposeJob(scene, area, path)
+    slabs = cut_slabs(scene, area, depth)
+    results, resumed = run_tiles(workers, transpose_bands, job, slabs, records, progress, claim)
+    return turned, results, resumed
+
+
+def explain_transposing(scene: Scene, area: Area, work: Path) -> str:
+    """Why, and what it takes."""
+    volume = area.shape[0] * area.shape[1] * scene.shape[2] * np.dtype(scene.dtype).itemsize
+    return (
+        f"the scene is stored in chunks of {scene.chunks} (rows, columns, bands): it is "
+        f"transposed first, {volume / 2**30:.2f} GiB (before compression) to {work}"
+    )
+
+
+def cut_blocks(scene: Scene, area: Area) -> list[Area]:
+    """The area, cut at the edges of the stored chunks."""
+    rows, cols = (
+        list(_cut(*span, chunk))
+        for span, chunk in zip(
+            ((area.row0, area.row1), (area.col0, area.col1)), scene.chunks[:2], strict=True
+        )
+    )
+    return [Area(*down, *across) for down in rows for across in cols]
+
+
+def _cut(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
+    while start < stop:
+        end = min((start // step + 1) * step, stop)
+        yield start, end
+        start = end
+
+
+def bands_at_once(scene: Scene, area: Area, memory_bytes: int, threads: int) -> int:
+    """How many bands of a block fit a worker's memory, in whole stored chunks."""
+    pixels = max(block.shape[0] * block.shape[1] for block in cut_blocks(scene, area))
+    plane = pixels * max(
+        np.dtype(dtype).itemsize for dtype in (scene.stored_dtype, scene.dtype)
+    )
+    stored = min(scene.chunks[2], scene.shape[2])
+    fitting = min(int(tile_promise(memory_bytes, threads) // plane), _MOST_BANDS)
+    return max(stored, fitting // stored * stored)
+
+
+def cut_slabs(scene: Scene, area: Area, depth: int) -> list[Slab]:
+    """So many bands of a block each, the unit of work."""
+    n_bands = scene.shape[2]
+    return [
+        Slab(
+            f"bands-{b:04d}-of-{number:04d}",
+            block.row0 - area.row0,
+            block.row1 - area.row0,
+            block.col0 - area.col0,
+            block.col1 - area.col0,
+            b,
+            min(b + depth, n_bands),
+        )
+        for number, block in enumerate(cut_blocks(scene, area))
+        for b in range(0, n_bands, depth)
+    ]
+
+
+def create_transposed(scene: Scene, area: Area, depth: int, path: Path) -> Scene:
+    """The folders of the blocks, and the scene that reads what will be in them.
+
+    It has the rows and columns of the original one; outside the area there is nothing.
+    """
+    blocks = cut_blocks(scene, area)
+    members = []
+    for block in blocks:
+        height, width = block.shape
+        chunks = (min(_SIDE, height), min(_SIDE, width), depth)
+        place = path / _name(block)
+        place.mkdir(parents=True, exist_ok=True)
+        fields = _plain(scene) | {"path": str(place), "chunks": chunks}
+        members.append(BlockScene(**fields | {"shape": (height, width, scene.shape[2])}))
+    return MosaicScene(
+        **_plain(scene) | {"path": str(path), "chunks": members[0].chunks},
+        members=tuple(members),
+        places=tuple((block.row0, block.col0) for block in blocks),
+        overlap="first",
+        is_plain=True,
+        mark=0.0,
+        probes=(),
+        numbers=((),) * len(members),
+        line_numbers=((),) * len(members),
+    )
+
+
+def _plain(scene: Scene) -> dict[str, Any]:
+    """What the scene says of itself, but for how it is stored."""
+    other = {"shards": None, "stored_dtype": scene.dtype, "thinned": None}
+    return fields_of(scene) | other
+
+
+def _name(block: Area) -> str:
+    return f"{block.row0:06d}-{block.col0:06d}"
+
+
+def transpose_bands(job: TransposeJob, slab: Tile) -> dict[str, Any]:
+    """On a worker: some bands of a block, from the scene into an array."""
+    assert isinstance(slab, Slab)
+    area = job.area
+    block = Area(
+        area.row0 + slab.y0, area.row0 + slab.y1, area.col0 + slab.x0, area.col0 + slab.x1
+    )
+    window = job.scene.read(
+        slice(block.row0, block.row1), slice(block.col0, block.col1), slice(slab.b0, slab.b1)
+    )
+    place = job.path / _name(block) / f"{slab.b0:04d}"
+    chunk = tuple(min(_SIDE, n) for n in window.shape[:2])
+    array = zarr.create_array(
+        str(place),
+        shape=window.shape,
+        chunks=(*chunk, window.shape[2]),
+        shards=(
+            *(-(-n // c) * c for n, c in zip(window.shape, chunk, strict=False)),
+            window.shape[2],
+        ),
+        dtype=window.dtype,
+        compressors=chunk_codecs(),
+        attributes={EMPTY: []},  # no file may be absent
+        overwrite=True,
+    )
+    write_shards(array, place, 0, 0, window, keep_empty=True)
+    return {"bytes_read": window.nbytes, "bytes_written": window.nbytes}

@@ -1,0 +1,411 @@
+"""Scenes in NEON's HDF5 files: tiles and flight lines of DP1 and DP3.30006."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperhpc.errors import SceneError, cause
+from hyperhpc.scene import handles
+from hyperhpc.scene.ancillary import (
+    DATES,
+    ZENITH,
+    find_flight_lines,
+    find_image,
+    find_integers,
+    read_images,
+)
+from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, Grid, Scene
+from hyperhpc.scene.formats.hdf5 import chunk_reader
+from hyperhpc.scene.georef import grid_from_map_info, grid_in_pixels, parse_crs, with_crs
+from hyperhpc.scene.hdf5 import check_chunks, check_text
+from hyperhpc.scene.hdf5_files import READ_ERRORS, open_file
+from hyperhpc.scene.metadata import (
+    Attributes,
+    check_cube,
+    plain,
+    resolve_values,
+    resolve_wavelengths,
+    resolve_windows,
+)
+from hyperhpc.scene.origins import add_dates, to_dates, to_numbers
+from hyperhpc.scene.wavelengths import HINT, read_wavelengths
+from hyperhpc.scene.window import length, read_window, unreadable
+
+if TYPE_CHECKING:
+    import h5py
+
+#: Fill of the water bands in DP3.30006.002, not an ordinary no-data value.
+BIDIRECTIONAL_WINDOW_NODATA = -100.0
+
+_BANDS_AT_ONCE = 16
+
+#: A group of the file, or what takes its place where there is none.
+Members = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NeonScene(Scene):
+    """A cube in a NEON HDF5 file.
+
+    Attributes
+    ----------
+    dataset
+        Path of Reflectance_Data inside the file.
+    wide_nodata
+        No-data values on disk that ``dtype`` cannot hold.
+    zenith
+        Path of the to-sensor zenith angles, or None.
+    line_image, date_image
+        Path of the numbers of the flight lines, and of the days, or None.
+    """
+
+    dataset: str
+    wide_nodata: tuple[float, ...] = ()
+    zenith: str | None = None
+    line_image: str | None = None
+    date_image: str | None = None
+
+    def read(
+        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read one window; see :meth:`Scene.read`. Only the chunks it touches are read."""
+        return read_window(
+            self.shape,
+            self.chunks[2],
+            self.dtype,
+            self.wide_nodata,
+            f"{self.dataset} of {self.path}",
+            self._fetch,
+            rows,
+            cols,
+            bands,
+        )
+
+    def _fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
+        try:
+            with open_file(self.path) as file:
+                data = file[self.dataset]
+                if reader := chunk_reader(data):
+                    return reader.read(rows, cols, bands)
+                if self.chunks[2] == 1 and self.shape[2] > 1:
+                    return self._fetch_by_band(data, rows, cols, bands)
+                return self._fetch_rows(data, rows, cols, bands)
+        except READ_ERRORS as error:
+            hint = "The file is truncated or damaged; download it again."
+            what = f"{self.dataset} of {self.path}"
+            raise unreadable(what, rows, cols, bands, why=error, hint=hint) from error
+
+    def _fetch_rows(
+        self, data: h5py.Dataset, rows: slice, cols: slice, bands: slice
+    ) -> np.ndarray:
+        native = data.dtype.newbyteorder("=")
+        out = np.empty((length(rows), length(cols), length(bands)), native)
+        if rows.step == cols.step == 1:
+            data.read_direct(out, np.s_[rows, cols, bands])
+            return out
+        # HDF5 is slow at strides: read whole rows of chunks and stride in memory.
+        whole = slice(cols.start, cols.stop)
+        block = self.chunks[0] * max(1, 64 // self.chunks[0])
+        numbers = np.arange(rows.start, rows.stop, rows.step)
+        done = 0
+        while done < numbers.size:
+            first = numbers[done]
+            last = max(first + 1, (first // block + 1) * block)
+            count = int(np.count_nonzero(numbers[done:] < last))
+            part = data[slice(first, numbers[done + count - 1] + 1), whole, bands]
+            out[done : done + count] = part[:: rows.step, :: cols.step]
+            done += count
+        return out
+
+    def _fetch_by_band(
+        self, data: h5py.Dataset, rows: slice, cols: slice, bands: slice
+    ) -> np.ndarray:
+        """For files with one band per chunk: whole planes in, transposed a few at a time."""
+        numbers = range(bands.start, bands.stop, bands.step)
+        native = data.dtype.newbyteorder("=")
+        out = np.empty((length(rows), length(cols), len(numbers)), native)
+        planes = np.empty(
+            (_BANDS_AT_ONCE, rows.stop - rows.start, cols.stop - cols.start), native
+        )
+        whole = slice(rows.start, rows.stop), slice(cols.start, cols.stop)
+        for first in range(0, len(numbers), _BANDS_AT_ONCE):
+            some = numbers[first : first + _BANDS_AT_ONCE]
+            for plane, band in zip(planes, some, strict=False):
+                data.read_direct(plane, (*whole, band))
+            read = planes[: len(some), :: rows.step, :: cols.step]
+            out[..., first : first + len(some)] = read.transpose(1, 2, 0)
+        return out
+
+    def read_zenith(self, rows: slice, cols: slice) -> np.ndarray | None:
+        """To-sensor zenith angle; see :meth:`Scene.read_zenith`."""
+        if self.zenith is None:
+            return None
+        (angle,) = read_images(self.path, (self.zenith,), rows, cols)
+        return np.where((angle >= 0) & (angle < 90), angle, np.nan).astype(np.float32)
+
+    def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
+        """Flight lines and days that NEON gives; see :meth:`Scene.read_origins`."""
+        known = (
+            (LINE_ARRAY, self.line_image, to_numbers),
+            (DATE_ARRAY, self.date_image, to_dates),
+        )
+        there = [(name, image, turn) for name, image, turn in known if image]
+        images = read_images(self.path, tuple(image for _, image, _ in there), rows, cols)
+        found = {name: turn(im) for (name, _, turn), im in zip(there, images, strict=True)}
+        return add_dates(found, (), self.flight_lines)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Kind, shape, dtype, and size and time of the file (no path)."""
+        try:
+            size, mtime_ns = handles.stamp(self.path)
+        except OSError as error:
+            raise SceneError(f"{self.path} is gone: {cause(error)}.") from error
+        return {
+            "kind": self.format,
+            "shape": list(self.shape),
+            "dtype": self.stored_dtype,
+            "files": {"file": [size, mtime_ns]},
+        }
+
+
+def open_neon_scene(
+    path: str, group: str | None = None, wavelengths: Path | None = None
+) -> NeonScene:
+    """Open the reflectance cube of a NEON HDF5 file.
+
+    Lazy: reads metadata only, no pixel.
+
+    Parameters
+    ----------
+    path
+        File of DP1.30006 (flight line) or DP3.30006 (tile), .001 or .002.
+    group
+        Site group, where a file holds several.
+    wavelengths
+        File of band centres, see :func:`~hyperhpc.scene.wavelengths.read_wavelengths`;
+        they count instead of the file's own.
+
+    Raises
+    ------
+    SceneError
+        A truncated file, no Reflectance_Data or several, metadata missing or wrong.
+    """
+    path = os.path.abspath(path)
+    try:
+        with open_file(path) as file:
+            return _open(path, file, group, wavelengths)
+    except READ_ERRORS as error:
+        raise SceneError(
+            f"HDF5 file {path} cannot be read: {cause(error)}.",
+            "The file is truncated or damaged; download it again.",
+        ) from error
+
+
+def _find(path: str, file: h5py.File, group: str | None) -> h5py.Dataset:
+    """The dataset Reflectance_Data: in /<SITE>/Reflectance, or in the group asked for."""
+    import h5py
+
+    found = []
+    for site in (file, *(file[name] for name in file)):
+        if isinstance(site, h5py.Group):
+            for name in ("Reflectance/Reflectance_Data", "Reflectance_Data"):
+                item = site.get(name)
+                if isinstance(item, h5py.Dataset) and item.name not in found:
+                    found.append(item.name)
+    if group is not None:
+        wanted = "/" + group.strip("/")
+        found = [name for name in found if f"{name}/".startswith(wanted.rstrip("/") + "/")]
+    if not found:
+        what = f"group {group!r} of {path}" if group is not None else path
+        members = ", ".join(sorted(file)[:8]) or "nothing"
+        radiance = any("Radiance" in site for site in file.values() if hasattr(site, "keys"))
+        raise SceneError(
+            f"{what} holds no Reflectance_Data (in the file: {members}).",
+            "This is a radiance file; reflectance is product DP1.30006 or DP3.30006."
+            if radiance
+            else "Give a NEON reflectance file (DP1.30006 or DP3.30006).",
+        )
+    if len(found) > 1:
+        sites = [name.split("/")[1] for name in found]
+        raise SceneError(
+            f"{path} holds {len(found)} cubes, in {', '.join(sites)}.",
+            f"Choose one: --group {sites[0]}",
+        )
+    return file[found[0]]
+
+
+def _members(group: Members, name: str) -> Members:
+    """What the group of this name holds; nothing if there is none, or no group."""
+    import h5py
+
+    found = group.get(name)
+    return found if isinstance(found, h5py.Group) else {}
+
+
+def _dataset(group: Members, name: str) -> h5py.Dataset | None:
+    """The dataset of this name, if there is one."""
+    import h5py
+
+    found = group.get(name)
+    return found if isinstance(found, h5py.Dataset) else None
+
+
+def _text(group: Members, name: str) -> str | None:
+    """A string or number dataset, scalar or (1,), as text; None if absent or empty."""
+    data = _dataset(group, name)
+    if data is None or data.size != 1:
+        return None
+    check_text(data)
+    return str(plain(data[()])).strip() or None
+
+
+def _is_bidirectional(path: str, metadata: Members) -> bool:
+    """Tell whether this is DP3.30006.002 (BRDF corrected), by name or by content."""
+    if "bidirectional" in os.path.basename(path).lower():
+        return True
+    if "Ancillary_Imagery/Acquisition_Date" in metadata:
+        return True
+    logs = _members(metadata, "Logs")
+    return any(key.startswith("BRDF_") for name in logs for key in _members(logs, name))
+
+
+def _open(path: str, file: h5py.File, group: str | None, wavelengths: Path | None) -> NeonScene:
+    data = _find(path, file, group)
+    where = f"{data.name} of {path}"
+    check_cube(data.dtype, data.shape, data.chunks, where)
+    check_chunks(data)
+    reflectance = data.parent
+    metadata = _members(reflectance, "Metadata")
+    spectral = _members(metadata, "Spectral_Data")
+    attributes = Attributes(data.attrs, reflectance.attrs, reflectance.parent.attrs)
+    values = resolve_values(data.dtype, attributes, where)
+    notes = list(values.notes)
+
+    if wavelengths is not None:
+        fwhm_nm = None
+        wavelength_nm, more = read_wavelengths(wavelengths, data.shape[2])
+    else:
+        wavelength_nm, factor, more = _centres(spectral, data, where)
+        fwhm_nm = _fwhm(spectral, wavelength_nm.size, factor, notes)
+    notes += more
+    windows = resolve_windows(attributes, where)
+    is_bidirectional = _is_bidirectional(path, metadata)
+    if is_bidirectional:
+        notes.append("Bidirectional product (DP3.30006.002): -100 is no-data in water bands.")
+    if not windows:
+        notes.append("The file declares no Band_Window; NEON's own are left to the analysis.")
+    chunks = data.chunks or (1, data.shape[1], data.shape[2])
+    chunks = tuple(min(pair) for pair in zip(chunks, data.shape, strict=True))
+    grid = _grid(metadata, attributes, data.shape, where, notes)
+    line_image, flight_lines = find_flight_lines(metadata, data.shape)
+    date_image = find_integers(metadata, DATES, data.shape)
+    return NeonScene(
+        path=path,
+        format="neon-hdf5",
+        shape=data.shape,
+        dtype=values.dtype,
+        stored_dtype=values.stored_dtype,
+        wavelength_nm=wavelength_nm,
+        scale_factor=values.scale_factor,
+        nodata=values.nodata,
+        window_nodata=(BIDIRECTIONAL_WINDOW_NODATA,) if is_bidirectional else (),
+        bad_band_windows_nm=windows,
+        grid=grid,
+        chunks=chunks,
+        group=reflectance.parent.name.strip("/") or reflectance.name.strip("/"),
+        fwhm_nm=fwhm_nm,
+        notes=tuple(notes),
+        dataset=data.name,
+        wide_nodata=values.wide_nodata,
+        zenith=_zenith(metadata, data.shape),
+        flight_lines=flight_lines,
+        has_dates=bool(date_image) or any(line.acquired for line in flight_lines),
+        line_image=line_image,
+        date_image=date_image,
+    )
+
+
+def _zenith(metadata: Members, shape: tuple[int, ...]) -> str | None:
+    """Path of the to-sensor zenith angles, if they are those of this cube."""
+    name = find_image(metadata, ZENITH)
+    return name if name and metadata[name].shape == shape[:2] else None
+
+
+def _centres(
+    spectral: Members, data: h5py.Dataset, where: str
+) -> tuple[np.ndarray, float, tuple[str, ...]]:
+    """Band centres of the file: see :func:`resolve_wavelengths`."""
+    stored = _dataset(spectral, "Wavelength")
+    if stored is None:
+        raise SceneError(
+            f"{where} has no wavelengths: Metadata/Spectral_Data/Wavelength is missing.",
+            f"Give a complete NEON file. {HINT}",
+        )
+    if stored.size != data.shape[2]:
+        raise SceneError(
+            f"{where} has {data.shape[2]} bands, {stored.name} {stored.size} values.",
+            "The cube must lie as (y, x, band) with one wavelength per band.",
+        )
+    units = None  # they are a text, and the values tell nanometres from micrometres
+    return resolve_wavelengths(stored[()], units, f"{stored.name} of {data.file.filename}")
+
+
+def _fwhm(
+    spectral: Members, n_bands: int, factor: float, notes: list[str]
+) -> np.ndarray | None:
+    widths = _dataset(spectral, "FWHM")
+    if widths is None:
+        return None
+    if widths.size != n_bands:  # seen in NEON's own flight lines: 421 against 426
+        notes.append(f"FWHM has {widths.size} values for {n_bands} bands and is ignored.")
+        return None
+    if widths.dtype.kind not in "iuf":
+        notes.append(f"FWHM is {widths.dtype}, not numbers, and is ignored.")
+        return None
+    return np.ravel(widths[()]).astype(np.float64) * factor
+
+
+def _grid(
+    metadata: Members,
+    attributes: Attributes,
+    shape: tuple[int, int, int],
+    where: str,
+    notes: list[str],
+) -> Grid:
+    """Grid with CRS from Coordinate_System, else Spatial_Extent_meters, else pixels."""
+    system = _members(metadata, "Coordinate_System")
+    map_info = _text(system, "Map_Info")
+    extent = attributes.get("spatial_extent_meters")
+    utm_epsg = None
+    if map_info is not None:
+        grid, utm_epsg = grid_from_map_info(map_info, where)
+    elif isinstance(extent, list) and len(extent) == 4:
+        xmin, xmax, ymin, ymax = extent
+        grid = Grid(
+            xmin=xmin, ymax=ymax, px=(xmax - xmin) / shape[1], py=(ymax - ymin) / shape[0]
+        )
+        notes.append("Map_Info is missing: positions are taken from Spatial_Extent_meters.")
+    else:
+        grid = grid_in_pixels(shape[0])
+        notes.append("Map_Info is missing: positions are pixels.")
+    without_code = None
+    for value in (
+        _text(system, "EPSG Code"),
+        _text(system, "Coordinate_System_String"),
+        _text(system, "Proj4"),
+        utm_epsg,
+    ):
+        crs = None if value is None else parse_crs(value)
+        if crs is not None and crs[1] is not None:
+            return with_crs(grid, *crs)
+        without_code = without_code or crs
+    if without_code is not None:
+        return with_crs(grid, *without_code)
+    notes.append("No coordinate reference system is declared.")
+    return grid

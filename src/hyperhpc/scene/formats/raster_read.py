@@ -1,0 +1,214 @@
+"""Windows of ENVI files and GeoTIFFs; they are opened by :mod:`hyperhpc.scene.formats.raster`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.errors import SceneError, cause
+from hyperhpc.scene import handles
+from hyperhpc.scene.cube import SOURCE_ARRAY, Scene
+from hyperhpc.scene.origins import add_dates
+from hyperhpc.scene.window import length, mirror, normalise, read_window, unreadable
+
+#: MB of decoded blocks that GDAL keeps; by itself it takes 5 % of the machine.
+_CACHE_MB = 64
+#: What to do about a file that cannot be read.
+DAMAGED = "The file is truncated or damaged; copy it again."
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How plain numbers lie in a file.
+
+    Attributes
+    ----------
+    order
+        Which of y, x and band (0, 1, 2) are the dimensions on disk.
+    dtype
+        With byte order.
+    offset, nbytes
+        Where the numbers begin, and the size of the whole file.
+    """
+
+    order: tuple[int, int, int]
+    dtype: str
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RasterScene(Scene):
+    """A cube in an ENVI file or a GeoTIFF.
+
+    Attributes
+    ----------
+    header
+        ENVI's header; None for a GeoTIFF.
+    layout
+        Of ENVI's data, which are read as they lie; None where GDAL decodes blocks.
+    is_south_up
+        Rows are stored from south to north.
+    wide_nodata
+        No-data values on disk that ``dtype`` cannot hold.
+    """
+
+    header: str | None
+    layout: Layout | None
+    is_south_up: bool = False
+    wide_nodata: tuple[float, ...] = ()
+
+    def read(
+        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read one window; see :meth:`Scene.read`."""
+        return read_window(
+            self.shape,
+            self.chunks[2],
+            self.dtype,
+            self.wide_nodata,
+            self.path,
+            self._fetch,
+            rows,
+            cols,
+            bands,
+        )
+
+    def _fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
+        if self.is_south_up:
+            rows = mirror(rows, self.shape[0])
+        try:
+            block = (self._fetch_plain if self.layout else self._fetch_decoded)(
+                rows, cols, bands
+            )
+        except read_errors() as error:
+            why = error.__cause__ or error  # rasterio tells GDAL's words as a cause
+            raise unreadable(self.path, rows, cols, bands, why=why, hint=DAMAGED) from error
+        return block[::-1] if self.is_south_up else block
+
+    def _fetch_plain(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
+        """Map the file and copy: GDAL needs ten times as long, and far more for BIP."""
+        assert self.layout is not None
+        found = os.path.getsize(self.path)
+        if found != self.layout.nbytes:  # a mapping beyond the end would kill the process
+            raise OSError(f"it has {found} bytes and had {self.layout.nbytes}")
+        stored = np.memmap(
+            self.path,
+            self.layout.dtype,
+            "r",
+            self.layout.offset,
+            tuple(self.shape[axis] for axis in self.layout.order),
+        )
+        cube = stored.transpose(np.argsort(self.layout.order))
+        native = np.dtype(self.layout.dtype).newbyteorder("=")
+        return np.array(cube[rows, cols, bands], native, order="C")
+
+    def _fetch_decoded(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
+        """Let GDAL write into the cube as it will lie, whole rows of blocks at a time."""
+        height, width = rows.stop - rows.start, cols.stop - cols.start
+        numbers = range(bands.start + 1, bands.stop + 1, bands.step)
+        size = (-(-height // rows.step), -(-width // cols.step), len(numbers))
+        out = np.empty(size, self.stored_dtype)
+        # Rows that are skipped are decoded too, but not all kept at once.
+        depth = height if rows.step == cols.step == 1 else max(64, self.chunks[0])
+        depth = -(-depth // rows.step) * rows.step
+        with open_dataset(self.path, self.header) as dataset:
+            for first in range(0, height, depth):
+                count = min(depth, height - first)
+                window = (
+                    (rows.start + first, rows.start + first + count),
+                    (cols.start, cols.stop),
+                )
+                place = slice(first // rows.step, -(-(first + count) // rows.step))
+                if depth == height:
+                    dataset.read(list(numbers), window=window, out=out.transpose(2, 0, 1))
+                else:
+                    part = dataset.read(list(numbers), window=window)
+                    out[place] = part[:, :: rows.step, :: cols.step].transpose(1, 2, 0)
+        return out
+
+    def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
+        """The one source everywhere, if its date is known; see :meth:`Scene.read_origins`."""
+        if not self.sources:
+            return {}
+        rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
+        source = np.zeros((length(rows), length(cols)), np.uint16)
+        return add_dates({SOURCE_ARRAY: source}, self.sources, ())
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Kind, shape, dtype, and size and time of the data and the header (no path)."""
+        files = {"file": self.path} | ({"header": self.header} if self.header else {})
+        try:
+            stamps = {name: list(handles.stamp(path)) for name, path in files.items()}
+        except OSError as error:
+            raise SceneError(f"{self.path} or its header is gone: {cause(error)}.") from error
+        return {
+            "kind": self.format,
+            "shape": list(self.shape),
+            "dtype": self.stored_dtype,
+            "files": stamps,
+        }
+
+
+def read_errors() -> tuple[type[Exception], ...]:
+    """What reading a damaged file may raise."""
+    from rasterio.errors import RasterioError
+
+    return (OSError, ValueError, RasterioError)
+
+
+class _Hook:
+    """Passes on what Python prints, but for messages of GDAL that rasterio cannot decode.
+
+    GDAL quotes damaged files, whose bytes need not be UTF-8.
+    """
+
+    def __init__(self, hook: Callable[..., None]) -> None:
+        self._hook = hook
+
+    def __call__(self, *told: Any) -> None:
+        # Cython tells both: excepthook without a traceback, unraisablehook with its function
+        if len(told) == 3:
+            kind, is_of_gdal = told[0], told[2] is None
+        else:
+            kind, is_of_gdal = told[0].exc_type, "rasterio" in str(told[0].object)
+        if not (is_of_gdal and issubclass(kind, UnicodeDecodeError)):
+            self._hook(*told)
+
+
+def _hook_in() -> None:
+    """For this process, once: there is no such hook of rasterio's own."""
+    if not isinstance(sys.excepthook, _Hook):
+        sys.excepthook = _Hook(sys.excepthook)
+    if not isinstance(sys.unraisablehook, _Hook):
+        sys.unraisablehook = _Hook(sys.unraisablehook)
+
+
+@contextmanager
+def open_dataset(path: str, header: str | None) -> Iterator[Any]:
+    """Open a file with rasterio, for this thread alone.
+
+    A handle is never kept: GDAL's must not be shared between threads, and opening takes
+    a few milliseconds.
+    """
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    quiet = ("ignore", None, NotGeoreferencedWarning, None, 0)
+    if quiet not in warnings.filters:  # not catch_warnings, which other threads would feel
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    _hook_in()
+    driver = "GTiff" if header is None else "ENVI"
+    with (
+        rasterio.Env(GDAL_CACHEMAX=_CACHE_MB),
+        rasterio.open(Path(path), driver=driver, sharing=False) as dataset,
+    ):
+        yield dataset

@@ -1,0 +1,464 @@
+"""Scenes in Zarr stores, versions 2 and 3, in any order of dimensions."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperhpc.errors import SceneError, cause
+from hyperhpc.scene import handles
+from hyperhpc.scene.absent import absent_files, count_files, known_empty
+from hyperhpc.scene.axes import Axes
+from hyperhpc.scene.cube import DATE_ARRAY, Grid, Scene
+from hyperhpc.scene.formats import zarr_layout as store
+from hyperhpc.scene.formats.zarr_chunks import chunk_reader
+from hyperhpc.scene.georef import (
+    find_crs,
+    grid_from_centres,
+    grid_from_geotransform,
+    grid_in_pixels,
+    with_crs,
+)
+from hyperhpc.scene.metadata import (
+    Attributes,
+    check_cube,
+    plain,
+    resolve_values,
+    resolve_wavelengths,
+    resolve_windows,
+)
+from hyperhpc.scene.origins import add_dates, find_origins, to_dates, to_numbers
+from hyperhpc.scene.search import choose, cubes_in, nearby
+from hyperhpc.scene.thinned import GROUP, thinned_grid, thinned_shape
+from hyperhpc.scene.wavelengths import read_wavelengths
+from hyperhpc.scene.window import mirror, read_window, unreadable
+
+if TYPE_CHECKING:
+    from zarr import Array
+
+_DAMAGED = "A chunk is damaged or incomplete; copy the store again."
+#: What zarr, its codecs and the file system raise for a damaged store. zarr's own errors
+#: are ValueErrors, KeyErrors or IndexErrors, and arithmetic with a chunk of no size;
+#: Blosc and Zstandard raise RuntimeError, and for a damaged header Blosc a SystemError,
+#: or both a MemoryError, as it may promise any size.
+READ_ERRORS: tuple[type[Exception], ...] = (
+    OSError, RuntimeError, ValueError, TypeError, KeyError, IndexError, EOFError, SystemError,
+    BufferError, ArithmeticError, MemoryError, struct.error, zlib.error, lzma.LZMAError,
+)  # fmt: skip
+
+
+def open_array(root: str, path: str, version: int) -> Array:
+    """Open an array read-only; the handle is kept for this process.
+
+    Raises
+    ------
+    SceneError
+        Damaged metadata, or a codec or dtype that is not there.
+    """
+    folder = os.path.join(root, path)
+    watch = os.path.join(folder, "zarr.json" if version == 3 else ".zarray")
+
+    def opener() -> Array:
+        from hyperhpc.scene.checked import open_checked
+
+        with warnings.catch_warnings():
+            # codecs beyond the v3 specification are warned about, each time; they decode
+            warnings.simplefilter("ignore")
+            return open_checked(folder, version)
+
+    try:
+        array: Array = handles.cached("zarr", folder, watch, opener)
+    except READ_ERRORS as error:
+        raise SceneError(
+            f"Zarr array {folder} cannot be opened: {cause(error)}.",
+            "The store is damaged or uses a codec that is not installed.",
+        ) from error
+    return array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ZarrScene(Scene):
+    """A cube in a Zarr store.
+
+    Attributes
+    ----------
+    store, array
+        Folder of the store, and path of the cube inside it.
+    zarr_format
+        2 or 3.
+    order
+        Positions of y, x and band among the stored dimensions.
+    is_south_up
+        True if stored rows run from south to north; they are flipped while reading.
+    wide_nodata
+        No-data values on disk that ``dtype`` cannot hold.
+    origin_arrays
+        Name and path of the arrays that say where pixels come from.
+    files
+        Names of the files it was made of, if it says.
+    """
+
+    store: str
+    array: str
+    zarr_format: int
+    order: tuple[int, int, int]
+    is_south_up: bool = False
+    wide_nodata: tuple[float, ...] = ()
+    origin_arrays: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
+
+    def read(
+        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read one window; see :meth:`Scene.read`. Only the chunks it touches are read."""
+        return read_window(
+            self.shape,
+            self.chunks[2],
+            self.dtype,
+            self.wide_nodata,
+            self._what,
+            self._fetch,
+            rows,
+            cols,
+            bands,
+        )
+
+    def blocks(self, rows: slice, cols: slice) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Pixels chunk by chunk, where the layout is a known one; see :meth:`Scene.blocks`."""
+        reader = None
+        if self._is_plain:
+            array = open_array(self.store, self.array, self.zarr_format)
+            reader = chunk_reader(array, os.path.join(self.store, self.array))
+        if reader is None:
+            yield from super().blocks(rows, cols)
+            return
+        try:
+            yield from reader.blocks(range(rows.start, rows.stop), range(cols.start, cols.stop))
+        except READ_ERRORS as error:
+            raise unreadable(self._what, rows, cols, why=error, hint=_DAMAGED) from error
+
+    def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
+        """What the arrays beside the cube hold; see :meth:`Scene.read_origins`."""
+        found = {}
+        for name, path in self.origin_arrays:
+            array = open_array(self.store, path, self.zarr_format)
+            try:
+                values = np.asarray(array[rows, cols])
+                found[name] = to_dates(values) if name == DATE_ARRAY else to_numbers(values)
+            except READ_ERRORS as error:
+                what = f"{path} of {self.store}"
+                raise unreadable(what, rows, cols, why=error, hint=_DAMAGED) from error
+        return add_dates(found, self.sources, self.flight_lines)
+
+    def file_names(self) -> tuple[str, ...]:
+        """Those it was made of; see :meth:`Scene.file_names`."""
+        return self.files or super().file_names()
+
+    @property
+    def _what(self) -> str:
+        return f"{self.array} of {self.store}"
+
+    @property
+    def _is_plain(self) -> bool:
+        """True if what is stored is what is read: nothing is turned, flipped or cast."""
+        plain_order = self.order == (0, 1, 2) and not self.is_south_up
+        return plain_order and self.dtype == self.stored_dtype and not self.wide_nodata
+
+    def _fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
+        array = open_array(self.store, self.array, self.zarr_format)
+        stored_rows = mirror(rows, self.shape[0]) if self.is_south_up else rows
+        selection = [slice(None)] * 3
+        for axis, part in zip(self.order, (stored_rows, cols, bands), strict=True):
+            selection[axis] = part
+        try:
+            block = np.asarray(array[tuple(selection)])
+        except READ_ERRORS as error:
+            raise unreadable(self._what, rows, cols, bands, why=error, hint=_DAMAGED) from error
+        block = block.transpose(self.order)
+        return block[::-1] if self.is_south_up else block
+
+    def check_files(self) -> list[str]:
+        """How many chunk files are absent; see :meth:`Scene.check_files`."""
+        array = open_array(self.store, self.array, self.zarr_format)
+        absent = absent_files(array, os.path.join(self.store, self.array))
+        known = known_empty(array)
+        if known is not None:
+            lost = sorted(set(absent) - known)
+            return [f"Lost: {len(lost)} chunk files, {lost[0]} for one."] if lost else []
+        if not absent:
+            return []
+        return [
+            f"{len(absent)} of {count_files(array)} chunk files are absent ({absent[0]} for "
+            "one): there is no data, or a copy has lost them."
+        ]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Kind, shape, dtype, and size and time of the metadata files (no paths)."""
+        files = {}
+        folders = {"array": os.path.join(self.store, self.array)}
+        folders["group"] = os.path.dirname(folders["array"])
+        try:
+            for role, folder in folders.items():
+                for path in store.metadata_files(folder, self.zarr_format):
+                    files[f"{role}/{os.path.basename(path)}"] = list(handles.stamp(path))
+        except OSError as error:
+            raise SceneError(f"{self.path} is gone: {cause(error)}.") from error
+        return {
+            "kind": self.format,
+            "shape": list(self.shape),
+            "dtype": self.stored_dtype,
+            "files": files,
+        }
+
+
+def open_zarr_scene(
+    path: str, group: str | None = None, wavelengths: Path | None = None
+) -> ZarrScene:
+    """Open the cube of a Zarr store.
+
+    Lazy: reads the JSON metadata and the coordinates, no pixel.
+
+    Parameters
+    ----------
+    path
+        Folder of a store, or of a group or an array inside one.
+    group
+        Group that holds the cube, or the cube's own path; by default it is searched.
+    wavelengths
+        File of band centres, see :func:`~hyperhpc.scene.wavelengths.read_wavelengths`;
+        they count instead of the store's own.
+
+    Raises
+    ------
+    SceneError
+        No cube or several, no wavelengths, an irregular grid, damaged metadata.
+    """
+    path = os.path.abspath(path)
+    version = store.zarr_format_of(path)
+    if version is None:
+        raise SceneError(
+            f"{path} is a folder without Zarr metadata (zarr.json, .zgroup or .zarray).",
+            nearby(path),
+        )
+    root, nodes = path, store.walk(path, version)
+    if nodes[""].is_array:  # the cube itself was named: its coordinates lie beside it
+        root, name = os.path.split(path)
+        beside = store.walk(root, version) if store.zarr_format_of(root) == version else {}
+        nodes = {key: node for key, node in beside.items() if not node.parent}
+        node = store.read_node(root, name, version)
+        assert node is not None
+        if len(node.shape) != 3:
+            raise SceneError(
+                f"{path} is an array of shape {node.shape}; a cube has three dimensions.",
+                f"Give the store or group instead: {root}",
+            )
+        nodes[name] = node
+        nodes.setdefault("", store.Node("", False, (), None, {}))
+        cubes = [node]
+    else:
+        cubes = cubes_in(nodes, group, path)
+    cube, axes = choose(nodes, cubes, path, has_centres=wavelengths is not None)
+    return _open(path, root, version, nodes, cube, axes, wavelengths)
+
+
+def _values_of(root: str, version: int, node: store.Node) -> np.ndarray:
+    """A coordinate's values, in memory."""
+    array = open_array(root, node.path, version)
+    try:
+        values = np.asarray(array[...])
+    except READ_ERRORS as error:
+        raise SceneError(
+            f"Coordinate {node.path} of {root} cannot be read: {cause(error)}.",
+            _DAMAGED,
+        ) from error
+    if values.dtype.kind not in "iuf":
+        raise SceneError(f"Coordinate {node.path} of {root} is {values.dtype}, not numbers.")
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _grid_mapping(
+    nodes: dict[str, store.Node], cube: store.Node, attributes: Attributes
+) -> dict[str, Any] | None:
+    """Attributes of the grid-mapping variable, if there is one."""
+    named = attributes.get("grid_mapping")
+    names = [named] if isinstance(named, str) else []
+    for group in store.ancestry(nodes, cube.path):
+        for name in [*names, "spatial_ref", "crs"]:
+            node = nodes.get(f"{group.path}/{name}" if group.path else name)
+            if node is not None and node.attributes:
+                return node.attributes
+    return None
+
+
+def _open(
+    path: str,
+    root: str,
+    version: int,
+    nodes: dict[str, store.Node],
+    cube: store.Node,
+    axes: Axes,
+    wavelengths: Path | None,
+) -> ZarrScene:
+    where = f"{cube.path or 'the array'} of {path}"
+    array = open_array(root, cube.path, version)
+    check_cube(array.dtype, cube.shape, array.chunks, where)
+    groups = [group.attributes for group in store.ancestry(nodes, cube.path)]
+    attributes = Attributes(cube.attributes, *groups)
+    values = resolve_values(array.dtype, attributes, where, array.fill_value)
+
+    def canonical(stored: tuple[int, ...]) -> tuple[int, int, int]:
+        y, x, band = (min(stored[axis], cube.shape[axis]) for axis in axes.order)
+        return y, x, band
+
+    fwhm_nm = None
+    if axes.wavelength is not None:
+        wavelength_nm, factor, wavelength_notes = resolve_wavelengths(
+            _values_of(root, version, axes.wavelength),
+            Attributes(axes.wavelength.attributes).get("units"),
+            f"{axes.wavelength.path} of {path}",
+        )
+        fwhm_nm = _fwhm(root, version, nodes, cube, wavelength_nm.size, factor)
+    else:
+        assert wavelengths is not None
+        n_bands = cube.shape[axes.order[2]]
+        wavelength_nm, wavelength_notes = read_wavelengths(wavelengths, n_bands)
+    mapping = _grid_mapping(nodes, cube, attributes)
+    grid, is_south_up, notes = _grid(root, version, axes, mapping, canonical(cube.shape), where)
+    wkt, epsg = find_crs(attributes, mapping)
+    if wkt is None:
+        notes.append("No coordinate reference system is declared.")
+    scene = ZarrScene(
+        path=path,
+        format=f"zarr{version}",
+        shape=canonical(cube.shape),
+        dtype=values.dtype,
+        stored_dtype=values.stored_dtype,
+        wavelength_nm=wavelength_nm,
+        scale_factor=values.scale_factor,
+        nodata=values.nodata,
+        window_nodata=_window_nodata(attributes, where),
+        bad_band_windows_nm=resolve_windows(attributes, where),
+        grid=with_crs(grid, wkt, epsg),
+        chunks=canonical(array.chunks),
+        shards=None if array.shards is None else canonical(array.shards),
+        group=cube.parent,
+        notes=(*values.notes, *wavelength_notes, *notes),
+        fwhm_nm=fwhm_nm,
+        store=root,
+        array=cube.path,
+        zarr_format=version,
+        order=axes.order,
+        is_south_up=is_south_up,
+        wide_nodata=values.wide_nodata,
+        bad_bands=_bad_bands(attributes, wavelength_nm.size, where),
+    )
+    if scene._is_plain:
+        scene = replace(scene, **find_origins(nodes, cube, scene.shape))
+    return replace(scene, thinned=_thinned(scene))
+
+
+def _bad_bands(attributes: Attributes, n_bands: int, where: str) -> tuple[int, ...]:
+    """Positions in the attribute ``bad_bands``."""
+    value = attributes.get("bad_bands")
+    if value is None:
+        return ()
+    numbers = value if isinstance(value, list) else [value]
+    if not all(type(number) is int and 0 <= number < n_bands for number in numbers):
+        raise SceneError(
+            f"{where}: bad_bands {value!r:.60} is no list of band numbers 0-{n_bands - 1}.",
+            "Correct the attribute.",
+        )
+    return tuple(numbers)
+
+
+def _thinned(scene: ZarrScene) -> ZarrScene | None:
+    """The thinned copy beside a cube, if there is one that can be its own."""
+    parent, _, name = scene.array.rpartition("/")
+    path = f"{parent}/{GROUP}/{name}".lstrip("/")
+    node = store.read_node(scene.store, path, scene.zarr_format)
+    shape = thinned_shape(scene.shape)
+    if not scene._is_plain or node is None or node.shape != shape:
+        return None
+    array = open_array(scene.store, path, scene.zarr_format)
+    own = open_array(scene.store, scene.array, scene.zarr_format)
+    if array.dtype != own.dtype or array.fill_value != own.fill_value:
+        return None
+    return replace(
+        scene,
+        path=os.path.join(scene.store, os.path.dirname(path)),
+        array=path,
+        shape=shape,
+        grid=thinned_grid(scene.grid),
+        chunks=_three(array.chunks),
+        shards=None if array.shards is None else _three(array.shards),
+        notes=(),
+    )
+
+
+def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    rows, cols, bands = shape
+    return rows, cols, bands
+
+
+def _grid(
+    root: str,
+    version: int,
+    axes: Axes,
+    mapping: dict[str, Any] | None,
+    shape: tuple[int, int, int],
+    where: str,
+) -> tuple[Grid, bool, list[str]]:
+    """Grid without CRS, whether rows must be flipped, notes."""
+    transform = grid_from_geotransform((mapping or {}).get("GeoTransform"))
+    if axes.x is None or axes.y is None:
+        if transform is not None:
+            return transform, False, ["Pixel positions are taken from GeoTransform."]
+        return (
+            grid_in_pixels(shape[0]),
+            False,
+            ["No x and y coordinates: positions are pixels."],
+        )
+    if shape[:2] == (1, 1) and transform is not None:
+        return transform, False, []
+    x, y = _values_of(root, version, axes.x), _values_of(root, version, axes.y)
+    grid, is_south_up = grid_from_centres(x, y, where)
+    notes = ["Rows are stored from south to north and flipped."] if is_south_up else []
+    if shape[:2] == (1, 1):
+        notes.append("One pixel only: its size is taken as 1.")
+    return grid, is_south_up, notes
+
+
+def _window_nodata(attributes: Attributes, where: str) -> tuple[float, ...]:
+    value = attributes.get("window_nodata")
+    if value is None:
+        return ()
+    try:
+        return tuple(float(item) for item in np.ravel(plain(value)))
+    except (TypeError, ValueError, OverflowError):
+        raise SceneError(
+            f"{where}: window_nodata {value!r:.60} is no list of numbers."
+        ) from None
+
+
+def _fwhm(
+    root: str,
+    version: int,
+    nodes: dict[str, store.Node],
+    cube: store.Node,
+    n: int,
+    factor: float,
+) -> np.ndarray | None:
+    """Band widths (band,) in nm, if a coordinate ``fwhm`` of that length lies beside."""
+    for node in nodes.values():
+        if node.parent == cube.parent and node.name.lower() == "fwhm" and node.shape == (n,):
+            return _values_of(root, version, node).astype(np.float64) * factor
+    return None

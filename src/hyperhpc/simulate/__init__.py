@@ -1,0 +1,1 @@
+"""Scenes that look like NEON land, with their true classes."""

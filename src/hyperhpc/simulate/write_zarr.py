@@ -1,0 +1,140 @@
+"""Write simulated scenes as Zarr in the tutorial's layout, and the map of true classes.
+
+Both are filled in whole shards (or chunks), since a shard written in parts loses data.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, Protocol, Self
+
+import numpy as np
+import pyproj
+import zarr
+
+from hyperhpc.scene.cube import Grid
+from hyperhpc.scene.formats.zarr_write import (
+    CubeAbout,
+    CubeStore,
+    consolidate,
+    create_array,
+    create_cube_store,
+    write_axes,
+)
+from hyperhpc.simulate import materials
+
+_TRUTH_CHUNK = 512
+_ABOUT = {"Conventions": "CF-1.11", "title": "Scene simulated by hyperhpc"}
+
+
+class Sink(Protocol):
+    """Takes the blocks of a cube in any order.
+
+    Attributes
+    ----------
+    block
+        Rows and columns of the blocks it wants; those at the far edges may be smaller.
+    """
+
+    block: tuple[int, int]
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, kind: object, *error: object) -> None: ...
+    def put(self, row: int, col: int, dn: np.ndarray) -> None:
+        """Store DN int16 (y, x, band) whose first pixel is (row, col)."""
+
+
+def simulated_grid(rows: int, cols: int) -> Grid:
+    """Return the place on Earth of simulated scenes: NEON's CPER site, UTM 13N, 1 m."""
+    crs = pyproj.CRS.from_epsg(32613)
+    return Grid(xmin=517000.0, ymax=4526000.0, px=1.0, py=1.0, wkt=crs.to_wkt(), epsg=32613)
+
+
+class ZarrScene:
+    """Zarr store: group ``reflectance`` with ``reflectance`` (y, x, wl) and coordinates.
+
+    Parameters
+    ----------
+    path
+        Store to create, see :mod:`hyperhpc.scene.formats.zarr_write`.
+    shape
+        (rows, columns, bands).
+    zarr_format
+        3 or 2.
+    """
+
+    def __init__(
+        self, path: Path, shape: tuple[int, int, int], zarr_format: Literal[2, 3]
+    ) -> None:
+        wavelength_nm = materials.band_centres(shape[2])
+        about = CubeAbout(
+            shape=shape,
+            dtype="int16",
+            grid=simulated_grid(shape[0], shape[1]),
+            wavelength_nm=wavelength_nm,
+            fwhm_nm=materials.band_widths(wavelength_nm),
+            fill=materials.NODATA,
+            attributes={
+                "long_name": "surface reflectance (simulated)",
+                "units": "1",
+                "Scale_Factor": materials.SCALE_FACTOR,
+                "Data_Ignore_Value": materials.NODATA,
+                "bad_band_windows_nm": [list(w) for w in materials.WATER_WINDOWS_NM],
+            },
+            title=_ABOUT["title"],
+        )
+        create_cube_store(path, about, zarr_format)
+        self._store = CubeStore(path, threads=len(os.sched_getaffinity(0)))
+        self.block = self._store.block
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        """Nothing is held open; of a whole store the empty files are listed."""
+        if kind is None:
+            self._store.finish()
+
+    def put(self, row: int, col: int, dn: np.ndarray) -> None:
+        """Store one block; it must cover whole shards or reach the edge of the scene."""
+        self._store.put(row, col, dn)
+
+
+class TruthMap:
+    """Map of true classes: Zarr v2, ``true_class`` uint8 (y, x), 255 = no-data.
+
+    Blocks of any place and size are taken; chunks are written by one thread.
+    """
+
+    def __init__(self, path: Path, rows: int, cols: int) -> None:
+        self._path = path
+        root = zarr.create_group(path, zarr_format=2, attributes=_ABOUT)
+        self._map = create_array(
+            root,
+            "true_class",
+            ("y", "x"),
+            shape=(rows, cols),
+            dtype="uint8",
+            chunks=(min(rows, _TRUTH_CHUNK), min(cols, _TRUTH_CHUNK)),
+            fill_value=None,  # xarray would take it for a mask and give floats
+            attributes={
+                "long_name": "class with the largest share of the pixel",
+                "flag_values": list(range(len(materials.CLASS_NAMES))),
+                "flag_meanings": " ".join(materials.CLASS_NAMES),
+                "missing_class": 255,
+                "grid_mapping": "spatial_ref",
+            },
+        )
+        write_axes(root, simulated_grid(rows, cols), rows, cols)
+        consolidate(path)
+
+    def put(self, row: int, col: int, classes: np.ndarray) -> None:
+        """Store the classes of one block."""
+        self._map[row : row + classes.shape[0], col : col + classes.shape[1]] = classes
+
+    def valid_fraction(self) -> float:
+        """Share of pixels that hold data, once all are stored."""
+        rows, cols = self._map.shape
+        strips = (self._map[row : row + _TRUTH_CHUNK] for row in range(0, rows, _TRUTH_CHUNK))
+        return sum(int(np.count_nonzero(np.asarray(s) < 255)) for s in strips) / (rows * cols)

@@ -1,0 +1,215 @@
+"""How many clusters a scene has, tried on few of its pixels: ``hyperhpc choose-k``."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.analysis.choosing import Judged, find_elbow, judge, recommend, stability_of
+from hyperhpc.analysis.kernel import Scorer, label_pixels
+from hyperhpc.analysis.kmeans import fit_scaler, measure_moments
+from hyperhpc.analysis.starts import fit_start, merge_bands
+from hyperhpc.compute.sample import Sample, SampleJob, sample_tile
+from hyperhpc.compute.selection import select_bands
+from hyperhpc.compute.starts import COARSE, Subsample, write_subsample
+from hyperhpc.config import RunConfig
+from hyperhpc.errors import ConfigError
+from hyperhpc.pipeline.aside import written_aside
+from hyperhpc.pipeline.progress import Progress
+from hyperhpc.pipeline.table import write_table
+from hyperhpc.rundir.plan import Plan, make_plan
+from hyperhpc.scene import open_scene
+from hyperhpc.scene.cube import THINNED_STEP, Scene
+from hyperhpc.workers import scratch_folder
+
+#: Fits from different seeds for each k,
+SEEDS = 5
+#: and the pixels of the silhouette, which takes all distances between them.
+FEW = 2000
+#: Measured on one core: pixels read a second, and values (pixel, band, cluster) of a fit.
+_READ_RATE, _FIT_RATE = 1.0e6, 1.2e9
+#: Passes over the pixels that a fit takes, more or less.
+_PASSES = 25
+#: Bytes besides the pixels: Python and its libraries.
+_BASE = 250 * 2**20
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What will be tried, known before a pixel is read.
+
+    Attributes
+    ----------
+    ks
+        Numbers of clusters.
+    stride
+        Every so many rows and columns are looked at.
+    """
+
+    config: RunConfig
+    scene: Scene
+    bands: np.ndarray
+    plan: Plan
+    ks: Sequence[int]
+    stride: int
+
+    @property
+    def n_pixels(self) -> int:
+        """The most pixels that are fitted."""
+        return min(COARSE, math.prod(-(-side // self.stride) for side in self.plan.area.shape))
+
+    def cost(self) -> str:
+        """Pixels, memory and time, in a sentence."""
+        rows, cols = self.plan.area.shape
+        seen = rows * cols
+        if self.scene.thinned is not None and self.stride % THINNED_STEP == 0:
+            seen //= THINNED_STEP**2
+        values = self.n_pixels * len(self.bands)
+        fits = SEEDS * sum(self.ks) * values * _PASSES / _FIT_RATE
+        seconds = 3 + seen / _READ_RATE + fits
+        nbytes = _BASE + values * (np.dtype(self.scene.dtype).itemsize + 24)
+        return (
+            f"{SEEDS} fits of each k to at most {self.n_pixels} pixels of {rows} x {cols}, "
+            f"taken {self.stride} apart; about {nbytes / 1e6:.0f} MB of memory and "
+            f"{max(1, round(seconds / 60))} min"
+        )
+
+
+def prepare_trial(config: RunConfig, ks: Sequence[int]) -> Trial:
+    """Open the scene and choose the pixels.
+
+    Parameters
+    ----------
+    config
+        Of a run: scene, its options, ``bbox``, ``drop``, ``seed``.
+    ks
+        Ascending numbers of clusters, at least 2.
+
+    Raises
+    ------
+    ConfigError, SceneError, ResourceError
+        As of a run with these options; or the scene is stored band by band.
+    """
+    scene = open_scene(config.scene, options=config.scene_options)
+    plan = make_plan(scene, config)
+    if plan.is_transposed:
+        raise ConfigError(
+            f"{scene.path} is stored band by band: each sampled pixel would cost a whole image",
+            f"store it by pixels: hyperhpc ingest {shlex.quote(scene.path)} scene.zarr",
+        )
+    bands = select_bands(scene, config.drop).bands
+    stride = max(1, math.isqrt(math.prod(plan.area.shape) // (2 * COARSE)))
+    if stride > 2:  # then a thinned copy may serve
+        stride = -(-stride // THINNED_STEP) * THINNED_STEP
+    return Trial(config, scene, bands, plan, ks, stride)
+
+
+def choose_k(trial: Trial, progress: Progress | None = None) -> dict[str, Any]:
+    """Fit each number of clusters from several seeds, and judge it.
+
+    Starts, distances and stopping rule are those of a run.
+
+    Returns
+    -------
+    The keys of ``hyperhpc choose-k --json``.
+
+    Raises
+    ------
+    ConfigError
+        There are too few valid pixels.
+    """
+    progress = progress or Progress()
+    dn = _take_pixels(trial, progress)
+    if len(dn) <= max(trial.ks):
+        raise ConfigError(
+            f"{len(dn)} valid sampled pixels are too few for {max(trial.ks)} clusters",
+            "give a larger area or smaller numbers",
+        )
+    config, is_integer = trial.config, np.issubdtype(dn.dtype, np.integer)
+    reference = np.zeros(dn.shape[1]) if is_integer else dn[0].astype(np.float64)
+    moments = measure_moments(dn, reference)
+    scaler = fit_scaler(moments, reference, trial.scene.scale_factor, is_integer=is_integer)
+    squares = measure_moments(dn, scaler.offset).squares.astype(np.float64)
+    scaled, merged = scaler.transform(dn), merge_bands(dn, scaler)
+    total = float((scaled**2).sum())
+    few = np.linspace(0, len(dn) - 1, min(FEW, len(dn))).astype(int)
+    judged = []
+    with progress.stage("fitting", len(trial.ks) * SEEDS, "fits"):
+        for k in trial.ks:
+            fits = []
+            for n in range(SEEDS):  # drawn as the starts of a run
+                rng = np.random.default_rng([config.seed, 2, n])
+                fits.append(fit_start(dn, merged, k, scaler, squares, rng))
+                progress.advance(1)
+            labels = [label_pixels(dn, [Scorer(fit.centres, scaler)])[0] for fit in fits]
+            best = min(range(SEEDS), key=lambda i: fits[i].inertia)
+            inertia = fits[best].inertia
+            silhouette, davies_bouldin = judge(scaled, labels[best], few)
+            judged.append(
+                Judged(
+                    k, inertia, inertia / total if total else 0.0, silhouette, davies_bouldin,
+                    stability_of(labels, k),
+                )
+            )  # fmt: skip
+    k, reason = recommend(judged)
+    return {
+        "scene": trial.scene.path,
+        "shape": list(trial.plan.area.shape),
+        "stride": trial.stride,
+        "pixels": len(dn),
+        "silhouette_pixels": len(few),
+        "bands": len(trial.bands),
+        "seeds": SEEDS,
+        "table": [asdict(entry) for entry in judged],
+        "elbow": find_elbow(judged),
+        "recommended": k,
+        "reason": reason,
+    }
+
+
+def _take_pixels(trial: Trial, progress: Progress) -> np.ndarray:
+    """Valid pixels (pixel, good band), DN, in memory; sampled as a run does."""
+    plan, stride = trial.plan, trial.stride
+    with scratch_folder() as scratch:
+        work = Path(scratch)
+        sample = Sample.at(work, plan.area, stride, len(trial.bands), trial.scene.dtype)
+        sample.values.create()
+        sample.mask.create()
+        job = SampleJob(trial.scene, plan.area, stride, trial.bands, sample)
+        with progress.stage("reading the sample", plan.n_tiles(), "tiles"):
+            for tile in plan.tiles():
+                sample_tile(job, tile)
+                progress.advance(1)
+        subsample = Subsample.at(work)
+        write_subsample(sample, trial.config.seed, subsample)
+        return subsample.load_coarse()
+
+
+def save_choice(found: dict[str, Any], folder: Path) -> list[Path]:
+    """Write the table, its figure and the whole as JSON into a folder.
+
+    Raises
+    ------
+    ConfigError
+        One of the files exists already.
+    ResourceError
+        They cannot be written.
+    """
+    from hyperhpc.report.choosing import choice_figure
+    from hyperhpc.tools.inspect import save_figure
+
+    names = ["choose-k.csv", "choose-k.png", "choose-k.json"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_aside(folder / names[2], names[:2]) as part:
+        head = list(found["table"][0])
+        write_table(part / names[0], head, [list(row.values()) for row in found["table"]])
+        save_figure(choice_figure(found), part / names[1])
+        (part / names[2]).write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    return [folder / name for name in names]

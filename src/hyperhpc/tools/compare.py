@@ -1,0 +1,260 @@
+"""Two runs of the same place: which clusters are the same, and where they differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.analysis.agreement import (
+    adjusted_rand_index,
+    agreeing_pixels,
+    confusion_table,
+    match_labels,
+)
+from hyperhpc.errors import ConfigError
+from hyperhpc.pipeline.finished import STRIP, Maps, open_maps
+from hyperhpc.scene.cube import Grid
+from hyperhpc.scene.georef import is_same_crs
+from hyperhpc.schema import NO_CLUSTER
+
+#: Grids may be shifted by this part of a pixel and still be the same.
+_TOLERANCE_PX = 0.01
+#: Disagreements that are told.
+_MOST = 5
+#: Longest side of a picture, in pixels.
+_PICTURE = 1200
+
+
+@dataclass(frozen=True, eq=False)
+class Overlap:
+    """The pixels that two runs have in common.
+
+    Attributes
+    ----------
+    maps
+        The two runs.
+    corners
+        Row and column, in the maps of each, of the first pixel in common.
+    shape
+        Rows and columns in common.
+    """
+
+    maps: tuple[Maps, Maps]
+    corners: tuple[tuple[int, int], tuple[int, int]]
+    shape: tuple[int, int]
+
+    @property
+    def bounds(self) -> list[float]:
+        """[xmin, ymin, xmax, ymax], outer edges."""
+        row, col = self.corners[0]
+        rows, cols = (row, row + self.shape[0]), (col, col + self.shape[1])
+        return self.maps[0].grid.bounds(rows, cols)
+
+    def labels(self, which: int, model: str, row0: int, row1: int) -> np.ndarray:
+        """Labels (y, x) of one run in rows of the overlap."""
+        row, col = self.corners[which]
+        rows, cols = slice(row + row0, row + row1), slice(col, col + self.shape[1])
+        return self.maps[which].labels(model, rows, cols)
+
+
+def compare(first: Path, second: Path) -> tuple[dict[str, Any], Overlap]:
+    """Compare each model of one finished run with each of another.
+
+    Returns
+    -------
+    The keys of ``hyperhpc compare --json``, and the pixels in common.
+
+    Raises
+    ------
+    ConfigError
+        There is no run, or they lie on different grids or have no pixel in common.
+    IncompleteRunError
+        One has not come to its end.
+    """
+    overlap = find_overlap(open_maps(first), open_maps(second))
+    one, other = overlap.maps
+    sizes = [{m: maps.n_clusters(m) for m in maps.models} for maps in overlap.maps]
+    pairs = [(a, b) for a in one.models for b in other.models]
+    tables = {
+        pair: np.zeros((sizes[0][pair[0]], sizes[1][pair[1]]), np.int64) for pair in pairs
+    }
+    counts = dict.fromkeys(("both", "only_first", "only_second", "neither"), 0)
+    for row in range(0, overlap.shape[0], STRIP):
+        end = min(row + STRIP, overlap.shape[0])
+        found = [
+            {m: overlap.labels(i, m, row, end) for m in maps.models}
+            for i, maps in enumerate(overlap.maps)
+        ]
+        # No-data is the same for all models of a run
+        is_first, is_second = (next(iter(f.values())) != NO_CLUSTER for f in found)
+        is_both = is_first & is_second
+        counts["both"] += int(is_both.sum())
+        counts["only_first"] += int((is_first & ~is_second).sum())
+        counts["only_second"] += int((is_second & ~is_first).sum())
+        counts["neither"] += int((~is_first & ~is_second).sum())
+        labels = [{m: values[is_both] for m, values in f.items()} for f in found]
+        for (a, b), table in tables.items():
+            table += confusion_table(labels[0][a], labels[1][b], *table.shape)
+    facts = {
+        "runs": [str(first), str(second)],
+        "bounds": overlap.bounds,
+        "shape": list(overlap.shape),
+        "same_area": overlap.shape == one.shape == other.shape,
+        "pixels": counts,
+        "pairs": [_describe(pair, table) for pair, table in tables.items()],
+    }
+    return facts, overlap
+
+
+def _describe(pair: tuple[str, str], table: np.ndarray) -> dict[str, Any]:
+    """What is told of one pair of models."""
+    matched = match_labels(table)
+    total = int(table.sum())
+    agreeing = agreeing_pixels(table, matched)
+    rest = table.copy()
+    for cell in matched:
+        rest[cell] = 0
+    order = np.argsort(-rest, axis=None, kind="stable")[:_MOST]
+    worst = [tuple(map(int, np.unravel_index(i, rest.shape))) for i in order]
+    return {
+        "models": list(pair),
+        "adjusted_rand_index": adjusted_rand_index(table),
+        "agreeing": agreeing,
+        "share_agreeing": agreeing / total if total else None,
+        "matched": [list(cell) for cell in matched],
+        "largest_disagreements": [
+            {
+                "clusters": list(cell),
+                "pixels": int(rest[cell]),
+                "share": int(rest[cell]) / total,
+            }
+            for cell in worst
+            if rest[cell]
+        ],
+        "confusion": table.tolist(),
+    }
+
+
+def find_overlap(one: Maps, other: Maps) -> Overlap:
+    """The pixels that two runs have in common.
+
+    Raises
+    ------
+    ConfigError
+        Their reference systems, pixel sizes or positions differ, or nothing is common.
+    """
+    a, b = one.grid, other.grid
+    names = f"{one.folder.out} and {other.folder.out}"
+    if not is_same_crs(a, b):
+        raise ConfigError(
+            f"{names} are in different reference systems: {_crs(a)} and {_crs(b)}",
+            "compare runs of scenes on one grid",
+        )
+    n_rows, n_cols = one.shape
+    rows, cols = (a.ymax - b.ymax) / a.py, (b.xmin - a.xmin) / a.px
+    # A difference in pixel size counts by what it adds up to across the maps
+    drift = max(abs(a.px - b.px) / a.px * n_cols, abs(a.py - b.py) / a.py * n_rows)
+    shift = max(abs(rows - round(rows)), abs(cols - round(cols)))
+    if drift > _TOLERANCE_PX or shift > _TOLERANCE_PX:
+        raise ConfigError(
+            f"{names} lie on different grids: pixels of {_pixels(a)} and {_pixels(b)}",
+            "compare runs of scenes on one grid",
+        )
+    row, col = round(rows), round(cols)  # of the other's corner in the first
+    top, left = max(row, 0), max(col, 0)
+    shape = (
+        min(n_rows, row + other.shape[0]) - top,
+        min(n_cols, col + other.shape[1]) - left,
+    )
+    if min(shape) <= 0:
+        spans = (",".join(f"{v:.10g}" for v in _bounds(maps)) for maps in (one, other))
+        raise ConfigError(
+            f"{names} have no pixel in common: they span {' and '.join(spans)}",
+            "compare runs of the same place",
+        )
+    return Overlap((one, other), ((top, left), (top - row, left - col)), shape)
+
+
+def _crs(grid: Grid) -> str:
+    if grid.wkt is None:
+        return "none"
+    from pyproj import CRS
+
+    return CRS.from_wkt(grid.wkt).name
+
+
+def _pixels(grid: Grid) -> str:
+    return f"{grid.px:.10g} x {grid.py:.10g} from {grid.xmin:.10g}, {grid.ymax:.10g}"
+
+
+def _bounds(maps: Maps) -> list[float]:
+    return maps.grid.bounds((0, maps.shape[0]), (0, maps.shape[1]))
+
+
+def draw_comparison(facts: dict[str, Any], overlap: Overlap, figure: Path) -> None:
+    """Maps of both runs in matched colours, and of where they differ, into a file.
+
+    Drawn are the pairs of models of the same name; if there is none, the pair that agrees
+    best.
+    """
+    from hyperhpc.report.comparison import Compared, comparison_figure
+    from hyperhpc.report.crs import describe_crs
+    from hyperhpc.tools.inspect import save_figure
+
+    pairs = [p for p in facts["pairs"] if p["models"][0] == p["models"][1]]
+    pairs = pairs or [max(facts["pairs"], key=lambda p: p["adjusted_rand_index"])]
+    xmin, ymin, xmax, ymax = overlap.bounds
+    grid = overlap.maps[0].grid
+    step = -(-max(overlap.shape) // _PICTURE)
+    names = [Path(run).resolve().name for run in facts["runs"]]
+    drawn = [Compared(p, *_reduce(overlap, p, step)) for p in pairs]
+    save_figure(
+        comparison_figure(
+            drawn,
+            names if names[0] != names[1] else facts["runs"],
+            (xmin, xmax, ymin, ymax),
+            (step * grid.px, step * grid.py),
+            describe_crs(grid.epsg, grid.wkt),
+        ),
+        figure,
+    )
+
+
+def _reduce(
+    overlap: Overlap, pair: dict[str, Any], step: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels of every step-th pixel, and the share that differs in each block.
+
+    Returns
+    -------
+    uint8 (y, x) twice, 255 no-data; float32 (y, x), NaN where no pixel is in both.
+    """
+    size = [-(-side // step) for side in overlap.shape]
+    first, second = (np.full(size, NO_CLUSTER, np.uint8) for _ in range(2))
+    share = np.full(size, np.nan, np.float32)
+    n_second = len(pair["confusion"][0])
+    partner = np.full((256,), -1)
+    for a, b in pair["matched"]:
+        partner[a] = b
+    assert n_second <= NO_CLUSTER
+    rows_at_once = max(1, STRIP // step)
+    for start in range(0, size[0], rows_at_once):
+        stop = min(start + rows_at_once, size[0])
+        rows = start * step, min(stop * step, overlap.shape[0])
+        a, b = (overlap.labels(i, pair["models"][i], *rows) for i in range(2))
+        first[start:stop], second[start:stop] = a[::step, ::step], b[::step, ::step]
+        is_both = (a != NO_CLUSTER) & (b != NO_CLUSTER)
+        differs = is_both & (partner[a] != b)
+        n, n_differ = (_block_sums(mask, step) for mask in (is_both, differs))
+        with np.errstate(invalid="ignore"):
+            share[start:stop] = np.where(n > 0, n_differ / n, np.nan)
+    return first, second, share
+
+
+def _block_sums(mask: np.ndarray, step: int) -> np.ndarray:
+    """Number of True in blocks of step x step; those at the edges may be smaller."""
+    sums = np.add.reduceat(mask.astype(np.int64), range(0, mask.shape[0], step), axis=0)
+    return np.add.reduceat(sums, range(0, mask.shape[1], step), axis=1)

@@ -1,0 +1,132 @@
+"""What lies beside a GeoTIFF: names of categories for GDAL, styles for QGIS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from hyperhpc.pipeline.export.layers import Layer, entry_of
+from hyperhpc.pipeline.finished import Maps
+from hyperhpc.tools.export.geotiff import colour_table
+
+#: Colours of an index are interpolated between so many.
+_STOPS = 17
+#: Of GDAL's attribute tables (GDALRATFieldType, GDALRATFieldUsage).
+_INTEGER, _TEXT = "0", "2"
+_FIELDS = (
+    ("Value", _INTEGER, "5"), ("Class", _TEXT, "2"), ("Red", _INTEGER, "6"),
+    ("Green", _INTEGER, "7"), ("Blue", _INTEGER, "8"), ("Pixels", _INTEGER, "1"),
+)  # fmt: skip
+
+
+def sidecar_names(dest: str, layers: Sequence[Layer]) -> list[str]:
+    """Names of the files beside a GeoTIFF of this name, as their programs look for them."""
+    stem = Path(dest).stem
+    styles = [f"{stem}.qml", *(f"{stem}.{layer.name}.qml" for layer in layers[1:])]
+    return styles + ([f"{dest}.aux.xml"] if layers[0].n_clusters else [])
+
+
+def write_sidecars(folder: Path, dest: str, maps: Maps, layers: Sequence[Layer]) -> None:
+    """Write all files of :func:`sidecar_names`.
+
+    QGIS loads ``DEST.qml``, which shows band 1, by itself; the style of each further band
+    is loaded by hand. ``DEST.aux.xml`` tells GDAL what TIFF has no place for.
+    """
+    names = sidecar_names(dest, layers)
+    for band, (name, layer) in enumerate(zip(names, layers, strict=False), 1):
+        render = _paletted(layer, band) if layer.n_clusters else _ramp(maps, layer, band)
+        root = ET.Element("qgis", version="3.22", styleCategories="Symbology")
+        ET.SubElement(root, "pipe").append(render)
+        _write(
+            folder / name, root, "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+        )
+    if layers[0].n_clusters:
+        _write(folder / names[-1], _categories(maps, layers))
+
+
+def _write(path: Path, root: ET.Element, head: str = "") -> None:
+    ET.indent(root)
+    path.write_text(head + ET.tostring(root, encoding="unicode") + "\n", "utf-8")
+
+
+def _paletted(layer: Layer, band: int) -> ET.Element:
+    """QGIS's renderer of classes."""
+    render = ET.Element(
+        "rasterrenderer", type="paletted", band=str(band), opacity="1", alphaBand="-1"
+    )
+    palette = ET.SubElement(render, "colorPalette")
+    colours = colour_table(layer.n_clusters)
+    for k, name in enumerate(layer.categories):
+        ET.SubElement(
+            palette,
+            "paletteEntry",
+            value=str(k),
+            color=_hex(colours[k]),
+            alpha="255",
+            label=name,
+        )
+    return render
+
+
+def _ramp(maps: Maps, layer: Layer, band: int) -> ET.Element:
+    """QGIS's renderer of values, in the report's colours and limits."""
+    import numpy as np
+
+    from hyperhpc.report.index_maps import measure_index
+    from hyperhpc.results import open_outputs
+
+    measured = measure_index(open_outputs(maps.folder.out), entry_of(maps, layer.name))
+    low, high = (measured and measured.limits) or (0.0, 1.0)
+    render = ET.Element(
+        "rasterrenderer", type="singlebandpseudocolor", band=str(band), opacity="1",
+        alphaBand="-1", classificationMin=f"{low:.9g}", classificationMax=f"{high:.9g}",
+    )  # fmt: skip
+    shader = ET.SubElement(
+        ET.SubElement(render, "rastershader"), "colorrampshader", colorRampType="INTERPOLATED",
+        classificationMode="1", clip="0", minimumValue=f"{low:.9g}", maximumValue=f"{high:.9g}",
+    )  # fmt: skip
+    if measured:
+        for value, part in zip(
+            np.linspace(low, high, _STOPS), np.linspace(0, 1, _STOPS), strict=True
+        ):
+            red, green, blue, _ = (round(255 * v) for v in measured.colours(part))
+            ET.SubElement(
+                shader, "item", value=f"{value:.9g}", label=f"{value:.4g}", alpha="255",
+                color=_hex((red, green, blue)),
+            )  # fmt: skip
+    return render
+
+
+def _categories(maps: Maps, layers: Sequence[Layer]) -> ET.Element:
+    """GDAL's auxiliary metadata: names, and a table with colours and pixels, per band."""
+    from hyperhpc.pipeline.manifest import read_json
+
+    models = read_json(maps.folder.clusters)["models"]
+    root = ET.Element("PAMDataset")
+    for band, layer in enumerate(layers, 1):
+        colours = colour_table(layer.n_clusters)
+        node = ET.SubElement(root, "PAMRasterBand", band=str(band))
+        ET.SubElement(node, "ColorInterp").text = "Palette"
+        table = ET.SubElement(node, "ColorTable")
+        for k in range(layer.n_clusters):
+            entry = {f"c{i}": str(part) for i, part in enumerate(colours[k], 1)}
+            ET.SubElement(table, "Entry", entry)
+        names = ET.SubElement(node, "CategoryNames")
+        for name in layer.categories:
+            ET.SubElement(names, "Category").text = name
+        rat = ET.SubElement(node, "GDALRasterAttributeTable", tableType="thematic")
+        for i, (name, kind, usage) in enumerate(_FIELDS):
+            field = ET.SubElement(rat, "FieldDefn", index=str(i))
+            for key, text in (("Name", name), ("Type", kind), ("Usage", usage)):
+                ET.SubElement(field, key).text = text
+        pixels = models[layer.name]["pixels"]
+        for k, name in enumerate(layer.categories):
+            row = ET.SubElement(rat, "Row", index=str(k))
+            for cell in (k, name, *colours[k][:3], pixels[k]):
+                ET.SubElement(row, "F").text = str(cell)
+    return root
+
+
+def _hex(colour: Sequence[int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)

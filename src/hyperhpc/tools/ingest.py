@@ -1,0 +1,360 @@
+"""Write any scene as the store that the analysis reads fastest.
+
+One task writes one shard, and then its record, beside the store in ``OUT.part``; so what was
+stopped goes on, and the store gets its name when it is whole.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.compute.stores import remove_halves
+from hyperhpc.compute.tiles import run_tiles
+from hyperhpc.compute.transpose import explain_transposing, transpose_scene
+from hyperhpc.config import RunConfig
+from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError, SceneError
+from hyperhpc.pipeline.damage import DamagedTileError
+from hyperhpc.pipeline.manifest import RunFolder, disk_error, read_json, write_json
+from hyperhpc.pipeline.prepare import digests
+from hyperhpc.pipeline.progress import Progress
+from hyperhpc.pipeline.stop import StopRequest, go_on
+from hyperhpc.rundir.folder import check_same, read_plan
+from hyperhpc.rundir.integrity import files_of, measure_file
+from hyperhpc.rundir.lock import Claim, hold_lock
+from hyperhpc.rundir.plan import (
+    Area,
+    Plan,
+    Tile,
+    check_chunk,
+    choose_area,
+    pixel_bytes,
+    tile_promise,
+)
+from hyperhpc.scene import open_scene
+from hyperhpc.scene.cube import LINE_ARRAY, SOURCE_ARRAY, Scene
+from hyperhpc.scene.formats.zarr_write import (
+    CubeAbout,
+    CubeStore,
+    create_cube_store,
+    default_side,
+)
+from hyperhpc.scene.origins import origin_names
+from hyperhpc.tools.verify import CHECKSUMS
+from hyperhpc.workers import (
+    Workers,
+    check_workers,
+    launch_workers,
+    losses_told,
+    remove_stale,
+    scheduler_errors,
+)
+
+_SMALLEST_SIDE = 64
+_COPY = (
+    "copy that file again with its time (cp -p), then give the same command: it goes on; "
+    "with --restart if its time is another"
+)
+#: What the store is called in the part.
+_STORE = "store"
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What was written.
+
+    Attributes
+    ----------
+    path
+        The store.
+    files, nbytes
+        In it.
+    """
+
+    path: Path
+    files: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class IngestJob:
+    """What each shard needs.
+
+    Attributes
+    ----------
+    scene
+        Gives the pixels: the scene, or what it was transposed to.
+    origin
+        Tells where pixels come from: the scene itself.
+    """
+
+    scene: Scene
+    origin: Scene
+    area: Area
+    store: Path
+
+
+def ingest(
+    sources: Sequence[Path],
+    config: RunConfig,
+    progress: Progress | None = None,
+    command: str = "",
+) -> Ingested:
+    """Write a scene as a Zarr store, or go on with it.
+
+    Parameters
+    ----------
+    sources
+        Files and folders, as :func:`hyperhpc.scene.open_scene` takes them.
+    config
+        ``out`` is the store; options of the scene, bounding box and workers count.
+    progress
+        Told what is done; silent if None.
+    command
+        The command line, for who has to give it again.
+
+    Raises
+    ------
+    ConfigError
+        OUT exists, or was begun with other options or another scene.
+    SceneError
+        The scene cannot be opened or read.
+    ResourceError
+        Memory, disk or permissions do not suffice.
+    IncompleteRunError
+        It was stopped; what is finished is kept.
+    """
+    progress = progress or Progress()
+    out = config.out
+    part = RunFolder(out.with_name(f"{out.name}.part"))
+    # Killed when the store had got its name, and before the rest was removed
+    is_named = (
+        (out / CHECKSUMS).is_file()
+        and part.plan.is_file()
+        and not (part.out / _STORE).exists()
+        and not config.restart
+    )
+    if (out.exists() or out.is_symlink()) and not is_named:
+        raise ConfigError(f"{out} exists", "choose another name, or remove it first")
+    scene = open_scene(list(sources), options=config.scene_options)
+    for source in sources:
+        if source.resolve() in out.resolve().parents:
+            raise ConfigError(f"{out} lies inside the scene {source}", "name another OUT")
+    plan = _make_plan(scene, config)
+    check_workers(config)
+    if part.plan.is_file() and not config.restart:
+        found = read_plan(part)
+        hint = "name another OUT, or give --restart to begin anew"
+        check_same(part, found, plan, hint)
+        plan = found
+    for note in scene.notes:
+        progress.note(f"note: {note}")
+    config = replace(config, out=part.out)
+    if not is_named:
+        _write_locked(scene, plan, config, part, progress, out, go_on(command))
+    shutil.rmtree(part.work, ignore_errors=True)  # first: what is left must still have its plan
+    shutil.rmtree(part.out, ignore_errors=True)
+    files = read_json(out / CHECKSUMS)["files"]
+    return Ingested(out, len(files), sum(size for size, _ in files.values()))
+
+
+def _write_locked(
+    scene: Scene,
+    plan: Plan,
+    config: RunConfig,
+    part: RunFolder,
+    progress: Progress,
+    out: Path,
+    hint: str,
+) -> None:
+    """All of the store, to its name; ``hint`` says how to go on if it is stopped."""
+    with hold_lock(part.out, progress.note) as lock:
+        if config.restart:
+            _clear(part)
+        remove_stale(part.out)
+        try:
+            _write(scene, plan, config, part, progress, lock.claim, out)
+        except DamagedTileError as error:
+            raise SceneError(error.message, _COPY) from None
+        except scheduler_errors():
+            raise IncompleteRunError("the scheduler was lost", hint) from None
+        except StopRequest:
+            raise IncompleteRunError(
+                "stopped before its end; what is finished is kept", hint
+            ) from None
+        except OSError as error:
+            raise disk_error(error, part.out) from None
+        lock.claim.check()
+        (part.out / _STORE).rename(out)
+
+
+def _make_plan(scene: Scene, config: RunConfig) -> Plan:
+    """Shards as large as memory allows; ResourceError if it does not allow the smallest."""
+    area = choose_area(scene, config.bbox)
+    check_chunk(scene, config)
+    promise = tile_promise(config.memory_bytes, config.threads_per_worker)
+    side = default_side(scene.shape[2])
+    while side**2 * pixel_bytes(scene) > promise and side > _SMALLEST_SIDE:
+        side //= 2
+    if side**2 * pixel_bytes(scene) > promise:
+        raise ResourceError(
+            f"--memory-per-worker {config.memory_per_worker} is too little for shards of "
+            f"{side} x {side} pixels of {scene.shape[2]} bands",
+            "give more memory or fewer --threads-per-worker",
+        )
+    chunk = math.prod(scene.chunks[:2])
+    is_wide = chunk > side**2 and scene.chunks[2] < scene.shape[2]
+    is_transposed = is_wide or chunk * pixel_bytes(scene) > promise
+    names = ("group", "overlap", "mask", "bands", "resample_bands", "bbox")
+    options = {name: config.result_options()[name] for name in names}
+    options |= digests(scene, config)
+    return Plan(area, (side, side), is_transposed, options, scene.fingerprint())
+
+
+def _clear(part: RunFolder) -> None:
+    """Remove what an earlier call has written; the lock stays."""
+    part.plan.unlink(missing_ok=True)
+    for path in (part.work, part.out / _STORE):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _write(
+    scene: Scene,
+    plan: Plan,
+    config: RunConfig,
+    part: RunFolder,
+    progress: Progress,
+    claim: Claim,
+    out: Path,
+) -> None:
+    """All of the store, in the part."""
+    store, records = part.out / _STORE, part.records("ingest")
+    if not (part.plan.is_file() and store.is_dir()):
+        _clear(part)
+        part.work.mkdir(parents=True, exist_ok=True)
+        about = describe_cube(scene, plan.area)
+        create_cube_store(store, about, side=plan.tile_shape[0])
+        write_json(part.plan, plan.to_json())
+    _drop_damaged(store, records)
+    _announce(scene, plan, out, progress)
+    n_pixels = plan.area.shape[0] * plan.area.shape[1]
+    tiles = list(plan.tiles())
+    with (
+        launch_workers(config, progress.note) as workers,
+        losses_told(workers, lambda text: progress.note(f"warning: {text}")),
+    ):
+        progress.watch_workers(workers.count_up, workers.memory_used)
+        if workers.dashboard:
+            progress.confide(f"dashboard: {workers.dashboard}")
+        readable = _transpose(scene, plan, config, part, progress, claim, workers)
+        job = IngestJob(readable, scene, plan.area, store)
+        with progress.stage("writing the store", n_pixels, tiles=len(tiles)):
+            found, _ = run_tiles(workers, write_shard, job, tiles, records, progress, claim)
+    remove_halves(store)  # of workers that were lost
+    CubeStore(store).finish()
+    sums = {name: value for record in found.values() for name, value in record["files"].items()}
+    rest = [name for name in files_of(store) if name not in sums and name != CHECKSUMS]
+    sums |= {name: measure_file(store / name) for name in rest}
+    written = {name: value for name, value in sorted(sums.items()) if value}
+    write_json(store / CHECKSUMS, {"algorithm": "crc32c", "files": written})
+
+
+def _transpose(
+    scene: Scene,
+    plan: Plan,
+    config: RunConfig,
+    part: RunFolder,
+    progress: Progress,
+    claim: Claim,
+    workers: Workers,
+) -> Scene:
+    """The scene, or what it has to be turned to first."""
+    if not plan.is_transposed:
+        return scene
+    progress.note(explain_transposing(scene, plan.area, part.work))
+    n_values = math.prod(plan.area.shape) * scene.shape[2]
+    with progress.stage("transposing bands", n_values):
+        turned, _, _ = transpose_scene(
+            scene, plan.area, part.work, config, workers, progress, claim
+        )
+    return turned
+
+
+def _drop_damaged(store: Path, records: Path) -> None:
+    """Forget shards whose files are not there, or not as long as they were."""
+    remove_halves(store)
+    for part in store.glob(".*.part-*"):
+        part.unlink(missing_ok=True)
+    for path in records.glob("*.json"):
+        for name, value in read_json(path)["files"].items():
+            file = store / name
+            if value and not (file.is_file() and file.stat().st_size == value[0]):
+                path.unlink(missing_ok=True)
+                break
+
+
+def _announce(scene: Scene, plan: Plan, out: Path, progress: Progress) -> None:
+    """How much will be written where, and whether there is room."""
+    height, width = plan.area.shape
+    n_bytes = height * width * scene.shape[2] * np.dtype(scene.dtype).itemsize * 17 // 16
+    per_tile = 2 + len(origin_names(scene))
+    n_files = plan.n_tiles() * per_tile + 20
+    free = shutil.disk_usage(out.absolute().parent).free
+    progress.note(
+        f"{height} x {width} pixels of {scene.shape[2]} bands: about {n_files} files, "
+        f"{n_bytes / 1e9:.2f} GB before compression, to {out}"
+    )
+    if free < n_bytes:
+        progress.note(f"warning: {free / 1e9:.2f} GB are free there; it may not suffice")
+
+
+def describe_cube(scene: Scene, area: Area) -> CubeAbout:
+    """What a store of this part of a scene says of it."""
+    attributes: dict[str, Any] = {
+        "long_name": "surface reflectance",
+        "units": "1",
+        "Scale_Factor": scene.scale_factor,
+    }
+    if scene.nodata:
+        attributes["Data_Ignore_Value"] = list(scene.nodata)
+    for name, values in (
+        ("window_nodata", scene.window_nodata),
+        ("bad_bands", scene.bad_bands),
+        ("bad_band_windows_nm", [list(window) for window in scene.bad_band_windows_nm]),
+        ("notes", scene.notes),
+        ("source_files", scene.file_names()),
+    ):
+        if values:
+            attributes[name] = list(values)
+    nan = None if scene.is_integer else math.nan
+    counted = {SOURCE_ARRAY: scene.sources, LINE_ARRAY: scene.flight_lines}
+    return CubeAbout(
+        shape=(*area.shape, scene.shape[2]),
+        dtype=scene.dtype,
+        grid=scene.grid.part(area.row0, area.col0),
+        wavelength_nm=scene.wavelength_nm,
+        fwhm_nm=scene.fwhm_nm,
+        fill=scene.nodata[0] if scene.nodata else nan,
+        attributes=attributes,
+        title=f"Ingested by hyperhpc from {Path(scene.path).name}",
+        origins={name: counted.get(name, ()) for name in origin_names(scene)},
+    )
+
+
+def write_shard(job: IngestJob, tile: Tile) -> dict[str, Any]:
+    """On a worker: one shard, its thinned copy, and where its pixels come from."""
+    area = job.area
+    rows = slice(area.row0 + tile.y0, area.row0 + tile.y1)
+    cols = slice(area.col0 + tile.x0, area.col0 + tile.x1)
+    dn = job.scene.read(rows, cols)
+    origins = job.origin.read_origins(rows, cols)
+    names = CubeStore(job.store).put(tile.y0, tile.x0, dn, origins)
+    files = {name: measure_file(job.store / name) for name in names}
+    written = sum(value[0] for value in files.values() if value)
+    return {"bytes_read": dn.nbytes, "bytes_written": written, "files": files}

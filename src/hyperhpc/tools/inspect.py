@@ -1,0 +1,114 @@
+"""What ``info`` and ``spectrum`` tell of a scene, with the bands a run would use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hyperhpc.compute.selection import describe_bands, select_bands, spectra_at
+from hyperhpc.config import SceneOptions
+from hyperhpc.errors import ConfigError, ResourceError
+from hyperhpc.rundir.plan import choose_area
+from hyperhpc.scene import describe, open_scene
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Endings of picture files that are written.
+FIGURE_FORMATS = (".png", ".pdf", ".svg", ".jpg")
+
+
+def inspect_scene(
+    path: str | Path,
+    options: SceneOptions | None = None,
+    bbox: tuple[float, float, float, float] | None = None,
+) -> dict[str, Any]:
+    """Facts of a scene, or of the area of it inside a bounding box.
+
+    Returns
+    -------
+    The keys of ``hyperhpc info --json``.
+    """
+    scene = open_scene(path, options=options)
+    facts = describe(scene)
+    if bbox or scene.interest:
+        area = choose_area(scene, bbox)
+        facts["shape"] = [*area.shape, scene.shape[2]]
+        facts["bounds"] = scene.grid.bounds((area.row0, area.row1), (area.col0, area.col1))
+    facts["n_good_bands"] = len(select_bands(scene).bands)
+    return facts
+
+
+def check_figure(figure: Path) -> None:
+    """Refuse a file no figure can be written to, before anything is read.
+
+    Raises
+    ------
+    ConfigError
+        The name's ending is no picture format, or it names a folder.
+    """
+    if figure.suffix.lower() not in FIGURE_FORMATS:
+        raise ConfigError(
+            f"--figure {figure}: its ending {figure.suffix!r} is no picture format of ours",
+            f"name a file that ends in {', '.join(FIGURE_FORMATS)}",
+        )
+    if figure.is_dir():
+        raise ConfigError(f"--figure {figure} is a folder", "name a file")
+
+
+def read_spectra(
+    path: str | Path,
+    options: SceneOptions | None,
+    points: Sequence[tuple[float, float]],
+    method: str,
+    bbox: tuple[float, float, float, float] | None = None,
+) -> list[dict[str, Any]]:
+    """Spectra at points: see :func:`hyperhpc.compute.selection.spectra_at`.
+
+    Raises
+    ------
+    ConfigError
+        Also if a point lies outside the bounding box.
+    """
+    scene = open_scene(path, options=options)
+    if bbox:
+        choose_area(scene, bbox)  # refuses a box beside the scene
+        for x, y in points:
+            if not (bbox[0] <= x <= bbox[2] and bbox[1] <= y <= bbox[3]):
+                raise ConfigError(
+                    f"point {x:.10g},{y:.10g} lies outside --bbox "
+                    + ",".join(f"{edge:.10g}" for edge in bbox),
+                    "choose a point inside it, or leave --bbox out",
+                )
+    return spectra_at(scene, points, select_bands(scene).bands, method)
+
+
+def draw_spectra(
+    path: str | Path, options: SceneOptions | None, spectra: list[dict[str, Any]], figure: Path
+) -> None:
+    """Draw spectra into a file, whole or not at all; its ending says which format."""
+    from hyperhpc.report import plot_spectra
+
+    scene = open_scene(path, options=options)
+    good = describe_bands(scene, select_bands(scene))["good_nm"]
+    save_figure(plot_spectra(spectra, good), figure)
+
+
+def save_figure(drawn: Figure, figure: Path) -> None:
+    """Save a figure, whole or not at all; the ending of the name says which format.
+
+    Raises
+    ------
+    ResourceError
+        The file cannot be written.
+    """
+    picture = BytesIO()
+    drawn.savefig(picture, dpi=drawn.dpi, format=figure.suffix.lower().removeprefix("."))
+    try:
+        figure.write_bytes(picture.getbuffer())
+    except OSError as error:
+        raise ResourceError(
+            f"{figure} cannot be written: {error.strerror}", "name another file"
+        ) from None
