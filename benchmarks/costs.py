@@ -28,7 +28,7 @@ SMALLEST = 0.02
 
 def costs(size: int, repeats: int) -> Result:
     """Share of each part in the passes, and seconds of the steps between them."""
-    from hyperhpc.workers.settings import dask_settings
+    from hyperhpc.workers.dask_setup import dask_settings
     from scenes import simulated, warm
     from whole import scratch
 
@@ -80,9 +80,9 @@ def shares(profile: cProfile.Profile, function: Callable[..., Any]) -> dict[str,
 def main(scene: Path, out: Path, **options: Any) -> None:
     """One run, profiled; the outcome goes to standard output."""
     from hyperhpc.config import load_config
-    from hyperhpc.pipeline import passes as loops
+    from hyperhpc.pipeline import runner as loops
     from hyperhpc.pipeline import runner as stages
-    from hyperhpc.pipeline.progress import Progress
+    from hyperhpc.rundir.progress import Progress
 
     steps: dict[str, float] = {}
     passes: dict[str, dict[str, float]] = {}

@@ -68,9 +68,9 @@ def main(n_tiles: int) -> None:
     """In a process of its own, so that memory can be told apart."""
     from hyperhpc.compute.tiles import run_tiles
     from hyperhpc.config import load_config
-    from hyperhpc.pipeline.progress import Progress
     from hyperhpc.rundir.lock import hold_lock
     from hyperhpc.rundir.plan import Area, Plan
+    from hyperhpc.rundir.progress import Progress
     from hyperhpc.workers import launch_workers
 
     folder = cache() / "runs" / "tiles"

@@ -12,7 +12,7 @@ import zarr
 from cli_case import call
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import describe, open_scene
-from hyperhpc.scene.absent import EMPTY
+from hyperhpc.scene.formats.zarr_chunks import EMPTY
 from hyperhpc.simulate.scene import simulate
 from zarr_case import write
 

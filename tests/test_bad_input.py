@@ -12,7 +12,7 @@ import xarray as xr
 import zarr
 
 from cli_case import Outcome, call, check_refused, options_in, spawn
-from hyperhpc.scene.absent import EMPTY
+from hyperhpc.scene.formats.zarr_chunks import EMPTY
 from hyperhpc.simulate.scene import simulate
 
 STARTED = 77  # of the fixture no_workers: all checks were passed

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from hyperhpc.analysis.kmeans import Step
+from hyperhpc.compute import fitting as checkpoint
+from hyperhpc.compute import fitting as fit
+from hyperhpc.compute.fitting import Checkpoint
 from hyperhpc.config import RunConfig
-from hyperhpc.pipeline import checkpoint, fit
-from hyperhpc.pipeline.checkpoint import Checkpoint
-from hyperhpc.pipeline.progress import Progress
 from hyperhpc.pipeline.runner import run
+from hyperhpc.rundir.progress import Progress
 from hyperhpc.simulate.scene import simulate
 
 

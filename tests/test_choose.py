@@ -15,7 +15,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, davies_bouldin_score, silhouette_score
 
 from cli_case import call, check_refused
-from hyperhpc.analysis.choosing import Judged, find_elbow, judge, recommend, stability_of
+from hyperhpc.analysis.agreement import Judged, find_elbow, judge, recommend, stability_of
 from hyperhpc.config import load_config
 from hyperhpc.tools.choose_k import COARSE, prepare_trial
 from raster_case import write_envi

@@ -17,8 +17,7 @@ import pytest
 from cryptography import x509
 
 from hyperhpc.errors import ConfigError, ResourceError, SlurmError
-from hyperhpc.workers.connection import Connection, remove_stale
-from hyperhpc.workers.keys import temporary_security
+from hyperhpc.workers.connection import Connection, remove_stale, temporary_security
 from hyperhpc.workers.network import find_way, own_addresses
 
 

@@ -17,17 +17,21 @@ import pytest
 import xarray as xr
 
 from cli_case import call, check_refused, spawn
-from hyperhpc.compute.tiles import run_tiles
+from hyperhpc.compute import tiles as damage
+from hyperhpc.compute.tiles import (
+    DamagedTileError,
+    Skipping,
+    find_damaged_chunk,
+    run_tiles,
+    work_patiently,
+)
 from hyperhpc.config import load_config
 from hyperhpc.errors import ResourceError, SceneError
-from hyperhpc.pipeline import damage
-from hyperhpc.pipeline.damage import DamagedTileError, Skipping, work_patiently
-from hyperhpc.pipeline.progress import Progress
 from hyperhpc.rundir.lock import Claim
 from hyperhpc.rundir.plan import Area, Plan, Tile
+from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene
-from hyperhpc.scene.absent import EMPTY
-from hyperhpc.scene.damage import find_damaged_chunk
+from hyperhpc.scene.formats.zarr_chunks import EMPTY
 from hyperhpc.simulate.scene import simulate
 from hyperhpc.workers import Workers, launch_workers, losses_told
 from run_case import assert_same_results

@@ -18,16 +18,24 @@ from typing import Any
 import pytest
 
 from hyperhpc.doctor import CHECKS, examine, show_json, show_lines
-from hyperhpc.doctor.cgroup import read_limits
-from hyperhpc.doctor.container import check_container
 from hyperhpc.doctor.files import check_caches, check_tmpdir, is_network, mount_type
 from hyperhpc.doctor.finding import Finding, Line
-from hyperhpc.doctor.libraries import check_blas, check_threads
-from hyperhpc.doctor.machine import check_cgroup
+from hyperhpc.doctor.machine import (
+    check_allocation,
+    check_cgroup,
+    check_commands,
+    check_container,
+    check_core_files,
+    read_limits,
+)
 from hyperhpc.doctor.network import check_interfaces, check_openssl
-from hyperhpc.doctor.packages import check_versions, find_lock, read_lock
-from hyperhpc.doctor.process import check_core_files
-from hyperhpc.doctor.slurm import check_allocation, check_commands
+from hyperhpc.doctor.packages import (
+    check_blas,
+    check_threads,
+    check_versions,
+    find_lock,
+    read_lock,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "container" / "requirements.lock"
@@ -161,7 +169,11 @@ def test_doctor__survives_a_broken_numpy_in_the_home_folder(tmp_path: Path) -> N
 
     # The environment itself does not see it
     quiet = subprocess.run(
-        [sys.executable, "-c", "from hyperhpc.doctor.leaks import *; print(check_user_site())"],
+        [
+            sys.executable,
+            "-c",
+            "from hyperhpc.doctor.packages import *; print(check_user_site())",
+        ],
         env=env,
         capture_output=True,
         text=True,

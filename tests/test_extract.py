@@ -13,7 +13,7 @@ import pytest
 import shapely
 
 from cli_case import call, check_refused
-from hyperhpc.analysis.moments import Moments
+from hyperhpc.analysis.spectra import Moments
 from raster_case import write_envi
 from run_case import RunCase
 from vector_case import geojson, geopackage

@@ -10,9 +10,8 @@ import pytest
 
 from cli_case import call, check_refused
 from hyperhpc.errors import ConfigError, ResourceError
-from hyperhpc.pipeline.manifest import RunFolder
 from hyperhpc.rundir import folder as folder_module
-from hyperhpc.rundir.folder import claim_folder
+from hyperhpc.rundir.folder import RunFolder, claim_folder
 from hyperhpc.rundir.plan import Area, Plan
 from hyperhpc.simulate.scene import simulate
 from run_case import RunCase

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cli_case import check_refused, program, spawn
-from hyperhpc.workers.keys import write_keys
+from hyperhpc.workers.connection import write_keys
 from run_case import assert_same_results
 
 OPTIONS = "--models lloyd --memory-per-worker 1GiB".split()

@@ -12,10 +12,10 @@ import pytest
 
 from hyperhpc.cli.main import main
 from hyperhpc.compute import tiles
-from hyperhpc.pipeline import passes
-from hyperhpc.pipeline.leftovers import clear_leftovers
-from hyperhpc.pipeline.manifest import RunFolder
-from hyperhpc.pipeline.owner import Owner
+from hyperhpc.pipeline import runner as passes
+from hyperhpc.pipeline.runner import clear_leftovers
+from hyperhpc.rundir.folder import RunFolder
+from hyperhpc.rundir.lock import Owner
 from hyperhpc.rundir.progress import read_status
 from hyperhpc.tools import ingest
 

@@ -17,9 +17,8 @@ import pytest
 
 from cli_case import call, check_refused, program, spawn
 from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
-from hyperhpc.pipeline.owner import Owner, find_machine, find_start, is_gone
 from hyperhpc.rundir import lock as lock_module
-from hyperhpc.rundir.lock import hold_lock
+from hyperhpc.rundir.lock import Owner, find_machine, find_start, hold_lock, is_gone
 from hyperhpc.rundir.progress import read_status
 from run_case import assert_same_results
 

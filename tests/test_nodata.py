@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hyperhpc.analysis.bands import stored_marks
 from hyperhpc.analysis.kernel import SLICE, valid_pixels
-from hyperhpc.analysis.nodata import stored_marks
 
 
 def test_stored_marks__only_what_the_dtype_can_hold() -> None:

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import Task
 
 from cli_case import check_refused, program, spawn
-from hyperhpc.pipeline import progress as module
-from hyperhpc.pipeline.progress import Progress, QuietProgress, TerminalProgress
+from hyperhpc.rundir import progress as module
+from hyperhpc.rundir.progress import Progress, QuietProgress, TerminalProgress
 
 
 def on_terminal(

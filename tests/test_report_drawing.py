@@ -13,17 +13,14 @@ from PIL import Image
 
 from hyperhpc.report import formats as f
 from hyperhpc.report import plot_spectra
-from hyperhpc.report.closeup import choose_closeup
-from hyperhpc.report.crs import describe_crs
 from hyperhpc.report.draw import Drawing
 from hyperhpc.report.index_maps import index_figure, indices_figure, measure_index
-from hyperhpc.report.maps import cluster_figure, colour_labels
-from hyperhpc.report.overview import TARGET, reduce_mean
-from hyperhpc.report.pictures import BUDGET, Picture, _lossy, within_budget
-from hyperhpc.report.png import encode_png
+from hyperhpc.report.maps import choose_closeup, cluster_figure, colour_labels
+from hyperhpc.report.pictures import BUDGET, Picture, _lossy, encode_png, within_budget
 from hyperhpc.report.spectra import cluster_spectra_figure
 from hyperhpc.report.style import _SIGHTS, NODATA, _oklab, cluster_colours
-from hyperhpc.results import open_outputs
+from hyperhpc.results import TARGET, open_outputs, reduce_mean
+from hyperhpc.scene.georef import describe_crs
 from report_case import WAVELENGTH, write_case
 
 GOOD = [[401.0, 1337.0], [1447.0, 1788.0], [1958.0, 2449.0]]

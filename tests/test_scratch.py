@@ -13,10 +13,9 @@ from queue import Empty
 import pytest
 
 from hyperhpc.config import load_config
+from hyperhpc.workers import dask_setup as scratch_module
 from hyperhpc.workers import launch_workers
-from hyperhpc.workers import scratch as scratch_module
-from hyperhpc.workers.pipes import METHOD
-from hyperhpc.workers.scratch import scratch_folder
+from hyperhpc.workers.dask_setup import METHOD, scratch_folder
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def test_scratch__is_private_and_removed(temporary: Path) -> None:
 
 def test_scratch__of_the_killed_is_removed_by_the_next(temporary: Path) -> None:
     script = (
-        "from hyperhpc.workers.scratch import scratch_folder\n"
+        "from hyperhpc.workers.dask_setup import scratch_folder\n"
         "with scratch_folder() as name:\n"
         "    print(name, flush=True)\n"
         "    input()\n"

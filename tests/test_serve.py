@@ -14,10 +14,14 @@ from pathlib import Path
 from distributed import Client, SpecCluster
 
 from hyperhpc.workers.connection import Connection
-from hyperhpc.workers.dask_setup import ClosedScheduler, scheduler_options
+from hyperhpc.workers.dask_setup import (
+    MOST_DEATHS,
+    ClosedScheduler,
+    configured,
+    scheduler_options,
+)
 from hyperhpc.workers.gang import publish_scheduler
 from hyperhpc.workers.network import LOOPBACK
-from hyperhpc.workers.settings import MOST_DEATHS, configured
 
 
 @contextmanager

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import zarr
 
-from hyperhpc.scene import shards
-from hyperhpc.scene.formats.zarr_chunks import chunk_reader
-from hyperhpc.scene.shards import chunk_codecs, write_shards
+from hyperhpc.scene.formats import zarr_chunks as shards
+from hyperhpc.scene.formats.zarr_chunks import chunk_codecs, chunk_reader, write_shards
 
 FILL = -9999
 

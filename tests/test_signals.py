@@ -17,7 +17,7 @@ import pytest
 
 from cli_case import Outcome, command_of, program, spawn
 from hyperhpc.simulate.scene import simulate
-from hyperhpc.workers.processes import main_hidden, signals_later
+from hyperhpc.workers.dask_setup import main_hidden, signals_later
 from run_case import assert_same_results
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from hyperhpc.cli.main import cli
 from hyperhpc.scene import open_scene
-from hyperhpc.scene.cut import cut_tiles
+from hyperhpc.simulate.land import cut_tiles
 from hyperhpc.simulate.scene import simulate
 
 _EAST, _NORTH = 517000, 4526000

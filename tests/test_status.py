@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from cli_case import call, check_refused, program, spawn
-from hyperhpc.pipeline.progress import Progress
-from hyperhpc.rundir.progress import StatusFile, read_status
+from hyperhpc.rundir.progress import Progress, StatusFile, read_status
 
 OPTIONS = "--models lloyd --memory-per-worker 1GiB --workers 1".split()
 

@@ -12,7 +12,7 @@ import pytest
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, SceneError
 from hyperhpc.scene import open_scene
-from hyperhpc.scene.wavelengths import read_wavelengths
+from hyperhpc.scene.metadata import read_wavelengths
 from hyperhpc.simulate import materials
 from hyperhpc.simulate.scene import simulate
 

@@ -24,18 +24,22 @@ from distributed.comm import CommClosedError
 from cli_case import command_of
 from hyperhpc.compute import starts
 from hyperhpc.compute.sample import Sample
+from hyperhpc.compute.starts import SampleOnWorkers
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import IncompleteRunError, ResourceError
-from hyperhpc.pipeline.progress import Progress
-from hyperhpc.pipeline.sums import SampleOnWorkers
 from hyperhpc.rundir.plan import Area
+from hyperhpc.rundir.progress import Progress
 from hyperhpc.workers import (
     Workers,
     check_workers,
     launch_workers,
-    losses,
     losses_told,
-    sizes,
+)
+from hyperhpc.workers import (
+    workers as losses,
+)
+from hyperhpc.workers import (
+    workers as sizes,
 )
 
 GIB = 2**30
@@ -214,7 +218,7 @@ def test_dashboard__only_under_its_secret(
 def test_workers__one_thread_per_library(
     workers: tuple[Workers, set[tuple[str, int]]],
 ) -> None:
-    from hyperhpc.workers.settings import THREAD_VARIABLES
+    from hyperhpc.workers.dask_setup import THREAD_VARIABLES
 
     started, _ = workers
     for settings in started.client.run(_settings, THREAD_VARIABLES).values():
@@ -365,7 +369,7 @@ def test_silence_dask__also_of_what_it_calls_critical() -> None:
     """A scheduler says so, with a traceback, when its client is killed while it writes."""
     text = (
         "import logging\n"
-        "from hyperhpc.workers.settings import silence_dask\n"
+        "from hyperhpc.workers.dask_setup import silence_dask\n"
         "silence_dask()\n"
         "logging.getLogger('distributed.scheduler').critical('Closed comm')\n"
     )

@@ -18,14 +18,14 @@ from hyperhpc.analysis.kernel import valid_pixels
 from hyperhpc.compute.selection import select_bands, spectra_at, usable_nm
 from hyperhpc.config import SceneOptions, load_config
 from hyperhpc.errors import ConfigError
-from hyperhpc.pipeline.manifest import RunFolder, read_json
-from hyperhpc.pipeline.progress import Progress
 from hyperhpc.pipeline.runner import out_of
 from hyperhpc.pipeline.runner import run as run_stages
+from hyperhpc.rundir.folder import RunFolder, read_json
+from hyperhpc.rundir.integrity import open_summed
+from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene as open_any_scene
 from hyperhpc.scene import to_xarray
 from hyperhpc.scene.cube import Scene
-from hyperhpc.scene.summed import open_summed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from hyperhpc.compute import fitting as checkpoint
+from hyperhpc.compute import fitting as fit
 from hyperhpc.config import RunConfig
-from hyperhpc.pipeline import checkpoint, fit
-from hyperhpc.pipeline.progress import Progress
 from hyperhpc.pipeline.runner import run
+from hyperhpc.rundir.progress import Progress
 
 CLUSTERS = 12
 

@@ -88,7 +88,7 @@ def test_recipes__only_run_install_sh() -> None:
 
 
 def test_dask_yaml__agrees_with_what_runs_set() -> None:
-    from hyperhpc.workers.settings import dask_settings
+    from hyperhpc.workers.dask_setup import dask_settings
 
     defaults = flat(yaml.safe_load((CONTAINER / "dask.yaml").read_text("utf-8")))
     shared = defaults.keys() & dask_settings().keys()
@@ -109,7 +109,7 @@ def test_dask_yaml__uses_names_dask_knows() -> None:
 
 
 def test_start__sets_the_threads_of_every_library() -> None:
-    from hyperhpc.workers.settings import THREAD_VARIABLES
+    from hyperhpc.workers.dask_setup import THREAD_VARIABLES
 
     text = (CONTAINER / "start.sh").read_text("utf-8")
     assert {

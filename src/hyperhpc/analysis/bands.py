@@ -132,3 +132,29 @@ def nir_bands(wavelength_nm: np.ndarray) -> np.ndarray:
     """Bool (band): True at 780-900 nm, or everywhere if there is no such band."""
     nir = in_windows(wavelength_nm, [NIR_NM])
     return nir if nir.any() else np.ones(len(wavelength_nm), dtype=bool)
+
+
+# How declared no-data values look among the stored numbers.
+
+
+def stored_marks(nodata: Sequence[float], dtype: np.dtype) -> list[np.generic]:
+    """No-data values as scalars of a dtype; those it cannot hold are left out.
+
+    A float mark is rounded as the scene rounded it (-3.4e38 is not a float32, but was
+    stored as the nearest one). Marks that are not finite are left out: such values are
+    missing by themselves.
+    """
+    marks: list[np.generic] = []
+    for value in nodata:
+        if not math.isfinite(value):
+            continue
+        if np.issubdtype(dtype, np.floating):
+            with np.errstate(over="ignore", under="ignore"):
+                mark = dtype.type(value)
+            if np.isfinite(mark):
+                marks.append(mark)
+        else:
+            info = np.iinfo(dtype)
+            if float(value).is_integer() and info.min <= value <= info.max:
+                marks.append(dtype.type(int(value)))
+    return marks

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.analysis.bands import TOLERANCE_NM, in_windows, nearest_band
+from hyperhpc.analysis.bands import TOLERANCE_NM, in_windows, nearest_band, stored_marks
 from hyperhpc.analysis.formula import Formula, parse_formula
-from hyperhpc.analysis.nodata import stored_marks
 from hyperhpc.errors import ConfigError
 
 #: The tutorial's NDLI, whose denominator has the wrong sign; only for --seed-compat.

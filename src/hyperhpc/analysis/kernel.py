@@ -20,8 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hyperhpc.analysis.bands import band_runs
-from hyperhpc.analysis.nodata import stored_marks
+from hyperhpc.analysis.bands import band_runs, stored_marks
 
 #: Pixels cast and multiplied at a time: they stay in a core's own cache, and
 #: 256 * 65535 < 2**24, so that float32 sums are exact.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from hyperhpc.analysis.nodata import stored_marks
+from hyperhpc.analysis.bands import stored_marks
 
 #: Reads a window: (row0, row1, col0, col1) to DN (y, x, band).
 ReadWindow = Callable[[int, int, int, int], np.ndarray]
@@ -70,3 +71,56 @@ def linear_spectrum(
     upper = values[0, 0] * (1 - right) + values[0, -1] * right if right else values[0, 0]
     lower = values[-1, 0] * (1 - right) + values[-1, -1] * right if right else values[-1, 0]
     return upper * (1 - down) + lower * down if down else upper
+
+
+# Mean and standard deviation of spectra that come in parts.
+
+
+class Moments:
+    """Count, mean and sum of squared deviations per band, merged part by part.
+
+    By Chan, Golub and LeVeque (1983, The American Statistician 37, 242-247), in float64:
+    no squares of values are summed, so that nothing cancels.
+
+    Parameters
+    ----------
+    n_bands
+        Length of a spectrum.
+    """
+
+    def __init__(self, n_bands: int) -> None:
+        #: Spectra that were added.
+        self.count = 0
+        #: Values per band (band,), int64: a spectrum may lack some.
+        self.n = np.zeros(n_bands, np.int64)
+        self.mean = np.zeros(n_bands)
+        self._squares = np.zeros(n_bands)
+
+    def add(self, values: np.ndarray) -> None:
+        """Add spectra (pixel, band), float64; NaN is left out, band by band."""
+        self.count += len(values)
+        has_value = ~np.isnan(values)
+        n = has_value.sum(axis=0)
+        total = self.n + n
+        divisor = np.maximum(n, 1)
+        mean = np.where(has_value, values, 0).sum(axis=0) / divisor
+        deviations = np.where(has_value, values - mean, 0)
+        squares = (deviations**2).sum(axis=0)
+        step = mean - self.mean
+        weight = n / np.maximum(total, 1)
+        self._squares += squares + np.where(n > 0, step**2 * self.n * weight, 0)
+        self.mean += np.where(n > 0, step * weight, 0)
+        self.n = total
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Standard deviation (band,), divided by n; meaningless where n is 0."""
+        return np.sqrt(self._squares / np.maximum(self.n, 1))
+
+    def columns(self) -> list[Any]:
+        """Means, standard deviations and counts in a row; None where there is no value."""
+        parts = (self.mean, self.sd)
+        rows = [
+            [v if n else None for v, n in zip(p.tolist(), self.n, strict=True)] for p in parts
+        ]
+        return [*rows[0], *rows[1], *self.n.tolist()]

@@ -385,7 +385,7 @@ def _command() -> str:
 
 def _run(config: Any, as_json: bool) -> None:
     from hyperhpc.pipeline.runner import run as run_stages
-    from hyperhpc.pipeline.stop import stoppable
+    from hyperhpc.rundir.progress import stoppable
 
     with stoppable():
         folder = run_stages(config, make_progress(), _command())
@@ -406,7 +406,7 @@ def ingest(sources: tuple[Path, ...], out: Path, bbox: str | None, **flags: Any)
     Tiles of a site become one mosaic. What was stopped goes on with the same command.
     """
     from hyperhpc.config import load_config
-    from hyperhpc.pipeline.stop import stoppable
+    from hyperhpc.rundir.progress import stoppable
     from hyperhpc.tools.ingest import ingest as ingest_scene
 
     flags["bbox"] = read_numbers(bbox, 4, "--bbox")
@@ -437,7 +437,7 @@ def status(out: Path, as_json: bool) -> None:
 @click.option("--memory", type=int, required=True, help="Bytes.")
 def worker(connection: Path, name: str, threads: int, memory: int) -> None:
     """Be a worker of a run on Slurm; its job script calls this."""
-    from hyperhpc.workers.serve import serve_worker
+    from hyperhpc.workers.gang import serve_worker
 
     serve_worker(connection, name, threads, memory)
 

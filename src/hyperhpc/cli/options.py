@@ -115,7 +115,7 @@ SPEECH_OPTIONS = tuple(
 
 def make_progress() -> Any:
     """What the options of the current command ask for."""
-    from hyperhpc.pipeline.progress import QuietProgress, TerminalProgress
+    from hyperhpc.rundir.progress import QuietProgress, TerminalProgress
 
     speech = click.get_current_context().meta.get(_SPEECH)
     return QuietProgress() if speech == "quiet" else TerminalProgress(speech == "verbose")

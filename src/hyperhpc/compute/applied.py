@@ -19,7 +19,7 @@ from hyperhpc.compute.models import Labeller, or_null
 from hyperhpc.compute.selection import Selection, usable_nm
 from hyperhpc.config import MAX_CLUSTERS, MODELS
 from hyperhpc.errors import ConfigError
-from hyperhpc.pipeline.manifest import RunFolder, read_json, write_json
+from hyperhpc.rundir.folder import RunFolder, read_json, write_json
 from hyperhpc.scene.cube import Scene
 
 #: The farthest a band of the scene may be from the model's, nm: half a band of NEON's.

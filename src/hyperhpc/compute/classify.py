@@ -16,9 +16,9 @@ from hyperhpc.analysis.agreement import confusion_table
 from hyperhpc.analysis.indices import BoundIndex, compute_indices, gather_bands
 from hyperhpc.analysis.kernel import valid_pixels
 from hyperhpc.compute.models import Labeller, label_all
+from hyperhpc.compute.sample import GridFile
 from hyperhpc.config import INDEX_BITS
-from hyperhpc.pipeline.gridfile import GridFile
-from hyperhpc.pipeline.manifest import disk_error
+from hyperhpc.rundir.folder import disk_error
 from hyperhpc.rundir.integrity import Sums, measure_tile
 from hyperhpc.rundir.plan import Area, Tile
 from hyperhpc.scene.cube import Scene

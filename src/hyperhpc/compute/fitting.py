@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,32 +11,136 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.analysis.bands import nir_bands
-from hyperhpc.analysis.kernel import ClusterSums, Scaler
+from hyperhpc.analysis.kernel import ClusterSums, Scaler, Scorer, sum_clusters
 from hyperhpc.analysis.kmeans import (
     ClusterMoments,
     Moments,
     Step,
+    farthest_pixels,
     inertia_of,
+    lloyd,
     order_by_nir,
     variance_of,
 )
+from hyperhpc.compute import estimators
 from hyperhpc.compute.estimators import fit_estimator, fit_minibatch
 from hyperhpc.compute.models import Labeller, load_estimator, or_null, own_labels
-from hyperhpc.compute.starts import STARTS, Subsample, write_merged, write_subsample
-from hyperhpc.compute.tiles import shorten
-from hyperhpc.config import RunConfig
-from hyperhpc.errors import ConfigError
-from hyperhpc.pipeline import daskml
-from hyperhpc.pipeline.checkpoint import Checkpoint
-from hyperhpc.pipeline.fit import fit_lloyd
-from hyperhpc.pipeline.manifest import RunFolder, read_json, write_json
-from hyperhpc.pipeline.progress import Progress
-from hyperhpc.pipeline.sums import (
+from hyperhpc.compute.sample import Sample
+from hyperhpc.compute.starts import (
+    STARTS,
     SampleOnWorkers,
+    Subsample,
+    find_start,
     measure_models,
     measure_scaler,
     squares_about,
+    write_merged,
+    write_subsample,
 )
+from hyperhpc.compute.tiles import shorten
+from hyperhpc.config import RunConfig
+from hyperhpc.errors import ConfigError
+from hyperhpc.rundir.folder import RunFolder, read_json, write_json
+from hyperhpc.rundir.progress import Progress
+
+# How far a fit has come, kept so that a run that was stopped goes on from there.
+
+#: Seconds of iterations that may be lost.
+EVERY = 5.0
+
+
+class Checkpoint:
+    """The last step of one model, in a file; numbers come back as the same bits."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._written = time.monotonic()
+
+    def read(self) -> Step | None:
+        """The step that was kept, if any."""
+        if not self.path.exists():
+            return None
+        kept = read_json(self.path)
+        return Step(
+            np.array(kept["centres"]), kept["n_iter"], kept["limit"], kept["is_settled"]
+        )
+
+    def keep(self, step: Step) -> None:
+        """Keep a step, unless another was kept just now; the last one always."""
+        if not step.is_settled and time.monotonic() - self._written < EVERY:
+            return
+        write_json(self.path, vars(step) | {"centres": step.centres.tolist()})
+        self._written = time.monotonic()
+
+
+# The full-batch model: Lloyd's iterations over the whole sample, from the best start.
+#
+# Workers add up, the decisions are taken here.
+
+
+def fit_lloyd(
+    data: SampleOnWorkers,
+    subsample: Subsample,
+    n_clusters: int,
+    scaler: Scaler,
+    squares: np.ndarray,
+    seed: int,
+    progress: Progress,
+    checkpoint: Checkpoint,
+) -> Step:
+    """Full-batch k-means of the whole sample; goes on from the last checkpoint.
+
+    Parameters
+    ----------
+    squares
+        (band) sum of squares of DN minus offset over the sample.
+    progress
+        Told each start and each iteration.
+    checkpoint
+        Where the last step is kept.
+    """
+    step = checkpoint.read()
+    if step is None:
+        step = Step(find_start(data, subsample, n_clusters, scaler, squares, seed, progress))
+
+    def keep(step: Step) -> None:
+        progress.advance(1)
+        checkpoint.keep(step)
+
+    return lloyd(
+        lambda centres: _sums(data, centres, scaler),
+        lambda centres, n: _farthest(data, centres, scaler, n),
+        squares,
+        step,
+        scaler,
+        on_step=keep,
+    )
+
+
+def _sums(data: SampleOnWorkers, centres: np.ndarray, scaler: Scaler) -> ClusterSums:
+    return data.add_up(_sum_by_centres, centres, scaler)
+
+
+def _sum_by_centres(dn: np.ndarray, centres: np.ndarray, scaler: Scaler) -> ClusterSums:
+    return sum_clusters(dn, Scorer(centres, scaler))
+
+
+def _farthest(data: SampleOnWorkers, centres: np.ndarray, scaler: Scaler, n: int) -> np.ndarray:
+    parts = data.map_parts(_farthest_of_part, centres, scaler, n)
+    distances = np.concatenate([distance for distance, _ in parts])
+    pixels = np.concatenate([pixel for _, pixel in parts])
+    return pixels[np.argsort(-distances, kind="stable")[:n]]
+
+
+def _farthest_of_part(
+    sample: Sample, numbers: range, centres: np.ndarray, scaler: Scaler, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    found = [farthest_pixels(dn, centres, scaler, n) for dn in sample.blocks(numbers)]
+    distances = np.concatenate([distance for distance, _ in found])
+    pixels = np.concatenate([pixel for _, pixel in found])
+    order = np.argsort(-distances, kind="stable")[:n]
+    return distances[order], pixels[order]
+
 
 #: Sampled pixels per cluster; with fewer it is chance where the centres come to lie.
 _FEW = 100
@@ -230,7 +335,7 @@ def _begin_minibatch(job: FitJob, scaler: Scaler) -> Callable[[], Step]:
     if kept is not None:
         return lambda: kept
     if config.engine == "dask-ml":
-        return lambda: daskml.fit_incremental(data, *arguments)
+        return lambda: estimators.fit_incremental(data, *arguments)
     future = data.workers.engage(fit_minibatch, data.sample, *arguments)
 
     def wait() -> Step:
@@ -244,7 +349,7 @@ def _begin_minibatch(job: FitJob, scaler: Scaler) -> Callable[[], Step]:
 def _fit_lloyd(job: FitJob, scaler: Scaler, squares: np.ndarray, progress: Progress) -> Step:
     config, data, checkpoint = job.config, job.data, job.checkpoint("lloyd")
     if config.engine == "dask-ml":
-        return daskml.fit_kmeans(data, config.clusters, scaler, config.seed)
+        return estimators.fit_kmeans(data, config.clusters, scaler, config.seed)
     return fit_lloyd(
         data, job.subsample, config.clusters, scaler, squares, config.seed, progress, checkpoint
     )

@@ -18,9 +18,9 @@ import numpy as np
 import zarr
 
 from hyperhpc.compute.classify import OverviewFiles
+from hyperhpc.compute.sample import GridFile
 from hyperhpc.compute.stores import consolidate, create_group, create_store, remove_halves
-from hyperhpc.pipeline.gridfile import GridFile
-from hyperhpc.pipeline.manifest import read_json, write_json
+from hyperhpc.rundir.folder import read_json, write_json
 from hyperhpc.scene.cube import Grid
 from hyperhpc.schema import CLUSTER, COLORS, NO_CLUSTER, OVERVIEW, Variable
 

@@ -6,6 +6,7 @@ depends on the tiles. A second file marks the valid pixels.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,127 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.analysis.kernel import valid_pixels
-from hyperhpc.errors import SceneError
-from hyperhpc.pipeline.gridfile import GridFile
+from hyperhpc.errors import ResourceError, SceneError
+from hyperhpc.rundir.folder import disk_error
 from hyperhpc.rundir.plan import TARGET_TILES, Area, Plan, Tile
 from hyperhpc.scene.cube import THINNED_STEP, Scene
 from hyperhpc.scene.thinned import picked_from
 from hyperhpc.schema import SAMPLE_MASK
+
+# A raw array (y, x, layer) on disk, written by windows and read by runs of pixels.
+#
+# Plain ``pwrite`` and ``pread``: any number of processes write their own windows at the
+# same time, whatever the tiles, and reading does not map pages that would count as memory.
+
+
+@dataclass(frozen=True)
+class GridFile:
+    """One such array.
+
+    Attributes
+    ----------
+    path
+        The file: C order, native byte order, no header.
+    shape
+        (rows, columns, layers).
+    dtype
+        Name of the dtype.
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+    dtype: str
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of one pixel."""
+        return self.shape[2] * np.dtype(self.dtype).itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole file."""
+        return self.shape[0] * self.shape[1] * self.pixel_bytes
+
+    def is_whole(self) -> bool:
+        """True if the file is there and has its full length."""
+        return self.path.is_file() and self.path.stat().st_size == self.nbytes
+
+    def create(self) -> None:
+        """Make the file, all zero (sparse where the file system can)."""
+        with self.path.open("wb") as file:
+            file.truncate(self.nbytes)
+
+    def write(self, row: int, col: int, window: np.ndarray) -> None:
+        """Write a window (y, x, layer) with its upper-left pixel at (row, col); flushed.
+
+        Raises
+        ------
+        ResourceError
+            If the disk is full or the file cannot be written.
+        """
+        window = np.ascontiguousarray(window, dtype=self.dtype)
+        if window.shape[1] == self.shape[1]:  # whole rows lie together
+            window = window.reshape(1, -1, self.shape[2])
+        try:
+            with self.path.open("r+b", buffering=0) as file:
+                for i, line in enumerate(window):
+                    offset = ((row + i) * self.shape[1] + col) * self.pixel_bytes
+                    _write_all(file.fileno(), _raw(line), offset)
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise disk_error(error, self.path) from None
+
+    def read_pixels(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Read pixels start..stop-1, counted along rows.
+
+        Parameters
+        ----------
+        out
+            Buffer (at least stop - start, layer) of the file's dtype, reused if given.
+
+        Returns
+        -------
+        (stop - start, layer), a view of ``out`` if that was given.
+        """
+        if out is None:
+            out = np.empty((stop - start, self.shape[2]), dtype=self.dtype)
+        pixels = out[: stop - start]
+        with self.path.open("rb", buffering=0) as file:
+            _read_all(file.fileno(), _raw(pixels), start * self.pixel_bytes)
+        return pixels
+
+    def read_window(self, rows: slice, cols: slice) -> np.ndarray:
+        """Read a window (y, x, layer)."""
+        shape = (rows.stop - rows.start, cols.stop - cols.start, self.shape[2])
+        window = np.empty(shape, dtype=self.dtype)
+        with self.path.open("rb", buffering=0) as file:
+            for row, line in enumerate(window, rows.start):
+                offset = (row * self.shape[1] + cols.start) * self.pixel_bytes
+                _read_all(file.fileno(), _raw(line), offset)
+        return window
+
+
+def _raw(array: np.ndarray) -> memoryview:
+    """The bytes of a contiguous array, without a copy."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _write_all(fd: int, data: memoryview, offset: int) -> None:
+    while data.nbytes:
+        done = os.pwrite(fd, data, offset)
+        data, offset = data[done:], offset + done
+
+
+def _read_all(fd: int, data: memoryview, offset: int) -> None:
+    while data.nbytes:
+        done = os.preadv(fd, [data], offset)
+        if not done:
+            raise ResourceError(
+                f"a file of the run is shorter than it was written (at byte {offset})",
+                "give --restart to start the run over",
+            )
+        data, offset = data[done:], offset + done
+
 
 #: Grid pixels of one block: the fixed unit of every sum over the sample.
 SAMPLE_BLOCK = 16384

@@ -2,21 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice, pairwise
+from operator import add
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from hyperhpc.analysis.kernel import Scaler
-from hyperhpc.analysis.kmeans import Fit, fit_in_memory
+from hyperhpc.analysis.kmeans import (
+    ClusterMoments,
+    Fit,
+    Moments,
+    fit_in_memory,
+    fit_scaler,
+    measure_clusters,
+    measure_moments,
+)
 from hyperhpc.analysis.starts import draw_seeds, fit_start, merge_bands
+from hyperhpc.compute.models import Labeller, label_all
 from hyperhpc.compute.sample import Sample
-from hyperhpc.pipeline.progress import Progress
-from hyperhpc.pipeline.sums import SampleOnWorkers
 from hyperhpc.rundir.plan import SUBSAMPLE, starts_at_once
+from hyperhpc.rundir.progress import Progress
+from hyperhpc.workers import Workers
+
+# Sums over the sample, taken on workers: the only thing the fits ask of all its pixels.
+#
+# Every sum is taken over fixed blocks of the sample and added in the order of the blocks,
+# so neither workers nor tiles change a bit.
+
+
+@dataclass(frozen=True)
+class SampleOnWorkers:
+    """The sample, and workers to run functions over its blocks.
+
+    Attributes
+    ----------
+    sample
+        Where it lies.
+    workers
+        Who reads it.
+    """
+
+    sample: Sample
+    workers: Workers
+
+    def add_up(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Sum of ``function(dn, *args)`` over all blocks, in the order of the blocks."""
+        parts = self.map_parts(_sum_blocks, function, *args)
+        return reduce(add, (block for part in parts for block in part))
+
+    def map_parts(self, function: Callable[..., Any], *args: Any) -> list[Any]:
+        """``function(sample, block numbers, *args)`` for consecutive parts of the sample."""
+        n_parts = min(self.sample.n_blocks, 4 * self.workers.count * self.workers.threads)
+        edges = np.linspace(0, self.sample.n_blocks, n_parts + 1).astype(int)
+        futures = [
+            self.workers.client.submit(
+                function, self.sample, range(start, stop), *args, pure=False
+            )
+            for start, stop in pairwise(edges.tolist())
+        ]
+        return list(self.workers.client.gather(futures))
+
+
+def _sum_blocks(sample: Sample, numbers: range, function: Callable, *args: Any) -> list[Any]:
+    """On a worker: one value for a part of integers, one for each block of floats."""
+    values = [function(dn, *args) for dn in sample.blocks(numbers)]
+    is_exact = np.issubdtype(np.dtype(sample.values.dtype), np.integer)
+    return [reduce(add, values)] if is_exact else values
+
+
+def measure_scaler(
+    data: SampleOnWorkers, scale_factor: float
+) -> tuple[Scaler, Moments, np.ndarray]:
+    """Scaler of the sample, its moments, and the reference they are about."""
+    n_bands = data.sample.values.shape[2]
+    is_integer = np.issubdtype(np.dtype(data.sample.values.dtype), np.integer)
+    reference = np.zeros(n_bands)
+    if not is_integer:  # sums about a typical pixel lose fewer digits
+        for dn in data.sample.blocks(range(data.sample.n_blocks)):
+            if len(dn):
+                reference = dn[0].astype(np.float64)
+                break
+    moments = data.add_up(measure_moments, reference)
+    return (
+        fit_scaler(moments, reference, scale_factor, is_integer=is_integer),
+        moments,
+        reference,
+    )
+
+
+def squares_about(moments: Moments, reference: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """(band) sum of squares about another offset; exact, as float64, for integers."""
+    if np.issubdtype(moments.sums.dtype, np.integer):
+        shift = [int(o) - int(r) for o, r in zip(offset, reference, strict=True)]
+        exact = [
+            int(q) - 2 * d * int(s) + moments.count * d * d
+            for q, s, d in zip(moments.squares, moments.sums, shift, strict=True)
+        ]
+        return np.array(exact, dtype=np.float64)
+    d = offset - reference
+    return moments.squares - 2 * d * moments.sums + moments.count * d**2
+
+
+def measure_models(
+    data: SampleOnWorkers, labellers: Sequence[Labeller], scaler: Scaler
+) -> list[ClusterMoments]:
+    """Pixels, sums and squares of the clusters of each model over the whole sample."""
+    total = data.add_up(_measure_block, labellers, scaler)
+    edges = np.cumsum([0, *(labeller.n_clusters for labeller in labellers)])
+    return [total[start:stop] for start, stop in pairwise(edges.tolist())]
+
+
+def _measure_block(
+    dn: np.ndarray, labellers: Sequence[Labeller], scaler: Scaler
+) -> ClusterMoments:
+    labels = label_all(labellers, dn, np.arange(dn.shape[1]), np.ones(len(dn), dtype=bool))
+    sizes = [labeller.n_clusters for labeller in labellers]
+    return measure_clusters(dn, labels, sizes, scaler)
+
 
 #: Starts of the full-batch model,
 STARTS = 10

@@ -8,20 +8,208 @@ same memory here and on the scheduler.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from itertools import islice
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from hyperhpc.errors import ConfigError, HyperhpcError, IncompleteRunError, ResourceError
-from hyperhpc.pipeline.damage import Skipping, TileSkipping, Work, work_patiently
-from hyperhpc.pipeline.manifest import disk_error, read_json, write_json
-from hyperhpc.pipeline.progress import Progress
+from hyperhpc.errors import (
+    ConfigError,
+    HyperhpcError,
+    IncompleteRunError,
+    ResourceError,
+    SceneError,
+)
+from hyperhpc.rundir.folder import disk_error, read_json, write_json
 from hyperhpc.rundir.lock import Claim
-from hyperhpc.rundir.plan import Tile
+from hyperhpc.rundir.plan import Area, Slab, Tile
+from hyperhpc.rundir.progress import Progress
+from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.window import describe_window, mirror
 from hyperhpc.workers import MOST_DEATHS, Workers, scheduler_errors
+
+# Which file of a scene is damaged: found only when a window could not be read.
+
+
+def find_damaged_chunk(scene: Scene, rows: slice, cols: slice, bands: slice) -> str | None:
+    """Read the stored chunks of a window one by one; the first that cannot be read, in words.
+
+    Parameters
+    ----------
+    rows, cols, bands
+        Slices with start and stop, step 1.
+    """
+    unit = scene.shards or scene.chunks
+    ranges = [
+        range(part.start // size * size, part.stop, size)
+        for part, size in zip((rows, cols, bands), unit, strict=True)
+    ]
+    for first in product(*ranges):
+        place = [
+            slice(max(start, part.start), min(start + size, part.stop))
+            for start, part, size in zip(first, (rows, cols, bands), unit, strict=True)
+        ]
+        try:
+            if place[2].stop - place[2].start == scene.shape[2]:
+                deque(scene.blocks(place[0], place[1]), maxlen=0)  # as the passes read it
+            else:
+                scene.read(*place)
+        except SceneError:
+            return _name(scene, place)
+    return None
+
+
+def _name(scene: Scene, place: list[slice]) -> str:
+    from hyperhpc.scene.formats.zarr import ZarrScene, open_array
+
+    if not isinstance(scene, ZarrScene):
+        return f"the chunk at {describe_window(*place)}"
+    array = open_array(scene.store, scene.array, scene.zarr_format)
+    if scene.is_south_up:
+        place = [mirror(place[0], scene.shape[0]), *place[1:]]
+    stored = array.shards or array.chunks
+    key = [0, 0, 0]
+    for axis, part in zip(scene.order, place, strict=True):
+        key[axis] = part.start // stored[axis]
+    name = array.metadata.encode_chunk_key(tuple(key))
+    return f"chunk file {os.path.join(scene.store, scene.array, name)}"
+
+
+# A tile of which a part cannot be read: tried again, then named, or left as no-data.
+
+#: Seconds before each further try: a file server that is busy, or started again.
+PAUSES_S = (0.5, 2.0)
+#: Scenes are told from changed ones by the times of their files, among others.
+_COPY = (
+    "copy the file again, or the scene with its times (cp -p, rsync -a), then give the same "
+    "command: it goes on"
+)
+_SKIP = f"{_COPY}; with --skip-bad-tiles it goes on too, and leaves such tiles as no-data"
+_USED = (
+    "its pixels are in the sample, so it could be read before: give the same command again; "
+    "if it stays so, add --restart"
+)
+
+
+class DamagedTileError(SceneError):
+    """A part of the scene cannot be read; the finished tiles are kept."""
+
+
+#: Does a tile's work and returns its record.
+Work = Callable[[Any, Tile], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Skipping:
+    """How a pass leaves out the tiles that cannot be read.
+
+    Attributes
+    ----------
+    blank
+        Writes a tile as no-data.
+    known
+        Tiles that an earlier pass left out, and why: they are not read again.
+    used
+        Tiles whose pixels an earlier pass has used: they cannot be left out any more.
+    """
+
+    blank: Work
+    known: Mapping[str, str]
+    used: frozenset[str]
+
+    def of_tile(self, tile: Tile) -> TileSkipping:
+        """What a task must know."""
+        blank = None if tile.name in self.used else self.blank
+        return TileSkipping(blank, self.known.get(tile.name))
+
+
+@dataclass(frozen=True)
+class TileSkipping:
+    """The same for one tile."""
+
+    blank: Work | None
+    why: str | None
+
+
+def work_patiently(
+    function: Work, job: Any, tile: Tile, skipping: TileSkipping | None
+) -> dict[str, Any]:
+    """On a worker: the tile's record; ``bad`` in it says why the tile was left out.
+
+    Raises
+    ------
+    DamagedTileError
+        If the tile cannot be read, with its name and that of the damaged file.
+    """
+    if skipping and skipping.blank and skipping.why:
+        return skipping.blank(job, tile) | {"bad": skipping.why}
+    error: SceneError | None = None
+    for pause in (0.0, *PAUSES_S):
+        time.sleep(pause)
+        try:
+            return function(job, tile)
+        except SceneError as caught:
+            error = caught
+    assert error is not None
+    why = _explain(job.scene, job.area, tile, error.message)
+    if skipping and skipping.blank:
+        return skipping.blank(job, tile) | {"bad": why}
+    hint = _USED if skipping else _COPY if isinstance(tile, Slab) else _SKIP
+    raise DamagedTileError(f"tile {tile.name}: {why}", hint) from None
+
+
+def _explain(scene: Scene, area: Area, tile: Tile, message: str) -> str:
+    rows = slice(area.row0 + tile.y0, area.row0 + tile.y1)
+    cols = slice(area.col0 + tile.x0, area.col0 + tile.x1)
+    bands = slice(0, scene.shape[2])
+    if isinstance(tile, Slab):
+        bands = slice(tile.b0, tile.b1)
+    chunk = find_damaged_chunk(scene, rows, cols, bands)
+    message = message.rstrip(".")
+    if chunk is None or chunk.rpartition(" ")[2] in message:
+        return message
+    return f"{message} ({chunk})"
+
+
+def bad_tiles(records: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Tiles that were left out, and why."""
+    return {name: record["bad"] for name, record in records.items() if "bad" in record}
+
+
+def describe_bad(tiles: Iterable[Tile], area: Area, bad: Mapping[str, str]) -> list[dict]:
+    """``bad_tiles`` of run.json; rows and columns of the scene, the last one included."""
+    return [
+        {
+            "tile": tile.name,
+            "rows": [area.row0 + tile.y0, area.row0 + tile.y1 - 1],
+            "columns": [area.col0 + tile.x0, area.col0 + tile.x1 - 1],
+            "why": bad[tile.name],
+        }
+        for tile in tiles
+        if tile.name in bad
+    ]
+
+
+def check_none_bad(bad: list[dict[str, Any]], report: Any) -> None:
+    """Say at the end of a run that it has holes.
+
+    Raises
+    ------
+    IncompleteRunError
+        If tiles were left out.
+    """
+    if bad:
+        listed = "; ".join(f"{entry['tile']}: {entry['why']}" for entry in bad[:12])
+        more = f"; and {len(bad) - 12} more, see run.json" if len(bad) > 12 else ""
+        raise IncompleteRunError(
+            f"{len(bad)} tiles could not be read and are no-data in {report}: {listed}{more}",
+            "copy the scene again, then the same command with --restart",
+        )
 
 
 def run_tiles(

@@ -22,16 +22,14 @@ import zarr
 from hyperhpc.compute.tiles import run_tiles
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import SceneError, cause
-from hyperhpc.pipeline.manifest import read_json, write_json
-from hyperhpc.pipeline.progress import Progress
+from hyperhpc.rundir.folder import read_json, write_json
 from hyperhpc.rundir.lock import Claim
 from hyperhpc.rundir.plan import Area, Slab, Tile, tile_promise
-from hyperhpc.scene.absent import EMPTY
+from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene.cube import Scene, fields_of
 from hyperhpc.scene.formats.zarr import READ_ERRORS, open_array
-from hyperhpc.scene.formats.zarr_chunks import chunk_reader
+from hyperhpc.scene.formats.zarr_chunks import EMPTY, chunk_codecs, chunk_reader, write_shards
 from hyperhpc.scene.mosaic import MosaicScene
-from hyperhpc.scene.shards import chunk_codecs, write_shards
 from hyperhpc.scene.window import length, meet, normalise
 from hyperhpc.workers import Workers
 

@@ -13,19 +13,8 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 
-from hyperhpc.doctor import (
-    container,
-    files,
-    leaks,
-    libraries,
-    machine,
-    network,
-    packages,
-    process,
-    slurm,
-)
-from hyperhpc.doctor.finding import Finding, Line
-from hyperhpc.doctor.show import show_json, show_lines
+from hyperhpc.doctor import files, machine, network, packages
+from hyperhpc.doctor.finding import Finding, Line, show_json, show_lines
 
 __all__ = ["CHECKS", "Finding", "Line", "examine", "show_json", "show_lines"]
 
@@ -34,24 +23,24 @@ CHECKS: Mapping[str, Callable[[], Finding]] = {
     "python": packages.check_python,
     "packages": packages.check_versions,
     "imports": packages.check_imports,
-    "container": container.check_container,
-    "PYTHONPATH": leaks.check_pythonpath,
-    "user site": leaks.check_user_site,
-    "conda": leaks.check_conda,
-    "origins": leaks.check_origins,
+    "container": machine.check_container,
+    "PYTHONPATH": packages.check_pythonpath,
+    "user site": packages.check_user_site,
+    "conda": packages.check_conda,
+    "origins": packages.check_origins,
     "cores": machine.check_cores,
     "memory": machine.check_memory,
     "cgroup": machine.check_cgroup,
-    "slurm job": slurm.check_allocation,
-    "slurm": slurm.check_commands,
-    "threads": libraries.check_threads,
-    "blas": libraries.check_blas,
-    "codecs": libraries.check_codecs,
+    "slurm job": machine.check_allocation,
+    "slurm": machine.check_commands,
+    "threads": packages.check_threads,
+    "blas": packages.check_blas,
+    "codecs": packages.check_codecs,
     "TMPDIR": files.check_tmpdir,
     "caches": files.check_caches,
-    "locale": process.check_locale,
-    "open files": process.check_open_files,
-    "core files": process.check_core_files,
+    "locale": machine.check_locale,
+    "open files": machine.check_open_files,
+    "core files": machine.check_core_files,
     "interfaces": network.check_interfaces,
     "openssl": network.check_openssl,
     "tls": network.check_tls,

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TextIO
 
 Status = Literal["ok", "warning", "error"]
 
@@ -42,3 +48,72 @@ def gib(number: float) -> str:
     if number < 2**30:
         return f"{number / 2**20:.0f} MiB"
     return f"{number / 2**30:.1f} GiB" if number < 2**40 else f"{number / 2**40:.1f} TiB"
+
+
+# Print the lines: in colour on a terminal, plain into files, JSON for programs.
+
+_COLOURS = {"ok": "green", "warning": "yellow", "error": "bold red"}
+
+
+def show_json(lines: Sequence[Line]) -> str:
+    """A list of objects with the keys check, status, value and remedy."""
+    return json.dumps([dataclasses.asdict(line) for line in lines], indent=1)
+
+
+def show_lines(lines: Sequence[Line], file: TextIO | None = None) -> None:
+    """Print one row per check, its remedy below it, and a count at the end."""
+    file = file or sys.stdout
+    if file.isatty():
+        try:
+            _show_pretty(lines, file)
+            return
+        except ImportError:  # rich itself may be what is broken
+            pass
+    width = max(len(line.check) for line in lines)
+    for line in lines:
+        _write(file, f"{line.status:<8} {line.check:<{width}}  {line.value}")
+        if line.remedy:
+            _write(file, f"{'':<8} {'':<{width}}  -> {line.remedy}")
+    _write(file, count_lines(lines))
+    file.flush()  # here, where a reader that has gone is no error
+
+
+def count_lines(lines: Sequence[Line]) -> str:
+    """How many lines have which status."""
+    counts = Counter(line.status for line in lines)
+    warnings, errors = counts["warning"], counts["error"]
+    return (
+        f"{len(lines)} checks: {counts['ok']} ok, "
+        f"{warnings} warning{'' if warnings == 1 else 's'}, "
+        f"{errors} error{'' if errors == 1 else 's'}"
+    )
+
+
+def _show_pretty(lines: Sequence[Line], file: TextIO) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for line in lines:
+        value = Text(_printable(line.value, file))
+        if line.remedy:
+            value.append(f"\n-> {_printable(line.remedy, file)}", "bold")
+        table.add_row(Text(line.status, _COLOURS[line.status]), line.check, value)
+    console = Console(file=file, highlight=False, width=shutil.get_terminal_size().columns)
+    console.print(table)
+    console.print(count_lines(lines))
+
+
+def _write(file: TextIO, text: str) -> None:
+    file.write(_printable(text, file) + "\n")
+
+
+def _printable(text: str, file: TextIO) -> str:
+    """The text as this file can take it: paths may hold bytes that are no characters."""
+    encoding = file.encoding or "utf-8"
+    whole = text.encode(encoding, "backslashreplace").decode(encoding)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in whole)

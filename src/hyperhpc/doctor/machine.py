@@ -2,12 +2,120 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
+import resource
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from hyperhpc.doctor.cgroup import read_limits
 from hyperhpc.doctor.finding import Finding, gib
+from hyperhpc.doctor.packages import find_lock
+
+# Limits of the control group this process is in, version 1 or 2.
+
+#: Version 1 says "no limit" with a number near 2**63.
+_ENDLESS = 2**60
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The smallest limit on the way from the process's own group to the root.
+
+    Attributes
+    ----------
+    version
+        ``v1``, ``v2`` or ``none``.
+    group
+        The group that memory is accounted to.
+    cpus, memory_bytes
+        None for no limit.
+    """
+
+    version: str
+    group: str
+    cpus: float | None
+    memory_bytes: int | None
+
+
+def read_limits(root: Path = Path("/")) -> Limits:
+    """Read the limits; `root` is where proc and sys are looked for.
+
+    Dask looks at the root of the hierarchy only, which is this process's group in a container
+    of its own namespace, but not in a job of Slurm.
+    """
+    groups = _read_groups(root / "proc/self/cgroup")
+    base = root / "sys/fs/cgroup"
+    if "memory" in groups:
+        memory, cpu = base / "memory", base / "cpu"
+        if not cpu.exists():
+            cpu = base / "cpu,cpuacct"
+        amounts = [
+            int(text)
+            for folder in _upwards(memory, groups["memory"])
+            if (text := _read(folder / "memory.limit_in_bytes")).isdecimal()
+        ]
+        shares = [
+            _share(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us"))
+            for folder in _upwards(cpu, groups.get("cpu", "/"))
+        ]
+        return Limits("v1", groups["memory"], _least(shares), _memory(amounts))
+    if "" not in groups:
+        return Limits("none", "", None, None)
+    unified = base / "unified"
+    folders = list(_upwards(unified if unified.exists() else base, groups[""]))
+    amounts = [
+        int(text)
+        for folder in folders
+        for name in ("memory.max", "memory.high")
+        if (text := _read(folder / name)).isdecimal()
+    ]
+    shares = [_share(*(_read(folder / "cpu.max").split() or [""])) for folder in folders]
+    return Limits("v2", groups[""], _least(shares), _memory(amounts))
+
+
+def _read_groups(file: Path) -> dict[str, str]:
+    """Controller to group; version 2's has no name."""
+    groups: dict[str, str] = {}
+    for line in _read(file).splitlines():
+        _, controllers, group = line.split(":", 2)
+        groups |= dict.fromkeys(controllers.split(","), group)
+    return groups
+
+
+def _upwards(mount: Path, group: str) -> Iterator[Path]:
+    """The group's folder and those above it; some cannot be seen from within a container."""
+    folder = mount / group.strip("/")
+    while folder != mount and ".." not in folder.parts:
+        if folder.is_dir():
+            yield folder
+        folder = folder.parent
+    yield mount
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _share(quota: str, period: str = "100000") -> float | None:
+    """Cores, from microseconds allowed in a period; ``max`` and ``-1`` are no limit."""
+    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() else None
+
+
+def _least(values: list[float | None]) -> float | None:
+    return min((value for value in values if value is not None), default=None)
+
+
+def _memory(amounts: list[int]) -> int | None:
+    return min((amount for amount in amounts if amount < _ENDLESS), default=None)
+
 
 #: Part of a limit that workers are given: the rest is for what nobody counts.
 _SHARE = 0.9
@@ -16,14 +124,14 @@ _MIB = 2**20
 
 def usable() -> tuple[int, int]:
     """Cores and bytes that ``hyperhpc run`` would take by itself."""
-    from hyperhpc.workers.sizes import usable_cores, usable_memory
+    from hyperhpc.workers.workers import usable_cores, usable_memory
 
     return usable_cores(), usable_memory()
 
 
 def run_options(cores: float, memory_bytes: int) -> str:
     """The command that stays within these cores and this memory."""
-    from hyperhpc.workers.sizes import BASE_BYTES
+    from hyperhpc.workers.workers import BASE_BYTES
 
     promise, room = _default_memory(), int(memory_bytes * _SHARE)
     count = max(1, min(int(cores), room // promise))
@@ -52,7 +160,7 @@ def check_memory() -> Finding:
     """Memory of the machine, and what is available now."""
     import psutil
 
-    from hyperhpc.workers.sizes import BASE_BYTES
+    from hyperhpc.workers.workers import BASE_BYTES
 
     memory, promise = psutil.virtual_memory(), _default_memory()
     value = f"{gib(memory.total)}, {gib(memory.available)} available"
@@ -91,3 +199,212 @@ def check_cgroup(root: Path = Path("/"), seen: tuple[int, int] | None = None) ->
         takes = f"a run would take {cores} cores and {gib(memory)}"
         return Finding("warning", f"{value}; {takes}", run_options(most_cores, most_memory))
     return Finding("ok", value)
+
+
+# Which container this is, if any.
+
+_SHOWN = ("title", "version", "revision", "created")
+_OCI = "org.opencontainers.image."
+
+
+def find_container(root: Path = Path("/")) -> str | None:
+    """``apptainer``, ``docker``, ``podman``, or None."""
+    if (root / ".singularity.d").is_dir():
+        return "apptainer"
+    if (root / ".dockerenv").exists():
+        return "docker"
+    if (root / "run/.containerenv").exists():
+        return "podman"
+    return None
+
+
+def check_container(root: Path = Path("/")) -> Finding:
+    """The kind of container and its labels, which Docker's cannot see from within."""
+    kind = find_container(root)
+    if kind is None:
+        return Finding("ok", "none")
+    name = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
+    value = f"{kind} {name}" if kind == "apptainer" and name else kind
+    labels = _read_labels(root / ".singularity.d" / "labels.json")
+    shown = [f"{key} {labels[_OCI + key]}" for key in _SHOWN if labels.get(_OCI + key)]
+    if shown:
+        value += f": {', '.join(shown)}"
+    wanted, lock = labels.get("hyperhpc.lock.sha256", ""), find_lock()
+    if lock and len(wanted) == 64 and wanted != hashlib.sha256(lock.read_bytes()).hexdigest():
+        return Finding(
+            "warning",
+            f"{value}; its label names another lock than the one hyperhpc has here",
+            "use hyperhpc of the image: unset PYTHONPATH",
+        )
+    return Finding("ok", value)
+
+
+def _read_labels(file: Path) -> dict[str, str]:
+    try:
+        labels = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(key): str(text) for key, text in labels.items()}
+
+
+# The Slurm allocation, if any, and whether Slurm can be asked from here.
+
+_COMMANDS = ("sbatch", "squeue", "scancel", "srun", "sinfo", "scontrol")
+#: The last is where nodes without a file of their own keep what the controller sent.
+_CONFIGURATIONS = (
+    "etc/slurm/slurm.conf",
+    "etc/slurm-llnl/slurm.conf",
+    "run/slurm/conf/slurm.conf",
+)
+_SOCKETS = ("run/munge/munge.socket.2", "var/run/munge/munge.socket.2")
+
+
+def _number(name: str) -> int | None:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() and int(text) else None
+
+
+def in_job() -> bool:
+    """True inside a Slurm job."""
+    return bool(os.environ.get("SLURM_JOB_ID"))
+
+
+def check_allocation(root: Path = Path("/"), seen: tuple[int, int] | None = None) -> Finding:
+    """What Slurm gave this job here, and whether ``hyperhpc run`` would keep to it.
+
+    Parameters
+    ----------
+    root
+        Where proc and sys are looked for.
+    seen
+        Cores and bytes that a run would take; by default those it would take here.
+    """
+    if not in_job():
+        group = read_limits(root).group
+        if "/slurm" in group and "/job_" in group:
+            return Finding(
+                "warning",
+                f"the control group {group} is a job's, but no SLURM_* variable is here",
+                "leave out --cleanenv, or hand them over as APPTAINERENV_SLURM_*",
+            )
+        return Finding("ok", "none: this is no Slurm job")
+    cpus = _number("SLURM_CPUS_ON_NODE")
+    memory = _allocated_memory(cpus)
+    nodes = _number("SLURM_JOB_NUM_NODES") or _number("SLURM_NNODES") or 1
+    tasks = _number("SLURM_NTASKS") or 1
+    value = (
+        f"job {os.environ['SLURM_JOB_ID']}: {_count(nodes, 'node')}, {_count(tasks, 'task')}; "
+        f"here {_count(cpus, 'core') if cpus else 'some cores'}, "
+        f"{gib(memory) if memory else 'no limit of memory'}"
+    )
+    cores, available = seen or usable()
+    if (cpus and cores > cpus) or (memory and available > memory):
+        takes = f"a run would take {cores} cores and {gib(available)}"
+        least = min(cores, cpus or cores), min(available, memory or available)
+        return Finding("warning", f"{value}; {takes}", run_options(*least))
+    each = _number("SLURM_CPUS_PER_TASK")
+    if each and cores < each and os.environ.get("SLURM_STEP_ID", "").isdecimal():
+        # Since Slurm 22.05 srun no longer takes it over from sbatch
+        return Finding(
+            "warning",
+            f"{value}; this step has {cores} of its {each} cores",
+            f"srun --cpus-per-task={each} ...",
+        )
+    return Finding("ok", value)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _allocated_memory(cpus: int | None) -> int | None:
+    """Bytes of this job on this node; Slurm counts in MiB."""
+    per_node, per_cpu = _number("SLURM_MEM_PER_NODE"), _number("SLURM_MEM_PER_CPU")
+    if per_node:
+        return per_node * 2**20
+    return per_cpu * cpus * 2**20 if per_cpu and cpus else None
+
+
+def check_commands(root: Path = Path("/")) -> Finding:
+    """Slurm's commands, configuration and munge's socket: what a driver job needs."""
+    commands = [name for name in _COMMANDS if shutil.which(name)]
+    named = os.environ.get("SLURM_CONF", "").lstrip("/")
+    files = [named] if named else _CONFIGURATIONS
+    configuration = next((f"/{name}" for name in files if (root / name).exists()), None)
+    munge = any((root / name).exists() for name in _SOCKETS)
+    if not commands:
+        bridge = " (a gang job needs none)" if in_job() else ""
+        also = f"; {configuration} is visible" if configuration else ""
+        return Finding("ok", f"no commands visible{bridge}{also}")
+    value = f"{' '.join(commands)}; {configuration or 'no slurm.conf'}"
+    value += ", munge" if munge else ", no munge socket"
+    if not configuration or not munge:
+        binds = "/etc/slurm,/run/munge,/etc/passwd"
+        return Finding(
+            "warning", value, f"in a container: --bind {binds}; else export SLURM_CONF=FILE"
+        )
+    return Finding("ok", value)
+
+
+# What this process was started with: locale and limits.
+
+#: What Python sets LC_CTYPE to by itself if the locale is C.
+_COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+#: Files and sockets of one process: a run on this machine, and each further Slurm task.
+_FILES, _FILES_PER_TASK = 512, 8
+
+
+def check_locale() -> Finding:
+    """Whether names of files and text are UTF-8, here and in programs we start."""
+    encodings = {sys.getfilesystemencoding(), (sys.stdout and sys.stdout.encoding) or "utf-8"}
+    wrong = sorted(name for name in encodings if name.lower().replace("-", "") != "utf8")
+    variable, text = _locale()
+    named = f"{variable}={text}" if variable else "LANG is not set"
+    if wrong:
+        remedy = "unset LC_ALL PYTHONIOENCODING PYTHONUTF8; export LANG=C.UTF-8"
+        return Finding("error", f"Python takes text as {', '.join(wrong)}; {named}", remedy)
+    if "utf8" not in text.lower().replace("-", ""):
+        unset = "unset LC_ALL; " if variable == "LC_ALL" else ""
+        here = "Python uses UTF-8 all the same, other programs do not"
+        return Finding("warning", f"{named}: {here}", f"{unset}export LANG=C.UTF-8")
+    return Finding("ok", f"UTF-8, {named}")
+
+
+def _locale() -> tuple[str, str]:
+    """The variable that decides, and its value."""
+    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
+        text = os.environ.get(name, "")
+        if text and not (name == "LC_CTYPE" and text in _COERCED):
+            return name, text
+    return "", ""
+
+
+def check_open_files() -> Finding:
+    """How many files and sockets one process may have open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    tasks = os.environ.get("SLURM_NTASKS", "")
+    needed = _FILES + _FILES_PER_TASK * (int(tasks) if tasks.isdecimal() else 0)
+    most = "no limit" if hard == resource.RLIM_INFINITY else str(hard)
+    if soft == resource.RLIM_INFINITY:
+        return Finding("ok", "no limit")
+    value = f"{soft} (at most {most})"
+    if soft >= needed:
+        return Finding("ok", value)
+    if hard == resource.RLIM_INFINITY or hard >= needed:
+        remedy = f"ulimit -n {max(needed, 4096) if hard < 0 else min(hard, max(needed, 4096))}"
+    else:
+        remedy = f"ask the administrators for a hard limit of {needed} open files"
+    return Finding(
+        "error" if soft < 128 else "warning", f"{value}, {needed} are needed", remedy
+    )
+
+
+def check_core_files() -> Finding:
+    """Whether a process that dies leaves a file as large as its memory."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_CORE)
+    if soft == 0:
+        return Finding("ok", "none are written")
+    size = "of any size" if soft == resource.RLIM_INFINITY else f"of up to {soft} bytes"
+    if in_job():
+        return Finding("warning", f"{size}, from each worker that dies", "ulimit -c 0")
+    return Finding("ok", size)

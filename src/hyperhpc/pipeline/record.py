@@ -10,9 +10,9 @@ import hyperhpc
 from hyperhpc.analysis.indices import describe_index
 from hyperhpc.compute.applied import TOLERANCE_NM
 from hyperhpc.compute.selection import describe_bands
+from hyperhpc.compute.tiles import describe_bad
 from hyperhpc.config import INDEX_BITS
-from hyperhpc.pipeline.damage import describe_bad
-from hyperhpc.pipeline.manifest import describe_machine, read_json, read_versions, write_json
+from hyperhpc.rundir.folder import describe_machine, read_json, read_versions, write_json
 from hyperhpc.scene import describe
 from hyperhpc.scene.georef import pixel_area_m2
 

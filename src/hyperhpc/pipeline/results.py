@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyperhpc.compute.stores import consolidate, create_group, create_store, mark, remove_halves
 from hyperhpc.compute.tiles import read_record, shorten
-from hyperhpc.pipeline.manifest import read_json, write_json
+from hyperhpc.rundir.folder import read_json, write_json
 from hyperhpc.rundir.integrity import files_of, find_damage, measure_file
 from hyperhpc.schema import CLUSTER, INDICES, RESULTS
 

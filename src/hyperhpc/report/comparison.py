@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from hyperhpc.report import style
-from hyperhpc.report.crs import MapCrs
-from hyperhpc.report.formats import percent, score
+from hyperhpc.report.formats import THIN, number, percent, score, short_count
 from hyperhpc.report.maps import KEY_WIDTH, ROW, TITLE, colour_labels, draw_key
-from hyperhpc.report.overview import Extent
 from hyperhpc.report.sheet import (
     FOOTER,
     MARGIN,
@@ -29,7 +30,8 @@ from hyperhpc.report.sheet import (
     draw_map,
     fit,
 )
-from hyperhpc.results import NO_CLUSTER, JsonDict
+from hyperhpc.results import NO_CLUSTER, Extent, JsonDict
+from hyperhpc.scene.georef import MapCrs
 
 # From what agrees, paler than any cluster, to what does not.
 _RAMP = "OrRd"
@@ -160,3 +162,130 @@ def _recoloured(labels: npt.NDArray[np.uint8], pair: JsonDict) -> npt.NDArray[np
     for i, b in enumerate(_unmatched(pair, 1)):
         table[b] = n_first + i
     return table[labels]
+
+
+# How far two models agree: the confusion table as a picture.
+
+# Cells below so many inches carry no numbers, or only the share.
+_LEGIBLE, _ROOMY = 0.3, 0.4
+
+
+def agreement_figure(pair: JsonDict) -> Figure:
+    """Where the pixels of each cluster of one model are in the other.
+
+    Parameters
+    ----------
+    pair
+        One entry of ``agreement`` in clusters.json: ``models``, ``confusion`` (pixels),
+        ``adjusted_rand_index``.
+    """
+    table = np.asarray(pair["confusion"], dtype=np.float64)
+    first, second = pair["models"]
+    totals = table.sum(axis=1, keepdims=True)
+    share = np.divide(table, totals, out=np.zeros_like(table), where=totals > 0)
+    n_rows, n_cols = table.shape
+    cell = min(0.6, 6.6 / max(n_rows, n_cols))
+    cell = max(cell, 1.6 / max(n_rows, n_cols, 1))
+    left, top, right = 0.6, 0.84, 0.75
+    w, h = n_cols * cell, n_rows * cell
+    sheet = Sheet(max(left + w + right, 3.6), top + h + 0.25)
+    ax = sheet.axes(left, top, w, h)
+    image = ax.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    _name_clusters(ax, n_rows, n_cols, first, second, cell)
+    if cell >= _LEGIBLE:
+        for i, j in zip(*np.nonzero(table), strict=True):
+            value = share[i, j]
+            if value < 0.0005:
+                continue
+            colour = "white" if value > 0.55 else style.INK
+            text = f"{number(value * 100, 0 if value >= 0.095 else 1)}{THIN}%"
+            if 0.995 <= value < 1:  # nearly all is not all
+                text = f">{THIN}99{THIN}%"
+            is_roomy = cell >= _ROOMY
+            ax.text(j, i - 0.1 * is_roomy, text, ha="center", va="center", color=colour,
+                    fontsize=7 if is_roomy else 5.5)  # fmt: skip
+            if not is_roomy:
+                continue
+            ax.text(j, i + 0.24, short_count(table[i, j]), ha="center", va="center",
+                    fontsize=5.5, color=colour, alpha=0.9)  # fmt: skip
+    for spine in ax.spines.values():
+        spine.set_linewidth(0.4)
+    ax.set_xticks(np.arange(n_cols + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(n_rows + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color="white", lw=0.8 if cell >= 0.2 else 0.2)
+    ax.tick_params(which="minor", length=0)
+    cax = sheet.axes(left + w + MARGIN, top, 0.1, min(h, 3.0))
+    bar = sheet.figure.colorbar(image, cax=cax)
+    bar.set_label(f"share of the {first} cluster", fontsize=7)
+    bar.outline.set(linewidth=0.4)
+    cax.tick_params(labelsize=6.5, length=2)
+    sheet.text(left, 0.1, f"{first} against {second}", fontsize=9, fontweight="bold")
+    words = f"adjusted Rand index {score(pair.get('adjusted_rand_index'))}"
+    sheet.text(left, 0.28, words, fontsize=7, color=style.MUTED)
+    return sheet.figure
+
+
+def _name_clusters(
+    ax: Axes, n_rows: int, n_cols: int, first: str, second: str, cell: float
+) -> None:
+    step = max(1, math.ceil(0.3 / cell - 0.1))
+    ax.set_xticks(range(0, n_cols, step), [f"C{k}" for k in range(0, n_cols, step)])
+    ax.set_yticks(range(0, n_rows, step), [f"C{k}" for k in range(0, n_rows, step)])
+    ax.xaxis.set_ticks_position("top")
+    ax.xaxis.set_label_position("top")
+    ax.tick_params(length=0, pad=2)
+    ax.set_xlabel(second, labelpad=3)
+    ax.set_ylabel(first, labelpad=2)
+
+
+# What each number of clusters is judged by, as four small charts.
+
+# Key of the table, title, which way is good.
+_CHARTS = (
+    ("unexplained", "Variance left unexplained", "the elbow counts"),
+    ("silhouette", "Silhouette", "high is good"),
+    ("davies_bouldin", "Davies-Bouldin index", "low is good"),
+    ("stability", "Stability over seeds", "mean adjusted Rand index; high is good"),
+)
+
+
+def choice_figure(found: dict[str, Any]) -> Figure:
+    """Four charts over k with the recommended number marked.
+
+    Parameters
+    ----------
+    found
+        As ``hyperhpc choose-k --json`` prints it.
+    """
+    with style.use_style():
+        left, top, gap, h = 0.5, 0.95, 0.62, 1.75
+        w = (PAGE - left - gap - MARGIN) / 2
+        sheet = Sheet(PAGE, top + 2 * (h + 0.78))
+        best = found["recommended"]
+        sheet.text(left, 0.1, f"{best} clusters are recommended", fontsize=9, fontweight="bold")
+        words = f"{found['reason'][0].upper()}{found['reason'][1:]}"
+        sheet.text(left, 0.29, words, fontsize=6.5, color=style.MUTED)
+        about = (
+            f"{number(found['pixels'])} pixels, {found['bands']} bands, {found['seeds']} seeds;"
+            f" silhouette of {number(found['silhouette_pixels'])} pixels"
+        )
+        sheet.text(left, 0.45, about, fontsize=6.5, color=style.MUTED)
+        for i, (key, title, good) in enumerate(_CHARTS):
+            row, col = divmod(i, 2)
+            x, y = left + col * (w + gap), top + row * (h + 0.78)
+            sheet.text(x, y - 0.24, title, fontsize=8.5, fontweight="bold")
+            sheet.text(x + w, y - 0.22, good, fontsize=7, color=style.MUTED, ha="right")
+            ax = sheet.axes(x, y, w, h)
+            points = [(e["k"], e[key]) for e in found["table"] if e[key] is not None]
+            ax.axvline(best, color="#D55E00", lw=1.0, zorder=1)
+            ax.plot(*zip(*points, strict=True), color="#0072B2", marker="o", ms=3.2, zorder=2)
+            ax.grid(visible=True)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.spines[["top", "right"]].set_visible(False)
+            if key == "unexplained":
+                ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            if key == "stability":
+                ax.set_ylim(min(0.0, *(v for _, v in points)), 1.03)
+            if row:
+                ax.set_xlabel("number of clusters k")
+        return sheet.figure

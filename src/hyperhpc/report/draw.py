@@ -8,11 +8,16 @@ from dataclasses import dataclass, field
 from matplotlib.figure import Figure
 
 from hyperhpc.report import style
-from hyperhpc.report.agreement import agreement_figure
-from hyperhpc.report.closeup import Closeup, choose_closeup
+from hyperhpc.report.comparison import agreement_figure
 from hyperhpc.report.formats import listing, plural, score, slug, windows
 from hyperhpc.report.index_maps import IndexMap, index_figure, indices_figure, measure_index
-from hyperhpc.report.maps import closeup_figure, cluster_figure, quicklook_figure
+from hyperhpc.report.maps import (
+    Closeup,
+    choose_closeup,
+    closeup_figure,
+    cluster_figure,
+    quicklook_figure,
+)
 from hyperhpc.report.spectra import cluster_spectra_figure, spectra_figure
 from hyperhpc.results import Outputs
 

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from hyperhpc.report import style
 from hyperhpc.report.formats import formula_parts, formula_text, number, percent, significant
 from hyperhpc.report.maps import whole_view
-from hyperhpc.report.overview import Extent, reduce_mean
 from hyperhpc.report.sheet import (
     FOOTER,
     MARGIN,
@@ -30,7 +29,7 @@ from hyperhpc.report.sheet import (
     draw_map,
     fit,
 )
-from hyperhpc.results import JsonDict, Outputs
+from hyperhpc.results import Extent, JsonDict, Outputs, reduce_mean
 
 _ENDS: dict[str, tuple[str, ...]] = {
     "both": ("min", "max"), "min": ("min",), "max": ("max",), "neither": (),

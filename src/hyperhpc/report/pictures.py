@@ -3,22 +3,177 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+import json
 import os
-from collections.abc import Iterable
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from isal import isal_zlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hyperhpc.report import beside, style
+from hyperhpc.report import style
 from hyperhpc.report.draw import Drawing, Sketch, draw_indices, draw_rest
-from hyperhpc.report.png import encode_png
-from hyperhpc.results import Outputs
+from hyperhpc.results import Outputs, open_outputs
+
+# One half of the pictures, drawn by a second process while this one draws the other.
+#
+# Drawing holds the interpreter's lock, so threads are no use. The process is asked in JSON on
+# its standard input and answers on its standard output; whatever goes wrong there, the
+# pictures are drawn here.
+
+
+class Other:
+    """The other process, if there is one."""
+
+    def __init__(self, process: subprocess.Popen[bytes] | None) -> None:
+        self._process = process
+
+    def pictures(self) -> list[Picture] | None:
+        """Wait for its pictures; None if there are none from there."""
+        from matplotlib.figure import Figure
+
+        from hyperhpc.report.draw import Drawing
+
+        pass
+
+        if self._process is None:
+            return None
+        answer = self._process.communicate()[0]
+        if self._process.returncode:
+            return None
+        return [
+            Picture(Drawing(**words, figure=Figure()), base64.b64decode(data), kind, *size)
+            for words, data, kind, size in json.loads(answer)
+        ]
+
+
+@contextmanager
+def started(outputs: Outputs) -> Iterator[Other]:
+    """Let another process draw ``draw_rest`` of an opened run, if a core is free for it."""
+    question = {
+        "out": str(outputs.path),
+        "overview": str(outputs.overview_path),
+        "complete": outputs.run.get("complete"),
+    }
+    try:
+        process = _start() if len(os.sched_getaffinity(0)) > 1 else None
+    except OSError:  # no process to be had
+        process = None
+    if process is None:
+        yield Other(None)
+        return
+    with process:
+        try:
+            assert process.stdin
+            with contextlib.suppress(BrokenPipeError), process.stdin as file:
+                file.write(json.dumps(question).encode())
+            process.stdin = None  # communicate would flush it
+            yield Other(process)
+        finally:
+            process.kill()
+
+
+def _start() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603  # this very module
+        [sys.executable, "-P", "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def main() -> None:
+    """In the other process."""
+    from hyperhpc.report.draw import draw_rest
+
+    pass
+
+    question = json.load(sys.stdin)
+    outputs = open_outputs(Path(question["out"]), Path(question["overview"]))
+    outputs.run["complete"] = question["complete"]
+    json.dump([_told(p) for p in save_all(outputs, draw_rest(outputs))], sys.stdout)
+
+
+def _told(picture: Picture) -> tuple[dict[str, str], str, str, tuple[int, int]]:
+    """A picture in JSON: words, data, kind, size."""
+    d = picture.drawing
+    words = {"name": d.name, "section": d.section, "caption": d.caption, "alt": d.alt}
+    data = base64.b64encode(picture.data).decode("ascii")
+    return words, data, picture.kind, (picture.width, picture.height)
+
+
+if __name__ == "__main__":
+    main()
+
+# PNG files, as fast as they can be packed: docs/decisions/0023.
+#
+# Format: https://www.w3.org/TR/png-3/
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+#: Each row is kept as its difference from the row above it.
+_UP = 2
+#: So many at a time.
+_ROWS = 64
+_INCH = 0.0254
+
+
+def encode_png(pixels: np.ndarray, dpi: float, description: str) -> bytes:
+    """A PNG file in memory.
+
+    Parameters
+    ----------
+    pixels
+        uint8 (y, x, 3 or more): red, green, blue; what follows is left out.
+    dpi
+        Dots per inch, as image viewers and printers read it.
+    description
+        What is to be seen, for those who cannot.
+    """
+    height, width, _ = pixels.shape
+    per_metre = round(dpi / _INCH)
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0),  # 8 bits, RGB
+        b"pHYs": struct.pack(">IIB", per_metre, per_metre, 1),
+        b"iTXt": b"Description" + bytes(5) + description.encode("utf-8"),
+        b"IDAT": _pack(pixels),
+        b"IEND": b"",
+    }
+    return _SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks.items())
+
+
+def _pack(pixels: np.ndarray) -> bytes:
+    """All rows, filtered and deflated, some of them at a time."""
+    height, width, _ = pixels.shape
+    deflate = isal_zlib.compressobj(2)
+    above = np.zeros(3 * width, dtype=np.uint8)
+    packed = []
+    for start in range(0, height, _ROWS):
+        flat = pixels[start : start + _ROWS, :, :3].reshape(-1, 3 * width)
+        rows = np.empty((len(flat), 1 + 3 * width), dtype=np.uint8)
+        rows[:, 0] = _UP
+        np.subtract(flat[0], above, out=rows[0, 1:])  # modulo 256
+        np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
+        packed.append(deflate.compress(rows))
+        above = flat[-1]
+    return b"".join([*packed, deflate.flush()])
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    checksum = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+
 
 #: Bytes of pictures in the page before base64, which adds a third: the page stays below 15 MB.
 BUDGET = 9_500_000
@@ -53,7 +208,7 @@ def draw_pictures(outputs: Outputs, sketch: Sketch) -> list[Picture]:
 
     A second process draws one half, where there is a second core.
     """
-    with beside.started(outputs) as other:
+    with started(outputs) as other:
         own = save_all(outputs, draw_indices(outputs, sketch))
         rest = other.pictures()
         if rest is None:

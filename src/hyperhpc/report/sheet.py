@@ -18,9 +18,9 @@ from matplotlib.patches import Polygon, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from hyperhpc.report import style
-from hyperhpc.report.crs import MapCrs
 from hyperhpc.report.formats import THIN, number
-from hyperhpc.report.overview import Extent
+from hyperhpc.results import Extent
+from hyperhpc.scene.georef import MapCrs
 
 #: Width of a full-page figure in inches.
 PAGE = 9.6

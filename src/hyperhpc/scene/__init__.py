@@ -56,17 +56,17 @@ def open_scene(
         members = [open_one(files[0])]
         scene = members[0]
     else:
-        from hyperhpc.scene.tiles import open_members, parent_of
+        from hyperhpc.scene.mosaic import open_members, parent_of
 
         members = open_members(files, open_one)
         name = paths[0] if len(paths) == 1 else parent_of(files)
         scene = _join(name, members, options)
     if options.mask:
-        from hyperhpc.scene.quality import tell_hidden
+        from hyperhpc.scene.formats.neon import tell_hidden
 
         scene = tell_hidden(scene, members, options.mask)
     if options.aoi:
-        from hyperhpc.scene.aoi import mask_outside
+        from hyperhpc.scene.vectors import mask_outside
 
         scene = mask_outside(scene, options.aoi)
     return scene
@@ -78,15 +78,15 @@ def _files_of(path: str) -> list[str]:
 
     if not os.path.isdir(path) or zarr_format_of(path) is not None:
         return [path]
-    from hyperhpc.scene.tiles import find_tiles
+    from hyperhpc.scene.mosaic import find_tiles
 
     return find_tiles(path) or [path]
 
 
 def _join(name: str, members: list[Scene], options: SceneOptions) -> Scene:
     """One scene of several, brought to the same bands first if that is asked for."""
-    from hyperhpc.scene.spectral import pick_common, resample
-    from hyperhpc.scene.tiles import join
+    from hyperhpc.scene.mosaic import join
+    from hyperhpc.scene.views import pick_common, resample
 
     if options.resample_bands:
         members = resample(members)
@@ -99,8 +99,7 @@ def _masked(scene: Scene, names: tuple[str, ...]) -> Scene:
     """Without the pixels that the scene's own quality layers advise against."""
     if not names:
         return scene
-    from hyperhpc.scene.formats.neon import NeonScene
-    from hyperhpc.scene.quality import mask_quality
+    from hyperhpc.scene.formats.neon import NeonScene, mask_quality
 
     if not isinstance(scene, NeonScene):
         raise SceneError(
@@ -121,12 +120,12 @@ def _open(path: str, group: str | None, wavelengths: Path | None) -> Scene:
             return open_zarr_scene(path, group, wavelengths)
         if not os.path.exists(path):
             raise SceneError(f"{path} does not exist.", _existing(path))
+        from hyperhpc.scene.formats.hdf5 import is_hdf5
         from hyperhpc.scene.formats.neon import open_neon_scene
-        from hyperhpc.scene.hdf5_files import is_hdf5
 
         if os.path.isfile(path) and is_hdf5(path):
             return open_neon_scene(path, group, wavelengths)
-        from hyperhpc.scene.raster_files import is_raster
+        from hyperhpc.scene.formats.raster_read import is_raster
 
         if os.path.isfile(path) and is_raster(path):
             from hyperhpc.scene.formats.raster import open_raster_scene

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hyperhpc.scene.cube import LINE_ARRAY, NO_SOURCE, SOURCE_ARRAY, Scene
+from hyperhpc.errors import SceneError
+from hyperhpc.scene.cube import (
+    LINE_ARRAY,
+    NO_SOURCE,
+    SOURCE_ARRAY,
+    Grid,
+    Scene,
+    Source,
+    fields_of,
+    source_of,
+)
+from hyperhpc.scene.georef import grid_in_pixels, is_same_crs
 from hyperhpc.scene.origins import KINDS, add_dates, origin_names
+from hyperhpc.scene.views import SAME_BAND_NM
 from hyperhpc.scene.window import length, meet, normalise
 
 #: Ranks of a pixel that has data but no zenith angle, and of one without data.
@@ -191,3 +208,294 @@ def _renumber(own: np.ndarray, numbers: tuple[int, ...]) -> np.ndarray:
 
 def _share_pixels(one: tuple[slice, slice], two: tuple[slice, slice]) -> bool:
     return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, two, strict=True))
+
+
+# Find the files of a mosaic, see that they fit together, and place them on one grid.
+
+#: What counts as a scene in a folder, by the end of its name.
+_KINDS = {
+    ".h5": "HDF5",
+    ".hdf5": "HDF5",
+    ".tif": "GeoTIFF",
+    ".tiff": "GeoTIFF",
+    ".hdr": "ENVI",
+}
+#: Folders that are looked through; NEON's own downloads nest eight deep.
+_FOLDERS = 10_000
+_THREADS = 8
+#: Pixels of two files may be so far off each other, in pixels.
+_OFF_GRID = 0.01
+_MAX_SOURCES = 65_000
+_WARP = "Bring one to the grid of the other, with gdalwarp for example."
+
+
+def find_tiles(folder: str) -> list[str]:
+    """Scene files of a folder, or of those below it where it holds none itself.
+
+    Raises
+    ------
+    SceneError
+        Files of several kinds.
+    """
+    found: list[str] = []
+    for parent, folders, names in itertools.islice(os.walk(folder), _FOLDERS):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and ".zarr" not in name
+        )
+        here = [name for name in names if _kind(name) and not name.startswith(".")]
+        found += [os.path.join(parent, name) for name in here]
+        if parent == folder and found:
+            break
+    kinds = Counter(_kind(path) for path in found)
+    if len(kinds) > 1:
+        listed = " and ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        raise SceneError(
+            f"{folder} holds files of several kinds: {listed}.",
+            "Move those of one kind to a folder of their own.",
+        )
+    return sorted(found, key=lambda path: (os.path.basename(path), path))
+
+
+def _kind(path: str) -> str | None:
+    return _KINDS.get(os.path.splitext(path)[1].lower())
+
+
+def open_members(paths: Sequence[str], opener: Callable[[str], Scene]) -> list[Scene]:
+    """Open all files, several at a time; the first that cannot be opened is the one told."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(opener, paths))
+
+
+def join(path: str, members: Sequence[Scene], overlap: str) -> Scene:
+    """One scene of several.
+
+    Parameters
+    ----------
+    path
+        What the mosaic is called: the folder, usually.
+    members
+        In the order in which the first, or the last, counts.
+    overlap
+        One of :data:`hyperhpc.config.OVERLAPS`.
+
+    Raises
+    ------
+    SceneError
+        Two of them do not fit together; both are named.
+    """
+    first = members[0]
+    if len(members) == 1:
+        return first
+    for other in members:
+        _check_placed(other)
+    for other in members[1:]:
+        _check_alike(first, other)
+    if overlap == "nadir":
+        for member in members:
+            _check_zenith(member)
+    grid, shape, places = _place(members)
+    seen = _count_covered(members, places)
+    gaps, is_plain = shape[0] * shape[1] - seen[0], seen[1] == 0
+    mark = first.nodata[0] if first.nodata else 0.0 if first.is_integer else float("nan")
+    if gaps and first.is_integer and not first.nodata:
+        raise SceneError(
+            f"The {len(members)} files of {path} leave {gaps} pixels of their grid uncovered, "
+            "and declare no no-data value these could have.",
+            "Declare one in the files: nodata, data ignore value or Data_Ignore_Value.",
+        )
+    bad_bands = tuple(sorted(set().union(*(member.bad_bands for member in members))))
+    sources, numbers = _once([m.sources or (source_of(m.path),) for m in members])
+    flight_lines, line_numbers = _once([member.flight_lines for member in members])
+    listed = (*sources, *flight_lines)
+    fields = fields_of(first) | {
+        "path": path,
+        "shape": (*shape, first.shape[2]),
+        "grid": grid,
+        "chunks": tuple(max(sides) for sides in zip(*(m.chunks for m in members), strict=True)),
+        "shards": None,
+        "thinned": None,
+        "bad_bands": bad_bands,
+        "sources": sources,
+        "flight_lines": flight_lines,
+        "has_dates": any(m.has_dates for m in members) or any(one.acquired for one in listed),
+        "notes": _notes(members, shape, seen, overlap, bad_bands),
+    }
+    return MosaicScene(
+        **fields,
+        members=tuple(_share(member, first) for member in members),
+        places=tuple(places),
+        overlap=overlap,
+        is_plain=is_plain,
+        mark=mark,
+        probes=_probes(first, bad_bands),
+        numbers=numbers,
+        line_numbers=line_numbers,
+    )
+
+
+def _check_placed(scene: Scene) -> None:
+    if scene.grid == grid_in_pixels(scene.shape[0]):
+        raise SceneError(
+            f"{scene.path} has no georeference, so that it cannot be placed beside others.",
+            "Give this file alone.",
+        )
+
+
+def _check_zenith(scene: Scene) -> None:
+    if scene.read_zenith(slice(0, 1), slice(0, 1)) is None:
+        raise SceneError(
+            f"--overlap nadir needs the to-sensor zenith angle, which {scene.path} does not "
+            "carry.",
+            "Use --overlap first or last.",
+        )
+
+
+def _check_alike(first: Scene, other: Scene) -> None:
+    """Refuse a pair that cannot be one scene, by what differs first."""
+    for what, one, two, hint in _differences(first, other):
+        raise SceneError(
+            f"{first.path} and {other.path} cannot be one scene: their {what} are {one} and "
+            f"{two}.",
+            hint,
+        )
+
+
+def _differences(first: Scene, other: Scene) -> Iterator[tuple[str, Any, Any, str]]:
+    """What two scenes must have in common and have not, both values, and a hint."""
+    a, b = first.grid, other.grid
+    way_out = "use --bands intersect or --resample-bands."
+    if first.shape[2] != other.shape[2]:
+        yield "numbers of bands", first.shape[2], other.shape[2], way_out.capitalize()
+        return
+    off = np.abs(first.wavelength_nm - other.wavelength_nm)
+    if off.max() > SAME_BAND_NM:
+        band = int(off.argmax())
+        one, two = (f"{scene.wavelength_nm[band]:.2f} nm" for scene in (first, other))
+        hint = f"They may be {SAME_BAND_NM} nm apart; {way_out}"
+        yield f"centres of band {band + 1}", one, two, hint
+    if not np.allclose([a.px, a.py], [b.px, b.py], rtol=1e-6, atol=0):
+        yield "pixel sizes", f"{a.px:g} x {a.py:g}", f"{b.px:g} x {b.py:g}", _WARP
+    if not is_same_crs(a, b):
+        yield "reference systems", _crs_name(a), _crs_name(b), _WARP
+    for what, name in (
+        ("kinds of numbers", "dtype"),
+        ("scale factors", "scale_factor"),
+        ("no-data values", "nodata"),
+        ("no-data values inside water bands", "window_nodata"),
+        ("bad band windows", "bad_band_windows_nm"),
+    ):
+        if getattr(first, name) != getattr(other, name):
+            yield what, getattr(first, name), getattr(other, name), "Give files of one product."
+
+
+def _crs_name(grid: Grid) -> str:
+    return f"EPSG:{grid.epsg}" if grid.epsg else grid.wkt[:60] if grid.wkt else "not declared"
+
+
+def _place(members: Sequence[Scene]) -> tuple[Grid, tuple[int, int], list[tuple[int, int]]]:
+    """The grid that holds all, its rows and columns, and where each scene begins."""
+    first = members[0].grid
+    bounds = np.array([member.bounds for member in members])
+    xmin, ymax = bounds[:, 0].min(), bounds[:, 3].max()
+    off = np.column_stack([(ymax - bounds[:, 3]) / first.py, (bounds[:, 0] - xmin) / first.px])
+    places = np.rint(off).astype(int)
+    # Against the first file: which of all is off its own grid cannot be told
+    for k, member in enumerate(members):
+        step = off[k] - off[0]
+        if np.abs(step - np.rint(step)).max() > _OFF_GRID:
+            down, across = step
+            raise SceneError(
+                f"{members[0].path} and {member.path} cannot be one scene: their corners are "
+                f"{down:.3f} rows and {across:.3f} columns apart, not whole pixels.",
+                _WARP,
+            )
+    ends = places + [member.shape[:2] for member in members]
+    height, width = (int(n) for n in ends.max(axis=0))
+    grid = dataclasses.replace(first, xmin=float(xmin), ymax=float(ymax))
+    return grid, (height, width), [(int(row), int(col)) for row, col in places]
+
+
+def _count_covered(
+    members: Sequence[Scene], places: Sequence[tuple[int, int]]
+) -> tuple[int, int]:
+    """Pixels that a scene covers, and those that more than one does."""
+    boxes = [
+        (row, row + member.shape[0], col, col + member.shape[1])
+        for (row, col), member in zip(places, members, strict=True)
+    ]
+    rows = np.unique([edge for box in boxes for edge in box[:2]])
+    cols = np.unique([edge for box in boxes for edge in box[2:]])
+    times = np.zeros((rows.size - 1, cols.size - 1), np.int32)
+    for y0, y1, x0, x1 in boxes:
+        y, x = np.searchsorted(rows, (y0, y1)), np.searchsorted(cols, (x0, x1))
+        times[slice(*y), slice(*x)] += 1
+    sizes = np.outer(np.diff(rows), np.diff(cols))
+    return int(sizes[times > 0].sum()), int(sizes[times > 1].sum())
+
+
+def _probes(scene: Scene, bad_bands: Iterable[int]) -> tuple[int, ...]:
+    """First, middle and last of the bands that nobody calls bad."""
+    good = np.ones(scene.shape[2], bool)
+    good[list(bad_bands)] = False
+    for low, high in scene.bad_band_windows_nm:
+        good &= ~((scene.wavelength_nm >= low) & (scene.wavelength_nm <= high))
+    numbers = np.flatnonzero(good) if good.any() else np.arange(good.size)
+    chosen = {numbers[0], numbers[numbers.size // 2], numbers[-1]}
+    return tuple(sorted(int(number) for number in chosen))
+
+
+def _once(
+    of_members: Sequence[tuple[Source, ...]],
+) -> tuple[tuple[Source, ...], tuple[tuple[int, ...], ...]]:
+    """What all scenes list, each once, and which are whose."""
+    known: dict[Source, int] = {}
+    numbers = tuple(
+        tuple(known.setdefault(source, len(known)) for source in own) for own in of_members
+    )
+    if len(known) > _MAX_SOURCES:
+        return (), tuple(() for _ in of_members)
+    return tuple(known), numbers
+
+
+def _share(member: Scene, first: Scene) -> Scene:
+    """A scene without what the mosaic says for all: it is small when it travels."""
+    return dataclasses.replace(
+        member,
+        wavelength_nm=first.wavelength_nm,
+        fwhm_nm=first.fwhm_nm,
+        grid=dataclasses.replace(member.grid, wkt=first.grid.wkt),
+        notes=(),
+        extra={},
+        sources=(),
+        flight_lines=(),
+        thinned=None,
+    )
+
+
+def _notes(
+    members: Sequence[Scene],
+    shape: tuple[int, int],
+    seen: tuple[int, int],
+    overlap: str,
+    bad_bands: tuple[int, ...],
+) -> tuple[str, ...]:
+    whole = shape[0] * shape[1]
+    notes = [f"{len(members)} files as one scene of {shape[0]} x {shape[1]} pixels."]
+    if seen[0] < whole:
+        notes.append(f"{whole - seen[0]} pixels ({1 - seen[0] / whole:.1%}) lie in no file.")
+    if seen[1]:
+        rule = "seen most nearly from above" if overlap == "nadir" else overlap
+        notes.append(f"{seen[1]} pixels lie in several files: the {rule} with data counts.")
+    times = Counter(note for member in members for note in member.notes)
+    notes += [
+        note if count == len(members) else f"{note} ({count} of {len(members)} files)"
+        for note, count in times.items()
+    ]
+    if any(member.bad_bands != bad_bands for member in members):
+        notes.append(f"{len(bad_bands)} bands are flagged as bad in one of the files at least.")
+    return tuple(notes)
+
+
+def parent_of(paths: Sequence[str]) -> str:
+    """What a mosaic of files named one by one is called: their common folder."""
+    return os.path.commonpath([str(Path(path).parent) for path in paths])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import reduce
+from typing import Any, Protocol
 
 import numpy as np
 
-from hyperhpc.scene.cube import Scene
+from hyperhpc.errors import SceneError
+from hyperhpc.scene.cube import THINNED_STEP, Scene, fields_of
+from hyperhpc.scene.window import length
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,3 +45,306 @@ class WrappedScene(Scene):
     def fingerprint(self) -> dict[str, Any]:
         """That of the other scene; see :meth:`Scene.fingerprint`."""
         return self.inner.fingerprint()
+
+
+# A scene some of whose pixels are left out: they read as no-data in every band.
+
+
+class Mask(Protocol):
+    """Says which pixels of a scene are left out. Small, and can be pickled."""
+
+    def hides(self, rows: slice, cols: slice) -> np.ndarray:
+        """Bool (y, x), True where a pixel is left out; slices as in :meth:`Scene.read`."""
+
+    def fingerprint(self) -> Any:
+        """What tells this mask from another one, as plain JSON."""
+
+
+@dataclass(frozen=True)
+class _Thinned:
+    """The mask of the thinned copy of a scene: that of the pixels it was picked from."""
+
+    whole: Mask
+
+    def hides(self, rows: slice, cols: slice) -> np.ndarray:
+        spans = (
+            slice(
+                part.start * THINNED_STEP,
+                (part.stop - 1) * THINNED_STEP + 1 if part.stop > part.start else 0,
+                (part.step or 1) * THINNED_STEP,
+            )
+            for part in (rows, cols)
+        )
+        return self.whole.hides(*spans)
+
+    def fingerprint(self) -> Any:
+        return self.whole.fingerprint()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaskedScene(WrappedScene):
+    """Another scene with a mask; all it says of itself is what that scene says.
+
+    Attributes
+    ----------
+    mask
+        What is left out.
+    mark
+        The value hidden pixels read as: a no-data value of the scene, or NaN.
+    """
+
+    mask: Mask
+    mark: float
+
+    def read(
+        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read one window; see :meth:`Scene.read`."""
+        dn = self.inner.read(rows, cols, bands)
+        if dn.size:
+            dn[self.mask.hides(rows, cols)] = self.mark
+        return dn
+
+    def blocks(self, rows: slice, cols: slice) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Pixels piece by piece; see :meth:`Scene.blocks`."""
+        for row, col, dn in self.inner.blocks(rows, cols):
+            hidden = self.mask.hides(
+                slice(row, row + dn.shape[0]), slice(col, col + dn.shape[1])
+            )
+            if hidden.any():
+                dn[hidden] = self.mark  # the piece is ours until the next is asked for
+            yield row, col, dn
+
+    def fingerprint(self) -> dict[str, Any]:
+        """That of the scene, and of the mask."""
+        return self.inner.fingerprint() | {"mask": self.mask.fingerprint()}
+
+
+def mask_scene(scene: Scene, mask: Mask, note: str = "", **changes: Any) -> MaskedScene:
+    """A scene without the pixels that a mask hides.
+
+    Parameters
+    ----------
+    note
+        Said of the scene from now on.
+    changes
+        Fields of the new scene that differ from those of the old one.
+
+    Raises
+    ------
+    SceneError
+        The scene has no no-data value that hidden pixels could read as.
+    """
+    if not scene.is_integer:
+        mark = float("nan")
+    elif scene.nodata:
+        mark = scene.nodata[0]
+    else:
+        raise SceneError(
+            f"{scene.path} declares no no-data value, so that no pixel of {scene.stored_dtype} "
+            "can be left out.",
+            "Declare one: Data_Ignore_Value, data ignore value, nodata or _FillValue.",
+        )
+    fields = fields_of(scene)
+    fields["notes"] = (*scene.notes, note) if note else scene.notes
+    if scene.thinned is not None:
+        fields["thinned"] = mask_scene(scene.thinned, _Thinned(mask))
+    return MaskedScene(**fields | changes, inner=scene, mask=mask, mark=mark)
+
+
+def count_hidden(mask: Mask, shape: tuple[int, ...]) -> int:
+    """How many pixels of a scene of this shape a mask hides."""
+    return sum(
+        int(mask.hides(slice(row, min(row + 512, shape[0])), slice(0, shape[1])).sum())
+        for row in range(0, shape[0], 512)
+    )
+
+
+def n_pixels(rows: slice, cols: slice) -> tuple[int, int]:
+    """Shape of what a window with start and stop holds."""
+    return (
+        length(slice(rows.start, rows.stop, rows.step or 1)),
+        length(slice(cols.start, cols.stop, cols.step or 1)),
+    )
+
+
+# Bring scenes of different bands to the same ones.
+
+#: Centres of the same band in two files differ by so much at most (nm).
+SAME_BAND_NM = 2.5
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PickedScene(WrappedScene):
+    """Some of the bands of another scene, in any order.
+
+    Attributes
+    ----------
+    numbers
+        Which, int (band,).
+    """
+
+    numbers: np.ndarray
+
+    def read(
+        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read one window; see :meth:`Scene.read`."""
+        numbers = self.numbers[slice(None) if bands is None else bands]
+        order = np.argsort(numbers)
+        dn = self.inner.read(rows, cols, numbers[order])
+        return dn if (np.diff(order) > 0).all() else dn[..., np.argsort(order)]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """That of the other scene, and the bands."""
+        return self.inner.fingerprint() | {"picked": self.numbers.tolist()}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ResampledScene(WrappedScene):
+    """Another scene at other band centres, by linear interpolation of DN.
+
+    Integers are rounded half to even. A value is no-data where one of the two it lies
+    between is.
+
+    Attributes
+    ----------
+    lower, upper
+        Bands of the other scene below and above each centre, int (band,).
+    weight
+        Share of the upper one, float64 (band,).
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    weight: np.ndarray
+
+    def read(
+        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read one window; see :meth:`Scene.read`."""
+        chosen = slice(None) if bands is None else bands
+        lower, upper, weight = self.lower[chosen], self.upper[chosen], self.weight[chosen]
+        needed = np.unique(np.concatenate([lower, upper]))
+        dn = self.inner.read(rows, cols, needed)
+        out = np.empty((*dn.shape[:2], weight.size), self.dtype)
+        # Band by band: the float64 of all bands would be four times the window
+        for band, share in enumerate(weight):
+            below = dn[..., np.searchsorted(needed, lower[band])]
+            above = dn[..., np.searchsorted(needed, upper[band])]
+            value = below + share * (above.astype(np.float64) - below)
+            out[..., band] = np.rint(value) if self.is_integer else value
+            for mark in (*self.window_nodata, *self.nodata):
+                out[..., band][(below == mark) | (above == mark)] = mark
+        return out
+
+    def fingerprint(self) -> dict[str, Any]:
+        """That of the other scene, and the centres."""
+        return self.inner.fingerprint() | {"resampled": self.wavelength_nm.tolist()}
+
+
+def pick_common(scenes: Sequence[Scene]) -> list[Scene]:
+    """The bands that all scenes have within 2.5 nm, in the order of the first.
+
+    Raises
+    ------
+    SceneError
+        There is none; the first scene without is named.
+    """
+    first = scenes[0].wavelength_nm
+    nearest = [_nearest(scene.wavelength_nm, first) for scene in scenes]
+    off = [
+        np.abs(scene.wavelength_nm[numbers] - first)
+        for scene, numbers in zip(scenes, nearest, strict=True)
+    ]
+    common = reduce(np.logical_and, (distance <= SAME_BAND_NM for distance in off))
+    for numbers in nearest:
+        # A coarser file may have one band for two of the first: only one of them is shared
+        _, once = np.unique(numbers[common], return_index=True)
+        keep = np.zeros(first.size, bool)
+        keep[np.flatnonzero(common)[once]] = True
+        common &= keep
+    if not common.any():
+        other = scenes[int(np.argmax([distance.min() for distance in off]))]
+        raise SceneError(
+            f"{scenes[0].path} and {other.path} share no band within {SAME_BAND_NM} nm.",
+            "Use --resample-bands.",
+        )
+    return [
+        _pick(scene, numbers[common], first[common])
+        for scene, numbers in zip(scenes, nearest, strict=True)
+    ]
+
+
+def _nearest(centres: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Position of the centre nearest to each of those wanted."""
+    return np.abs(centres[np.newaxis] - wanted[:, np.newaxis]).argmin(axis=1)
+
+
+def _pick(scene: Scene, numbers: np.ndarray, centres: np.ndarray) -> Scene:
+    if np.array_equal(numbers, np.arange(scene.shape[2])):
+        return scene
+    fwhm = scene.fwhm_nm
+    return PickedScene(
+        **fields_of(scene)
+        | _other_bands(scene, centres)
+        | {
+            "fwhm_nm": None if fwhm is None else fwhm[numbers],
+            "bad_bands": tuple(np.flatnonzero(np.isin(numbers, scene.bad_bands)).tolist()),
+        },
+        inner=scene,
+        numbers=numbers,
+    )
+
+
+def resample(scenes: Sequence[Scene]) -> list[Scene]:
+    """All scenes at the band centres of the first.
+
+    Raises
+    ------
+    SceneError
+        A centre lies outside the bands of another scene by more than half their distance.
+    """
+    first = scenes[0]
+    return [first, *(_resample(scene, first) for scene in scenes[1:])]
+
+
+def _resample(scene: Scene, first: Scene) -> Scene:
+    centres, wanted = scene.wavelength_nm, first.wavelength_nm
+    if np.array_equal(centres, wanted):
+        return scene
+    order = np.argsort(centres)
+    ascending = centres[order]
+    reach = np.diff(ascending)[[0, -1]] / 2 if centres.size > 1 else np.zeros(2)
+    outside = (wanted < ascending[0] - reach[0]) | (wanted > ascending[-1] + reach[1])
+    if outside.any():
+        raise SceneError(
+            f"{scene.path} has bands from {ascending[0]:.2f} to {ascending[-1]:.2f} nm and "
+            f"cannot be resampled to {wanted[outside][0]:.2f} nm of {first.path}.",
+            "Use --bands intersect.",
+        )
+    position = np.interp(wanted, ascending, np.arange(centres.size, dtype=np.float64))
+    lower = np.floor(position).astype(int)
+    upper = np.ceil(position).astype(int)
+    weight = position - lower
+    bad = np.isin(order[lower], scene.bad_bands) | np.isin(order[upper], scene.bad_bands)
+    return ResampledScene(
+        **fields_of(scene)
+        | _other_bands(scene, wanted)
+        | {"fwhm_nm": None, "bad_bands": tuple(np.flatnonzero(bad).tolist())},
+        inner=scene,
+        lower=order[lower],
+        upper=order[upper],
+        weight=weight,
+    )
+
+
+def _other_bands(scene: Scene, centres: np.ndarray) -> dict[str, Any]:
+    """Fields that change with the bands."""
+    return {
+        "shape": (*scene.shape[:2], centres.size),
+        "wavelength_nm": centres,
+        "chunks": (*scene.chunks[:2], min(scene.chunks[2], centres.size)),
+        "shards": None,
+        "thinned": None,
+    }

@@ -22,10 +22,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hyperhpc.errors import ConfigError
-from hyperhpc.scene.cut import Cut, cut_tiles
 from hyperhpc.simulate import materials, write_neon
 from hyperhpc.simulate import write_zarr as write
-from hyperhpc.simulate.land import Cover, Land
+from hyperhpc.simulate.land import Cover, Cut, Land, cut_tiles
 
 # CELL and _STRIP are part of what a seed means: they fix the order of the random numbers.
 #: Pixels are made in squares of this side; each has its own stream of noise.

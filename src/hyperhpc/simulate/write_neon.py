@@ -18,9 +18,8 @@ import h5py
 import numpy as np
 
 from hyperhpc.scene.cube import Grid
-from hyperhpc.scene.cut import Cut
 from hyperhpc.simulate import materials
-from hyperhpc.simulate.land import Cover, Land
+from hyperhpc.simulate.land import Cover, Cut, Land
 from hyperhpc.simulate.write_zarr import simulated_grid
 
 _SITE, _DOMAIN, _ZONE = "CPER", "D10", 13

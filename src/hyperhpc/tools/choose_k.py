@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.analysis.choosing import Judged, find_elbow, judge, recommend, stability_of
+from hyperhpc.analysis.agreement import Judged, find_elbow, judge, recommend, stability_of
 from hyperhpc.analysis.kernel import Scorer, label_pixels
 from hyperhpc.analysis.kmeans import fit_scaler, measure_moments
 from hyperhpc.analysis.starts import fit_start, merge_bands
@@ -21,12 +21,12 @@ from hyperhpc.compute.selection import select_bands
 from hyperhpc.compute.starts import COARSE, Subsample, write_subsample
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError
-from hyperhpc.pipeline.aside import written_aside
-from hyperhpc.pipeline.progress import Progress
-from hyperhpc.pipeline.table import write_table
+from hyperhpc.rundir.folder import written_aside
 from hyperhpc.rundir.plan import Plan, make_plan
+from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import THINNED_STEP, Scene
+from hyperhpc.tools.extract import write_table
 from hyperhpc.workers import scratch_folder
 
 #: Fits from different seeds for each k,
@@ -202,7 +202,7 @@ def save_choice(found: dict[str, Any], folder: Path) -> list[Path]:
     ResourceError
         They cannot be written.
     """
-    from hyperhpc.report.choosing import choice_figure
+    from hyperhpc.report.comparison import choice_figure
     from hyperhpc.tools.inspect import save_figure
 
     names = ["choose-k.csv", "choose-k.png", "choose-k.json"]

@@ -15,7 +15,7 @@ from hyperhpc.analysis.agreement import (
     match_labels,
 )
 from hyperhpc.errors import ConfigError
-from hyperhpc.pipeline.finished import STRIP, Maps, open_maps
+from hyperhpc.results import STRIP, Maps, open_maps
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.georef import is_same_crs
 from hyperhpc.schema import NO_CLUSTER
@@ -201,7 +201,7 @@ def draw_comparison(facts: dict[str, Any], overlap: Overlap, figure: Path) -> No
     best.
     """
     from hyperhpc.report.comparison import Compared, comparison_figure
-    from hyperhpc.report.crs import describe_crs
+    from hyperhpc.scene.georef import describe_crs
     from hyperhpc.tools.inspect import save_figure
 
     pairs = [p for p in facts["pairs"] if p["models"][0] == p["models"][1]]

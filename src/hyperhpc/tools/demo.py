@@ -12,12 +12,11 @@ import zarr
 
 from hyperhpc.config import RunConfig, load_config
 from hyperhpc.errors import ConfigError
-from hyperhpc.pipeline.manifest import RunFolder
-from hyperhpc.pipeline.progress import Progress
 from hyperhpc.pipeline.runner import run
-from hyperhpc.rundir.folder import check_free
+from hyperhpc.rundir.folder import RunFolder, check_free
+from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import Scene
-from hyperhpc.workers.sizes import usable_memory
+from hyperhpc.workers.workers import usable_memory
 
 #: What the demonstration keeps in OUT besides the run.
 BESIDE = ("scene.zarr", "scene.zarr.truth.zarr")

@@ -2,23 +2,59 @@
 
 from __future__ import annotations
 
+import csv
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hyperhpc.analysis.moments import Moments
+from hyperhpc.analysis.spectra import Moments
 from hyperhpc.compute.selection import reflectance_of, select_bands
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError
-from hyperhpc.pipeline.aside import written_aside
-from hyperhpc.pipeline.table import band_columns, write_table
+from hyperhpc.rundir.folder import written_aside
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.vectors import Features, read_features, to_scene
+
+# Tables as CSV, in one form that R's ``read.csv`` and spreadsheets read: wide, a header
+# line, points as decimal signs, empty where there is no value.
+
+
+def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows of as many values as the head has; None and NaN become empty."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(head)
+        for row in rows:
+            assert len(row) == len(head)
+            writer.writerow([_cell(value) for value in row])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):  # numpy's float64 is one; float32 is not, and is not given
+        return "" if math.isnan(value) else f"{value:.12g}"
+    return str(value)
+
+
+def band_columns(prefix: str, wavelength_nm: Iterable[float]) -> list[str]:
+    """Names of columns by band centres, nm: ``mean_857.307``; R takes them as they are.
+
+    Three decimals, or as many as keep the names of different centres apart.
+    """
+    centres = list(wavelength_nm)
+    for decimals in (3, 6, 9):
+        names = [f"{prefix}_{nm:.{decimals}f}" for nm in centres]
+        if len(set(names)) == len(names):
+            break
+    return names
+
 
 OK, PARTLY, OUTSIDE, NO_DATA, NO_PIXEL, NOTHING = (
     "ok", "partly outside", "outside", "no-data", "no pixel centre", "no geometry",

@@ -16,16 +16,19 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.compute.stores import remove_halves
-from hyperhpc.compute.tiles import run_tiles
+from hyperhpc.compute.tiles import DamagedTileError, run_tiles
 from hyperhpc.compute.transpose import explain_transposing, transpose_scene
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError, SceneError
-from hyperhpc.pipeline.damage import DamagedTileError
-from hyperhpc.pipeline.manifest import RunFolder, disk_error, read_json, write_json
 from hyperhpc.pipeline.prepare import digests
-from hyperhpc.pipeline.progress import Progress
-from hyperhpc.pipeline.stop import StopRequest, go_on
-from hyperhpc.rundir.folder import check_same, read_plan
+from hyperhpc.rundir.folder import (
+    RunFolder,
+    check_same,
+    disk_error,
+    read_json,
+    read_plan,
+    write_json,
+)
 from hyperhpc.rundir.integrity import files_of, measure_file
 from hyperhpc.rundir.lock import Claim, hold_lock
 from hyperhpc.rundir.plan import (
@@ -37,6 +40,7 @@ from hyperhpc.rundir.plan import (
     pixel_bytes,
     tile_promise,
 )
+from hyperhpc.rundir.progress import Progress, StopRequest, go_on
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import LINE_ARRAY, SOURCE_ARRAY, Scene
 from hyperhpc.scene.formats.zarr_write import (

@@ -23,8 +23,8 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from hyperhpc.report import style
-from hyperhpc.report.crs import MapCrs
 from hyperhpc.scene import Grid
+from hyperhpc.scene.georef import MapCrs
 from hyperhpc.view.looks import LINE
 
 #: Bokeh draws a dotted frame around a figure that has been clicked.

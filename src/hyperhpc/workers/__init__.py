@@ -1,7 +1,7 @@
 """Where the work runs: one context manager per launcher, each giving a Dask client."""
 
 from hyperhpc.workers.connection import find_stale, remove_stale
-from hyperhpc.workers.early import import_early
+from hyperhpc.workers.dask_setup import MOST_DEATHS, remove_abandoned, scratch_folder
 from hyperhpc.workers.launch import (
     check_workers,
     launch_workers,
@@ -9,11 +9,8 @@ from hyperhpc.workers.launch import (
     release_gang,
     serve_gang,
 )
-from hyperhpc.workers.losses import losses_told, scheduler_errors
-from hyperhpc.workers.scratch import remove_abandoned, scratch_folder
-from hyperhpc.workers.settings import MOST_DEATHS
-from hyperhpc.workers.tunnel import tunnel_to
-from hyperhpc.workers.workers import Workers
+from hyperhpc.workers.network import tunnel_to
+from hyperhpc.workers.workers import Workers, import_early, losses_told, scheduler_errors
 
 __all__ = [
     "MOST_DEATHS",

@@ -9,8 +9,7 @@ from importlib import import_module
 
 from hyperhpc.config import RunConfig
 from hyperhpc.workers.connection import Connection
-from hyperhpc.workers.sizes import DEFAULT_WORKERS, size_gang, size_workers
-from hyperhpc.workers.workers import Note, Workers
+from hyperhpc.workers.workers import DEFAULT_WORKERS, Note, Workers, size_gang, size_workers
 
 #: SLURM_PROCID of the task that does what ``hyperhpc run`` does.
 _CLIENT = "1"
@@ -43,7 +42,7 @@ def check_workers(config: RunConfig, *, is_plan: bool = False) -> None:
     elif config.launcher == "gang":
         size_gang(config)
     elif config.launcher == "elastic" and not is_plan:
-        from hyperhpc.workers.bridge import Bridge
+        from hyperhpc.workers.elastic import Bridge
 
         Bridge.opened()
 

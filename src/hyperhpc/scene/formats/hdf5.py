@@ -7,19 +7,157 @@ understood; everything else is left to HDF5.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
 import os
+import struct
 import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperhpc.scene.hdf5_files import READ_ERRORS
+from hyperhpc.errors import SceneError, cause
 from hyperhpc.scene.window import length, meet
 
 if TYPE_CHECKING:
     import h5py
+
+# What HDF5 itself does not check in a damaged file: found with version 2.0.
+#
+# It goes through the heap of texts from one object to the next by their lengths. Where zeros
+# were written over them, as in a file of which a block was lost, it never ends, and nothing
+# but SIGKILL ends it. A chunk that is stored as it is and shorter than it should be, since
+# its filters were forgotten, is made whole with what lies in memory.
+
+#: Length, address of the heap, number in the heap: what a dataset holds of a text.
+_REFERENCE = struct.Struct("<IQI")
+#: Signature, version and size of a heap; number, count and length of an object.
+_HEAP, _OBJECT = struct.Struct("<4sB3xQ"), struct.Struct("<HH4xQ")
+#: No heap of texts is larger.
+_MAX_BYTES = 1 << 24
+
+
+def check_chunks(data: h5py.Dataset) -> None:
+    """Refuse chunks that would be read with more than they hold. Reads their index, once.
+
+    Raises
+    ------
+    OSError
+        A chunk without filters that is shorter than a chunk.
+    """
+    if data.chunks is None:
+        return
+    whole = math.prod(data.chunks) * data.dtype.itemsize
+    n_filters = data.id.get_create_plist().get_nfilters()
+
+    def find_short(chunk: Any) -> Any:
+        is_plain = n_filters == 0 or chunk.filter_mask % 2**n_filters
+        return chunk if is_plain and chunk.size < whole else None
+
+    if found := data.id.chunk_iter(find_short):
+        raise OSError(
+            f"the chunk of {data.name} at {found.chunk_offset} is not compressed, and has "
+            f"{found.size} of {whole} bytes"
+        )
+
+
+def check_text(data: h5py.Dataset) -> None:
+    """Refuse a dataset of one text whose heap would not end; any other passes.
+
+    Raises
+    ------
+    OSError
+        An object without a length.
+    """
+    place = _place(data)
+    heap = b"" if place is None else _read_heap(data.file.filename, place)
+    at = 0
+    while at + _OBJECT.size <= len(heap):
+        number, _, length = _OBJECT.unpack_from(heap, at)
+        if number == length == 0:
+            raise OSError(f"the heap of {data.name} is damaged: it holds zeros at {at}")
+        at += length if number == 0 else _OBJECT.size + -(-length // 8) * 8
+
+
+def _read_heap(path: str, place: int) -> bytes:
+    """The objects of the heap a text lies in; nothing where HDF5 says what is wrong."""
+    with open(path, "rb") as file:
+        file.seek(place)
+        _, address, _ = _REFERENCE.unpack(file.read(_REFERENCE.size).ljust(_REFERENCE.size))
+        file.seek(min(address, 2**62))
+        signature, _, size = _HEAP.unpack(file.read(_HEAP.size).ljust(_HEAP.size))
+        is_heap = signature == b"GCOL" and _HEAP.size < size <= _MAX_BYTES
+        return file.read(size - _HEAP.size) if is_heap else b""
+
+
+def _place(data: h5py.Dataset) -> int | None:
+    """Where in the file the reference to the text lies, if that can be said."""
+    import h5py
+
+    text = h5py.check_string_dtype(data.dtype)
+    if text is None or text.length is not None or data.size != 1 or data.file.userblock_size:
+        return None
+    if data.chunks is None:
+        return data.id.get_offset()
+    if data.id.get_create_plist().get_nfilters() or data.id.get_num_chunks() != 1:
+        return None
+    return data.id.get_chunk_info(0).byte_offset
+
+
+# HDF5 files: which is one, and how one is opened.
+
+#: First bytes of an HDF5 file; with a user block they come at 512, 1024, 2048, ...
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+#: What h5py raises for a damaged file.
+READ_ERRORS: tuple[type[Exception], ...] = (
+    OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError
+)  # fmt: skip
+
+
+def is_hdf5(path: str) -> bool:
+    """Tell by its signature whether a file is HDF5."""
+    with open(path, "rb") as file:
+        offset = 0
+        while True:
+            file.seek(offset)
+            start = file.read(len(SIGNATURE))
+            if start == SIGNATURE:
+                return True
+            if len(start) < len(SIGNATURE) or offset > 1 << 20:
+                return False
+            offset = 512 if offset == 0 else offset * 2
+
+
+def open_file(path: str) -> h5py.File:
+    """Open a file read-only. The caller closes it.
+
+    Files are opened for each read, which costs a millisecond; a handle kept open would
+    hold a lock against whoever wants to replace or amend the file. A read touches each
+    chunk once, so there is no cache to lose either.
+
+    Raises
+    ------
+    SceneError
+        A missing, truncated or damaged file.
+    """
+    import h5py
+
+    try:
+        try:
+            return h5py.File(path, "r")
+        except OSError as error:
+            if "lock" not in str(error) or f"errno = {errno.EAGAIN}" in str(error):
+                raise  # not about locks, or somebody is writing the file
+            # Parallel file systems may refuse locks, and nobody needs one to read.
+            return h5py.File(path, "r", locking=False)
+    except READ_ERRORS as error:
+        size = os.path.getsize(path) if os.path.exists(path) else 0
+        raise SceneError(
+            f"HDF5 file {path} ({size} bytes) cannot be opened: {cause(error)}.",
+            "It is truncated, damaged, or being written; download it again.",
+        ) from error
+
 
 #: HDF5's numbers of the two filters.
 _DEFLATE, _SHUFFLE = 1, 2

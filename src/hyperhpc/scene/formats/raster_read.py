@@ -1,4 +1,4 @@
-"""Windows of ENVI files and GeoTIFFs; they are opened by :mod:`hyperhpc.scene.formats.raster`."""
+"""Windows of ENVI files and GeoTIFFs; opened by :mod:`~hyperhpc.scene.formats.raster`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.errors import SceneError, cause
-from hyperhpc.scene import handles
 from hyperhpc.scene.cube import SOURCE_ARRAY, Scene
 from hyperhpc.scene.origins import add_dates
-from hyperhpc.scene.window import length, mirror, normalise, read_window, unreadable
+from hyperhpc.scene.window import length, mirror, normalise, read_window, stamp, unreadable
 
 #: MB of decoded blocks that GDAL keeps; by itself it takes 5 % of the machine.
 _CACHE_MB = 64
@@ -147,7 +146,7 @@ class RasterScene(Scene):
         """Kind, shape, dtype, and size and time of the data and the header (no path)."""
         files = {"file": self.path} | ({"header": self.header} if self.header else {})
         try:
-            stamps = {name: list(handles.stamp(path)) for name, path in files.items()}
+            stamps = {name: list(stamp(path)) for name, path in files.items()}
         except OSError as error:
             raise SceneError(f"{self.path} or its header is gone: {cause(error)}.") from error
         return {
@@ -212,3 +211,103 @@ def open_dataset(path: str, header: str | None) -> Iterator[Any]:
         rasterio.open(Path(path), driver=driver, sharing=False) as dataset,
     ):
         yield dataset
+
+
+# Which file GDAL opens: TIFF by its first bytes, ENVI by the header that lies beside it.
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+#: Endings of ENVI data, best first, where several files have the header's name.
+_DATA = ("", ".img", ".dat", ".bil", ".bip", ".bsq", ".raw", ".bin", ".envi", ".sli")
+#: Beside the data, and never the data itself.
+_BESIDE = (
+    ".hdr",
+    ".xml",
+    ".ovr",
+    ".txt",
+    ".csv",
+    ".prj",
+    ".pdf",
+    ".png",
+    ".jpg",
+    ".sta",
+    ".enp",
+)
+
+
+def is_raster(path: str) -> bool:
+    """True for a TIFF, an ENVI header, and any file that has one beside it."""
+    return _is_tiff(path) or _is_header(path) or _find_header(path) is not None
+
+
+def find_raster(path: str) -> tuple[str, str | None]:
+    """Data file of a raster, and its ENVI header; None for a TIFF.
+
+    Parameters
+    ----------
+    path
+        For ENVI the header or the data file.
+
+    Raises
+    ------
+    SceneError
+        Neither of both kinds, a header that is not ENVI's, or no single data file to it.
+    """
+    if _is_tiff(path):
+        return path, None
+    header = path if _is_header(path) else _find_header(path)
+    if header is None:
+        raise SceneError(
+            f"{path} is no TIFF, and no ENVI header (.hdr) lies beside it.",
+            "ENVI data need their header, of the same name.",
+        )
+    with open(header, "rb") as file:
+        start = file.read(4)
+    if start != b"ENVI":
+        raise SceneError(
+            f"{header} is no ENVI header: it begins with {start!r}, not ENVI (headers of ESRI "
+            "also end in .hdr).",
+            "Write it as ENVI or GeoTIFF, for example: gdal_translate -of ENVI IN OUT.img",
+        )
+    return (_find_data(header) if header == path else path), header
+
+
+def _is_tiff(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) in _TIFF
+
+
+def _is_header(path: str) -> bool:
+    return path.lower().endswith(".hdr")
+
+
+def _find_header(path: str) -> str | None:
+    """``scene.img.hdr`` or ``scene.hdr`` of ``scene.img``."""
+    for stem in (path, os.path.splitext(path)[0]):
+        for ending in (".hdr", ".HDR"):
+            if os.path.isfile(stem + ending):
+                return stem + ending
+    return None
+
+
+def _find_data(header: str) -> str:
+    folder, name = os.path.split(header)
+    stem = name[: -len(".hdr")]
+    there = [
+        other
+        for other in sorted(os.listdir(folder))
+        if (other == stem or os.path.splitext(other)[0] == stem)
+        and not other.lower().endswith(_BESIDE)
+        and os.path.isfile(os.path.join(folder, other))
+    ]
+    known = [stem + ending for ending in _DATA if stem + ending in there]
+    if not known and len(there) > 1:
+        raise SceneError(
+            f"{header} may be the header of any of {', '.join(there[:8])}.",
+            "Name the data file instead.",
+        )
+    if not there:
+        raise SceneError(
+            f"{header} has no data beside it: a file called {stem}, with any ending.",
+            "Copy the data file to the same folder.",
+        )
+    return os.path.join(folder, (known or there)[0])

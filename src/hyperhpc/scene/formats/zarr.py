@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperhpc.errors import SceneError, cause
-from hyperhpc.scene import handles
-from hyperhpc.scene.absent import absent_files, count_files, known_empty
-from hyperhpc.scene.axes import Axes
 from hyperhpc.scene.cube import DATE_ARRAY, Grid, Scene
 from hyperhpc.scene.formats import zarr_layout as store
-from hyperhpc.scene.formats.zarr_chunks import chunk_reader
+from hyperhpc.scene.formats.zarr_chunks import (
+    absent_files,
+    chunk_reader,
+    count_files,
+    known_empty,
+)
+from hyperhpc.scene.formats.zarr_layout import Axes, choose, cubes_in, nearby
 from hyperhpc.scene.georef import (
     find_crs,
     grid_from_centres,
@@ -32,15 +35,14 @@ from hyperhpc.scene.metadata import (
     Attributes,
     check_cube,
     plain,
+    read_wavelengths,
     resolve_values,
     resolve_wavelengths,
     resolve_windows,
 )
 from hyperhpc.scene.origins import add_dates, find_origins, to_dates, to_numbers
-from hyperhpc.scene.search import choose, cubes_in, nearby
 from hyperhpc.scene.thinned import GROUP, thinned_grid, thinned_shape
-from hyperhpc.scene.wavelengths import read_wavelengths
-from hyperhpc.scene.window import mirror, read_window, unreadable
+from hyperhpc.scene.window import cached, mirror, read_window, stamp, unreadable
 
 if TYPE_CHECKING:
     from zarr import Array
@@ -68,7 +70,7 @@ def open_array(root: str, path: str, version: int) -> Array:
     watch = os.path.join(folder, "zarr.json" if version == 3 else ".zarray")
 
     def opener() -> Array:
-        from hyperhpc.scene.checked import open_checked
+        from hyperhpc.scene.formats.zarr_chunks import open_checked
 
         with warnings.catch_warnings():
             # codecs beyond the v3 specification are warned about, each time; they decode
@@ -76,7 +78,7 @@ def open_array(root: str, path: str, version: int) -> Array:
             return open_checked(folder, version)
 
     try:
-        array: Array = handles.cached("zarr", folder, watch, opener)
+        array: Array = cached("zarr", folder, watch, opener)
     except READ_ERRORS as error:
         raise SceneError(
             f"Zarr array {folder} cannot be opened: {cause(error)}.",
@@ -209,7 +211,7 @@ class ZarrScene(Scene):
         try:
             for role, folder in folders.items():
                 for path in store.metadata_files(folder, self.zarr_format):
-                    files[f"{role}/{os.path.basename(path)}"] = list(handles.stamp(path))
+                    files[f"{role}/{os.path.basename(path)}"] = list(stamp(path))
         except OSError as error:
             raise SceneError(f"{self.path} is gone: {cause(error)}.") from error
         return {
@@ -234,7 +236,7 @@ def open_zarr_scene(
     group
         Group that holds the cube, or the cube's own path; by default it is searched.
     wavelengths
-        File of band centres, see :func:`~hyperhpc.scene.wavelengths.read_wavelengths`;
+        File of band centres, see :func:`~hyperhpc.scene.metadata.read_wavelengths`;
         they count instead of the store's own.
 
     Raises

@@ -10,9 +10,11 @@ import json
 import os
 from collections import deque
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any, TypeGuard
 
 from hyperhpc.errors import SceneError, cause
+from hyperhpc.scene.thinned import MARK
 
 #: How far the search for a cube goes.
 MAX_DEPTH = 5
@@ -176,3 +178,245 @@ def ancestry(nodes: dict[str, Node], path: str) -> list[Node]:
         if path in nodes:
             groups.append(nodes[path])
     return groups
+
+
+# Which dimension of a stored cube is y, which x, which the bands; and their coordinates.
+
+#: Names of coordinates (and dimensions), best first, lower case.
+NAMES: dict[str, tuple[str, ...]] = {
+    "y": ("y", "northing", "northings", "lat", "latitude", "row", "rows", "line", "lines"),
+    "x": ("x", "easting", "eastings", "lon", "longitude", "col", "cols", "column", "columns",
+          "sample", "samples"),
+    "band": ("wl", "wavelength", "wavelengths", "wavelength_nm", "wavelengths_nm",
+             "band_center", "band_centers", "band_centre", "band_centres", "center_wavelength",
+             "centre_wavelength", "wave", "lambda"),
+}  # fmt: skip
+#: A dimension may be called so; a coordinate of that name only counts bands.
+_BAND_DIMENSIONS = ("band", "bands", "channel", "channels", "spectral", "z")
+
+
+@dataclass(frozen=True)
+class Axes:
+    """How a stored cube lies.
+
+    Attributes
+    ----------
+    order
+        Positions of y, x and band among the stored dimensions.
+    wavelength
+        Array of band centres, or None where these were given.
+    x, y
+        Arrays of pixel centres, or None if there are none.
+    """
+
+    order: tuple[int, int, int]
+    wavelength: Node | None
+    x: Node | None
+    y: Node | None
+
+
+def _kind(name: str | None) -> str | None:
+    lower = (name or "").lower()
+    for kind, names in NAMES.items():
+        if lower in names:
+            return kind
+    return "band" if lower in _BAND_DIMENSIONS else None
+
+
+def _order_by_name(cube: Node) -> tuple[int, int, int] | None:
+    if cube.dimensions is None:
+        return None
+    kinds = [_kind(name) for name in cube.dimensions]
+    missing = [kind for kind in NAMES if kind not in kinds]
+    if len(missing) == 1 and kinds.count(None) == 1:
+        kinds[kinds.index(None)] = missing[0]  # two of three known: the third is the rest
+    if sorted(filter(None, kinds)) != sorted(NAMES):
+        return None
+    return kinds.index("y"), kinds.index("x"), kinds.index("band")
+
+
+def _coordinates(nodes: dict[str, Node], cube: Node, kind: str) -> list[Node]:
+    """1-D arrays that may be this coordinate: nearest group first, best name first."""
+    found = []
+    for group in ancestry(nodes, cube.path):
+        members = {
+            node.name.lower(): node
+            for node in nodes.values()
+            if node.is_array and node.parent == group.path and len(node.shape) == 1
+        }
+        found += [members[name] for name in NAMES[kind] if name in members]
+    return found
+
+
+def _own_coordinate(nodes: dict[str, Node], cube: Node, axis: int) -> list[Node]:
+    """The 1-D array called as the dimension itself, whatever that name is."""
+    name = cube.dimensions[axis] if cube.dimensions else None
+    found = []
+    for group in ancestry(nodes, cube.path):
+        node = nodes.get(f"{group.path}/{name}" if group.path else str(name))
+        if name is not None and node is not None and len(node.shape) == 1:
+            found.append(node)
+    return found
+
+
+def identify(
+    nodes: dict[str, Node], cube: Node, where: str, *, has_centres: bool = False
+) -> Axes:
+    """Find the order of a 3-D array's dimensions and its coordinates.
+
+    By the names of the dimensions; where they say nothing, by the lengths of the
+    coordinates if only one order fits. With ``has_centres`` the band centres are known
+    from elsewhere, and are not looked for.
+
+    Raises
+    ------
+    SceneError
+        A coordinate that is not of the cube's length, no wavelengths, or an order that is
+        not clear.
+    """
+    candidates = {kind: _coordinates(nodes, cube, kind) for kind in NAMES}
+    if has_centres:
+        candidates["band"] = []
+    order = _order_by_name(cube)
+    if order is None:
+        order = _order_by_length(cube, candidates, where, has_centres)
+    chosen: dict[str, Node | None] = {}
+    for kind, axis in zip(("y", "x", "band"), order, strict=True):
+        own = _own_coordinate(nodes, cube, axis)
+        if kind == "band":
+            # band = 1..426 is no wavelength, unless its units say so
+            own = [] if has_centres else own
+            own = [node for node in own if _has_length_unit(node) or node in candidates[kind]]
+            options = candidates[kind] + own
+        else:
+            options = own + candidates[kind]
+        fitting = [node for node in options if node.shape == (cube.shape[axis],)]
+        if own and not fitting and kind != "band":  # not taken for a cube without coordinates
+            raise SceneError(
+                f"{where}: coordinate {own[0].path} has {own[0].shape[0]} values, the cube "
+                f"{cube.shape[axis]} along {own[0].name}.",
+                "One of the two is damaged or incomplete; copy the store again.",
+            )
+        chosen[kind] = fitting[0] if fitting else None
+    if chosen["band"] is None and not has_centres:
+        raise _no_wavelength(candidates["band"], cube, order[2], where)
+    return Axes(order, chosen["band"], chosen["x"], chosen["y"])
+
+
+def _has_length_unit(node: Node) -> bool:
+    unit = str(node.attributes.get("units", node.attributes.get("Units", ""))).lower()
+    return unit.startswith(("nm", "nanomet", "um", "µm", "μm", "micro"))
+
+
+def _no_wavelength(found: list[Node], cube: Node, axis: int, where: str) -> SceneError:
+    if found:
+        return SceneError(
+            f"{where}: wavelength coordinate {found[0].path} has {found[0].shape[0]} values, "
+            f"the cube {cube.shape[axis]} bands.",
+            "Store one centre wavelength per band.",
+        )
+    return SceneError(
+        f"{where} has no wavelength coordinate.",
+        "Store the band centres (nm) beside the cube as a 1-D array called wl or wavelength, "
+        "or give them in a file, one per line, as --wavelengths FILE.",
+    )
+
+
+def _order_by_length(
+    cube: Node, candidates: dict[str, list[Node]], where: str, has_centres: bool
+) -> tuple[int, int, int]:
+    if not candidates["band"] and not has_centres:
+        raise _no_wavelength([], cube, 0, where)
+    lengths = {kind: {node.shape[0] for node in candidates[kind]} for kind in NAMES}
+    orders = [
+        order
+        for order in permutations(range(3))
+        if all(
+            not lengths[kind] or cube.shape[axis] in lengths[kind]
+            for kind, axis in zip(("y", "x", "band"), order, strict=True)
+        )
+    ]
+    if len(orders) == 1:
+        y, x, band = orders[0]
+        return y, x, band
+    found = ", ".join(
+        f"{kind} {sorted(lengths[kind])}" for kind in ("y", "x", "band") if lengths[kind]
+    )
+    raise SceneError(
+        f"{where} has shape {cube.shape} without known dimension names, and {len(orders)} "
+        f"orders fit the coordinates found ({found}).",
+        "Name the dimensions y, x, wl (_ARRAY_DIMENSIONS in Zarr v2, dimension_names in v3).",
+    )
+
+
+# Finding the cube in a Zarr store: which arrays could be it, and which one is.
+
+
+def nearby(path: str) -> str:
+    """Hint for a folder that is no store: the stores in it, if any."""
+    with os.scandir(path) as entries:
+        found = sorted(e.name for e in entries if e.is_dir() and zarr_format_of(e.path))
+    if found:
+        return f"It holds {', '.join(found[:5])}: give one of these."
+    return "Give the folder of a Zarr store, or a NEON HDF5 file."
+
+
+def _groups(nodes: dict[str, Node]) -> str:
+    paths = sorted({node.parent for node in nodes.values() if len(node.shape) == 3})
+    return ", ".join(path or "/" for path in paths) or "none"
+
+
+def cubes_in(nodes: dict[str, Node], group: str | None, path: str) -> list[Node]:
+    """3-D arrays to choose from: all but thinned copies, or those of the group asked for."""
+    cubes = [node for node in nodes.values() if node.is_array and len(node.shape) == 3]
+    if group is None:
+        cubes = [node for node in cubes if MARK not in node.attributes] or cubes
+    else:
+        wanted = group.strip("/")
+        if wanted not in nodes:
+            raise SceneError(
+                f"{path} has no group {group!r}.", f"Groups with cubes: {_groups(nodes)}."
+            )
+        inside = [n for n in cubes if n.path == wanted or n.parent == wanted]
+        prefix = f"{wanted}/" if wanted else ""
+        below = [node for node in cubes if node.path.startswith(prefix)]
+        cubes = inside or [node for node in below if MARK not in node.attributes] or below
+    if not cubes:
+        arrays = [f"{n.path or '/'} {n.shape}" for n in nodes.values() if n.is_array]
+        raise SceneError(
+            f"{path} holds no cube: no array in {group or 'it'} has three dimensions "
+            f"(arrays: {', '.join(arrays[:8]) or 'none'}).",
+            f"Groups with cubes: {_groups(nodes)}.",
+        )
+    return cubes
+
+
+def choose(
+    nodes: dict[str, Node], cubes: list[Node], path: str, *, has_centres: bool = False
+) -> tuple[Node, Axes]:
+    """The one cube with wavelengths; of several the one called reflectance.
+
+    With ``has_centres`` they are known from elsewhere.
+    """
+    usable: list[tuple[Node, Axes]] = []
+    problems: dict[str, SceneError] = {}
+    for cube in cubes:
+        try:
+            where = f"{cube.path or 'the array'} of {path}"
+            usable.append((cube, identify(nodes, cube, where, has_centres=has_centres)))
+        except SceneError as error:
+            problems[cube.path] = error
+    if not usable:
+        called = [cube.path for cube in cubes if cube.name.lower() == "reflectance"]
+        raise problems[called[0] if called else cubes[0].path]
+    called_so = [item for item in usable if item[0].name.lower() == "reflectance"]
+    choice = called_so or usable
+    if len(choice) > 1:
+        parents = [cube.parent for cube, _ in choice]
+        names = parents if len(set(parents)) == len(parents) else [c.path for c, _ in choice]
+        shown = ", ".join(f"{name or '/'}" for name in names)
+        raise SceneError(
+            f"{path} holds {len(choice)} cubes: {shown}.",
+            f"Choose one: --group {names[0] or '/'}",
+        )
+    return choice[0]

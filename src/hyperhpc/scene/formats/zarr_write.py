@@ -18,7 +18,6 @@ import numpy as np
 import pyproj
 import zarr
 
-from hyperhpc.scene.absent import mark_empty
 from hyperhpc.scene.cube import (
     DATE_ARRAY,
     LINE_ARRAY,
@@ -27,8 +26,14 @@ from hyperhpc.scene.cube import (
     Grid,
     Source,
 )
+from hyperhpc.scene.formats.zarr_chunks import (
+    CODEC,
+    LEVEL,
+    chunk_codecs,
+    mark_empty,
+    write_shards,
+)
 from hyperhpc.scene.origins import KINDS
-from hyperhpc.scene.shards import CODEC, LEVEL, chunk_codecs, write_shards
 from hyperhpc.scene.thinned import GROUP, MARK, thinned_grid, thinned_shape
 
 #: The group that holds the cube, which has the same name in it.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from hyperhpc.errors import ConfigError
-from hyperhpc.pipeline.aside import written_aside
-from hyperhpc.pipeline.export.layers import CLUSTERS, POINTS, choose_layers
-from hyperhpc.pipeline.finished import Maps, open_maps
+from hyperhpc.results import Maps, open_maps
+from hyperhpc.rundir.folder import written_aside
+from hyperhpc.tools.export.geotiff import CLUSTERS, POINTS, choose_layers
 
 #: Formats, and the endings of their files.
 FORMATS = {"cog": (".tif", ".tiff"), "geotiff": (".tif", ".tiff"), "csv": (".csv",)}

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from hyperhpc.pipeline.export.layers import Layer, entry_of
-from hyperhpc.pipeline.finished import Maps
-from hyperhpc.tools.export.geotiff import colour_table
+from hyperhpc.results import Maps
+from hyperhpc.tools.export.geotiff import Layer, colour_table, entry_of
 
 #: Colours of an index are interpolated between so many.
 _STOPS = 17
@@ -100,7 +99,7 @@ def _ramp(maps: Maps, layer: Layer, band: int) -> ET.Element:
 
 def _categories(maps: Maps, layers: Sequence[Layer]) -> ET.Element:
     """GDAL's auxiliary metadata: names, and a table with colours and pixels, per band."""
-    from hyperhpc.pipeline.manifest import read_json
+    from hyperhpc.rundir.folder import read_json
 
     models = read_json(maps.folder.clusters)["models"]
     root = ET.Element("PAMDataset")

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.errors import ConfigError
-from hyperhpc.pipeline.finished import Maps
-from hyperhpc.pipeline.manifest import read_json
-from hyperhpc.pipeline.table import band_columns, write_table
+from hyperhpc.results import Maps
+from hyperhpc.rundir.folder import read_json
 from hyperhpc.schema import NO_CLUSTER
+from hyperhpc.tools.extract import band_columns, write_table
 
 
 def write_clusters(path: Path, maps: Maps, models: Sequence[str]) -> None:
