@@ -37,7 +37,7 @@ from hyperhpc.doctor.packages import (
     read_lock,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "container" / "requirements.lock"
 GIB = 2**30
 #: Of the machine, not of the environment: anything may be found where the tests run.

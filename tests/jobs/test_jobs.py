@@ -1,7 +1,7 @@
 """Submitting: what reaches sbatch, what is refused before it, and no quote that is lost.
 
 Whole dry runs are in tests/golden. After a change that is wanted:
-HYPERHPC_GOLDEN=write pytest tests/test_jobs.py
+HYPERHPC_GOLDEN=write pytest tests/jobs/test_jobs.py
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from hyperhpc.errors import ConfigError, SceneError
 from hyperhpc.simulate.scene import simulate
 from run_case import RunCase
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 #: What made the run of the fixture, as options of hyperhpc.run.
 OPTIONS: dict = {"points": [(517100.5, 4525919.5)]}
 

@@ -24,7 +24,7 @@ from hyperhpc.scene import open_scene
 from hyperhpc.simulate.scene import simulate
 from vector_case import geojson, geopackage
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "container" / "requirements.lock"
 DEV_LOCK = ROOT / "container" / "requirements-dev.lock"
 README = (ROOT / "README.md").read_text("utf-8")
