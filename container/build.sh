@@ -23,7 +23,7 @@ in_git() { git rev-parse --git-dir >/dev/null 2>&1; }
 
 # --- what git says --------------------------------------------------------------------
 
-declared_version() { sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml; }
+declared_version() { sed -n 's/^__version__ = "\(.*\)"/\1/p' src/hyperhpc/version.py; }
 
 # v1.2.0-3-gabc1234-dirty where there is a tag, 0.1.0+gabc1234-dirty where there is none.
 version() {

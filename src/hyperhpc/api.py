@@ -18,9 +18,8 @@ from hyperhpc.analysis.kernel import valid_pixels
 from hyperhpc.compute.selection import select_bands, spectra_at, usable_nm
 from hyperhpc.config import SceneOptions, load_config
 from hyperhpc.errors import ConfigError
-from hyperhpc.pipeline.runner import out_of
 from hyperhpc.pipeline.runner import run as run_stages
-from hyperhpc.rundir.folder import RunFolder, read_json
+from hyperhpc.rundir.folder import RunFolder, out_of, read_json
 from hyperhpc.rundir.integrity import open_summed
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene as open_any_scene

@@ -20,8 +20,7 @@ import numpy.typing as npt
 import zarr
 
 from hyperhpc.errors import ConfigError, IncompleteRunError, cause
-from hyperhpc.pipeline.runner import out_of
-from hyperhpc.rundir.folder import RunFolder, read_json
+from hyperhpc.rundir.folder import RunFolder, out_of, read_json
 from hyperhpc.rundir.integrity import open_summed
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.georef import MapCrs, describe_crs

@@ -16,7 +16,6 @@ from typing import Any
 
 import click
 
-from hyperhpc import __version__
 from hyperhpc.cli.commands import COMMANDS
 from hyperhpc.cli.options import (
     RUN_OPTIONS,
@@ -35,6 +34,7 @@ from hyperhpc.cli.options import (
     size_option,
 )
 from hyperhpc.errors import HyperhpcError, IncompleteRunError, ResourceError
+from hyperhpc.version import __version__
 
 _INTERRUPTED, _TERMINATED = 130, 143
 #: Names, which keep their capital at the start of a hint.

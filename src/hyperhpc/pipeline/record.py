@@ -6,7 +6,6 @@ import resource
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import hyperhpc
 from hyperhpc.analysis.indices import describe_index
 from hyperhpc.compute.applied import TOLERANCE_NM
 from hyperhpc.compute.selection import describe_bands
@@ -15,6 +14,7 @@ from hyperhpc.config import INDEX_BITS
 from hyperhpc.rundir.folder import describe_machine, read_json, read_versions, write_json
 from hyperhpc.scene import describe
 from hyperhpc.scene.georef import pixel_area_m2
+from hyperhpc.version import __version__
 
 if TYPE_CHECKING:
     from hyperhpc.pipeline.runner import Run
@@ -94,7 +94,7 @@ class Journal:
         run = self._run
         scene, area, selection = run.scene, run.plan.area, run.selection
         return {
-            "hyperhpc": hyperhpc.__version__,
+            "hyperhpc": __version__,
             "complete": complete,
             "command": self.command,
             "created": self._created,

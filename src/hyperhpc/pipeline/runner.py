@@ -544,19 +544,3 @@ def fit(this: Run, sample: Sample, workers: Workers) -> list[Labeller]:
     labellers = fit_models(job, this.progress)
     this.journal.add_stage({"name": "fit", "seconds": round(time.perf_counter() - start, 3)})
     return labellers
-
-
-def out_of(path: str | Path) -> RunFolder:
-    """The folder of a run that exists.
-
-    Raises
-    ------
-    ConfigError
-        If there is no run.
-    """
-    folder = RunFolder(Path(path))
-    if not folder.plan.is_file():
-        raise ConfigError(
-            f"{path} holds no run of hyperhpc", f"make one with: hyperhpc run SCENE {path}"
-        )
-    return folder

@@ -425,3 +425,19 @@ def written_aside(dest: Path, beside: Sequence[str] = ()) -> Iterator[Path]:
     finally:
         if part:
             shutil.rmtree(part, ignore_errors=True)
+
+
+def out_of(path: str | Path) -> RunFolder:
+    """The folder of a run that exists.
+
+    Raises
+    ------
+    ConfigError
+        If there is no run.
+    """
+    folder = RunFolder(Path(path))
+    if not folder.plan.is_file():
+        raise ConfigError(
+            f"{path} holds no run of hyperhpc", f"make one with: hyperhpc run SCENE {path}"
+        )
+    return folder

@@ -13,8 +13,7 @@ from hyperhpc.compute.overview import OverviewAbout, write_overview
 from hyperhpc.compute.sample import GridFile
 from hyperhpc.compute.tiles import shorten
 from hyperhpc.errors import IncompleteRunError
-from hyperhpc.pipeline.runner import out_of
-from hyperhpc.rundir.folder import RunFolder, read_json
+from hyperhpc.rundir.folder import RunFolder, out_of, read_json
 from hyperhpc.rundir.plan import Plan, Tile
 from hyperhpc.schema import CLUSTER, INDICES, QUICKLOOK, fill_value
 from hyperhpc.workers import scratch_folder

@@ -9,8 +9,7 @@ from typing import Any
 from hyperhpc.compute.tiles import read_record
 from hyperhpc.errors import IncompleteRunError
 from hyperhpc.pipeline.results import CHUNK
-from hyperhpc.pipeline.runner import out_of
-from hyperhpc.rundir.folder import RunFolder, read_json
+from hyperhpc.rundir.folder import RunFolder, out_of, read_json
 from hyperhpc.rundir.integrity import Sums, files_of, find_damage
 from hyperhpc.scene.formats.zarr_layout import zarr_format_of
 

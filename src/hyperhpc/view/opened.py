@@ -13,9 +13,8 @@ from hyperhpc.compute.overview import OverviewAbout
 from hyperhpc.compute.selection import Selection, select_bands
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, HyperhpcError, IncompleteRunError, cause
-from hyperhpc.pipeline.runner import out_of
 from hyperhpc.results import Outputs, open_outputs
-from hyperhpc.rundir.folder import RunFolder, read_json
+from hyperhpc.rundir.folder import RunFolder, out_of, read_json
 from hyperhpc.rundir.plan import Area, Plan
 from hyperhpc.scene import Grid, Scene, open_scene
 from hyperhpc.tools.preview import find_gaps, name_gaps, nothing_yet, write_partial

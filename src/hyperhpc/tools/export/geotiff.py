@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc import __version__
 from hyperhpc.errors import ConfigError
 from hyperhpc.results import STRIP, Maps
 from hyperhpc.schema import CLUSTER, INDICES, Variable
+from hyperhpc.version import __version__
 
 # What of a run can be exported: its maps by name, each a band of a GeoTIFF.
 
