@@ -10,6 +10,8 @@ import pytest
 
 from run_case import RunCase
 
+pytest_plugins = ["tiers", "pytester"]
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background by a shell: the tests of Ctrl-C would pass it on, ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)
