@@ -19,7 +19,8 @@ import zarr
 
 from hyperhpc.compute.classify import OverviewFiles
 from hyperhpc.compute.sample import GridFile
-from hyperhpc.compute.stores import consolidate, create_group, create_store, remove_halves
+from hyperhpc.compute.stores import consolidate, create_group, create_store
+from hyperhpc.files import remove_partial_files, temporary_path
 from hyperhpc.rundir.folder import read_json, write_json
 from hyperhpc.scene.cube import Grid
 from hyperhpc.schema import CLUSTER, COLORS, NO_CLUSTER, OVERVIEW, Variable
@@ -101,8 +102,7 @@ def write_overview(
     """
     grid = about.grid
     levels = levels_of(shape)
-    part = path.with_name(f".{path.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    part = temporary_path(path)
     root = create_store(part)
     root.attrs.update({"levels": levels, "quicklook_wavelength_nm": about.colors_nm})
     variables = dict(zip(OVERVIEW, (COLORS, about.index_names, about.model_names), strict=True))
@@ -133,7 +133,7 @@ def write_overview(
         for _ in apply(filling, list(_windows(size))):
             pass
         finer = str(level)
-    remove_halves(part)
+    remove_partial_files(part)
     consolidate(part)
     shutil.rmtree(path, ignore_errors=True)
     part.rename(path)

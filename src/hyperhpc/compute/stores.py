@@ -139,12 +139,6 @@ def consolidate(path: Path) -> None:
     zarr.consolidate_metadata(str(path), zarr_format=2)
 
 
-def remove_halves(path: Path) -> None:
-    """Remove what killed writers have left in a store; nobody may be writing there."""
-    for half in path.rglob("*.partial"):
-        half.unlink(missing_ok=True)
-
-
 def mark(path: Path, **attributes: Any) -> None:
     """Set attributes of a store, in the consolidated metadata too.
 

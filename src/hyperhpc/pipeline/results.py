@@ -9,8 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hyperhpc.compute.stores import consolidate, create_group, create_store, mark, remove_halves
+from hyperhpc.compute.stores import consolidate, create_group, create_store, mark
 from hyperhpc.compute.tiles import read_record, shorten
+from hyperhpc.files import atomic_write, remove_partial_files
 from hyperhpc.rundir.folder import read_json, write_json
 from hyperhpc.rundir.integrity import files_of, find_damage, measure_file
 from hyperhpc.schema import CLUSTER, INDICES, RESULTS
@@ -29,26 +30,24 @@ _ATTRIBUTES, _GATHERED = ".zattrs", ".zmetadata"
 def create_results(this: Run) -> None:
     """Make the store, without any tile; what was there is removed."""
     results = this.folder.results
-    part = results.with_name(f".{results.name}.part")
-    for path in (part, results):
-        shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(results, ignore_errors=True)
     names = [bound.index.name for bound in this.indices]
-    create_group(
-        create_store(part),
-        dict(zip(RESULTS, (names, this.model_names), strict=True)),
-        this.grid,
-        this.plan.area.shape,
-        this.plan.tile_shape,
-        {"title": "hyperhpc results", "Conventions": "CF-1.11", "complete": False},
-    )
-    consolidate(part)
-    frame = {
-        name: measure_file(part / name)
-        for name in files_of(part)
-        if name not in (_ATTRIBUTES, _GATHERED) and not CHUNK.fullmatch(name)
-    }
-    write_json(this.folder.work / _FRAME, frame)
-    part.rename(results)
+    with atomic_write(results) as part:
+        create_group(
+            create_store(part),
+            dict(zip(RESULTS, (names, this.model_names), strict=True)),
+            this.grid,
+            this.plan.area.shape,
+            this.plan.tile_shape,
+            {"title": "hyperhpc results", "Conventions": "CF-1.11", "complete": False},
+        )
+        consolidate(part)
+        frame = {
+            name: measure_file(part / name)
+            for name in files_of(part)
+            if name not in (_ATTRIBUTES, _GATHERED) and not CHUNK.fullmatch(name)
+        }
+        write_json(this.folder.work / _FRAME, frame)
 
 
 def is_frame_whole(this: Run) -> bool:
@@ -71,7 +70,7 @@ def is_frame_whole(this: Run) -> bool:
 def drop_damaged(this: Run, records: Path) -> None:
     """Forget the tiles whose files are not as they were written; remove half-written ones."""
     results = this.folder.results
-    remove_halves(results)
+    remove_partial_files(results)
     paths: dict[str, Path] = {}
     sums: dict[str, Any] = {}
     for path in records.glob("*.json"):

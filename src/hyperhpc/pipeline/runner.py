@@ -28,7 +28,7 @@ from hyperhpc.compute.sample import (
     tiles_at_once,
 )
 from hyperhpc.compute.starts import SampleOnWorkers
-from hyperhpc.compute.stores import mark, remove_halves
+from hyperhpc.compute.stores import mark
 from hyperhpc.compute.tiles import (
     DamagedTileError,
     Skipping,
@@ -46,6 +46,7 @@ from hyperhpc.errors import (
     ResourceError,
     SceneError,
 )
+from hyperhpc.files import remove_partial_files
 from hyperhpc.pipeline.prepare import Prepared, prepare
 from hyperhpc.pipeline.record import Journal
 from hyperhpc.pipeline.results import CHUNK, create_results, drop_damaged, is_frame_whole
@@ -56,7 +57,6 @@ from hyperhpc.rundir.folder import (
     disk_error,
     is_complete,
     read_json,
-    remove_parts,
     write_json,
 )
 from hyperhpc.rundir.integrity import find_damage, write_checksums
@@ -207,7 +207,7 @@ def classify(
         s.update(_totals(results, resumed))
     bad = bad_tiles(results)
     this.journal.note_bad(bad)
-    remove_halves(folder.results)  # of workers that were lost
+    remove_partial_files(folder.results)  # of workers that were lost
     mark(folder.results, complete=True, **({"bad_tiles": sorted(bad)} if bad else {}))
     with this.stage("overview", "building overviews"):
         write_overview(folder.overview, job.overview, about, plan.area.shape, workers.apply)
@@ -321,7 +321,7 @@ def mend(this: Run, damaged: Mapping[str, str]) -> None:
         run_tiles(
             workers, classify_tile, job, tiles, records, this.progress, this.claim, skipping
         )
-    remove_halves(folder.results)
+    remove_partial_files(folder.results)
     left = find_harm(folder)
     if left:
         name, _ = next(iter(left.items()))
@@ -346,7 +346,7 @@ def clear_leftovers(folder: RunFolder, launcher: str, note: Callable[[str], None
         return
     with contextlib.suppress(ConfigError, ResourceError), hold_lock(folder.out, note) as lock:
         remove_stale(folder.out)
-        remove_parts(folder)
+        remove_partial_files(folder.out)
         StatusFile(folder.status, Progress(), launcher, lock.claim).end("complete")
         shutil.rmtree(folder.work, ignore_errors=True)
 
@@ -377,7 +377,7 @@ class Run(Prepared):
             beside=beside,
         )
         remove_stale(config.out)
-        remove_parts(self.folder)
+        remove_partial_files(self.folder.out)
         self.journal = Journal(self, command)
 
     @property

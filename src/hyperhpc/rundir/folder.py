@@ -7,16 +7,14 @@ import importlib.metadata
 import json
 import os
 import platform
-import shlex
 import shutil
-import tempfile
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hyperhpc.errors import ConfigError, ResourceError
+from hyperhpc.files import atomic_write
 from hyperhpc.rundir.lock import LOCK, move_lock
 from hyperhpc.rundir.plan import Plan
 
@@ -120,27 +118,10 @@ def is_complete(folder: RunFolder) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all: aside, flushed to disk, then renamed."""
+    """Write JSON whole or not at all, flushed to disk."""
     text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
-
-
-def remove_parts(folder: RunFolder) -> None:
-    """Remove files that a run which was killed had not renamed yet; under the lock."""
-    for place in (folder.out, folder.work, *folder.work.glob("*/")):
-        for part in place.glob(".*.part-*"):
-            if not part.name.startswith(".lock"):
-                part.unlink(missing_ok=True)
+    with atomic_write(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def disk_error(error: OSError, where: Path) -> ResourceError:
@@ -374,57 +355,6 @@ def check_same(folder: RunFolder, found: Plan, plan: Plan, hint: str) -> None:
 
 def _show(value: Any) -> str:
     return "unset" if value is None else str(value)
-
-
-# Files for the user, whole or not at all: written aside, renamed when they are complete.
-
-
-@contextmanager
-def written_aside(dest: Path, beside: Sequence[str] = ()) -> Iterator[Path]:
-    """A folder on the same file system, whose files are moved to DEST's at the end.
-
-    Parameters
-    ----------
-    dest
-        The file that is wanted; it appears last, so that what lies beside it is there.
-    beside
-        Names of further files that are made with it.
-
-    Yields
-    ------
-    The folder; what is not named stays in it and is removed.
-
-    Raises
-    ------
-    ConfigError
-        One of the files exists already, or its folder does not.
-    ResourceError
-        They cannot be written.
-    """
-    names = [*beside, dest.name]
-    for name in reversed(names):
-        if (path := dest.with_name(name)).exists():
-            raise ConfigError(f"{path} exists already", "remove it, or name another file")
-    if not dest.parent.is_dir():
-        raise ConfigError(
-            f"{dest} cannot be written: there is no folder {dest.parent}",
-            f"make it: mkdir -p {shlex.quote(str(dest.parent))}",
-        )
-    part = None
-    try:
-        part = Path(tempfile.mkdtemp(prefix=f".{dest.name}.part-", dir=dest.parent))
-        yield part
-        for name in names:
-            (part / name).replace(dest.with_name(name))
-    except OSError as error:
-        why, free = error.strerror or str(error), shutil.disk_usage(dest.parent).free
-        raise ResourceError(
-            f"{dest} cannot be written: {why} ({free / 1e6:.3g} MB are free)",
-            "make room, or name a file in another folder",
-        ) from None
-    finally:
-        if part:
-            shutil.rmtree(part, ignore_errors=True)
 
 
 def out_of(path: str | Path) -> RunFolder:

@@ -32,6 +32,7 @@ from rich.progress import Progress as RichBar
 from rich.text import Text
 
 from hyperhpc.errors import ConfigError, IncompleteRunError
+from hyperhpc.files import atomic_write
 from hyperhpc.rundir.lock import Claim
 
 # What the user sees while it works: stage, pixels done, rate, time left.
@@ -315,15 +316,11 @@ class StatusFile(Progress):
     def _write_alone(self) -> None:
         self._written = time.monotonic()
         self._lines["updated"] = datetime.now(UTC).isoformat(timespec="seconds")
-        part = self._path.with_name(f".{self._path.name}.part-{os.getpid()}")
         with contextlib.suppress(OSError, IncompleteRunError):
             if self._claim:
                 self._claim.check()
-            part.write_text("".join(f"{k}: {v}\n" for k, v in self._lines.items()), "utf-8")
-            part.replace(self._path)
-            return
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+            with atomic_write(self._path, flush=False) as part:
+                part.write_text("".join(f"{k}: {v}\n" for k, v in self._lines.items()), "utf-8")
 
 
 def read_status(out: Path) -> dict[str, str]:

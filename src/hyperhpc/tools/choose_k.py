@@ -21,7 +21,7 @@ from hyperhpc.compute.selection import select_bands
 from hyperhpc.compute.starts import COARSE, Subsample, write_subsample
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError
-from hyperhpc.rundir.folder import written_aside
+from hyperhpc.files import atomic_outputs
 from hyperhpc.rundir.plan import Plan, make_plan
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene
@@ -207,7 +207,7 @@ def save_choice(found: dict[str, Any], folder: Path) -> list[Path]:
 
     names = ["choose-k.csv", "choose-k.png", "choose-k.json"]
     folder.mkdir(parents=True, exist_ok=True)
-    with written_aside(folder / names[2], names[:2]) as part:
+    with atomic_outputs(folder / names[2], names[:2]) as part:
         head = list(found["table"][0])
         write_table(part / names[0], head, [list(row.values()) for row in found["table"]])
         save_figure(choice_figure(found), part / names[1])

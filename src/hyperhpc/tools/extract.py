@@ -16,7 +16,7 @@ from hyperhpc.analysis.spectra import Moments
 from hyperhpc.compute.selection import reflectance_of, select_bands
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError
-from hyperhpc.rundir.folder import written_aside
+from hyperhpc.files import atomic_outputs
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.vectors import Features, read_features, to_scene
@@ -137,7 +137,7 @@ def extract(
         raise ConfigError(f"{what} holds lines, which have no inside", "give --buffer M")
     scene = open_scene(scene_path, options=options)
     places = to_scene(features.geometries, features.crs, scene, what)
-    with written_aside(dest) as folder:
+    with atomic_outputs(dest) as folder:
         states: Counter[str] = Counter()
         head, rows = (
             _of_points(scene, places)

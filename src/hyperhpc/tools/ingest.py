@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.compute.stores import remove_halves
 from hyperhpc.compute.tiles import DamagedTileError, run_tiles
 from hyperhpc.compute.transpose import explain_transposing, transpose_scene
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError, SceneError
+from hyperhpc.files import remove_partial_files
 from hyperhpc.pipeline.prepare import digests
 from hyperhpc.rundir.folder import (
     RunFolder,
@@ -260,7 +260,7 @@ def _write(
         job = IngestJob(readable, scene, plan.area, store)
         with progress.stage("writing the store", n_pixels, tiles=len(tiles)):
             found, _ = run_tiles(workers, write_shard, job, tiles, records, progress, claim)
-    remove_halves(store)  # of workers that were lost
+    remove_partial_files(store)  # of workers that were lost
     CubeStore(store).finish()
     sums = {name: value for record in found.values() for name, value in record["files"].items()}
     rest = [name for name in files_of(store) if name not in sums and name != CHECKSUMS]
@@ -292,9 +292,7 @@ def _transpose(
 
 def _drop_damaged(store: Path, records: Path) -> None:
     """Forget shards whose files are not there, or not as long as they were."""
-    remove_halves(store)
-    for part in store.glob(".*.part-*"):
-        part.unlink(missing_ok=True)
+    remove_partial_files(store)
     for path in records.glob("*.json"):
         for name, value in read_json(path)["files"].items():
             file = store / name

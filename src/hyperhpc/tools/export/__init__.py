@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hyperhpc.errors import ConfigError
+from hyperhpc.files import atomic_outputs
 from hyperhpc.results import Maps, open_maps
-from hyperhpc.rundir.folder import written_aside
 from hyperhpc.tools.export.geotiff import CLUSTERS, POINTS, choose_layers
 
 #: Formats, and the endings of their files.
@@ -53,7 +53,7 @@ def export(out: Path, dest: Path, what: str = CLUSTERS, kind: str | None = None)
 
     layers = choose_layers(maps, what)
     beside = sidecar_names(dest.name, layers)
-    with written_aside(dest, beside) as folder:
+    with atomic_outputs(dest, beside) as folder:
         write_geotiff(folder / dest.name, maps, layers, cog=kind == "cog")
         write_sidecars(folder, dest.name, maps, layers)
     return [dest, *(dest.with_name(name) for name in beside)]
@@ -67,7 +67,7 @@ def _export_table(maps: Maps, dest: Path, what: str) -> list[Path]:
         there = " ".join((CLUSTERS, POINTS, *maps.models))
         raise ConfigError(f"the run in {maps.folder.out} has no table {what!r}",
                           f"--format csv takes --what {there}")  # fmt: skip
-    with written_aside(dest) as folder:
+    with atomic_outputs(dest) as folder:
         if what == POINTS:
             write_points(folder / dest.name, maps)
         else:

@@ -1,0 +1,136 @@
+"""Write files whole or not at all, and remove what writers that were killed have left.
+
+Every temporary file or folder is hidden, lies next to its target and is called
+``.NAME.part-RANDOM``, so that :func:`remove_partial_files` finds it after a kill::
+
+    with atomic_write(path) as part:
+        part.write_text(text, "utf-8")
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from hyperhpc.errors import ConfigError, ResourceError
+
+#: Temporary files of ours, but not of locks, which remove theirs themselves; and of Zarr.
+_PARTIAL = re.compile(r"\.(?!lock\.).+\.part-[\w-]+|.+\.partial")
+
+
+def temporary_path(path: Path) -> Path:
+    """A name next to ``path`` that nobody else writes to."""
+    return path.with_name(f".{path.name}.part-{secrets.token_hex(4)}")
+
+
+@contextmanager
+def atomic_write(path: Path, *, flush: bool = True) -> Iterator[Path]:
+    """Give a temporary path; what is written there becomes ``path`` when the block ends.
+
+    Parameters
+    ----------
+    path
+        A file, which is replaced, or a folder, which must not exist when the block ends.
+    flush
+        Wait until the bytes of a file are on the disk, so that a loss of power cannot leave
+        an empty file under the name.
+
+    Yields
+    ------
+    A path in the same folder. It is removed if the block raises anything, and if nothing was
+    written there, ``path`` stays as it is.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written or renamed.
+    """
+    part = temporary_path(path)
+    try:
+        yield part
+        if flush and part.is_file():
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+        if part.exists():
+            part.replace(path)
+    except BaseException:
+        remove_path(part)
+        raise
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file, a link, or a folder with all it holds; no error if that fails."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove the temporary files and folders of killed writers anywhere below ``folder``.
+
+    No other process may be writing there: call it while the lock is held. Links to other
+    folders are not followed.
+    """
+    for root, folders, files in os.walk(folder):
+        for name in filter(_PARTIAL.fullmatch, files):
+            remove_path(Path(root, name))
+        for name in list(filter(_PARTIAL.fullmatch, folders)):
+            folders.remove(name)
+            remove_path(Path(root, name))
+
+
+@contextmanager
+def atomic_outputs(dest: Path, extra_names: Sequence[str] = ()) -> Iterator[Path]:
+    """A temporary folder whose files are moved to the folder of ``dest`` at the end.
+
+    Parameters
+    ----------
+    dest
+        The file that is wanted; it is moved last, so that the others are there before it.
+    extra_names
+        Names of further files that are made with it.
+
+    Yields
+    ------
+    The folder; files of other names stay in it and are removed.
+
+    Raises
+    ------
+    ConfigError
+        One of the files exists already, or its folder does not.
+    ResourceError
+        They cannot be written.
+    """
+    names = [*extra_names, dest.name]
+    for name in reversed(names):
+        if (path := dest.with_name(name)).exists():
+            raise ConfigError(f"{path} exists already", "remove it, or name another file")
+    if not dest.parent.is_dir():
+        raise ConfigError(
+            f"{dest} cannot be written: there is no folder {dest.parent}",
+            f"make it: mkdir -p {shlex.quote(str(dest.parent))}",
+        )
+    part = None
+    try:
+        part = Path(tempfile.mkdtemp(prefix=f".{dest.name}.part-", dir=dest.parent))
+        yield part
+        for name in names:
+            (part / name).replace(dest.with_name(name))
+    except OSError as error:
+        why, free = error.strerror or str(error), shutil.disk_usage(dest.parent).free
+        raise ResourceError(
+            f"{dest} cannot be written: {why} ({free / 1e6:.3g} MB are free)",
+            "make room, or name a file in another folder",
+        ) from None
+    finally:
+        if part:
+            remove_path(part)
