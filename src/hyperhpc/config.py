@@ -17,7 +17,7 @@ from hyperhpc.errors import ConfigError
 
 MODELS = ("lloyd", "minibatch")
 ENGINES = ("hyperhpc", "dask-ml")
-LAUNCHERS = ("local", "gang", "elastic", "scheduler")
+LAUNCHERS = ("local", "gang", "elastic", "external")
 OVERLAPS = ("first", "last", "nadir")
 MASKS = ("weather", "shadow", "cloud")
 BANDS = ("same", "intersect")
@@ -27,6 +27,19 @@ MAX_CLUSTERS = 255
 INDEX_BITS = 23
 #: What scikit-learn takes as random_state.
 MAX_SEED = 2**32 - 1
+
+#: Names of options that were renamed; files, calls and command lines may still use them.
+ALIASES = {"index": "formula", "model": "apply_model"}
+#: Values of ``launcher`` that were renamed.
+_LAUNCHER_ALIASES = {"scheduler": "external"}
+#: Names under which plan.json and run.json keep options, where they differ.
+STORED_NAMES = {"formula": "index", "apply_model": "model"}
+
+
+def present_name(stored: str) -> str:
+    """Name of the option that plan.json and run.json keep under a name."""
+    return ALIASES.get(stored, stored)
+
 
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
@@ -112,7 +125,7 @@ class RunConfig:
     indices: tuple[str, ...] = dataclasses.field(
         default=("all",), metadata={"changes results": True}
     )
-    index: Mapping[str, str] = dataclasses.field(
+    formula: Mapping[str, str] = dataclasses.field(
         default_factory=dict, metadata={"changes results": True}
     )
     index_bits: int = dataclasses.field(default=INDEX_BITS, metadata={"changes results": True})
@@ -123,7 +136,7 @@ class RunConfig:
     engine: str = dataclasses.field(default="hyperhpc", metadata={"changes results": True})
     estimator: str | None = dataclasses.field(default=None, metadata={"changes results": True})
     seed_compat: bool = dataclasses.field(default=False, metadata={"changes results": True})
-    model: Path | None = None  # it counts by its content: Plan.options
+    apply_model: Path | None = None  # it counts by its content: Plan.options
     skip_bad_tiles: bool = dataclasses.field(default=False, metadata={"changes results": True})
     workers: int | None = None
     threads_per_worker: int = 1
@@ -138,7 +151,7 @@ class RunConfig:
     def result_options(self) -> dict[str, Any]:
         """The options that change results, as plain JSON values."""
         return {
-            field.name: _plain(getattr(self, field.name))
+            STORED_NAMES.get(field.name, field.name): _plain(getattr(self, field.name))
             for field in dataclasses.fields(self)
             if field.metadata.get("changes results")
         }
@@ -190,10 +203,11 @@ def load_config(
     ConfigError
         Naming every problem found, not only the first.
     """
-    values = _read_toml(Path(file)) if file else {}
-    values |= {name: value for name, value in flags.items() if value is not None}
+    problems: list[str] = []
+    values = _rename(_read_toml(Path(file)), problems) if file else {}
+    given = {name: value for name, value in flags.items() if value is not None}
+    values |= _rename(given, problems)
     fields = {f.name for f in dataclasses.fields(RunConfig)} - {"scene", "out"}
-    problems = []
     clean: dict[str, Any] = {}
     for name, value in values.items():
         if name not in fields:
@@ -211,6 +225,14 @@ def load_config(
             "; ".join(problems), known if values.keys() - fields else "see hyperhpc run --help"
         )
     return config
+
+
+def _rename(values: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Use the present names of options that were renamed."""
+    for old, new in ALIASES.items():
+        if old in values and new in values:
+            problems.append(f"{old} is the former name of {new}: give {new} only")
+    return {ALIASES.get(name, name): value for name, value in values.items()}
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -248,8 +270,8 @@ def _find_problems(config: RunConfig) -> list[str]:
     except ConfigError as error:
         problems.append(error.message)
     problems += _find_launcher_problems(config)
-    if config.model and config.estimator:
-        problems.append("model and estimator: a model that is applied is not fitted")
+    if config.apply_model and config.estimator:
+        problems.append("apply_model and estimator: a model that is applied is not fitted")
     if config.estimator and not re.fullmatch(r"[\w.]+:\w+", config.estimator):
         problems.append(f"estimator = {config.estimator!r}: write module:Class")
     if config.workers is not None and config.workers < 1:
@@ -280,10 +302,10 @@ def _find_problems(config: RunConfig) -> list[str]:
 
 def _find_launcher_problems(config: RunConfig) -> list[str]:
     problems = []
-    if config.launcher == "scheduler" and not config.address:
-        problems.append("launcher = 'scheduler' needs --address tls://HOST:PORT")
-    if config.address and config.launcher != "scheduler":
-        problems.append("address: only with --launcher scheduler")
+    if config.launcher == "external" and not config.address:
+        problems.append("launcher = 'external' needs --address tls://HOST:PORT")
+    if config.address and config.launcher != "external":
+        problems.append("address: only with --launcher external")
     if config.address and not re.fullmatch(r"(tls|tcp)://\S+:\d+", config.address):
         problems.append(f"address = {config.address!r}: write tls://HOST:PORT")
     elif config.address and config.address.startswith("tcp://") and not config.insecure:
@@ -356,6 +378,10 @@ def _text(value: Any) -> str:
     return value
 
 
+def _launcher(value: Any) -> str:
+    return _LAUNCHER_ALIASES.get(_text(value), value)
+
+
 def _path(value: Any) -> Path:
     if not isinstance(value, str | Path) or not str(value):
         raise ValueError("a path is needed")
@@ -376,19 +402,19 @@ _CLEANERS: dict[str, Any] = {
     "stride": _integer,
     "models": _words,
     "indices": _words,
-    "index": _formulas,
+    "formula": _formulas,
     "index_bits": _integer,
     "points": _list_of(_numbers(2)),
     "seed": _integer,
     "engine": _text,
     "estimator": _text,
     "seed_compat": _truth,
-    "model": _path,
+    "apply_model": _path,
     "skip_bad_tiles": _truth,
     "workers": _integer,
     "threads_per_worker": _integer,
     "memory_per_worker": _text,
-    "launcher": _text,
+    "launcher": _launcher,
     "address": _text,
     "interface": _text,
     "insecure": _truth,

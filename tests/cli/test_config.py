@@ -70,7 +70,7 @@ def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
     launcher = "local"
     dashboard = true
     restart = false
-    [index]
+    [formula]
     pri = "(R(531) - R(570)) / (R(531) + R(570))"
     """
     config = load(text, tmp_path)
@@ -79,14 +79,14 @@ def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
     assert config.points == ((257001.5, 4111990.0), (1.0, 2.0))
     assert config.models == ("lloyd",)
     assert config.indices == ("ndvi", "cai")
-    assert list(config.index) == ["pri"]
+    assert list(config.formula) == ["pri"]
     assert config.seed == 2**32 - 1
     assert config.memory_bytes == 2**29
     assert config.seed_compat is config.dashboard is True
     missing = {f.name for f in dataclasses.fields(RunConfig)} - {"scene", "out", "restart"}
     default = RunConfig(scene=Path("scene"), out=Path("out"))
     same = {n for n in missing if getattr(config, n) == getattr(default, n)}
-    assert same == {"launcher", "address", "interface", "insecure", "model"}  # go together
+    assert same == {"launcher", "address", "interface", "insecure", "apply_model"}
 
 
 def test_load_config__flags_over_file(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_load_config__what_a_notebook_has() -> None:
         ("threads_per_worker", [0, False, 10**400]),
         ("models", ["kmeans", "lloyd,lloyd", 3, [1], {"lloyd": 1}, "", []]),
         ("indices", [7, [None], {"ndvi": 1}]),
-        ("index", ["ndvi=1", {"a": 1}, [["a", "b"]], 1]),
+        ("formula", ["ndvi=1", {"a": 1}, [["a", "b"]], 1]),
         ("bbox", [[0, 1, 2], "0,1,2,x", [0, 1, 2, math.nan], [2, 0, 1, 1], [0, 1, 1, 1],
                   [0, 0, True, 1], 5, "", [0, 0, 1, 10**400], [0, 0, [1], 1], {"a": 1}]),
         ("drop", [[[2, 1]], [[1]], "0,400", [["a", 1]], [[1, math.nan]], 3, [1, 2]]),
@@ -137,7 +137,7 @@ def test_load_config__what_a_notebook_has() -> None:
         ("wavelengths", ["", 1]),
         ("aoi", ["", 1]),
         ("engine", ["sklearn", 1]),
-        ("launcher", ["slurm", True, "scheduler"]),
+        ("launcher", ["slurm", True, "external", "scheduler"]),
         ("address", ["tls://a:1", 1]),
         ("interface", ["eth0", 1]),
         ("insecure", [True, "yes"]),
@@ -167,7 +167,7 @@ def test_load_config__reports_all_problems_at_once(tmp_path: Path) -> None:
     for part in ("unknown key 'clusterz'", "unknown key 'scene'", "seed = inf", "stride = 0",
                  "'a'", "'b'", "clusters = 999: 1 to 255", "'much'", "'x'"):  # fmt: skip
         assert part in caught.value.message
-    assert "known keys: address aoi bands bbox clusters" in str(caught.value.hint)
+    assert "known keys: address aoi apply_model bands bbox clusters" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(
@@ -219,12 +219,12 @@ def test_parse_memory__refuses(text: str) -> None:
 
 def test_result_options__json_and_only_what_changes_results() -> None:
     flags = {"drop": [[2450, math.inf]], "bbox": [-math.inf, 0, 1, 1]}
-    first = load(**flags, index={"a": "R(800)", "b": "R(700)"}, workers=1, restart=True)
-    other = load(**flags, index={"a": "R(800)", "b": "R(700)"}, memory_per_worker="9GiB")
+    first = load(**flags, formula={"a": "R(800)", "b": "R(700)"}, workers=1, restart=True)
+    other = load(**flags, formula={"a": "R(800)", "b": "R(700)"}, memory_per_worker="9GiB")
     assert first.result_options() == other.result_options()
     options = json.loads(json.dumps(first.result_options(), allow_nan=False))
     assert options == first.result_options()
-    turned = load(**flags, index={"b": "R(700)", "a": "R(800)"})
+    turned = load(**flags, formula={"b": "R(700)", "a": "R(800)"})
     assert turned.result_options() != options  # the order of the results
     changes = {"clusters": 9, "stride": 1, "seed": 1, "models": "lloyd", "group": "g",
                "points": [[1, 2]], "index_bits": 11, "indices": "ndvi", "engine": "dask-ml",
@@ -232,3 +232,35 @@ def test_result_options__json_and_only_what_changes_results() -> None:
                "bbox": "0,0,1,1"}  # fmt: skip
     for name, value in changes.items():
         assert load(**{name: value}).result_options() != load().result_options(), name
+
+
+# --- names that were changed ----------------------------------------------------------
+
+
+def test_load_config__takes_the_former_names_from_a_file(tmp_path: Path) -> None:
+    text = (
+        "model = 'a.json'\nlauncher = 'scheduler'\naddress = 'tls://a:1'\n[index]\na = 'R(8)'"
+    )
+    config = load(text, tmp_path)
+    assert config.apply_model == Path("a.json")
+    assert config.formula == {"a": "R(8)"}
+    assert config.launcher == "external"
+
+
+def test_load_config__takes_the_former_names_from_a_call(tmp_path: Path) -> None:
+    assert load(index={"a": "R(8)"}, model="a.json") == load(
+        formula={"a": "R(8)"}, apply_model="a.json"
+    )
+    assert load("[index]\na = 'R(8)'", tmp_path, formula={"b": "R(9)"}).formula == {"b": "R(9)"}
+    message = problem_of(model="a.json", apply_model="b.json")
+    assert message == "model is the former name of apply_model: give apply_model only"
+
+
+def test_result_options__are_stored_under_the_same_names_as_ever() -> None:
+    options = load(formula={"a": "R(8)"}, overlap="last").result_options()
+    assert list(options) == [
+        "group", "overlap", "mask", "bands", "resample_bands", "bbox", "drop", "clusters",
+        "stride", "models", "indices", "index", "index_bits", "points", "seed", "engine",
+        "estimator", "seed_compat", "skip_bad_tiles",
+    ]  # fmt: skip
+    assert options["index"] == ["a=R(8)"]

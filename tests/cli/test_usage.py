@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,34 @@ def test_errors__are_the_same_from_outside(tmp_path: Path) -> None:
     outcome = spawn("run", tmp_path / "missing.zarr", tmp_path / "out")
     check_refused(outcome, 4, "does not exist")
     assert len(outcome.err.splitlines()) == 2
+
+
+def test_run__takes_the_former_names_of_options(small_scene: Path, tmp_path: Path) -> None:
+    words = ("plan", small_scene, tmp_path / "out", "--indices", "", "--json")
+    for name in ("--index", "--formula"):
+        outcome = call(*words, name, "a=R(550)/R(670)")
+        assert (outcome.code, outcome.err) == (0, "")
+        assert json.loads(outcome.out)["indices"] == ["a"]
+    check_refused(call(*words, "--model", "none.json"), 3, "none.json")
+    check_refused(call(*words, "--launcher", "scheduler"), 3, "'external' needs --address")
+    shown = call("run", "--help").out
+    assert "--formula NAME=EXPR" in shown
+    assert "--apply-model FILE" in shown
+    assert "external" in shown
+    for former_name in ("--index ", "--model ", "scheduler"):
+        assert former_name not in shown
+
+
+def test_plan__made_before_options_were_renamed_is_continued(
+    small_scene: Path, tmp_path: Path, no_workers: None
+) -> None:
+    """plan.json keeps the options under their former names, so that no run starts again."""
+    out = tmp_path / "out"
+    run = ("run", small_scene, out, "--memory-per-worker", "1GiB", "--workers", "1")
+    assert call(*run, "--index", "a=R(550)/R(670)").code == 77
+    options = json.loads((out / "plan.json").read_text("utf-8"))["options"]
+    assert options["index"] == ["a=R(550)/R(670)"]
+    assert options["model"] is None
+    assert not {"formula", "apply_model"} & options.keys()
+    assert call(*run, "--formula", "a=R(550)/R(670)").code == 77
+    check_refused(call(*run), 3, "formula was ['a=R(550)/R(670)'], is []")

@@ -40,8 +40,8 @@ def test_model__applied_to_its_own_scene_gives_the_same_bits(
     first: RunCase, tmp_path: Path
 ) -> None:
     out = tmp_path / "again"
-    words = ("run", first.scene, out, "--model", first.out / "model.json", "--workers", "1")
-    done = spawn(*words)
+    words = ("run", first.scene, out, "--apply-model", first.out / "model.json")
+    done = spawn(*words, "--workers", "1")
     assert done.code == 0, done.err
     assert_same_results(out, first.out)
     run = json.loads((out / "run.json").read_text("utf-8"))
@@ -54,8 +54,8 @@ def test_model__labels_another_scene_by_its_nearest_centres(
     first: RunCase, other_year: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "other"
-    words = ["run", other_year, out, "--workers", "1", "--model", first.out / "model.json"]
-    assert spawn(*words).code == 0
+    words = ["run", other_year, out, "--apply-model", first.out / "model.json"]
+    assert spawn(*words, "--workers", "1").code == 0
     case = RunCase(other_year, out)
     assert case.model == first.model
     for name in ("lloyd", "minibatch"):
@@ -71,7 +71,7 @@ def test_model__labels_another_scene_by_its_nearest_centres(
     assert "nearest centre of the models lloyd and minibatch of an earlier analysis" in page
     assert "We fitted" not in page
     # the same folder without it is another run
-    check_refused(spawn("run", other_year, out), 3, "model was")
+    check_refused(spawn("run", other_year, out), 3, "apply_model was")
 
 
 def changed(first: RunCase, tmp_path: Path, change: Any) -> Path:
@@ -94,7 +94,7 @@ def test_model__whose_bands_are_stored_in_another_order(first: RunCase, tmp_path
         model["wavelength_nm"] = [nm + 2.0 for nm in model["wavelength_nm"]]
 
     out = tmp_path / "turned"
-    words = ("run", first.scene, out, "--model", changed(first, tmp_path, turn))
+    words = ("run", first.scene, out, "--apply-model", changed(first, tmp_path, turn))
     done = spawn(*words, "--workers", "1")
     assert done.code == 0, done.err
     labels = [xr.open_zarr(o / "results.zarr")["cluster"].values for o in (out, first.out)]
@@ -106,13 +106,13 @@ def test_model__whose_spectra_are_damaged(first: RunCase, tmp_path: Path, text: 
     model = tmp_path / "model.json"
     shutil.copy(first.out / "model.json", model)
     (tmp_path / "clusters.json").write_text(text, "utf-8")
-    outcome = call("plan", first.scene, tmp_path / "out", "--model", model)
+    outcome = call("plan", first.scene, tmp_path / "out", "--apply-model", model)
     check_refused(outcome, 3, "clusters.json beside it", "copy both again")
 
 
 def test_model__that_cannot_be_applied(first: RunCase, tmp_path: Path) -> None:
     def refuse(path: Path, *parts: str, options: tuple[str, ...] = ()) -> None:
-        words = ("plan", first.scene, tmp_path / "out", "--model", path, *options)
+        words = ("plan", first.scene, tmp_path / "out", "--apply-model", path, *options)
         check_refused(call(*words), 3, *parts)
 
     model = first.out / "model.json"

@@ -110,9 +110,8 @@ def test_run__of_a_finished_run_does_nothing(run_case: RunCase, tmp_path: Path) 
 def test_run__bbox_equals_a_cut_of_the_whole(run_case: RunCase, tmp_path: Path) -> None:
     # Columns 30-129, rows 20-139; stride counts from the first row and column of the box
     options = "--bbox 517030,4525860,517130,4525980 --models minibatch --clusters 3".split()
-    run(
-        run_case.scene, tmp_path / "out", *options, "--index", "red=R(650)", "--indices", "ndvi"
-    )
+    options += ["--formula", "red=R(650)", "--indices", "ndvi"]
+    run(run_case.scene, tmp_path / "out", *options)
     results = xr.open_zarr(tmp_path / "out" / "results.zarr").load()
     assert results.sizes == {"index": 2, "model": 1, "y": 120, "x": 100}
     whole = run_case.results.indices.sel(index="ndvi")[20:140, 30:130]

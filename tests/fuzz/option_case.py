@@ -105,13 +105,13 @@ memory_per_worker = "2GiB"
 launcher = "local"
 dashboard = false
 
-[index]
+[formula]
 mine = "R(822) / R(675.1)"
 """
 _WRITTEN = r"""
 0 -1 1 3 1.5 1e400 nan inf -inf true "" "lloyd" [] {} "4GiB" "ndvi" "all" [[1,2]] [1,2,3,4]
-[["a",1]] 1979-05-27 07:32:00 99999999999999999999 "\u0000" "tls://a:1" "local" "scheduler"
-[[]] "elastic" "gang" {a="R(822)"} {a=1} [true,false] 0x10 1_000 [1,
+[["a",1]] 1979-05-27 07:32:00 99999999999999999999 "\u0000" "tls://a:1" "local" "external"
+"scheduler" [[]] "elastic" "gang" {a="R(822)"} {a=1} [true,false] 0x10 1_000 [1,
 """
 _values = st.sampled_from([*_WRITTEN.split(), "9" * 400, f'"{"x" * 3000}"'])
 _lines = st.tuples(st.sampled_from([*FIELDS, "clutsers", '""', "scene"]), _values).map(

@@ -120,7 +120,7 @@ def test_aoi__of_a_run(scene_path: Path, polygon: Any, tmp_path: Path) -> None:
         "lloyd",
         "--clusters",
         "3",
-        "--index",
+        "--formula",
         "x=R(887)-R(670)",
         "--indices",
         "",

@@ -91,7 +91,7 @@ def test_mosaic__of_a_run_gives_the_results_of_the_single_scene(
     words = [
         "--indices",
         "",
-        "--index",
+        "--formula",
         index,
         "--clusters",
         "3",

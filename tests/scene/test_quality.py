@@ -102,7 +102,7 @@ def test_mask__reads_the_names_of_classes_where_they_are_listed(
 def test_mask__of_a_run(tile: Path, weather: np.ndarray, tmp_path: Path) -> None:
     """Hidden pixels get no cluster, and the run says how many there are."""
     out = tmp_path / "out"
-    index = ["--indices", "", "--index", "x=R(400)/R(2300)"]
+    index = ["--indices", "", "--formula", "x=R(400)/R(2300)"]
     words = ["--models", "lloyd", "--clusters", "2", *index, "--memory-per-worker", "1GiB"]
     with h5py.File(tile) as file:
         centres = np.asarray(file["CPER/Reflectance/Metadata/Spectral_Data/Wavelength"])

@@ -112,7 +112,7 @@ def test_ingest__of_a_run_changes_no_bit(tmp_path: Path) -> None:
     ingest(tmp_path / "tiles", tmp_path / "site.zarr")
     nm = open_scene(tmp_path / "site.zarr").wavelength_nm
     index = f"x=R({nm[20]:.1f})-R({nm[9]:.1f})"
-    words = ["--indices", "", "--index", index, "--clusters", "3", *MEMORY]
+    words = ["--indices", "", "--formula", index, "--clusters", "3", *MEMORY]
     for scene, out in (("tiles", "one"), ("site.zarr", "two")):
         outcome = call("run", tmp_path / scene, tmp_path / out, *words)
         assert outcome.code == 0, outcome.err

@@ -1,4 +1,4 @@
-"""--launcher scheduler: a cluster that was started by hand, over TLS."""
+"""--launcher external: a cluster that was started by hand, over TLS."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_joined__gives_the_bits_of_a_local_run(
 ) -> None:
     address, settings = by_hand
     out, local = tmp_path / "joined", tmp_path / "local"
-    joining = ("--launcher", "scheduler", "--address", address)
+    joining = ("--launcher", "external", "--address", address)
     done = subprocess.run(
         program("run", small_scene, out, *joining, *OPTIONS, "--threads-per-worker", "2"),
         env=settings,
@@ -94,7 +94,7 @@ def test_joined__without_its_keys_or_with_a_wrong_address(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     address, _ = by_hand
-    words = ("run", small_scene, tmp_path / "out", "--launcher", "scheduler")
+    words = ("run", small_scene, tmp_path / "out", "--launcher", "external")
     check_refused(spawn(*words, "--address", address), 6, "no cluster", "TLS")
     check_refused(spawn(*words), 3, "needs --address")
     check_refused(spawn(*words, "--address", "tcp://127.0.0.1:1"), 3, "--insecure allows it")

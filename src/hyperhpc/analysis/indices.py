@@ -131,7 +131,7 @@ def choose_indices(
         if name not in known:
             raise ConfigError(
                 f"there is no index {name!r}",
-                f"choose of {' '.join(known)}, or give your own with --index {name}=FORMULA",
+                f"choose of {' '.join(known)}, or give your own with --formula {name}=EXPR",
             )
     asked = [known[name] for name in wanted]
     asked += [user_index(name, formula) for name, formula in formulas.items()]

@@ -371,7 +371,8 @@ def _config(scene: Path, out: Path, file: Path | None, **flags: Any) -> Any:
     flags["bbox"] = read_numbers(flags["bbox"], 4, "--bbox")
     flags["drop"] = read_windows(flags["drop"])
     flags["points"] = [read_numbers(p, 2, "--point") for p in flags["points"]] or None
-    flags["index"] = read_formulas(flags["index"]) or None
+    for name in ("formula", "index"):
+        flags[name] = read_formulas(flags[name]) or None
     config = load_config(scene, out, flags, file)
     if config.insecure:
         _say("warning: --insecure: whoever reaches the ports of this run runs programs as you")

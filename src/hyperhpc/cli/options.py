@@ -57,14 +57,14 @@ def read_numbers(text: str | None, count: int, option: str) -> Any:
 
 
 def read_formulas(texts: Sequence[str]) -> dict[str, str]:
-    """Names and formulas of ``NAME=FORMULA``."""
+    """Names and formulas of ``NAME=EXPR``."""
     formulas = {}
     for text in texts:
         name, equals, formula = text.partition("=")
         name = name.strip()
         if not equals or name in formulas:
-            problem = "is given twice" if equals else "has no formula; write NAME=FORMULA"
-            raise click.BadParameter(f"{name!r} {problem}", param_hint="--index")
+            problem = "is given twice" if equals else "has no formula; write NAME=EXPR"
+            raise click.BadParameter(f"{name!r} {problem}", param_hint="--formula")
         formulas[name] = formula
     return formulas
 
@@ -187,9 +187,8 @@ RUN_OPTIONS = (
     click.option("--stride", type=int, help="Fit to every n-th row and column.  [default: 4]"),
     click.option("--models", help="Of lloyd,minibatch.  [default: both]"),
     click.option("--indices", help="Names with commas, or all.  [default: all]"),
-    click.option(
-        "--index", "index", multiple=True, metavar="NAME=FORMULA", help="Your own index."
-    ),
+    click.option("--formula", multiple=True, metavar="NAME=EXPR", help="Your own index."),
+    click.option("--index", multiple=True, hidden=True),
     click.option(
         "--index-bits",
         type=int,
@@ -205,16 +204,22 @@ RUN_OPTIONS = (
     *WORKER_OPTIONS,
     click.option(
         "--launcher",
-        help="Where workers run: local, gang, elastic, scheduler.  [default: local]",
+        help="Where workers run: local, gang, elastic, external.  [default: local]",
     ),
-    click.option("--address", metavar="tls://HOST:PORT", help="Of --launcher scheduler."),
+    click.option("--address", metavar="tls://HOST:PORT", help="Of --launcher external."),
     click.option("--interface", help="Network between nodes, if it is not found out right."),
     click.option("--insecure", is_flag=True, default=None, help="No TLS: others can intrude."),
     click.option("--engine", help="hyperhpc or dask-ml.  [default: hyperhpc]"),
     click.option(
         "--estimator", metavar="MODULE:CLASS", help="One more model from scikit-learn."
     ),
-    click.option("--model", type=AnyPath(), help="Apply OUT/model.json of another run."),
+    click.option(
+        "--apply-model",
+        type=AnyPath(),
+        metavar="FILE",
+        help="Apply OUT/model.json of another run.",
+    ),
+    click.option("--model", type=AnyPath(), hidden=True),
     click.option(
         "--seed-compat", is_flag=True, default=None, help="The tutorial's own choices."
     ),

@@ -137,12 +137,12 @@ def _match(model_nm: np.ndarray, scene_nm: np.ndarray, path: Path) -> np.ndarray
             f"the band of {path} at {model_nm[worst]:.1f} nm is {nearest[worst]:.1f} nm from "
             f"the scene's nearest, {scene_nm[bands[worst]]:.1f} nm; {TOLERANCE_NM} nm are "
             "allowed",
-            "fit a model to this scene: leave --model away",
+            "fit a model to this scene: leave --apply-model away",
         )
     if len(np.unique(bands)) < len(bands):
         raise ConfigError(
             f"two bands of {path} have the same nearest band in the scene",
-            "fit a model to this scene: leave --model away",
+            "fit a model to this scene: leave --apply-model away",
         )
     return bands
 

@@ -152,12 +152,12 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> Prepared:
     check_thinned(scene)
     selection = select_bands(scene, config.drop, seed_compat=config.seed_compat)
     applied = None
-    if config.model:
-        applied = read_applied(config.model, config.models, scene)
+    if config.apply_model:
+        applied = read_applied(config.apply_model, config.models, scene)
         selection = applied.select(selection)
     indices, skipped = choose_indices(
         config.indices,
-        config.index,
+        config.formula,
         scene.wavelength_nm if config.seed_compat else usable_nm(scene),
         seed_compat_bands=selection.bands if config.seed_compat else None,
     )

@@ -110,7 +110,7 @@ class Journal:
             "options": run.config.result_options()
             | {"drop_windows_nm": describe_bands(scene, selection)["dropped_windows_nm"]},
             "applied_model": run.applied
-            and {"path": str(run.config.model), "sha256": run.applied.digest},
+            and {"path": str(run.config.apply_model), "sha256": run.applied.digest},
             "bands": describe_bands(scene, selection),
             "indices": {
                 "computed": [
@@ -142,9 +142,10 @@ class Journal:
         choices = list(scene.notes)
         if run.applied:
             choices.append(
-                f"The model {config.model} (SHA-256 {run.applied.digest[:12]}) was applied: "
-                f"its {len(selection.bands)} bands were matched within {TOLERANCE_NM} nm; "
-                "numbers and spectra of its clusters are those of the scene it was fitted to."
+                f"The model {config.apply_model} (SHA-256 {run.applied.digest[:12]}) was "
+                f"applied: its {len(selection.bands)} bands were matched within "
+                f"{TOLERANCE_NM} nm; numbers and spectra of its clusters are those of the "
+                "scene it was fitted to."
             )
         elif config.seed_compat:
             choices.append(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hyperhpc.config import present_name
 from hyperhpc.errors import ConfigError, ResourceError
 from hyperhpc.files import atomic_write
 from hyperhpc.rundir.lock import LOCK, move_lock
@@ -340,7 +341,7 @@ def check_same(folder: RunFolder, found: Plan, plan: Plan, hint: str) -> None:
     """ConfigError if options or scene differ, saying which."""
     new, old = plan.to_json(), found.to_json()
     changes = [
-        f"{name} was {_show(old['options'].get(name))}, is {_show(value)}"
+        f"{present_name(name)} was {_show(old['options'].get(name))}, is {_show(value)}"
         for name, value in new["options"].items()
         if old["options"].get(name) != value and not (name == _MAY_BE_ADDED and value)
     ]

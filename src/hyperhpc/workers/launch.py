@@ -18,7 +18,7 @@ _LAUNCHERS = {
     "local": ("local", "local_workers"),
     "gang": ("gang", "gang_workers"),
     "elastic": ("elastic", "elastic_workers"),
-    "scheduler": ("joined", "joined_workers"),
+    "external": ("local", "joined_workers"),
 }
 
 
