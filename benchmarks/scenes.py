@@ -53,7 +53,7 @@ def tiled(block: Path, rows: int, columns: int) -> Iterator[Path]:
     """
     import zarr
 
-    from hyperhpc.simulate.write_zarr import ZarrScene
+    from hyperhpc.simulate.write_zarr import ZarrWriter
 
     cube = zarr.open_array(block / CUBE, mode="r")
     assert cube.shards, f"{block} has no shards"
@@ -62,7 +62,7 @@ def tiled(block: Path, rows: int, columns: int) -> Iterator[Path]:
     path = cache() / f"domain-{rows}x{columns}.zarr"
     shutil.rmtree(path, ignore_errors=True)
     try:
-        ZarrScene(path, (rows, columns, cube.shape[2]), 3)
+        ZarrWriter(path, (rows, columns, cube.shape[2]), 3)
         for cube_path in (CUBE, THINNED):  # a shard of one has its twin in the other
             chunks = path / cube_path / "c"
             for i, j in product(range(-(-rows // side)), range(-(-columns // side))):

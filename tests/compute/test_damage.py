@@ -31,7 +31,7 @@ from hyperhpc.rundir.lock import Claim
 from hyperhpc.rundir.plan import Area, Plan, Tile
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene
-from hyperhpc.scene.formats.zarr_chunks import EMPTY
+from hyperhpc.scene.formats.zarr_chunks import EMPTY_CHUNKS
 from hyperhpc.simulate.scene import simulate
 from hyperhpc.workers import Workers, launch_workers, losses_told
 from run_case import assert_same_results
@@ -151,7 +151,7 @@ def test_run__leaves_bad_tiles_out_of_both_passes(whole: Path, tmp_path: Path) -
 
     cube = zarr.open_array(copy / "reflectance" / "reflectance", mode="r+")
     cube[tile.y0 : tile.y1, tile.x0 : tile.x1] = -9999
-    del cube.attrs[EMPTY]  # it is emptier now
+    del cube.attrs[EMPTY_CHUNKS]  # it is emptier now
     assert spawn("run", copy, alone, *OPTIONS).code == 0
     assert_same_results(out, alone)
     # what was skipped cannot be wanted again, but the option may come late

@@ -12,7 +12,7 @@ import zarr
 from cli_case import call
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import describe, open_scene
-from hyperhpc.scene.formats.zarr_chunks import EMPTY
+from hyperhpc.scene.formats.zarr_chunks import EMPTY_CHUNKS
 from hyperhpc.simulate.scene import simulate
 from zarr_case import write
 
@@ -33,7 +33,7 @@ def test_store__of_ours_knows_a_lost_file(scene: tuple[Path, str], tmp_path: Pat
     assert not describe(open_scene(path))["notes"]
     (path / CUBE / name).unlink()
     assert f"Lost: 1 chunk files, {name} for one." in call("info", path).out
-    with pytest.raises(SceneError, match=f"{name} is missing, and {EMPTY} in"):
+    with pytest.raises(SceneError, match=f"{name} is missing, and {EMPTY_CHUNKS} in"):
         list(open_scene(path).blocks(slice(0, 300), slice(0, 400)))
     outcome = call("run", path, tmp_path / "out", "--workers", "1")
     assert outcome.code == 4
@@ -45,7 +45,7 @@ def test_store__of_ours_lists_what_holds_no_data(tmp_path: Path) -> None:
     path = tmp_path / "scene.zarr"
     simulate(path, 260, 700, bands=8, seed=1, zarr_format=2, nodata_fraction=0.6)
     array = zarr.open_array(path / CUBE)
-    empty = array.attrs[EMPTY]
+    empty = array.attrs[EMPTY_CHUNKS]
     assert empty, "no empty chunk in this scene: choose another seed"
     files = {file.name for file in (path / CUBE).iterdir() if file.name[0] != "."}
     assert not files & set(empty)

@@ -12,7 +12,7 @@ import xarray as xr
 import zarr
 
 from cli_case import Outcome, call, check_refused, options_in, spawn
-from hyperhpc.scene.formats.zarr_chunks import EMPTY
+from hyperhpc.scene.formats.zarr_chunks import EMPTY_CHUNKS
 from hyperhpc.simulate.scene import simulate
 
 STARTED = 77  # of the fixture no_workers: all checks were passed
@@ -261,7 +261,7 @@ def test_run__no_valid_pixel(tmp_path: Path) -> None:
     shutil.rmtree(scene / "reflectance" / "every4th")
     array = zarr.open_array(scene / "reflectance" / "reflectance", mode="r+")
     array[:] = -9999
-    del array.attrs[EMPTY]
+    del array.attrs[EMPTY_CHUNKS]
     outcome = run_for_real(scene, tmp_path)
     check_refused(outcome, 4, "no valid pixel", "among 4096", f"info '{scene}'")
 

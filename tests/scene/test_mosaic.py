@@ -310,7 +310,7 @@ def test_bands__intersect_keeps_what_all_files_have(tmp_path: Path) -> None:
 
 def test_bands__that_nobody_shares_are_refused(tmp_path: Path) -> None:
     two_tiffs(tmp_path, centres=[510.0, 610.0, 710.0, 810.0])
-    with pytest.raises(SceneError, match=r"a\.tif and .*b\.tif share no band within 2.5 nm"):
+    with pytest.raises(SceneError, match=r"a\.tif and .*b\.tif have no band in common"):
         opened(tmp_path, bands="intersect")
 
 

@@ -16,10 +16,10 @@ from hyperhpc.compute.sample import Sample, SampleJob, sample_tile, tiles_at_onc
 from hyperhpc.errors import SceneError
 from hyperhpc.rundir.plan import Area, Plan
 from hyperhpc.scene import open_scene
-from hyperhpc.scene.thinned import GROUP, check_thinned, picked_from
+from hyperhpc.scene.thinned import THINNED_GROUP, check_thinned, choose_thinned
 from hyperhpc.simulate.scene import simulate
 
-COPY = Path("reflectance") / GROUP
+COPY = Path("reflectance") / THINNED_GROUP
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_picked_from__the_copy_if_it_has_all(
     with_copy: Path, rows: range, is_there: bool
 ) -> None:
     scene = open_scene(with_copy)
-    found, y, x = picked_from(scene, rows, range(4, 150, 4))
+    found, y, x = choose_thinned(scene, rows, range(4, 150, 4))
     assert (found is scene.thinned) == is_there
     dn = found.read(slice(0, found.shape[0]), slice(0, found.shape[1]))
     whole = scene.read(slice(0, 130), slice(0, 150))

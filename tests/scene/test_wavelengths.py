@@ -39,8 +39,8 @@ def test_read_wavelengths__of_texts(tmp_path: Path, text: str, expected: list[fl
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds 0 band centres, the scene 3"),
-        ("400\n410\n", "holds 2 band centres, the scene 3"),
+        ("", "holds 0 band centres; the scene has 3"),
+        ("400\n410\n", "holds 2 band centres; the scene has 3"),
         ("400\nx\n420\n", "line 2 begins with 'x'"),
         ("a\nb\n420\n", "line 2 begins with 'b'"),
         ("400\n410\nnan\n", "not finite"),

@@ -284,7 +284,7 @@ def test_simulate__leaves_nothing_half_written(
     def fail(*args: object) -> None:
         raise error
 
-    monkeypatch.setattr(write.ZarrScene, "put", fail)
+    monkeypatch.setattr(write.ZarrWriter, "put", fail)
     monkeypatch.setattr(write_neon, "_deflate", fail)
     options: dict[str, Any] = {"layout": "neon", "neon_chunks": "band"}
     options = options if layout == "band" else {"layout": layout}

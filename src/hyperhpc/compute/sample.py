@@ -19,7 +19,7 @@ from hyperhpc.errors import ResourceError, SceneError
 from hyperhpc.rundir.folder import disk_error
 from hyperhpc.rundir.plan import TARGET_TILES, Area, Plan, Tile
 from hyperhpc.scene.cube import THINNED_STEP, Scene
-from hyperhpc.scene.thinned import picked_from
+from hyperhpc.scene.thinned import choose_thinned
 from hyperhpc.schema import SAMPLE_MASK
 
 # A raw array (y, x, layer) on disk, written by windows and read by runs of pixels.
@@ -243,7 +243,7 @@ def is_from_copy(scene: Scene, area: Area, stride: int) -> bool:
         range(start, start + side, stride)
         for start, side in zip((area.row0, area.col0), area.shape, strict=True)
     )
-    return picked_from(scene, rows, cols)[0] is not scene
+    return choose_thinned(scene, rows, cols)[0] is not scene
 
 
 def tiles_at_once(scene: Scene, plan: Plan, stride: int, *, is_skipping: bool) -> int:
@@ -259,7 +259,7 @@ def tiles_at_once(scene: Scene, plan: Plan, stride: int, *, is_skipping: bool) -
 
 def _pick(job: SampleJob, rows: range, cols: range) -> tuple[np.ndarray, int]:
     """DN (y, x, good band) of some rows and columns, and how many pixels were read."""
-    place = picked_from(job.scene, rows, cols)
+    place = choose_thinned(job.scene, rows, cols)
     try:
         return _pick_at(job, *place)
     except SceneError:

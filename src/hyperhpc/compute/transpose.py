@@ -26,11 +26,16 @@ from hyperhpc.rundir.folder import read_json, write_json
 from hyperhpc.rundir.lock import Claim
 from hyperhpc.rundir.plan import Area, Slab, Tile, tile_promise
 from hyperhpc.rundir.progress import Progress
-from hyperhpc.scene.cube import Scene, fields_of
+from hyperhpc.scene.cube import Scene, scene_fields
 from hyperhpc.scene.formats.zarr import READ_ERRORS, open_array
-from hyperhpc.scene.formats.zarr_chunks import EMPTY, chunk_codecs, chunk_reader, write_shards
+from hyperhpc.scene.formats.zarr_chunks import (
+    EMPTY_CHUNKS,
+    chunk_codecs,
+    chunk_reader,
+    write_shards,
+)
 from hyperhpc.scene.mosaic import MosaicScene
-from hyperhpc.scene.window import length, meet, normalise
+from hyperhpc.scene.window import intersect, length, normalise
 from hyperhpc.workers import Workers
 
 _MOST_BANDS = 64
@@ -54,7 +59,10 @@ class BlockScene(Scene):
         # All bands of few pixels before the next pixels: what is written stays in the cache
         for row0, row1 in _cut(rows.start, rows.stop, self.chunks[0]):
             for col0, col1 in _cut(cols.start, cols.stop, self.chunks[1]):
-                down, across = meet(rows, row0, row1 - row0), meet(cols, col0, col1 - col0)
+                down, across = (
+                    intersect(rows, row0, row1 - row0),
+                    intersect(cols, col0, col1 - col0),
+                )
                 if down and across:
                     part = out[down[1], across[1]]
                     self._fill(part, (row0, row1, down[0]), (col0, col1, across[0]), bands)
@@ -70,7 +78,7 @@ class BlockScene(Scene):
         """All bands of the pixels of one chunk: its rows and columns, and which of them."""
         depth, n_bands = self.chunks[2], self.shape[2]
         for first in range(0, n_bands, depth):
-            deep = meet(bands, first, min(depth, n_bands - first))
+            deep = intersect(bands, first, min(depth, n_bands - first))
             if deep:
                 for _, _, dn in self._pieces(first, range(*down[:2]), range(*across[:2])):
                     part[:, :, deep[1]] = dn[down[2], across[2], deep[0]]
@@ -221,7 +229,7 @@ def create_transposed(scene: Scene, area: Area, depth: int, path: Path) -> Scene
 def _plain(scene: Scene) -> dict[str, Any]:
     """What the scene says of itself, but for how it is stored."""
     other = {"shards": None, "stored_dtype": scene.dtype, "thinned": None}
-    return fields_of(scene) | other
+    return scene_fields(scene) | other
 
 
 def _name(block: Area) -> str:
@@ -250,7 +258,7 @@ def transpose_bands(job: TransposeJob, slab: Tile) -> dict[str, Any]:
         ),
         dtype=window.dtype,
         compressors=chunk_codecs(),
-        attributes={EMPTY: []},  # no file may be absent
+        attributes={EMPTY_CHUNKS: []},  # no file may be absent
         overwrite=True,
     )
     write_shards(array, place, 0, 0, window, keep_empty=True)

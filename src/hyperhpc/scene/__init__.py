@@ -51,20 +51,20 @@ def open_scene(
         return _masked(scene, options.mask)
 
     if not files:
-        raise SceneError("No scene is given.", "Name a file or a folder.")
+        raise SceneError("No scene is given", "Name a file or a folder")
     if len(files) == 1:
         members = [open_one(files[0])]
         scene = members[0]
     else:
-        from hyperhpc.scene.mosaic import open_members, parent_of
+        from hyperhpc.scene.mosaic import common_folder, open_members
 
         members = open_members(files, open_one)
-        name = paths[0] if len(paths) == 1 else parent_of(files)
+        name = paths[0] if len(paths) == 1 else common_folder(files)
         scene = _join(name, members, options)
     if options.mask:
-        from hyperhpc.scene.formats.neon import tell_hidden
+        from hyperhpc.scene.formats.neon import report_hidden
 
-        scene = tell_hidden(scene, members, options.mask)
+        scene = report_hidden(scene, members, options.mask)
     if options.aoi:
         from hyperhpc.scene.vectors import mask_outside
 
@@ -85,14 +85,14 @@ def _files_of(path: str) -> list[str]:
 
 def _join(name: str, members: list[Scene], options: SceneOptions) -> Scene:
     """One scene of several, brought to the same bands first if that is asked for."""
-    from hyperhpc.scene.mosaic import join
+    from hyperhpc.scene.mosaic import join_scenes
     from hyperhpc.scene.views import pick_common, resample
 
     if options.resample_bands:
         members = resample(members)
     elif options.bands == "intersect":
         members = pick_common(members)
-    return join(name, members, options.overlap)
+    return join_scenes(name, members, options.overlap)
 
 
 def _masked(scene: Scene, names: tuple[str, ...]) -> Scene:
@@ -104,8 +104,8 @@ def _masked(scene: Scene, names: tuple[str, ...]) -> Scene:
     if not isinstance(scene, NeonScene):
         raise SceneError(
             f"--mask {','.join(names)} needs the quality layers of a NEON HDF5 file; "
-            f"{scene.path} is {scene.format}.",
-            "Leave the option out, or give NEON's own files.",
+            f"the format of {scene.path} is {scene.format}",
+            "Leave out the option, or give NEON's own files",
         )
     return mask_quality(scene, names)
 
@@ -119,7 +119,7 @@ def _open(path: str, group: str | None, wavelengths: Path | None) -> Scene:
 
             return open_zarr_scene(path, group, wavelengths)
         if not os.path.exists(path):
-            raise SceneError(f"{path} does not exist.", _existing(path))
+            raise SceneError(f"{path} does not exist", _existing(path))
         from hyperhpc.scene.formats.hdf5 import is_hdf5
         from hyperhpc.scene.formats.neon import open_neon_scene
 
@@ -135,13 +135,13 @@ def _open(path: str, group: str | None, wavelengths: Path | None) -> Scene:
             start = file.read(8)
     except OSError as error:
         raise SceneError(
-            f"{path} cannot be read: {error.strerror or error}.", "Check its permissions."
+            f"{path} cannot be read: {error.strerror or error}", "Check its permissions"
         ) from error
     if not start:
-        raise SceneError(f"{path} is an empty file.", "Copy or download it again.")
+        raise SceneError(f"{path} is an empty file", "Copy or download it again")
     raise SceneError(
-        f"{path} is no Zarr store, HDF5, TIFF or ENVI file (it begins with {start!r}).",
-        "ENVI data need their header (.hdr) beside them; unpack an archive first.",
+        f"{path} is not a Zarr store, HDF5, TIFF or ENVI file (it begins with {start!r})",
+        "ENVI data need their header (.hdr) in the same folder; unpack an archive first",
     )
 
 
@@ -151,8 +151,8 @@ def _check_finished(path: str) -> None:
         is_part = folder.endswith(".part") and os.path.isfile(os.path.join(folder, "plan.json"))
         if is_part and os.path.isdir(os.path.join(folder, "store")):
             raise SceneError(
-                f"{folder} is a store that is not finished.",
-                "Give the same hyperhpc ingest command again: it goes on.",
+                f"{folder} is an unfinished store",
+                "Repeat the same hyperhpc ingest command: it resumes",
             )
 
 

@@ -55,9 +55,9 @@ class Grid:
         numbers = (self.xmin, self.ymax, self.px, self.py)
         if not all(map(math.isfinite, numbers)) or self.px <= 0 or self.py <= 0:
             raise SceneError(
-                f"The scene declares pixels of {self.px:g} x {self.py:g} from {self.xmin:g}, "
-                f"{self.ymax:g} on, which is no grid.",
-                "Correct its coordinates, GeoTransform, Map_Info or Spatial_Extent_meters.",
+                f"The scene declares pixels of {self.px:g} x {self.py:g} with the upper-left "
+                f"corner {self.xmin:g}, {self.ymax:g}, which is not a valid grid",
+                "Correct its coordinates, GeoTransform, Map_Info or Spatial_Extent_meters",
             )
 
     def x_centres(self, start: int, stop: int) -> np.ndarray:
@@ -107,7 +107,7 @@ class Source:
     acquired: str | None = None
 
 
-def source_of(name: str) -> Source:
+def source_from_name(name: str) -> Source:
     """A file as a source, with the date in its name (YYYYMMDD), if there is one."""
     name = os.path.basename(name)
     date = re.search(r"(?<!\d)(20\d\d)(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d)", name)
@@ -301,6 +301,6 @@ class Scene:
         return self.grid.bounds((0, self.shape[0]), (0, self.shape[1]))
 
 
-def fields_of(scene: Scene) -> dict[str, Any]:
+def scene_fields(scene: Scene) -> dict[str, Any]:
     """What every scene says of itself, for another one that says the same."""
     return {field.name: getattr(scene, field.name) for field in dataclasses.fields(Scene)}

@@ -113,7 +113,7 @@ def axis_step(centres: np.ndarray, name: str, where: str) -> tuple[float, float]
     """
     values = np.asarray(centres, dtype=np.float64)
     if not np.isfinite(values).all():
-        raise SceneError(f"{where}: coordinate {name} holds values that are not finite.")
+        raise SceneError(f"{where}: coordinate {name} holds values that are not finite")
     if values.size < 2:
         return None
     step = float(f"{(values[-1] - values[0]) / (values.size - 1):.12g}")
@@ -126,8 +126,8 @@ def axis_step(centres: np.ndarray, name: str, where: str) -> tuple[float, float]
     if step == 0 or off[worst] > allowed:
         raise SceneError(
             f"{where}: coordinate {name} is not regular: value {values[worst]:.10g} at index "
-            f"{worst} is {off[worst]:.4g} off a spacing of {step:.10g}.",
-            "Pixels must lie on one regular grid.",
+            f"{worst} is {off[worst]:.4g} away from a regular spacing of {step:.10g}",
+            "Pixels must lie on one regular grid",
         )
     return float(values[0]), step
 
@@ -153,8 +153,8 @@ def grid_from_centres(x: np.ndarray, y: np.ndarray, where: str) -> tuple[Grid, b
     if xs is not None and xs[1] < 0:
         raise SceneError(
             f"{where}: coordinate x descends from {float(x[0]):.10g} to {float(x[-1]):.10g}; "
-            "columns must run from west to east.",
-            "Flip the cube along x.",
+            "columns must run from west to east",
+            "Flip the cube along x",
         )
     # A single row or column has no spacing: pixels are taken as square.
     px = xs[1] if xs is not None else abs(ys[1]) if ys is not None else 1.0
@@ -203,8 +203,8 @@ def grid_from_map_info(text: str, where: str) -> tuple[Grid, int | None]:
         ref_x, ref_y, easting, northing, px, py = (float(part) for part in fields[1:7])
     except ValueError:
         raise SceneError(
-            f"{where}: Map_Info {text!r:.200} does not hold reference pixel, corner and pixel "
-            "size."
+            f"{where}: Map_Info {text!r:.200} does not give the reference pixel, the corner "
+            "and the pixel size"
         ) from None
     rotation = 0.0
     for part in fields[10:]:
@@ -217,8 +217,8 @@ def grid_from_map_info(text: str, where: str) -> tuple[Grid, int | None]:
     values = (ref_x, ref_y, easting, northing, px, py)
     if not all(map(math.isfinite, values)) or px <= 0 or py <= 0 or rotation != 0:
         raise SceneError(
-            f"{where}: Map_Info {text!r:.200} is no north-up grid (pixel {px:g} x {py:g}, "
-            f"rotation {rotation:g})."
+            f"{where}: Map_Info {text!r:.200} is not a north-up grid (pixel {px:g} x {py:g}, "
+            f"rotation {rotation:g})"
         )
     grid = Grid(xmin=easting - (ref_x - 1) * px, ymax=northing + (ref_y - 1) * py, px=px, py=py)
     epsg = None

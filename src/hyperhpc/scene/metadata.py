@@ -122,18 +122,18 @@ def check_cube(
     is_number = dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8)
     if not is_number or len(shape) != 3:
         raise SceneError(
-            f"{where} is {dtype} of shape {shape}; a cube of integers or floats with three "
-            "dimensions is needed."
+            f"{where} has dtype {dtype} and shape {shape}; a cube of integers or floats with "
+            "three dimensions is needed"
         )
     if 0 in shape:
-        raise SceneError(f"{where} is empty: its shape is {shape}.")
+        raise SceneError(f"{where} is empty: its shape is {shape}")
     if max(shape) > MAX_SIDE:
         raise SceneError(
-            f"{where} claims to be of shape {shape}; no side is longer than {MAX_SIDE}.",
-            "It is damaged; copy it again.",
+            f"{where} declares the shape {shape}; the longest side possible is {MAX_SIDE}",
+            "It is damaged; copy it again",
         )
     if chunks is not None and min(chunks) < 1:
-        raise SceneError(f"{where} claims chunks of {chunks}.", "It is damaged; copy it again.")
+        raise SceneError(f"{where} declares chunks of {chunks}", "It is damaged; copy it again")
 
 
 def resolve_values(
@@ -175,8 +175,8 @@ def _resolve_scale(
     offset = attributes.get("add_offset")
     if offset is not None and _number(offset) != 0.0:
         raise SceneError(
-            f"{where} has add_offset {offset!r:.60}; only 0 is understood.",
-            "Store the digital numbers without an offset.",
+            f"{where} has add_offset {offset!r:.60}; only 0 is supported",
+            "Store the digital numbers without an offset",
         )
     found = attributes.find(*_SCALE_NAMES)
     if found is None:
@@ -189,8 +189,8 @@ def _resolve_scale(
     value = _number(plain(found[1]))
     if value is None or not math.isfinite(value) or value <= 0:
         raise SceneError(
-            f"{where} has {found[0]} {plain(found[1])!r:.60}; it must be a positive number.",
-            "Correct the attribute.",
+            f"{where} has {found[0]} {plain(found[1])!r:.60}; it must be a positive number",
+            "Correct the attribute",
         )
     if value < 1:  # CF multiplies, NEON divides; below 1 only the former makes sense
         divisor = float(f"{1 / value:.12g}")
@@ -306,8 +306,8 @@ def canonicalise(
             if not _INT16.min <= value <= _INT16.max:
                 raise SceneError(
                     f"{where} holds the value {value}; digital numbers are read as int16, "
-                    f"{_INT16.min} to {_INT16.max}.",
-                    "Rescale the cube, or declare the value as no-data (Data_Ignore_Value).",
+                    f"{_INT16.min} to {_INT16.max}",
+                    "Rescale the cube, or declare the value as no-data (Data_Ignore_Value)",
                 )
     if target.kind == "f":
         with np.errstate(over="ignore"):  # beyond float32 becomes inf, never a plausible DN
@@ -339,14 +339,14 @@ def resolve_wavelengths(
         A centre that is no number, not finite, or outside :data:`WAVELENGTH_RANGE_NM`.
     """
     if np.asarray(values).dtype.kind not in "iuf":
-        raise SceneError(f"{where} is {np.asarray(values).dtype}, not numbers.")
+        raise SceneError(f"{where} is {np.asarray(values).dtype}, not numbers")
     centres = np.asarray(values, dtype=np.float64).ravel()
     bad = np.flatnonzero(~np.isfinite(centres))
     if bad.size:
         raise SceneError(
             f"{where}: {bad.size} of {centres.size} wavelengths are not finite "
-            f"(first: band {bad[0]}).",
-            "Every band needs its centre wavelength.",
+            f"(first: band {bad[0]})",
+            "Every band needs its centre wavelength",
         )
     factor = 1.0
     notes: tuple[str, ...] = ()
@@ -360,8 +360,8 @@ def resolve_wavelengths(
     outside = centres[(centres < low) | (centres > high)]
     if outside.size:
         raise SceneError(
-            f"{where}: wavelength {outside[0]:g} nm is outside {low:g}-{high:g} nm.",
-            "Centres must be in nanometres, or in micrometres with units saying so.",
+            f"{where}: wavelength {outside[0]:g} nm is outside {low:g}-{high:g} nm",
+            "Centres must be in nanometres, or in micrometres if the units attribute says so",
         )
     return centres, factor, notes
 
@@ -381,8 +381,9 @@ def resolve_windows(attributes: Attributes, where: str) -> tuple[tuple[float, fl
     for first, last in zip_longest(edges[::2], edges[1::2]):
         if first is None or last is None or not first <= last:
             raise SceneError(
-                f"{where}: bad-band window [{first}, {last}] is not [first, last] in nm.",
-                "Correct Band_Window_*_Nanometers or bad_band_windows_nm.",
+                f"{where}: bad-band window [{first}, {last}] is not an ascending pair [first, "
+                "last] in nm",
+                "Correct Band_Window_*_Nanometers or bad_band_windows_nm",
             )
         windows.append((first, last))
     return tuple(windows)
@@ -403,7 +404,7 @@ _MAX_BYTES = 10_000_000
 _BETWEEN = re.compile(r"[,;\s]+")
 _MICROMETRE_HEADING = re.compile(r"(^|[^a-z])(um|µm|μm|micro)", re.IGNORECASE)
 #: What to do about a scene without band centres.
-HINT = "Give them in a file, one per line, as --wavelengths FILE."
+HINT = "Give them in a file, one per line, as --wavelengths FILE"
 
 
 def read_wavelengths(path: Path, n_bands: int) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -438,11 +439,11 @@ def read_wavelengths(path: Path, n_bands: int) -> tuple[np.ndarray, tuple[str, .
         else:
             values, units = _read_text(path, where)
     except OSError as error:
-        raise ConfigError(f"{where} cannot be read: {error.strerror or error}.") from None
+        raise ConfigError(f"{where} cannot be read: {error.strerror or error}") from None
     if values.size != n_bands:
         raise ConfigError(
-            f"{where} holds {values.size} band centres, the scene {n_bands} bands.",
-            "Give one centre per band, in the order of the bands.",
+            f"{where} holds {values.size} band centres; the scene has {n_bands} bands",
+            "Give one centre per band, in the order of the bands",
         )
     try:
         centres, _, notes = resolve_wavelengths(values, units, where)
@@ -468,8 +469,8 @@ def _read_text(path: Path, where: str) -> tuple[np.ndarray, str | None]:
                 heading = text
                 continue
             raise ConfigError(
-                f"{where}: line {number} begins with {first!r:.60}, which is no number.",
-                "Write one band centre (nm) per line.",
+                f"{where}: line {number} begins with {first!r:.60}, which is not a number",
+                "Write one band centre (nm) per line",
             ) from None
     is_micrometre = heading is not None and bool(
         _MICROMETRE_HEADING.search(_BETWEEN.split(heading)[0])

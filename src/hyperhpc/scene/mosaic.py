@@ -22,13 +22,13 @@ from hyperhpc.scene.cube import (
     Grid,
     Scene,
     Source,
-    fields_of,
-    source_of,
+    scene_fields,
+    source_from_name,
 )
 from hyperhpc.scene.georef import grid_in_pixels, is_same_crs
-from hyperhpc.scene.origins import KINDS, add_dates, origin_names
+from hyperhpc.scene.origins import ORIGIN_KINDS, add_dates, origin_names
 from hyperhpc.scene.views import SAME_BAND_NM
-from hyperhpc.scene.window import length, meet, normalise
+from hyperhpc.scene.window import intersect, length, normalise
 
 #: Ranks of a pixel that has data but no zenith angle, and of one without data.
 _LAST, _MISSING = 1e8, 1e9
@@ -99,7 +99,7 @@ class MosaicScene(Scene):
         """Each pixel's as its scene tells; see :meth:`Scene.read_origins`."""
         rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
         shape = length(rows), length(cols)
-        kinds = {name: KINDS[name] for name in origin_names(self)}
+        kinds = {name: ORIGIN_KINDS[name] for name in origin_names(self)}
         found = {name: np.full(shape, gap, dtype) for name, (dtype, gap) in kinds.items()}
         for number, member, there, here, take in self._shown(rows, cols):
             own = member.read_origins(*there)
@@ -109,7 +109,7 @@ class MosaicScene(Scene):
                     part = np.zeros(values[here].shape, np.uint16) if part is None else part
                     part = _renumber(part, self.numbers[number])
                 elif part is None:
-                    part = np.full(values[here].shape, KINDS[name][1], values.dtype)
+                    part = np.full(values[here].shape, ORIGIN_KINDS[name][1], values.dtype)
                 elif name == LINE_ARRAY:
                     part = _renumber(part, self.line_numbers[number])
                 if take is None:
@@ -156,7 +156,7 @@ class MosaicScene(Scene):
         found = []
         for number in reversed(numbers) if self.overlap == "last" else numbers:
             (row, col), shape = self.places[number], self.members[number].shape
-            down, across = meet(rows, row, shape[0]), meet(cols, col, shape[1])
+            down, across = intersect(rows, row, shape[0]), intersect(cols, col, shape[1])
             if down and across:
                 found.append((number, (down[0], across[0]), (down[1], across[1])))
         return found
@@ -226,7 +226,7 @@ _THREADS = 8
 #: Pixels of two files may be so far off each other, in pixels.
 _OFF_GRID = 0.01
 _MAX_SOURCES = 65_000
-_WARP = "Bring one to the grid of the other, with gdalwarp for example."
+_WARP = "Warp one to the grid of the other, for example with gdalwarp"
 
 
 def find_tiles(folder: str) -> list[str]:
@@ -250,8 +250,8 @@ def find_tiles(folder: str) -> list[str]:
     if len(kinds) > 1:
         listed = " and ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         raise SceneError(
-            f"{folder} holds files of several kinds: {listed}.",
-            "Move those of one kind to a folder of their own.",
+            f"{folder} holds files of several kinds: {listed}",
+            "Move those of one kind to a folder of their own",
         )
     return sorted(found, key=lambda path: (os.path.basename(path), path))
 
@@ -266,7 +266,7 @@ def open_members(paths: Sequence[str], opener: Callable[[str], Scene]) -> list[S
         return list(pool.map(opener, paths))
 
 
-def join(path: str, members: Sequence[Scene], overlap: str) -> Scene:
+def join_scenes(path: str, members: Sequence[Scene], overlap: str) -> Scene:
     """One scene of several.
 
     Parameters
@@ -299,15 +299,15 @@ def join(path: str, members: Sequence[Scene], overlap: str) -> Scene:
     mark = first.nodata[0] if first.nodata else 0.0 if first.is_integer else float("nan")
     if gaps and first.is_integer and not first.nodata:
         raise SceneError(
-            f"The {len(members)} files of {path} leave {gaps} pixels of their grid uncovered, "
-            "and declare no no-data value these could have.",
-            "Declare one in the files: nodata, data ignore value or Data_Ignore_Value.",
+            f"The {len(members)} files of {path} do not cover {gaps} pixels of their grid, "
+            "and declare no no-data value for these pixels",
+            "Declare one in the files: nodata, data ignore value or Data_Ignore_Value",
         )
     bad_bands = tuple(sorted(set().union(*(member.bad_bands for member in members))))
-    sources, numbers = _once([m.sources or (source_of(m.path),) for m in members])
+    sources, numbers = _once([m.sources or (source_from_name(m.path),) for m in members])
     flight_lines, line_numbers = _once([member.flight_lines for member in members])
     listed = (*sources, *flight_lines)
-    fields = fields_of(first) | {
+    fields = scene_fields(first) | {
         "path": path,
         "shape": (*shape, first.shape[2]),
         "grid": grid,
@@ -336,8 +336,8 @@ def join(path: str, members: Sequence[Scene], overlap: str) -> Scene:
 def _check_placed(scene: Scene) -> None:
     if scene.grid == grid_in_pixels(scene.shape[0]):
         raise SceneError(
-            f"{scene.path} has no georeference, so that it cannot be placed beside others.",
-            "Give this file alone.",
+            f"{scene.path} has no georeference, so it cannot be part of a mosaic",
+            "Give only this file",
         )
 
 
@@ -345,8 +345,8 @@ def _check_zenith(scene: Scene) -> None:
     if scene.read_zenith(slice(0, 1), slice(0, 1)) is None:
         raise SceneError(
             f"--overlap nadir needs the to-sensor zenith angle, which {scene.path} does not "
-            "carry.",
-            "Use --overlap first or last.",
+            "contain",
+            "Use --overlap first or last",
         )
 
 
@@ -355,7 +355,7 @@ def _check_alike(first: Scene, other: Scene) -> None:
     for what, one, two, hint in _differences(first, other):
         raise SceneError(
             f"{first.path} and {other.path} cannot be one scene: their {what} are {one} and "
-            f"{two}.",
+            f"{two}",
             hint,
         )
 
@@ -363,9 +363,9 @@ def _check_alike(first: Scene, other: Scene) -> None:
 def _differences(first: Scene, other: Scene) -> Iterator[tuple[str, Any, Any, str]]:
     """What two scenes must have in common and have not, both values, and a hint."""
     a, b = first.grid, other.grid
-    way_out = "use --bands intersect or --resample-bands."
+    way_out = "use --bands intersect or --resample-bands"
     if first.shape[2] != other.shape[2]:
-        yield "numbers of bands", first.shape[2], other.shape[2], way_out.capitalize()
+        yield "numbers of bands", first.shape[2], other.shape[2], f"U{way_out[1:]}"
         return
     off = np.abs(first.wavelength_nm - other.wavelength_nm)
     if off.max() > SAME_BAND_NM:
@@ -385,7 +385,7 @@ def _differences(first: Scene, other: Scene) -> Iterator[tuple[str, Any, Any, st
         ("bad band windows", "bad_band_windows_nm"),
     ):
         if getattr(first, name) != getattr(other, name):
-            yield what, getattr(first, name), getattr(other, name), "Give files of one product."
+            yield what, getattr(first, name), getattr(other, name), "Give files of one product"
 
 
 def _crs_name(grid: Grid) -> str:
@@ -406,7 +406,7 @@ def _place(members: Sequence[Scene]) -> tuple[Grid, tuple[int, int], list[tuple[
             down, across = step
             raise SceneError(
                 f"{members[0].path} and {member.path} cannot be one scene: their corners are "
-                f"{down:.3f} rows and {across:.3f} columns apart, not whole pixels.",
+                f"{down:.3f} rows and {across:.3f} columns apart, not whole pixels",
                 _WARP,
             )
     ends = places + [member.shape[:2] for member in members]
@@ -496,6 +496,6 @@ def _notes(
     return tuple(notes)
 
 
-def parent_of(paths: Sequence[str]) -> str:
+def common_folder(paths: Sequence[str]) -> str:
     """What a mosaic of files named one by one is called: their common folder."""
     return os.path.commonpath([str(Path(path).parent) for path in paths])

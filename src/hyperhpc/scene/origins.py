@@ -20,7 +20,7 @@ from hyperhpc.scene.cube import (
 from hyperhpc.scene.formats.zarr_layout import Node
 
 #: dtype and missing value of each.
-KINDS = {
+ORIGIN_KINDS = {
     SOURCE_ARRAY: ("uint16", NO_SOURCE),
     LINE_ARRAY: ("uint16", NO_SOURCE),
     DATE_ARRAY: ("int32", NO_DATE),
@@ -29,9 +29,9 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def origin_names(scene: Scene) -> tuple[str, ...]:
-    """Which of :data:`KINDS` a scene knows."""
+    """Which of :data:`ORIGIN_KINDS` a scene knows."""
     known = (scene.sources, scene.flight_lines, scene.has_dates)
-    return tuple(name for name, has in zip(KINDS, known, strict=True) if has)
+    return tuple(name for name, has in zip(ORIGIN_KINDS, known, strict=True) if has)
 
 
 def to_numbers(image: np.ndarray) -> np.ndarray:
@@ -74,9 +74,9 @@ def find_origins(
     """Fields of a scene in a store that tell where its pixels come from."""
     found = {
         name: node
-        for name in KINDS
+        for name in ORIGIN_KINDS
         if (node := nodes.get(f"{cube.parent}/{name}".lstrip("/"))) is not None
-        and node.attributes.get("missing") == KINDS[name][1]  # one of ours
+        and node.attributes.get("missing") == ORIGIN_KINDS[name][1]  # one of ours
         and node.shape == shape[:2]
     }
     sources, lines = _listed(found, SOURCE_ARRAY), _listed(found, LINE_ARRAY)

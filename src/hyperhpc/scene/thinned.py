@@ -15,9 +15,9 @@ from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import THINNED_STEP, Grid, Scene
 
 #: Group beside the cube that holds the copy, under the cube's own name.
-GROUP = "every4th"
+THINNED_GROUP = "every4th"
 #: Attribute that marks the copy, so that it is not taken for a cube of its own.
-MARK = "thinned_step"
+THINNED_ATTRIBUTE = "thinned_step"
 
 
 def thinned_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -38,7 +38,7 @@ def thinned_grid(grid: Grid) -> Grid:
     )
 
 
-def picked_from(scene: Scene, rows: range, cols: range) -> tuple[Scene, range, range]:
+def choose_thinned(scene: Scene, rows: range, cols: range) -> tuple[Scene, range, range]:
     """Where to read some rows and columns of a scene: its copy, if that has them all.
 
     Returns
@@ -77,7 +77,7 @@ def check_thinned(scene: Scene) -> None:
             y, x = row * THINNED_STEP, col * THINNED_STEP
             raise SceneError(
                 f"{scene.path} was changed after its thinned copy was written: they differ in "
-                f"row {y}, column {x}.",
+                f"row {y}, column {x}",
                 "Remove the copy, which only saves time: "
                 f"rm -r {shlex.quote(scene.thinned.path)}",
             )

@@ -24,7 +24,7 @@ import numpy as np
 
 from hyperhpc.errors import ConfigError
 from hyperhpc.scene.cube import Grid, Scene
-from hyperhpc.scene.views import MaskedScene, mask_scene, n_pixels
+from hyperhpc.scene.views import MaskedScene, mask_scene, window_shape
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -33,14 +33,14 @@ _SQLITE = b"SQLite format 3\x00"
 #: GeoJSON's coordinates, unless an old file names others (RFC 7946, section 4).
 _LON_LAT = "OGC:CRS84"
 #: Instead of a CRS: that of the scene, whichever it is.
-OF_SCENE = "of the scene"
+SCENE_CRS = "of the scene"
 #: What a damaged file may raise.
 _DAMAGE = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError,
     sqlite3.Error, struct.error, csv.Error,
 )  # fmt: skip
 #: Names of the columns of coordinates in a CSV, and what they are in.
-_COLUMNS = ((("x", "y"), OF_SCENE), (("lon", "lat"), _LON_LAT),
+_COLUMNS = ((("x", "y"), SCENE_CRS), (("lon", "lat"), _LON_LAT),
             (("longitude", "latitude"), _LON_LAT))  # fmt: skip
 #: Bytes of the envelope in a geometry's header, by bits 1-3 of its flags.
 _ENVELOPE = (0, 32, 48, 48, 64)
@@ -59,7 +59,7 @@ class Features:
     attributes
         Of each feature, name to a number, text or None.
     crs
-        Code or WKT of their CRS, :data:`OF_SCENE`, or None if the file declares none.
+        Code or WKT of their CRS, :data:`SCENE_CRS`, or None if the file declares none.
     digest
         SHA-256 of the file.
     kind
@@ -98,17 +98,17 @@ def read_features(path: Path, option: str) -> Features:
     try:
         if data.startswith(_SQLITE):
             kind = "GeoPackage"
-            found, crs = _of_geopackage(path)
+            found, crs = _read_geopackage(path)
         elif path.suffix.lower() == ".csv":
             kind = "CSV"
-            found, crs = _of_csv(data)
+            found, crs = _read_csv(data)
         else:
-            found, crs = _of_geojson(data)
+            found, crs = _read_geojson(data)
     except (*_DAMAGE, shapely.errors.ShapelyError) as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(
-            f"{option} {path} is no {kind} that can be read: {why}",
-            "give a .gpkg or .geojson file" + (", or a .csv" if option != "--aoi" else ""),
+            f"{option} {path} is not a readable {kind} file: {why}",
+            "Give a .gpkg or .geojson file" + (", or a .csv" if option != "--aoi" else ""),
         ) from None
     geometries = np.empty(len(found), dtype=object)
     geometries[:] = [geometry for geometry, _ in found]
@@ -120,7 +120,7 @@ def read_features(path: Path, option: str) -> Features:
 _Found = list[tuple[Any, dict[str, Any]]]
 
 
-def _of_geojson(data: bytes) -> tuple[_Found, str | None]:
+def _read_geojson(data: bytes) -> tuple[_Found, str | None]:
     """Features and CRS of a GeoJSON text."""
     import shapely
 
@@ -146,7 +146,7 @@ def _of_geojson(data: bytes) -> tuple[_Found, str | None]:
     return found, str(named)
 
 
-def _of_geopackage(path: Path) -> tuple[_Found, str | None]:
+def _read_geopackage(path: Path) -> tuple[_Found, str | None]:
     """Features of all tables of a GeoPackage, and their CRS."""
     address = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
     with closing(sqlite3.connect(address, uri=True)) as database:
@@ -157,13 +157,13 @@ def _of_geopackage(path: Path) -> tuple[_Found, str | None]:
         if len(systems) > 1:
             raise ValueError(f"its layers are in {len(systems)} reference systems")
         found = [
-            row for table, column, _ in tables for row in _of_table(database, table, column)
+            row for table, column, _ in tables for row in _read_table(database, table, column)
         ]
-        crs = _crs_of(database, systems.pop()) if systems else None
+        crs = _read_crs(database, systems.pop()) if systems else None
     return found, crs
 
 
-def _of_table(database: sqlite3.Connection, table: str, column: str) -> Iterator[Any]:
+def _read_table(database: sqlite3.Connection, table: str, column: str) -> Iterator[Any]:
     """Rows of one table."""
     name = table.replace('"', '""')
     rows = database.execute(f'SELECT * FROM "{name}"')  # noqa: S608 - quoted
@@ -174,10 +174,10 @@ def _of_table(database: sqlite3.Connection, table: str, column: str) -> Iterator
         values = dict(zip(names, row, strict=True))
         blob = values.pop(column)
         plain = {n: v for n, v in values.items() if not isinstance(v, bytes)}
-        yield (_of_blob(blob) if blob else None), plain
+        yield (_read_blob(blob) if blob else None), plain
 
 
-def _crs_of(database: sqlite3.Connection, srs: int) -> str | None:
+def _read_crs(database: sqlite3.Connection, srs: int) -> str | None:
     """Code or WKT of a reference system of a GeoPackage; None for its two undefined ones."""
     row = database.execute(
         "SELECT organization, organization_coordsys_id, definition FROM gpkg_spatial_ref_sys "
@@ -192,7 +192,7 @@ def _crs_of(database: sqlite3.Connection, srs: int) -> str | None:
     return str(definition)
 
 
-def _of_blob(blob: bytes) -> Any:
+def _read_blob(blob: bytes) -> Any:
     """Geometry of a GeoPackage: ``GP``, version, flags, CRS, envelope, well-known binary."""
     import shapely
 
@@ -202,7 +202,7 @@ def _of_blob(blob: bytes) -> Any:
     return shapely.from_wkb(blob[8 + _ENVELOPE[envelope] :])
 
 
-def _of_csv(data: bytes) -> tuple[_Found, str | None]:
+def _read_csv(data: bytes) -> tuple[_Found, str | None]:
     """Points of a CSV with columns x and y, or lon and lat; the others are attributes."""
     import shapely
 
@@ -229,7 +229,9 @@ def _of_csv(data: bytes) -> tuple[_Found, str | None]:
     return found, crs
 
 
-def to_scene(geometries: np.ndarray, crs: str | None, scene: Scene, what: str) -> np.ndarray:
+def reproject_to_scene(
+    geometries: np.ndarray, crs: str | None, scene: Scene, what: str
+) -> np.ndarray:
     """Geometries in the CRS of a scene.
 
     Parameters
@@ -247,21 +249,21 @@ def to_scene(geometries: np.ndarray, crs: str | None, scene: Scene, what: str) -
     import pyproj
     import shapely
 
-    if crs == OF_SCENE:
+    if crs == SCENE_CRS:
         return geometries
     own = scene.grid.epsg or scene.grid.wkt
     if crs is None or own is None:
-        of = what if crs is None else f"the scene {scene.path}"
+        of = what if crs is None else f"The scene {scene.path}"
         raise ConfigError(
             f"{of} has no coordinate reference system, so the file cannot be placed",
-            "declare it in the file",
+            "Declare it in the file",
         )
     try:
         source, target = pyproj.CRS.from_user_input(crs), pyproj.CRS.from_user_input(own)
     except pyproj.exceptions.CRSError:
         raise ConfigError(
-            f"{what} names a coordinate reference system that is not known: {crs:.80}",
-            "give its EPSG code",
+            f"{what} names an unknown coordinate reference system: {crs:.80}",
+            "Give its EPSG code",
         ) from None
     if source.equals(target, ignore_axis_order=True):
         return geometries
@@ -278,7 +280,7 @@ def to_scene(geometries: np.ndarray, crs: str | None, scene: Scene, what: str) -
     if lost.any():
         x, y = bounds[np.flatnonzero(lost)[0], :2]
         raise ConfigError(
-            f"{what} has coordinates that {source.name} does not allow: {x:.10g}, {y:.10g}",
+            f"{what} has coordinates that are outside {source.name}: {x:.10g}, {y:.10g}",
             "GeoJSON takes longitude and latitude in degrees",
         )
     return moved
@@ -309,7 +311,7 @@ class AoiMask:
         """Bool (y, x), True outside."""
         import shapely
 
-        shape = n_pixels(rows, cols)
+        shape = window_shape(rows, cols)
         if 0 in shape:
             return np.zeros(shape, dtype=bool)
         area = _prepared(self.wkb)
@@ -354,14 +356,14 @@ def mask_outside(scene: Scene, path: Path) -> MaskedScene:
 
     features = read_features(path, "--aoi")
     geometry = _union(features, path)
-    geometry = to_scene(np.array([geometry]), features.crs, scene, f"--aoi {path}")[0]
+    geometry = reproject_to_scene(np.array([geometry]), features.crs, scene, f"--aoi {path}")[0]
     box = shapely.box(*scene.bounds)
     inside = geometry.intersection(box)
     if inside.is_empty or not inside.area:
         theirs, own = (",".join(f"{v:.10g}" for v in g.bounds) for g in (geometry, box))
         raise ConfigError(
-            f"the polygons of {path} span {theirs} and miss the scene, which spans {own}",
-            "see that the file and the scene are of the same place",
+            f"The polygons of {path} span {theirs}, which is outside the scene, {own}",
+            "Check that the file and the scene show the same place",
         )
     note = f"Pixels outside the polygons of {path.name} are left out."
     mask = AoiMask(shapely.to_wkb(geometry), scene.grid, features.digest)
@@ -377,12 +379,12 @@ def _union(features: Features, path: Path) -> BaseGeometry:
         area = shapely.union_all(shapely.make_valid(np.array(parts, dtype=object)))
     except shapely.errors.ShapelyError as error:
         raise ConfigError(
-            f"--aoi {path} holds polygons that have no area: {error}", "mend them in QGIS"
+            f"--aoi {path} holds polygons that have no area: {error}", "Repair them in QGIS"
         ) from None
     if area.is_empty or not area.area:
         raise ConfigError(
             f"--aoi {path} holds no polygon ({len(features.geometries)} features)",
-            "points and lines have no inside: give polygons",
+            "Points and lines enclose no area: give polygons",
         )
     return area
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from hyperhpc.errors import SceneError
-from hyperhpc.scene.cube import THINNED_STEP, Scene, fields_of
+from hyperhpc.scene.cube import THINNED_STEP, Scene, scene_fields
 from hyperhpc.scene.window import length
 
 
@@ -141,11 +141,11 @@ def mask_scene(scene: Scene, mask: Mask, note: str = "", **changes: Any) -> Mask
         mark = scene.nodata[0]
     else:
         raise SceneError(
-            f"{scene.path} declares no no-data value, so that no pixel of {scene.stored_dtype} "
-            "can be left out.",
-            "Declare one: Data_Ignore_Value, data ignore value, nodata or _FillValue.",
+            f"{scene.path} declares no no-data value, so no pixel of type {scene.stored_dtype} "
+            "can be masked",
+            "Declare one: Data_Ignore_Value, data ignore value, nodata or _FillValue",
         )
-    fields = fields_of(scene)
+    fields = scene_fields(scene)
     fields["notes"] = (*scene.notes, note) if note else scene.notes
     if scene.thinned is not None:
         fields["thinned"] = mask_scene(scene.thinned, _Thinned(mask))
@@ -160,7 +160,7 @@ def count_hidden(mask: Mask, shape: tuple[int, ...]) -> int:
     )
 
 
-def n_pixels(rows: slice, cols: slice) -> tuple[int, int]:
+def window_shape(rows: slice, cols: slice) -> tuple[int, int]:
     """Shape of what a window with start and stop holds."""
     return (
         length(slice(rows.start, rows.stop, rows.step or 1)),
@@ -267,8 +267,9 @@ def pick_common(scenes: Sequence[Scene]) -> list[Scene]:
     if not common.any():
         other = scenes[int(np.argmax([distance.min() for distance in off]))]
         raise SceneError(
-            f"{scenes[0].path} and {other.path} share no band within {SAME_BAND_NM} nm.",
-            "Use --resample-bands.",
+            f"{scenes[0].path} and {other.path} have no band in common within {SAME_BAND_NM} "
+            "nm",
+            "Use --resample-bands",
         )
     return [
         _pick(scene, numbers[common], first[common])
@@ -286,7 +287,7 @@ def _pick(scene: Scene, numbers: np.ndarray, centres: np.ndarray) -> Scene:
         return scene
     fwhm = scene.fwhm_nm
     return PickedScene(
-        **fields_of(scene)
+        **scene_fields(scene)
         | _other_bands(scene, centres)
         | {
             "fwhm_nm": None if fwhm is None else fwhm[numbers],
@@ -320,8 +321,8 @@ def _resample(scene: Scene, first: Scene) -> Scene:
     if outside.any():
         raise SceneError(
             f"{scene.path} has bands from {ascending[0]:.2f} to {ascending[-1]:.2f} nm and "
-            f"cannot be resampled to {wanted[outside][0]:.2f} nm of {first.path}.",
-            "Use --bands intersect.",
+            f"cannot be resampled to {wanted[outside][0]:.2f} nm of {first.path}",
+            "Use --bands intersect",
         )
     position = np.interp(wanted, ascending, np.arange(centres.size, dtype=np.float64))
     lower = np.floor(position).astype(int)
@@ -329,7 +330,7 @@ def _resample(scene: Scene, first: Scene) -> Scene:
     weight = position - lower
     bad = np.isin(order[lower], scene.bad_bands) | np.isin(order[upper], scene.bad_bands)
     return ResampledScene(
-        **fields_of(scene)
+        **scene_fields(scene)
         | _other_bands(scene, wanted)
         | {"fwhm_nm": None, "bad_bands": tuple(np.flatnonzero(bad).tolist())},
         inner=scene,

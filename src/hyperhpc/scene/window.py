@@ -42,7 +42,7 @@ def length(window: slice) -> int:
     return len(range(window.start, window.stop, window.step))
 
 
-def meet(window: slice, first: int, size: int) -> tuple[slice, slice] | None:
+def intersect(window: slice, first: int, size: int) -> tuple[slice, slice] | None:
     """Indices of a window that fall on [first, first + size): there, and in the window."""
     step = window.step
     skipped = max(0, -(-(first - window.start) // step))
@@ -63,7 +63,7 @@ def describe_window(*window: slice) -> str:
 def unreadable(what: str, *window: slice, why: BaseException, hint: str) -> SceneError:
     """The error to raise for a window that could not be read, by rows, columns and bands."""
     where = describe_window(*window)
-    return SceneError(f"{what} cannot be read at {where}: {cause(why)}.", hint)
+    return SceneError(f"{what} cannot be read at {where}: {cause(why)}", hint)
 
 
 def band_runs(bands: np.ndarray, chunk: int) -> list[tuple[slice, slice]]:

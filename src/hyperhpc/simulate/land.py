@@ -429,14 +429,14 @@ def cut_tiles(rows: int, cols: int, tiles: tuple[int, int], overlap: int = 0) ->
     """
     if min(tiles) < 1 or tiles[0] > rows or tiles[1] > cols:
         raise ConfigError(
-            f"{rows} x {cols} pixels cannot be cut into {tiles[0]} x {tiles[1]} tiles.",
-            f"Use --tiles {min(rows, 4)}x{min(cols, 4)}, or a larger --size.",
+            f"{rows} x {cols} pixels cannot be cut into {tiles[0]} x {tiles[1]} tiles",
+            f"Use --tiles {min(rows, 4)}x{min(cols, 4)}, or a larger --size",
         )
     smallest = min(rows // tiles[0], cols // tiles[1])
     if not 0 <= overlap < smallest:
         raise ConfigError(
-            f"Tiles that overlap by {overlap} pixels; 0 to {smallest - 1} are possible.",
-            "Use a smaller --overlap, or fewer --tiles.",
+            f"An overlap of {overlap} pixels is impossible; it must be 0 to {smallest - 1}",
+            "Use a smaller --overlap, or fewer --tiles",
         )
     return [
         Cut(row, col, height, width, number)

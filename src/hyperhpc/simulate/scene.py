@@ -32,7 +32,7 @@ CELL = 128
 _STRIP = 8  # rows mixed at a time: their spectra stay in the CPU's cache
 _STEPS = 1024  # shares are whole 1/1024: products with DN add up exactly in float32
 _THREADS = 2
-_MOST_BANDS = 1024
+_MAX_BANDS = 1024
 
 Progress = Callable[[int, int], None]
 
@@ -232,8 +232,8 @@ def simulate(
     _check(out, truth, rows, cols, bands, nodata_fraction, layout, zarr_format, neon_chunks)
     if layout != "neon" and (tiles or overlap or bidirectional):
         raise ConfigError(
-            "Tiles, overlaps and products are NEON's; a Zarr store has none.",
-            "Add --layout neon.",
+            "--tiles, --overlap and --product 002 need the layout neon",
+            "Add --layout neon",
         )
     cuts = cut_tiles(rows, cols, tiles or (1, 1), overlap)
     painter = Painter(rows, cols, bands, seed, nodata_fraction)
@@ -246,15 +246,15 @@ def simulate(
             progress(done, total)
 
     with _aside(out, truth) as (part, truth_part):
-        truth_map = write.TruthMap(truth_part, rows, cols)
+        truth_map = write.TruthMapWriter(truth_part, rows, cols)
         if tiles:
             part.mkdir()
         for cut in cuts:
             if layout == "zarr":
-                sink: write.Sink = write.ZarrScene(part, painter.shape, zarr_format)
+                writer: write.SceneWriter = write.ZarrWriter(part, painter.shape, zarr_format)
             else:
                 name = write_neon.tile_name(cut, painter.land, bidirectional)
-                sink = write_neon.NeonScene(
+                writer = write_neon.NeonWriter(
                     part / name if tiles else part,
                     cut,
                     bands,
@@ -263,7 +263,7 @@ def simulate(
                     bidirectional,
                     own_flight=overlap > 0,
                 )
-            _fill(sink, cut, painter, truth_map, advance)
+            _fill(writer, cut, painter, truth_map, advance)
         valid_fraction = truth_map.valid_fraction()
     return SimulatedScene(
         path=out,
@@ -275,18 +275,18 @@ def simulate(
 
 
 def _fill(
-    sink: write.Sink,
+    writer: write.SceneWriter,
     cut: Cut,
     painter: Painter,
-    truth_map: write.TruthMap,
+    truth_map: write.TruthMapWriter,
     advance: Callable[[int], None],
 ) -> None:
-    """Paint a part of the scene into a sink, block by block."""
-    blocks = cut.blocks(sink.block)
+    """Paint a part of the scene into a writer, block by block."""
+    blocks = cut.blocks(writer.block)
     bands = painter.shape[2]
     buffer = np.empty(max(b.height * b.width for b in blocks) * bands, dtype=np.int16)
     with (
-        sink,
+        writer,
         threadpool_limits(limits=1, user_api="blas"),
         ThreadPoolExecutor(_THREADS) as pool,
     ):
@@ -301,7 +301,7 @@ def _fill(
             paint = partial(painter.paint, row=row, col=col, dn=dn, truth=classes)
             for _ in pool.map(paint, painter.cells(row, col, *dn.shape[:2])):
                 pass  # brings errors up from the threads
-            sink.put(block.row, block.col, dn)
+            writer.put(block.row, block.col, dn)
             truth_map.put(row, col, classes)
             advance(size)
 
@@ -336,20 +336,22 @@ def _check(
 ) -> None:
     for path in (out, truth):
         if path.exists() or path.is_symlink():
-            raise ConfigError(f"{path} exists.", "Choose another name, or remove it first.")
+            raise ConfigError(
+                f"{path} exists already", "Choose another name, or remove it first"
+            )
     if rows < 1 or cols < 1:
         raise ConfigError(
-            f"A scene of {rows} x {cols} pixels holds nothing.", "Use --size 1x1 or more."
+            f"A scene of {rows} x {cols} pixels is empty", "Use --size 1x1 or more"
         )
-    if not 2 <= bands <= _MOST_BANDS:
+    if not 2 <= bands <= _MAX_BANDS:
         raise ConfigError(
-            f"{bands} bands asked for; 2 to {_MOST_BANDS} can be simulated.",
-            "Use --bands 426, NEON's number.",
+            f"{bands} bands cannot be simulated; the number must be 2 to {_MAX_BANDS}",
+            "Use --bands 426, NEON's number",
         )
     if not 0 <= nodata_fraction <= 0.9:
         raise ConfigError(
-            f"No-data fraction {nodata_fraction:g} is outside 0 to 0.9.",
-            "Use --nodata-fraction 0.15.",
+            f"The no-data fraction {nodata_fraction:g} is outside 0 to 0.9",
+            "Use --nodata-fraction 0.15",
         )
     for name, value, known in (
         ("layout", layout, ("zarr", "neon")),
@@ -358,7 +360,7 @@ def _check(
     ):
         if value not in known:
             words = " or ".join(str(k) for k in known)
-            raise ConfigError(f"Unknown {name} {value!r}.", f"Use {words}.")
+            raise ConfigError(f"Unknown {name} {value!r}", f"Use {words}")
 
 
 @contextmanager

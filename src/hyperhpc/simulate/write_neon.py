@@ -42,7 +42,7 @@ def tile_name(cut: Cut, land: Land, bidirectional: bool) -> str:
     return f"NEON_{_DOMAIN}_{_SITE}_DP3_{xmin:.0f}_{ymin:.0f}_{product}.h5"
 
 
-class NeonScene:
+class NeonWriter:
     """One NEON tile, written block by block.
 
     Parameters

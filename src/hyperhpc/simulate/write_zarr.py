@@ -15,7 +15,7 @@ import zarr
 
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.formats.zarr_write import (
-    CubeAbout,
+    CubeDescription,
     CubeStore,
     consolidate,
     create_array,
@@ -28,7 +28,7 @@ _TRUTH_CHUNK = 512
 _ABOUT = {"Conventions": "CF-1.11", "title": "Scene simulated by hyperhpc"}
 
 
-class Sink(Protocol):
+class SceneWriter(Protocol):
     """Takes the blocks of a cube in any order.
 
     Attributes
@@ -51,7 +51,7 @@ def simulated_grid(rows: int, cols: int) -> Grid:
     return Grid(xmin=517000.0, ymax=4526000.0, px=1.0, py=1.0, wkt=crs.to_wkt(), epsg=32613)
 
 
-class ZarrScene:
+class ZarrWriter:
     """Zarr store: group ``reflectance`` with ``reflectance`` (y, x, wl) and coordinates.
 
     Parameters
@@ -68,7 +68,7 @@ class ZarrScene:
         self, path: Path, shape: tuple[int, int, int], zarr_format: Literal[2, 3]
     ) -> None:
         wavelength_nm = materials.band_centres(shape[2])
-        about = CubeAbout(
+        about = CubeDescription(
             shape=shape,
             dtype="int16",
             grid=simulated_grid(shape[0], shape[1]),
@@ -101,7 +101,7 @@ class ZarrScene:
         self._store.put(row, col, dn)
 
 
-class TruthMap:
+class TruthMapWriter:
     """Map of true classes: Zarr v2, ``true_class`` uint8 (y, x), 255 = no-data.
 
     Blocks of any place and size are taken; chunks are written by one thread.

@@ -19,7 +19,7 @@ from hyperhpc.errors import ConfigError
 from hyperhpc.files import atomic_outputs
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import Scene
-from hyperhpc.scene.vectors import Features, read_features, to_scene
+from hyperhpc.scene.vectors import Features, read_features, reproject_to_scene
 
 # Tables as CSV, in one form that R's ``read.csv`` and spreadsheets read: wide, a header
 # line, points as decimal signs, empty where there is no value.
@@ -136,7 +136,7 @@ def extract(
     if kinds & {1, 2, 5, 7} and not buffer:  # lines, rings, collections
         raise ConfigError(f"{what} holds lines, which have no inside", "give --buffer M")
     scene = open_scene(scene_path, options=options)
-    places = to_scene(features.geometries, features.crs, scene, what)
+    places = reproject_to_scene(features.geometries, features.crs, scene, what)
     with atomic_outputs(dest) as folder:
         states: Counter[str] = Counter()
         head, rows = (

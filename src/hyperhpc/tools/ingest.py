@@ -44,7 +44,7 @@ from hyperhpc.rundir.progress import Progress, StopRequest, go_on
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import LINE_ARRAY, SOURCE_ARRAY, Scene
 from hyperhpc.scene.formats.zarr_write import (
-    CubeAbout,
+    CubeDescription,
     CubeStore,
     create_cube_store,
     default_side,
@@ -316,7 +316,7 @@ def _announce(scene: Scene, plan: Plan, out: Path, progress: Progress) -> None:
         progress.note(f"warning: {free / 1e9:.2f} GB are free there; it may not suffice")
 
 
-def describe_cube(scene: Scene, area: Area) -> CubeAbout:
+def describe_cube(scene: Scene, area: Area) -> CubeDescription:
     """What a store of this part of a scene says of it."""
     attributes: dict[str, Any] = {
         "long_name": "surface reflectance",
@@ -336,7 +336,7 @@ def describe_cube(scene: Scene, area: Area) -> CubeAbout:
             attributes[name] = list(values)
     nan = None if scene.is_integer else math.nan
     counted = {SOURCE_ARRAY: scene.sources, LINE_ARRAY: scene.flight_lines}
-    return CubeAbout(
+    return CubeDescription(
         shape=(*area.shape, scene.shape[2]),
         dtype=scene.dtype,
         grid=scene.grid.part(area.row0, area.col0),

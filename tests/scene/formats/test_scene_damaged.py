@@ -74,7 +74,7 @@ def test_open__dimension_name_that_is_no_text(tmp_path: Path, name: Any) -> None
 
 def test_open__window_nodata_without_end(tmp_path: Path) -> None:
     path = write(tmp_path / "s.zarr", attrs={"window_nodata": [10**400]})
-    with pytest.raises(SceneError, match="is no list of numbers"):
+    with pytest.raises(SceneError, match="is not a list of numbers"):
         open_scene(path)
 
 
@@ -212,7 +212,7 @@ def test_open__neon_texts_overwritten_by_zeros(
     "numbers", [(0, 0, 0, 1), (0, 0, 1, -1), (np.nan, 0, 1, 1), (0, np.inf, 1, 1)]
 )
 def test_grid__must_be_one(numbers: tuple[float, ...]) -> None:
-    with pytest.raises(SceneError, match="no grid"):
+    with pytest.raises(SceneError, match="not a valid grid"):
         Grid(*numbers)
 
 

@@ -217,7 +217,7 @@ def test_open__esri_header(tmp_path: Path) -> None:
     text = "BYTEORDER I\nLAYOUT BIL\nNROWS 5\nNCOLS 7\nNBANDS 6\nNBITS 16\n"
     (tmp_path / "s.hdr").write_text(text)
     for name in (path, tmp_path / "s.hdr"):
-        with pytest.raises(SceneError, match="no ENVI header") as caught:
+        with pytest.raises(SceneError, match="not an ENVI header") as caught:
             open_scene(name)
         _named(caught, tmp_path / "s.hdr")
 
@@ -252,7 +252,7 @@ def test_open__refuses(tmp_path: Path, fields: dict[str, Any], message: str) -> 
 def test_open__header_without_data(tmp_path: Path) -> None:
     path = write_envi(tmp_path / "s.img", cube())
     path.unlink()
-    with pytest.raises(SceneError, match="no data beside it"):
+    with pytest.raises(SceneError, match="has no data file"):
         open_scene(tmp_path / "s.img.hdr")
     for name in ("s.img.one", "s.img.two"):
         (tmp_path / name).touch()

@@ -392,7 +392,7 @@ def test_scene__sees_a_replaced_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(scene.read(ALL, ALL), CUBE + 1)
     assert scene.fingerprint() != before
     path.unlink()
-    with pytest.raises(SceneError, match="is gone"):
+    with pytest.raises(SceneError, match="no longer exists"):
         scene.fingerprint()
     with pytest.raises(SceneError, match="cannot be opened"):
         scene.read(ALL, ALL)

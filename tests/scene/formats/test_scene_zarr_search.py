@@ -79,7 +79,7 @@ def test_search__unknown_group_lists_those_there(tmp_path: Path) -> None:
     path = write(tmp_path / "s.zarr")
     with pytest.raises(SceneError, match="no group 'other'") as caught:
         open_zarr_scene(str(path), group="other")
-    assert caught.value.hint == "Groups with cubes: reflectance."
+    assert caught.value.hint == "Groups with cubes: reflectance"
 
 
 # --- grids ----------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def test_open_zarr__plain_folder_names_the_stores_in_it(tmp_path: Path) -> None:
     write(tmp_path / "s.zarr")
     with pytest.raises(SceneError, match="without Zarr metadata") as caught:
         open_zarr_scene(str(tmp_path))
-    assert caught.value.hint == "It holds s.zarr: give one of these."
+    assert caught.value.hint == "It holds s.zarr: give one of these"
 
 
 @pytest.mark.parametrize("version", [2, 3])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperhpc.errors import SceneError, cause
-from hyperhpc.scene.window import length, meet
+from hyperhpc.scene.window import intersect, length
 
 if TYPE_CHECKING:
     import h5py
@@ -154,8 +154,8 @@ def open_file(path: str) -> h5py.File:
     except READ_ERRORS as error:
         size = os.path.getsize(path) if os.path.exists(path) else 0
         raise SceneError(
-            f"HDF5 file {path} ({size} bytes) cannot be opened: {cause(error)}.",
-            "It is truncated, damaged, or being written; download it again.",
+            f"HDF5 file {path} ({size} bytes) cannot be opened: {cause(error)}",
+            "It is truncated, damaged, or being written; download it again",
         ) from error
 
 
@@ -273,7 +273,7 @@ def _touched(window: slice, side: int, size: int) -> list[tuple[int, slice, slic
     """Start of each chunk that a window falls on, what of it, and where that goes."""
     found = []
     for start in range(window.start // side * side, window.stop, side):
-        parts = meet(window, start, min(side, size - start))
+        parts = intersect(window, start, min(side, size - start))
         if parts:
             found.append((start, *parts))
     return found

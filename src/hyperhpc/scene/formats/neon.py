@@ -19,7 +19,7 @@ from hyperhpc.scene.cube import (
     Grid,
     Scene,
     Source,
-    source_of,
+    source_from_name,
 )
 from hyperhpc.scene.formats.hdf5 import (
     READ_ERRORS,
@@ -86,7 +86,7 @@ def find_flight_lines(
     names = listed.split(",") if isinstance(listed, str) else listed
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return None, ()
-    lines = tuple(source_of(name.strip()) for name in names)
+    lines = tuple(source_from_name(name.strip()) for name in names)
     return (found, lines) if len(lines) < NO_SOURCE else (None, ())
 
 
@@ -109,8 +109,8 @@ def read_images(
             return [np.asarray(file[name][whole])[step] for name in names]
     except READ_ERRORS as error:
         raise SceneError(
-            f"{', '.join(names)} of {path} cannot be read: {cause(error)}.",
-            "The file is truncated or damaged; download it again.",
+            f"{', '.join(names)} of {path} cannot be read: {cause(error)}",
+            "The file is truncated or damaged; download it again",
         ) from error
 
 
@@ -171,7 +171,7 @@ class NeonScene(Scene):
                     return self._fetch_by_band(data, rows, cols, bands)
                 return self._fetch_rows(data, rows, cols, bands)
         except READ_ERRORS as error:
-            hint = "The file is truncated or damaged; download it again."
+            hint = "The file is truncated or damaged; download it again"
             what = f"{self.dataset} of {self.path}"
             raise unreadable(what, rows, cols, bands, why=error, hint=hint) from error
 
@@ -239,7 +239,7 @@ class NeonScene(Scene):
         try:
             size, mtime_ns = stamp(self.path)
         except OSError as error:
-            raise SceneError(f"{self.path} is gone: {cause(error)}.") from error
+            raise SceneError(f"{self.path} no longer exists: {cause(error)}") from error
         return {
             "kind": self.format,
             "shape": list(self.shape),
@@ -276,8 +276,8 @@ def open_neon_scene(
             return _open(path, file, group, wavelengths)
     except READ_ERRORS as error:
         raise SceneError(
-            f"HDF5 file {path} cannot be read: {cause(error)}.",
-            "The file is truncated or damaged; download it again.",
+            f"HDF5 file {path} cannot be read: {cause(error)}",
+            "The file is truncated or damaged; download it again",
         ) from error
 
 
@@ -300,15 +300,15 @@ def _find(path: str, file: h5py.File, group: str | None) -> h5py.Dataset:
         members = ", ".join(sorted(file)[:8]) or "nothing"
         radiance = any("Radiance" in site for site in file.values() if hasattr(site, "keys"))
         raise SceneError(
-            f"{what} holds no Reflectance_Data (in the file: {members}).",
-            "This is a radiance file; reflectance is product DP1.30006 or DP3.30006."
+            f"{what} holds no Reflectance_Data (in the file: {members})",
+            "This is a radiance file; reflectance is product DP1.30006 or DP3.30006"
             if radiance
-            else "Give a NEON reflectance file (DP1.30006 or DP3.30006).",
+            else "Give a NEON reflectance file (DP1.30006 or DP3.30006)",
         )
     if len(found) > 1:
         sites = [name.split("/")[1] for name in found]
         raise SceneError(
-            f"{path} holds {len(found)} cubes, in {', '.join(sites)}.",
+            f"{path} holds {len(found)} cubes, in {', '.join(sites)}",
             f"Choose one: --group {sites[0]}",
         )
     return file[found[0]]
@@ -418,13 +418,13 @@ def _centres(
     stored = _dataset(spectral, "Wavelength")
     if stored is None:
         raise SceneError(
-            f"{where} has no wavelengths: Metadata/Spectral_Data/Wavelength is missing.",
+            f"{where} has no wavelengths: Metadata/Spectral_Data/Wavelength is missing",
             f"Give a complete NEON file. {HINT}",
         )
     if stored.size != data.shape[2]:
         raise SceneError(
-            f"{where} has {data.shape[2]} bands, {stored.name} {stored.size} values.",
-            "The cube must lie as (y, x, band) with one wavelength per band.",
+            f"{where} has {data.shape[2]} bands, {stored.name} {stored.size} values",
+            "The cube must lie as (y, x, band) with one wavelength per band",
         )
     units = None  # they are a text, and the values tell nanometres from micrometres
     return resolve_wavelengths(stored[()], units, f"{stored.name} of {data.file.filename}")
@@ -571,21 +571,21 @@ def mask_quality(scene: NeonScene, names: tuple[str, ...]) -> MaskedScene:
                 if found is None or tuple(shape[:2]) != scene.shape[:2]:
                     problem = f"its shape is {shape}" if found else "it is missing"
                     raise SceneError(
-                        f"--mask {name} needs {_LAYERS[name]} in {scene.path}: {problem}.",
-                        "Leave that mask out, or give NEON's mosaic tiles (DP3.30006).",
+                        f"--mask {name} needs {_LAYERS[name]} in {scene.path}: {problem}",
+                        "Leave out that mask, or give NEON's mosaic tiles (DP3.30006)",
                     )
                 layers.append((name, found))
                 if name == "cloud":
                     clouds = _cloud_classes(file[found].attrs.get("Class_Names"))
     except READ_ERRORS as error:
         raise SceneError(
-            f"The quality layers of {scene.path} cannot be read: {cause(error)}.",
-            "The file is truncated or damaged; download it again.",
+            f"The quality layers of {scene.path} cannot be read: {cause(error)}",
+            "The file is truncated or damaged; download it again",
         ) from error
     return mask_scene(scene, QualityMask(scene.path, tuple(layers), clouds))
 
 
-def tell_hidden(scene: Scene, members: Sequence[Scene], names: tuple[str, ...]) -> Scene:
+def report_hidden(scene: Scene, members: Sequence[Scene], names: tuple[str, ...]) -> Scene:
     """A scene with a note on how many pixels of its files are left out."""
     n_hidden = sum(
         count_hidden(member.mask, member.shape)

@@ -164,7 +164,7 @@ def _all_numbers(values: list[str], texts: BandTexts, about: str) -> np.ndarray:
     """One number per band, or an error."""
     if len(values) != texts.count:
         raise SceneError(
-            f"{about}: {len(values)} band centres for {texts.count} bands.",
+            f"{about}: {len(values)} band centres for {texts.count} bands",
             f"Correct the header. {HINT}",
         )
     numbers = list(map(_number, values))
@@ -172,7 +172,7 @@ def _all_numbers(values: list[str], texts: BandTexts, about: str) -> np.ndarray:
     if lacking:
         raise SceneError(
             f"{about}: {len(lacking)} of {texts.count} bands have no centre (first: band "
-            f"{lacking[0]}, {values[lacking[0] - 1] or texts.names[lacking[0] - 1]!r:.60}).",
+            f"{lacking[0]}, {values[lacking[0] - 1] or texts.names[lacking[0] - 1]!r:.60})",
             HINT,
         )
     return np.array(numbers, dtype=np.float64)
@@ -232,14 +232,14 @@ def open_raster_scene(path: str, wavelengths: Path | None = None) -> RasterScene
     except read_errors() as error:
         what = "GeoTIFF" if header is None else f"ENVI file (header {header})"
         raise SceneError(
-            f"{path} cannot be opened as {what}: {cause(error)}.", DAMAGED
+            f"{path} cannot be opened as {what}: {cause(error)}", DAMAGED
         ) from error
 
 
 def _open(path: str, header: str | None, dataset: Any, wavelengths: Path | None) -> RasterScene:
     dtypes = set(dataset.dtypes)
     if len(dtypes) > 1:
-        raise SceneError(f"{path} holds bands of several types: {', '.join(sorted(dtypes))}.")
+        raise SceneError(f"{path} holds bands of several types: {', '.join(sorted(dtypes))}")
     stored = np.dtype(dtypes.pop())
     shape = (dataset.height, dataset.width, dataset.count)
     chunks = _chunks(dataset, shape)
@@ -298,13 +298,13 @@ def _layout(path: str, header: str, dataset: Any, texts: BandTexts, stored: np.d
     """Where ENVI's numbers lie; SceneError if the file is of another size."""
     if texts.file.get("file_compression", "0").strip() != "0":
         raise SceneError(
-            f"{path} is compressed (file compression in {header}).",
-            "Unpack it with gunzip, and set file compression = 0.",
+            f"{path} is compressed (file compression in {header})",
+            "Unpack it with gunzip, and set file compression = 0",
         )
     if set(texts.file.get("major_frame_offsets", "0")) - set("{0, }"):
         raise SceneError(
-            f"{path} has gaps between its frames (major frame offsets in {header}).",
-            "Write it anew without: gdal_translate -of ENVI IN OUT.img",
+            f"{path} has gaps between its frames (major frame offsets in {header})",
+            "Rewrite it without gaps: gdal_translate -of ENVI IN OUT.img",
         )
     offset = int(texts.file.get("header_offset", "0"))
     n_values = dataset.height * dataset.width * dataset.count
@@ -313,14 +313,14 @@ def _layout(path: str, header: str, dataset: Any, texts: BandTexts, stored: np.d
         raise SceneError(
             f"{path} has {found} bytes; its header asks for {wanted} ({dataset.height} lines x "
             f"{dataset.width} samples x {dataset.count} bands of {stored.name}, header offset "
-            f"{offset}).",
+            f"{offset})",
             f"Copy the file again, or correct {header}",
         )
     order = texts.file.get("byte_order", "0").strip()
     if order not in _BYTE_ORDERS:
         raise SceneError(
-            f"{path}: byte order {order!r:.20} in {header}; it is 0 or 1.",
-            "Correct the header.",
+            f"{path}: byte order {order!r:.20} in {header}; it is 0 or 1",
+            "Correct the header",
         )
     return Layout(
         _ORDERS[_interleave(dataset)], _BYTE_ORDERS[order] + stored.str[1:], offset, found
@@ -336,8 +336,8 @@ def _attributes(path: str, dataset: Any, texts: BandTexts) -> Attributes:
     ):
         if len(numbers) > 1:
             raise SceneError(
-                f"{path}: bands differ in {name}, {min(numbers):g} to {max(numbers):g}.",
-                "Store all bands with one scale.",
+                f"{path}: bands differ in {name}, {min(numbers):g} to {max(numbers):g}",
+                "Store all bands with one scale",
             )
         if numbers != {usual}:
             declared[name] = numbers.pop()
@@ -357,7 +357,7 @@ def _bands(path: str, texts: BandTexts, wavelengths: Path | None) -> Bands:
     if bands.wavelength_nm is None:
         names = [name for name in texts.names if name]
         called = f"are called {', '.join(names[:3])}" if names else "have no names either"
-        raise SceneError(f"{path} holds no band centres; its bands {called}.", HINT)
+        raise SceneError(f"{path} holds no band centres; its bands {called}", HINT)
     return bands
 
 
@@ -370,7 +370,7 @@ def _grid(path: str, dataset: Any, texts: BandTexts, notes: list[str]) -> tuple[
     if transform.b or transform.d or transform.a <= 0 or transform.e == 0:
         raise SceneError(
             f"{path} is rotated or mirrored (geotransform {transform.to_gdal()}); rows must "
-            "run from north to south, columns from west to east.",
+            "run from north to south, columns from west to east",
             "Warp it first: gdalwarp IN OUT.tif",
         )
     is_south_up = transform.e > 0

@@ -21,7 +21,7 @@ from hyperhpc.scene.window import length, mirror, normalise, read_window, stamp,
 #: MB of decoded blocks that GDAL keeps; by itself it takes 5 % of the machine.
 _CACHE_MB = 64
 #: What to do about a file that cannot be read.
-DAMAGED = "The file is truncated or damaged; copy it again."
+DAMAGED = "The file is truncated or damaged; copy it again"
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,9 @@ class RasterScene(Scene):
         try:
             stamps = {name: list(stamp(path)) for name, path in files.items()}
         except OSError as error:
-            raise SceneError(f"{self.path} or its header is gone: {cause(error)}.") from error
+            raise SceneError(
+                f"{self.path} or its header no longer exists: {cause(error)}"
+            ) from error
         return {
             "kind": self.format,
             "shape": list(self.shape),
@@ -257,15 +259,15 @@ def find_raster(path: str) -> tuple[str, str | None]:
     header = path if _is_header(path) else _find_header(path)
     if header is None:
         raise SceneError(
-            f"{path} is no TIFF, and no ENVI header (.hdr) lies beside it.",
-            "ENVI data need their header, of the same name.",
+            f"{path} is not a TIFF, and there is no ENVI header (.hdr) for it",
+            "ENVI data need a header of the same name in the same folder",
         )
     with open(header, "rb") as file:
         start = file.read(4)
     if start != b"ENVI":
         raise SceneError(
-            f"{header} is no ENVI header: it begins with {start!r}, not ENVI (headers of ESRI "
-            "also end in .hdr).",
+            f"{header} is not an ENVI header: it begins with {start!r}, not ENVI (headers of "
+            "ESRI also end in .hdr)",
             "Write it as ENVI or GeoTIFF, for example: gdal_translate -of ENVI IN OUT.img",
         )
     return (_find_data(header) if header == path else path), header
@@ -302,12 +304,13 @@ def _find_data(header: str) -> str:
     known = [stem + ending for ending in _DATA if stem + ending in there]
     if not known and len(there) > 1:
         raise SceneError(
-            f"{header} may be the header of any of {', '.join(there[:8])}.",
-            "Name the data file instead.",
+            f"{header} may be the header of any of {', '.join(there[:8])}",
+            "Name the data file instead",
         )
     if not there:
         raise SceneError(
-            f"{header} has no data beside it: a file called {stem}, with any ending.",
-            "Copy the data file to the same folder.",
+            f"{header} has no data file: a file called {stem}, with any extension, in the same "
+            "folder",
+            "Copy the data file to the same folder",
         )
     return os.path.join(folder, (known or there)[0])

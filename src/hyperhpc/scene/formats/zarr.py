@@ -23,7 +23,7 @@ from hyperhpc.scene.formats.zarr_chunks import (
     count_files,
     known_empty,
 )
-from hyperhpc.scene.formats.zarr_layout import Axes, choose, cubes_in, nearby
+from hyperhpc.scene.formats.zarr_layout import Axes, choose_cube, find_cubes, suggest_stores
 from hyperhpc.scene.georef import (
     find_crs,
     grid_from_centres,
@@ -41,13 +41,13 @@ from hyperhpc.scene.metadata import (
     resolve_windows,
 )
 from hyperhpc.scene.origins import add_dates, find_origins, to_dates, to_numbers
-from hyperhpc.scene.thinned import GROUP, thinned_grid, thinned_shape
+from hyperhpc.scene.thinned import THINNED_GROUP, thinned_grid, thinned_shape
 from hyperhpc.scene.window import cached, mirror, read_window, stamp, unreadable
 
 if TYPE_CHECKING:
     from zarr import Array
 
-_DAMAGED = "A chunk is damaged or incomplete; copy the store again."
+_DAMAGED = "A chunk is damaged or incomplete; copy the store again"
 #: What zarr, its codecs and the file system raise for a damaged store. zarr's own errors
 #: are ValueErrors, KeyErrors or IndexErrors, and arithmetic with a chunk of no size;
 #: Blosc and Zstandard raise RuntimeError, and for a damaged header Blosc a SystemError,
@@ -81,8 +81,8 @@ def open_array(root: str, path: str, version: int) -> Array:
         array: Array = cached("zarr", folder, watch, opener)
     except READ_ERRORS as error:
         raise SceneError(
-            f"Zarr array {folder} cannot be opened: {cause(error)}.",
-            "The store is damaged or uses a codec that is not installed.",
+            f"Zarr array {folder} cannot be opened: {cause(error)}",
+            "The store is damaged or uses a codec that is not installed",
         ) from error
     return array
 
@@ -213,7 +213,7 @@ class ZarrScene(Scene):
                 for path in store.metadata_files(folder, self.zarr_format):
                     files[f"{role}/{os.path.basename(path)}"] = list(stamp(path))
         except OSError as error:
-            raise SceneError(f"{self.path} is gone: {cause(error)}.") from error
+            raise SceneError(f"{self.path} no longer exists: {cause(error)}") from error
         return {
             "kind": self.format,
             "shape": list(self.shape),
@@ -248,8 +248,8 @@ def open_zarr_scene(
     version = store.zarr_format_of(path)
     if version is None:
         raise SceneError(
-            f"{path} is a folder without Zarr metadata (zarr.json, .zgroup or .zarray).",
-            nearby(path),
+            f"{path} is a folder without Zarr metadata (zarr.json, .zgroup or .zarray)",
+            suggest_stores(path),
         )
     root, nodes = path, store.walk(path, version)
     if nodes[""].is_array:  # the cube itself was named: its coordinates lie beside it
@@ -260,15 +260,15 @@ def open_zarr_scene(
         assert node is not None
         if len(node.shape) != 3:
             raise SceneError(
-                f"{path} is an array of shape {node.shape}; a cube has three dimensions.",
+                f"{path} is an array of shape {node.shape}; a cube has three dimensions",
                 f"Give the store or group instead: {root}",
             )
         nodes[name] = node
         nodes.setdefault("", store.Node("", False, (), None, {}))
         cubes = [node]
     else:
-        cubes = cubes_in(nodes, group, path)
-    cube, axes = choose(nodes, cubes, path, has_centres=wavelengths is not None)
+        cubes = find_cubes(nodes, group, path)
+    cube, axes = choose_cube(nodes, cubes, path, has_centres=wavelengths is not None)
     return _open(path, root, version, nodes, cube, axes, wavelengths)
 
 
@@ -279,11 +279,13 @@ def _values_of(root: str, version: int, node: store.Node) -> np.ndarray:
         values = np.asarray(array[...])
     except READ_ERRORS as error:
         raise SceneError(
-            f"Coordinate {node.path} of {root} cannot be read: {cause(error)}.",
+            f"Coordinate {node.path} of {root} cannot be read: {cause(error)}",
             _DAMAGED,
         ) from error
     if values.dtype.kind not in "iuf":
-        raise SceneError(f"Coordinate {node.path} of {root} is {values.dtype}, not numbers.")
+        raise SceneError(
+            f"Coordinate {node.path} of {root} has dtype {values.dtype}; it must hold numbers"
+        )
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
@@ -376,8 +378,8 @@ def _bad_bands(attributes: Attributes, n_bands: int, where: str) -> tuple[int, .
     numbers = value if isinstance(value, list) else [value]
     if not all(type(number) is int and 0 <= number < n_bands for number in numbers):
         raise SceneError(
-            f"{where}: bad_bands {value!r:.60} is no list of band numbers 0-{n_bands - 1}.",
-            "Correct the attribute.",
+            f"{where}: bad_bands {value!r:.60} is not a list of band numbers 0-{n_bands - 1}",
+            "Correct the attribute",
         )
     return tuple(numbers)
 
@@ -385,7 +387,7 @@ def _bad_bands(attributes: Attributes, n_bands: int, where: str) -> tuple[int, .
 def _thinned(scene: ZarrScene) -> ZarrScene | None:
     """The thinned copy beside a cube, if there is one that can be its own."""
     parent, _, name = scene.array.rpartition("/")
-    path = f"{parent}/{GROUP}/{name}".lstrip("/")
+    path = f"{parent}/{THINNED_GROUP}/{name}".lstrip("/")
     node = store.read_node(scene.store, path, scene.zarr_format)
     shape = thinned_shape(scene.shape)
     if not scene._is_plain or node is None or node.shape != shape:
@@ -447,7 +449,7 @@ def _window_nodata(attributes: Attributes, where: str) -> tuple[float, ...]:
         return tuple(float(item) for item in np.ravel(plain(value)))
     except (TypeError, ValueError, OverflowError):
         raise SceneError(
-            f"{where}: window_nodata {value!r:.60} is no list of numbers."
+            f"{where}: window_nodata {value!r:.60} is not a list of numbers"
         ) from None
 
 

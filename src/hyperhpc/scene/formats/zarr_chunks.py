@@ -168,7 +168,7 @@ def _is_empty(part: np.ndarray, fill: Any) -> bool:
 # here therefore list which files have none because there is nothing in them.
 
 #: Attribute of a cube: names of the chunk files that hold no data and were not written.
-EMPTY = "empty_chunks"
+EMPTY_CHUNKS = "empty_chunks"
 
 
 def _names(array: Array) -> Iterator[str]:
@@ -191,12 +191,12 @@ def absent_files(array: Array, folder: str) -> list[str]:
 
 def mark_empty(array: Array, folder: str) -> None:
     """List the files that are not there now, when all has been written."""
-    array.attrs[EMPTY] = absent_files(array, folder)
+    array.attrs[EMPTY_CHUNKS] = absent_files(array, folder)
 
 
 def known_empty(array: Array) -> frozenset[str] | None:
     """The files that may be absent; None if the store does not say."""
-    names = array.attrs.get(EMPTY)
+    names = array.attrs.get(EMPTY_CHUNKS)
     if not isinstance(names, list):
         return None
     return frozenset(name for name in names if isinstance(name, str))
@@ -286,8 +286,8 @@ class ChunkReader:
         except FileNotFoundError:
             if self.empty is not None and name not in self.empty:
                 raise OSError(
-                    f"{path} is missing, and {EMPTY} in the attributes of the array does not "
-                    "list it: it held data when the store was written"
+                    f"{path} is missing, and {EMPTY_CHUNKS} in the attributes of the array "
+                    "does not list it: it held data when the store was written"
                 ) from None
             yield None
             return

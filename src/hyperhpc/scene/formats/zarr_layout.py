@@ -14,7 +14,7 @@ from itertools import permutations
 from typing import Any, TypeGuard
 
 from hyperhpc.errors import SceneError, cause
-from hyperhpc.scene.thinned import MARK
+from hyperhpc.scene.thinned import THINNED_ATTRIBUTE
 
 #: How far the search for a cube goes.
 MAX_DEPTH = 5
@@ -79,11 +79,11 @@ def _load(path: str) -> dict[str, Any]:
             document = json.load(file)
     except (OSError, ValueError, RecursionError) as error:
         raise SceneError(
-            f"Zarr metadata {path} cannot be read: {cause(error)}.",
-            "The store is damaged or incomplete; copy it again.",
+            f"Zarr metadata {path} cannot be read: {cause(error)}",
+            "The store is damaged or incomplete; copy it again",
         ) from error
     if not isinstance(document, dict):
-        raise SceneError(f"Zarr metadata {path} is no JSON object.", "Copy the store again.")
+        raise SceneError(f"Zarr metadata {path} is not a JSON object", "Copy the store again")
     return document
 
 
@@ -127,7 +127,7 @@ def read_node(root: str, path: str, version: int) -> Node | None:
     shape = document.get("shape") if is_array else ()
     if not isinstance(attributes, dict) or not _is_shape(shape):
         raise SceneError(
-            f"Zarr metadata {file} is incomplete or damaged.", "Copy the store again."
+            f"Zarr metadata {file} is incomplete or damaged", "Copy the store again"
         )
     names = names or attributes.get("_ARRAY_DIMENSIONS")
     if not isinstance(names, list) or len(names) != len(shape):
@@ -259,7 +259,7 @@ def _own_coordinate(nodes: dict[str, Node], cube: Node, axis: int) -> list[Node]
     return found
 
 
-def identify(
+def find_axes(
     nodes: dict[str, Node], cube: Node, where: str, *, has_centres: bool = False
 ) -> Axes:
     """Find the order of a 3-D array's dimensions and its coordinates.
@@ -293,9 +293,9 @@ def identify(
         fitting = [node for node in options if node.shape == (cube.shape[axis],)]
         if own and not fitting and kind != "band":  # not taken for a cube without coordinates
             raise SceneError(
-                f"{where}: coordinate {own[0].path} has {own[0].shape[0]} values, the cube "
-                f"{cube.shape[axis]} along {own[0].name}.",
-                "One of the two is damaged or incomplete; copy the store again.",
+                f"{where}: coordinate {own[0].path} has {own[0].shape[0]} values; the cube has "
+                f"{cube.shape[axis]} along {own[0].name}",
+                "One of the two is damaged or incomplete; copy the store again",
             )
         chosen[kind] = fitting[0] if fitting else None
     if chosen["band"] is None and not has_centres:
@@ -311,14 +311,14 @@ def _has_length_unit(node: Node) -> bool:
 def _no_wavelength(found: list[Node], cube: Node, axis: int, where: str) -> SceneError:
     if found:
         return SceneError(
-            f"{where}: wavelength coordinate {found[0].path} has {found[0].shape[0]} values, "
-            f"the cube {cube.shape[axis]} bands.",
-            "Store one centre wavelength per band.",
+            f"{where}: wavelength coordinate {found[0].path} has {found[0].shape[0]} values; "
+            f"the cube has {cube.shape[axis]} bands",
+            "Store one centre wavelength per band",
         )
     return SceneError(
-        f"{where} has no wavelength coordinate.",
-        "Store the band centres (nm) beside the cube as a 1-D array called wl or wavelength, "
-        "or give them in a file, one per line, as --wavelengths FILE.",
+        f"{where} has no wavelength coordinate",
+        "Store the band centres (nm) next to the cube as a 1-D array called wl or wavelength, "
+        "or give them in a file, one per line, as --wavelengths FILE",
     )
 
 
@@ -344,21 +344,21 @@ def _order_by_length(
     )
     raise SceneError(
         f"{where} has shape {cube.shape} without known dimension names, and {len(orders)} "
-        f"orders fit the coordinates found ({found}).",
-        "Name the dimensions y, x, wl (_ARRAY_DIMENSIONS in Zarr v2, dimension_names in v3).",
+        f"orders of the dimensions fit the coordinates found ({found})",
+        "Name the dimensions y, x, wl (_ARRAY_DIMENSIONS in Zarr v2, dimension_names in v3)",
     )
 
 
 # Finding the cube in a Zarr store: which arrays could be it, and which one is.
 
 
-def nearby(path: str) -> str:
+def suggest_stores(path: str) -> str:
     """Hint for a folder that is no store: the stores in it, if any."""
     with os.scandir(path) as entries:
         found = sorted(e.name for e in entries if e.is_dir() and zarr_format_of(e.path))
     if found:
-        return f"It holds {', '.join(found[:5])}: give one of these."
-    return "Give the folder of a Zarr store, or a NEON HDF5 file."
+        return f"It holds {', '.join(found[:5])}: give one of these"
+    return "Give the folder of a Zarr store, or a NEON HDF5 file"
 
 
 def _groups(nodes: dict[str, Node]) -> str:
@@ -366,32 +366,36 @@ def _groups(nodes: dict[str, Node]) -> str:
     return ", ".join(path or "/" for path in paths) or "none"
 
 
-def cubes_in(nodes: dict[str, Node], group: str | None, path: str) -> list[Node]:
+def find_cubes(nodes: dict[str, Node], group: str | None, path: str) -> list[Node]:
     """3-D arrays to choose from: all but thinned copies, or those of the group asked for."""
     cubes = [node for node in nodes.values() if node.is_array and len(node.shape) == 3]
     if group is None:
-        cubes = [node for node in cubes if MARK not in node.attributes] or cubes
+        cubes = [node for node in cubes if THINNED_ATTRIBUTE not in node.attributes] or cubes
     else:
         wanted = group.strip("/")
         if wanted not in nodes:
             raise SceneError(
-                f"{path} has no group {group!r}.", f"Groups with cubes: {_groups(nodes)}."
+                f"{path} has no group {group!r}", f"Groups with cubes: {_groups(nodes)}"
             )
         inside = [n for n in cubes if n.path == wanted or n.parent == wanted]
         prefix = f"{wanted}/" if wanted else ""
         below = [node for node in cubes if node.path.startswith(prefix)]
-        cubes = inside or [node for node in below if MARK not in node.attributes] or below
+        cubes = (
+            inside
+            or [node for node in below if THINNED_ATTRIBUTE not in node.attributes]
+            or below
+        )
     if not cubes:
         arrays = [f"{n.path or '/'} {n.shape}" for n in nodes.values() if n.is_array]
         raise SceneError(
-            f"{path} holds no cube: no array in {group or 'it'} has three dimensions "
-            f"(arrays: {', '.join(arrays[:8]) or 'none'}).",
-            f"Groups with cubes: {_groups(nodes)}.",
+            f"{path} holds no cube: no array in {group or 'the store'} has three dimensions "
+            f"(arrays: {', '.join(arrays[:8]) or 'none'})",
+            f"Groups with cubes: {_groups(nodes)}",
         )
     return cubes
 
 
-def choose(
+def choose_cube(
     nodes: dict[str, Node], cubes: list[Node], path: str, *, has_centres: bool = False
 ) -> tuple[Node, Axes]:
     """The one cube with wavelengths; of several the one called reflectance.
@@ -403,7 +407,7 @@ def choose(
     for cube in cubes:
         try:
             where = f"{cube.path or 'the array'} of {path}"
-            usable.append((cube, identify(nodes, cube, where, has_centres=has_centres)))
+            usable.append((cube, find_axes(nodes, cube, where, has_centres=has_centres)))
         except SceneError as error:
             problems[cube.path] = error
     if not usable:
@@ -416,7 +420,7 @@ def choose(
         names = parents if len(set(parents)) == len(parents) else [c.path for c, _ in choice]
         shown = ", ".join(f"{name or '/'}" for name in names)
         raise SceneError(
-            f"{path} holds {len(choice)} cubes: {shown}.",
+            f"{path} holds {len(choice)} cubes: {shown}",
             f"Choose one: --group {names[0] or '/'}",
         )
     return choice[0]

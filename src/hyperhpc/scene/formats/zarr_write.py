@@ -33,8 +33,8 @@ from hyperhpc.scene.formats.zarr_chunks import (
     mark_empty,
     write_shards,
 )
-from hyperhpc.scene.origins import KINDS
-from hyperhpc.scene.thinned import GROUP, MARK, thinned_grid, thinned_shape
+from hyperhpc.scene.origins import ORIGIN_KINDS
+from hyperhpc.scene.thinned import THINNED_ATTRIBUTE, THINNED_GROUP, thinned_grid, thinned_shape
 
 #: The group that holds the cube, which has the same name in it.
 CUBE = "reflectance"
@@ -61,7 +61,7 @@ _SPECIFICATIONS = "https://github.com/zarr-conventions"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CubeAbout:
+class CubeDescription:
     """What a store says of its cube.
 
     Attributes
@@ -82,7 +82,7 @@ class CubeAbout:
         Of the store.
     origins
         Arrays beside the cube that say where pixels come from, of
-        :data:`hyperhpc.scene.origins.KINDS`, and what each counts.
+        :data:`hyperhpc.scene.origins.ORIGIN_KINDS`, and what each counts.
     """
 
     shape: tuple[int, int, int]
@@ -121,8 +121,8 @@ class CubeStore:
         self._path, self._threads = path, threads
         root = zarr.open_group(path, mode="r+", use_consolidated=False)
         self._cube = _array(root, f"{CUBE}/{CUBE}")
-        self._thinned = _array(root, f"{CUBE}/{GROUP}/{CUBE}")
-        names = {name: f"{CUBE}/{name}" for name in KINDS}
+        self._thinned = _array(root, f"{CUBE}/{THINNED_GROUP}/{CUBE}")
+        names = {name: f"{CUBE}/{name}" for name in ORIGIN_KINDS}
         self._origins = {k: _array(root, name) for k, name in names.items() if name in root}
         chunk = _two(self._cube.chunks)
         twice = (2 * chunk[0], 2 * chunk[1])
@@ -172,7 +172,7 @@ class CubeStore:
 
 def create_cube_store(
     path: Path,
-    about: CubeAbout,
+    about: CubeDescription,
     zarr_format: Literal[2, 3] = 3,
     side: int | None = None,
 ) -> None:
@@ -196,11 +196,11 @@ def create_cube_store(
         about,
         shape=thinned_shape(about.shape),
         grid=thinned_grid(about.grid),
-        attributes={**about.attributes, MARK: THINNED_STEP},
+        attributes={**about.attributes, THINNED_ATTRIBUTE: THINNED_STEP},
         origins={},
     )
     _create_cube(
-        group.create_group(GROUP, attributes=attributes),
+        group.create_group(THINNED_GROUP, attributes=attributes),
         few,
         chunk // THINNED_STEP,
         (shard[0] // THINNED_STEP, shard[1] // THINNED_STEP),
@@ -210,7 +210,7 @@ def create_cube_store(
 
 def gather_metadata(path: Path) -> None:
     """Consolidate, so that plain ``xarray.open_zarr`` is content."""
-    for place in (f"{CUBE}/{GROUP}", CUBE, None):
+    for place in (f"{CUBE}/{THINNED_GROUP}", CUBE, None):
         consolidate(path, place)
 
 
@@ -236,7 +236,7 @@ def _write_chunks(array: zarr.Array[Any], row: int, col: int, values: np.ndarray
 
 
 def _create_cube(
-    group: zarr.Group, about: CubeAbout, chunk: int, shard: tuple[int, int]
+    group: zarr.Group, about: CubeDescription, chunk: int, shard: tuple[int, int]
 ) -> None:
     """The cube and its coordinates; shards are for Zarr v3 only."""
     rows, cols, bands = about.shape
@@ -259,7 +259,7 @@ def _create_cube(
         fwhm = {**nm, "long_name": "full width at half maximum"}
         write_array(group, "fwhm", ("wl",), about.fwhm_nm, fwhm)
     for name, counted in about.origins.items():
-        dtype, missing = KINDS[name]
+        dtype, missing = ORIGIN_KINDS[name]
         listed = {"sources": [vars(source) for source in counted]} if counted else {}
         create_array(
             group,
@@ -279,7 +279,7 @@ def _create_cube(
         )
 
 
-def _geozarr(about: CubeAbout) -> dict[str, Any]:
+def _geozarr(about: CubeDescription) -> dict[str, Any]:
     """Attributes of GeoZarr's conventions ``proj`` and ``spatial``, version 0.1."""
     grid = about.grid
     names = ["spatial"] if grid.wkt is None else ["proj", "spatial"]
