@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,7 @@ from hyperhpc.compute.selection import select_bands, spectra_at, usable_nm
 from hyperhpc.config import SceneOptions, load_config
 from hyperhpc.errors import ConfigError
 from hyperhpc.pipeline.runner import run as run_stages
-from hyperhpc.rundir.folder import RunFolder, out_of, read_json
-from hyperhpc.rundir.integrity import open_summed
+from hyperhpc.results import RunResults, open_results
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene as open_any_scene
 from hyperhpc.scene import to_xarray
@@ -209,63 +207,9 @@ def indices(
     return out.transpose("index", ...)
 
 
-@dataclass(frozen=True)
-class OpenedRun:
-    """A run's outputs.
-
-    Attributes
-    ----------
-    folder
-        Where they lie.
-    """
-
-    folder: RunFolder
-
-    @cached_property
-    def results(self) -> xr.Dataset:
-        """Indices (index, y, x) and clusters (model, y, x), lazy; damage is an error."""
-        return xr.open_zarr(open_summed(self.folder.results))
-
-    @cached_property
-    def levels(self) -> list[int]:
-        """Pixels on the side of one pixel of each overview, finest first."""
-        overview = xr.open_zarr(open_summed(self.folder.overview))
-        return [int(level) for level in overview.attrs["levels"]]
-
-    def overview(self, level: int) -> xr.Dataset:
-        """Quicklook, indices and clusters at a coarser level, lazy.
-
-        Raises
-        ------
-        ConfigError
-            There is no such level.
-        """
-        if level not in self.levels:
-            raise ConfigError(
-                f"there is no overview level {level}",
-                f"the levels of this run are {' '.join(map(str, self.levels))}",
-            )
-        return xr.open_zarr(open_summed(self.folder.overview), group=str(level))
-
-    @cached_property
-    def model(self) -> dict[str, Any]:
-        """model.json."""
-        return read_json(self.folder.model)
-
-    @cached_property
-    def clusters(self) -> dict[str, Any]:
-        """clusters.json: spectra, areas, agreement."""
-        return read_json(self.folder.clusters)
-
-    @cached_property
-    def run(self) -> dict[str, Any]:
-        """run.json: input, options, versions, timings."""
-        return read_json(self.folder.run)
-
-
 def run(
     scene: str | Path, out: str | Path, *, progress: Progress | None = None, **options: Any
-) -> OpenedRun:
+) -> RunResults:
     """Run the whole analysis, or go on with it; the options are those of ``hyperhpc run``.
 
     Examples
@@ -277,10 +221,10 @@ def run(
     command = (
         f"hyperhpc.run({str(scene)!r}, {str(out)!r}{', ' if arguments else ''}{arguments})"
     )
-    return OpenedRun(run_stages(config, progress, command))
+    return open_run(run_stages(config, progress, command).out)
 
 
-def open_run(out: str | Path) -> OpenedRun:
+def open_run(out: str | Path) -> RunResults:
     """Open the outputs of a run.
 
     Raises
@@ -288,7 +232,8 @@ def open_run(out: str | Path) -> OpenedRun:
     ConfigError
         If the folder holds no run.
     """
-    return OpenedRun(out_of(out))
+    # whoever computes on must not take a damaged part for an empty one
+    return replace(open_results(out), is_strict=True)
 
 
 def figures(out: str | Path) -> dict[str, Figure]:

@@ -180,7 +180,7 @@ def test_run__of_a_complete_run_opens_it(
     assert found.overview(4)["quicklook"].shape[1:] == (40, 50)
     with pytest.raises(ConfigError, match="level 3") as caught:
         found.overview(3)
-    assert caught.value.hint == "the levels of this run are 1 4"
+    assert caught.value.hint == "The levels of this run are 1 4"
 
 
 def test_run__bad_options(run_case: RunCase, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hyperhpc.report.maps import choose_closeup, cluster_figure, colour_labels
 from hyperhpc.report.pictures import BUDGET, Picture, _lossy, encode_png, within_budget
 from hyperhpc.report.spectra import cluster_spectra_figure
 from hyperhpc.report.style import _SIGHTS, NODATA, _oklab, cluster_colours
-from hyperhpc.results import TARGET, open_outputs, reduce_mean
+from hyperhpc.results import TARGET_PX, open_results, reduce_mean
 from hyperhpc.scene.georef import describe_crs
 from report_case import WAVELENGTH, write_case
 
@@ -118,11 +118,11 @@ def test_colour_labels__no_cluster_is_transparent():
 
 def test_reduce_mean__is_the_mean_of_valid_pixels():
     rng = np.random.default_rng(0)
-    values = rng.random((TARGET * 2 - 1, 6)).astype(np.float32)
+    values = rng.random((TARGET_PX * 2 - 1, 6)).astype(np.float32)
     values[:2, :2] = np.nan
     values[2, 0] = np.nan
     small = reduce_mean(values)
-    assert small.shape == (TARGET, 3)
+    assert small.shape == (TARGET_PX, 3)
     assert np.isnan(small[0, 0])
     assert small[1, 0] == pytest.approx(np.nanmean(values[2:4, :2]))
     assert small[-1, 2] == pytest.approx(values[-1, 4:6].mean())
@@ -130,7 +130,7 @@ def test_reduce_mean__is_the_mean_of_valid_pixels():
 
 def test_overview__puts_every_level_on_the_same_ground(tmp_path):
     write_case(tmp_path, shape=(64, 96), points=0, indices=("ndvi",))
-    overview = open_outputs(tmp_path).overview
+    overview = open_results(tmp_path).pyramid
     assert overview.levels == (1, 4, 16)
     for level in overview.levels:
         assert overview.extent(level) == pytest.approx((515000, 515096, 4525936, 4526000))
@@ -138,16 +138,16 @@ def test_overview__puts_every_level_on_the_same_ground(tmp_path):
 
 def test_closeup__is_where_the_variety_is_and_shows_those_pixels(tmp_path):
     write_case(tmp_path, shape=(700, 1300), points=0, indices=("ndvi",), models=("lloyd",))
-    outputs = open_outputs(tmp_path)
-    closeup = choose_closeup(outputs, "lloyd")
+    results = open_results(tmp_path)
+    closeup = choose_closeup(results, "lloyd")
     assert closeup.is_part
-    labels = outputs.cluster_window("lloyd", closeup.rows, closeup.cols)
+    labels = results.labels("lloyd", closeup.rows, closeup.cols)
     assert labels.shape == (500, 500)
     assert (labels != 255).mean() > 0.95
     left, right, bottom, top = closeup.extent
     assert (left, top) == (515000 + closeup.cols.start, 4526000 - closeup.rows.start)
     assert (right - left, top - bottom) == (500, 500)
-    values, extent = closeup.colour(outputs.overview)
+    values, extent = closeup.colour(results.pyramid)
     assert values.shape == (500, 500, 3)
     assert extent == pytest.approx(closeup.extent)
     np.testing.assert_array_equal(np.isfinite(values[..., 0]), labels != 255)
@@ -155,21 +155,21 @@ def test_closeup__is_where_the_variety_is_and_shows_those_pixels(tmp_path):
 
 def test_measure_index__ranges_are_robust_and_a_diverging_one_is_centred(tmp_path):
     write_case(tmp_path, shape=(60, 60), points=0, indices=("ndvi", "cai"))
-    outputs = open_outputs(tmp_path)
-    ndvi, cai = (measure_index(outputs, e) for e in outputs.computed)
+    results = open_results(tmp_path)
+    ndvi, cai = (measure_index(results, e) for e in results.computed)
     assert ndvi.limits == pytest.approx((ndvi.p2, ndvi.p98))
     assert cai.limits[0] == -cai.limits[1]
     assert ndvi.extend == "both"
-    values = outputs.overview.index("ndvi")
+    values = results.pyramid.index("ndvi")
     np.testing.assert_array_equal(ndvi.image[..., 3] == 0, np.isnan(values))
     assert ndvi.n_missing == np.isnan(values).sum()
 
 
 def test_measure_index__takes_the_runs_own_count_of_missing_pixels(tmp_path):
     write_case(tmp_path, shape=(60, 60), points=0, indices=("ndvi",))
-    outputs = open_outputs(tmp_path)
-    outputs.run["pixels"]["missing"] = {"ndvi": 1234}
-    index = measure_index(outputs, outputs.computed[0])
+    results = open_results(tmp_path)
+    results.run["pixels"]["missing"] = {"ndvi": 1234}
+    index = measure_index(results, results.computed[0])
     assert index.missing_words == "1\u202f234 pixels without value"
     assert index.share_missing == pytest.approx(1234 / 3600)
 
@@ -177,8 +177,8 @@ def test_measure_index__takes_the_runs_own_count_of_missing_pixels(tmp_path):
 @pytest.mark.parametrize("side", [30, 90, 700])
 def test_maps__have_ticks_in_km_whatever_their_size(tmp_path, side):
     write_case(tmp_path, shape=(side, side), points=0, indices=("cai",), models=("lloyd",))
-    outputs = open_outputs(tmp_path)
-    figure = cluster_figure(outputs, "lloyd", None)
+    results = open_results(tmp_path)
+    figure = cluster_figure(results, "lloyd", None)
     axis = figure.axes[0].xaxis
     words = [label.get_text().replace("\u202f", "") for label in axis.get_majorticklabels()]
     assert len(words) >= 2
@@ -192,9 +192,9 @@ def test_maps__have_ticks_in_km_whatever_their_size(tmp_path, side):
 
 def test_maps_of_indices__say_what_values_are_made_of(tmp_path):
     write_case(tmp_path, shape=(30, 30), points=0, indices=("cai",), models=())
-    outputs = open_outputs(tmp_path)
-    index = measure_index(outputs, outputs.computed[0])
-    for figure in (index_figure(outputs, index), indices_figure(outputs, [index])):
+    results = open_results(tmp_path)
+    index = measure_index(results, results.computed[0])
+    for figure in (index_figure(results, index), indices_figure(results, [index])):
         FigureCanvasAgg(figure).draw()
         (unit,) = [text for text in figure.texts if text.get_text() == "reflectance"]
         box, bar = unit.get_window_extent(), figure.axes[1].get_tightbbox()
@@ -205,7 +205,7 @@ def test_maps_of_indices__say_what_values_are_made_of(tmp_path):
 @pytest.mark.parametrize("clusters", [2, 8, 30])
 def test_cluster_spectra__no_line_lies_under_the_key(tmp_path, clusters):
     write_case(tmp_path, points=0, indices=("ndvi",), models=("lloyd",), clusters=clusters)
-    figure = cluster_spectra_figure(open_outputs(tmp_path), "lloyd")
+    figure = cluster_spectra_figure(open_results(tmp_path), "lloyd")
     FigureCanvasAgg(figure).draw()
     chart = figure.axes[0]
     key = chart.get_legend().get_window_extent()

@@ -318,9 +318,9 @@ def test_report__says_unfinished_if_run_json_says_so_though_all_is_there(tmp_pat
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (None, "not a folder"),
-        ({}, "no run.json"),
-        ({"run.json": "{"}, "cannot be read"),
+        (None, "holds no run"),
+        ({}, "holds no run"),
+        ({"run.json": "{"}, "is damaged"),
         ({"run.json": '{"other": 1}'}, "not the record"),
     ],
 )

@@ -152,7 +152,7 @@ def test_compare__refuses_what_is_no_finished_run(run_case: RunCase, tmp_path: P
     (out / "run.json").write_text(
         json.dumps(run | {"complete": False, "command": "hyperhpc run"})
     )
-    check_refused(call("compare", run_case.out, out), 7, "not come to its end", "hyperhpc run")
+    check_refused(call("compare", run_case.out, out), 7, "is not finished", "hyperhpc run")
     figure = tmp_path / "x.gif"
     check_refused(call("compare", out, out, "--figure", figure), 3, ".gif")
 

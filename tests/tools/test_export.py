@@ -295,7 +295,7 @@ def test_export__of_an_unfinished_run_says_how_to_go_on(
     run |= {"complete": False, "command": "hyperhpc run a b --restart"}
     (out / "run.json").write_text(json.dumps(run))
     done = call("export", out, tmp_path / "x.tif")
-    check_refused(done, 7, "not come to its end", "hyperhpc run a b")
+    check_refused(done, 7, "is not finished", "hyperhpc run a b")
     assert "--restart" not in done.hint
     assert not (tmp_path / "x.tif").exists()
 

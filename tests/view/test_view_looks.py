@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cli_case import call
-from hyperhpc.results import open_outputs
+from hyperhpc.results import open_results
 from hyperhpc.view import looks
 from hyperhpc.view.layers import Layers
 from hyperhpc.view.opened import Opened, open_run
@@ -31,9 +31,9 @@ def point(**values: object) -> Point:
 
 
 def test_heading__a_name_is_text_whatever_is_in_it(run_case: RunCase) -> None:
-    outputs = open_outputs(run_case.out)
-    outputs.run["scene"] = {"path": "/data/<script>alert(1)</script>", "epsg": 32613}
-    shown = looks.heading(outputs, ["<b>odd</b> note"])
+    results = open_results(run_case.out)
+    results.run["scene"] = {"path": "/data/<script>alert(1)</script>", "epsg": 32613}
+    shown = looks.heading(results, ["<b>odd</b> note"])
     assert "<script>" not in shown
     assert "<b>" not in shown
     assert "160 &times; 200 pixels" in shown

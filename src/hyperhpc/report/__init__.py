@@ -7,6 +7,7 @@ matplotlib.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,12 +51,11 @@ def write_report(
         If ``out`` is not the folder of a run.
     """
     from hyperhpc.report.page import write
-    from hyperhpc.results import open_outputs
+    from hyperhpc.results import open_results
 
-    outputs = open_outputs(Path(out), overview)
-    outputs.missing += gaps
-    outputs.run["complete"] = complete or bool(outputs.run.get("complete"))
-    return write(outputs)
+    results = open_results(out, overview=overview)
+    run = results.run | ({"complete": True} if complete else {})
+    return write(replace(results, run=run, gaps=tuple(gaps)))
 
 
 def figures(out: str | Path) -> dict[str, Figure]:
@@ -72,9 +72,9 @@ def figures(out: str | Path) -> dict[str, Figure]:
         If ``out`` is not the folder of a run.
     """
     from hyperhpc.report import draw
-    from hyperhpc.results import open_outputs
+    from hyperhpc.results import open_results
 
-    return draw.figures(open_outputs(Path(out)))
+    return draw.figures(open_results(out))
 
 
 def plot_spectra(

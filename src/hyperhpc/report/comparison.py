@@ -30,8 +30,9 @@ from hyperhpc.report.sheet import (
     draw_map,
     fit,
 )
-from hyperhpc.results import NO_CLUSTER, Extent, JsonDict
+from hyperhpc.results import Extent, JsonDict
 from hyperhpc.scene.georef import MapCrs
+from hyperhpc.schema import NO_CLUSTER
 
 # From what agrees, paler than any cluster, to what does not.
 _RAMP = "OrRd"

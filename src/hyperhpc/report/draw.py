@@ -19,7 +19,7 @@ from hyperhpc.report.maps import (
     quicklook_figure,
 )
 from hyperhpc.report.spectra import cluster_spectra_figure, spectra_figure
-from hyperhpc.results import Outputs
+from hyperhpc.results import RunResults
 
 
 @dataclass
@@ -49,55 +49,55 @@ class Sketch:
     indices: dict[str, IndexMap] = field(default_factory=dict)
 
 
-def draw(outputs: Outputs) -> Iterator[Drawing]:
+def draw(results: RunResults) -> Iterator[Drawing]:
     """Draw what there is, one figure at a time so that one at a time is in memory."""
-    yield from _draw_scene(outputs)
-    yield from draw_indices(outputs, Sketch())
-    yield from _draw_models(outputs)
-    yield from _draw_agreement(outputs)
+    yield from _draw_scene(results)
+    yield from draw_indices(results, Sketch())
+    yield from _draw_models(results)
+    yield from _draw_agreement(results)
 
 
-def draw_rest(outputs: Outputs) -> Iterator[Drawing]:
+def draw_rest(results: RunResults) -> Iterator[Drawing]:
     """All but the indices; about half of the work."""
-    yield from _draw_scene(outputs)
-    yield from _draw_models(outputs)
-    yield from _draw_agreement(outputs)
+    yield from _draw_scene(results)
+    yield from _draw_models(results)
+    yield from _draw_agreement(results)
 
 
-def _draw_scene(outputs: Outputs) -> Iterator[Drawing]:
-    figure = quicklook_figure(outputs)
+def _draw_scene(results: RunResults) -> Iterator[Drawing]:
+    figure = quicklook_figure(results)
     if figure is not None:
         yield Drawing(
             "quicklook", "quicklook", figure,
             "The scene in true colour and in colour infrared, where vigorous vegetation is "
             f"red. Each colour is stretched from 2 to 98 % of its valid pixels"
-            f"{_level_words(outputs)}. "
-            f"Grey is no data. Coordinates: {outputs.crs.label}.",
-            f"Two maps of {outputs.scene_name}: true colour and colour infrared.",
+            f"{_level_words(results)}. "
+            f"Grey is no data. Coordinates: {results.crs.label}.",
+            f"Two maps of {results.scene_name}: true colour and colour infrared.",
         )  # fmt: skip
-    if outputs.spectra:
-        dropped = (outputs.run.get("bands") or {}).get("dropped_windows_nm") or []
+    if results.spectra:
+        dropped = (results.run.get("bands") or {}).get("dropped_windows_nm") or []
         grey = f" Grey: dropped bands ({windows(dropped)}), not drawn." if dropped else ""
         yield Drawing(
-            "spectra", "spectra", spectra_figure(outputs),
-            f"Reflectance at {plural(len(outputs.spectra), 'point')}, at the pixel that holds "
+            "spectra", "spectra", spectra_figure(results),
+            f"Reflectance at {plural(len(results.spectra), 'point')}, at the pixel that holds "
             f"it, and where the points are.{grey} A line breaks where the scene has no data.",
             "Reflectance against wavelength at the points of the run, with a map of them.",
         )  # fmt: skip
 
 
-def draw_indices(outputs: Outputs, sketch: Sketch) -> Iterator[Drawing]:
+def draw_indices(results: RunResults, sketch: Sketch) -> Iterator[Drawing]:
     """The maps of the indices; their statistics go into ``sketch``."""
-    crs, level = outputs.crs.label, _level_words(outputs)
-    entries = outputs.computed
-    if not entries and outputs.overview:  # an unfinished run may not have said what they are
-        entries = [{"name": n, "title": n.upper()} for n in outputs.overview.indices]
+    crs, level = results.crs.label, _level_words(results)
+    entries = results.computed
+    if not entries and results.pyramid:  # an unfinished run may not have said what they are
+        entries = [{"name": n, "title": n.upper()} for n in results.pyramid.indices]
     for entry in entries:
-        index = measure_index(outputs, entry)
+        index = measure_index(results, entry)
         if index is not None:
             sketch.indices[str(entry["name"])] = index
     maps = list(sketch.indices.values())
-    figure = indices_figure(outputs, maps)
+    figure = indices_figure(results, maps)
     if figure is None:
         return
     yield Drawing(
@@ -110,23 +110,23 @@ def draw_indices(outputs: Outputs, sketch: Sketch) -> Iterator[Drawing]:
     )  # fmt: skip
     for index in maps:
         yield Drawing(
-            f"index_{slug(index.entry['name'])}", "", index_figure(outputs, index),
+            f"index_{slug(index.entry['name'])}", "", index_figure(results, index),
             f"{index.title}.", f"Map of {index.title} with its histogram.",
         )  # fmt: skip
 
 
-def _draw_models(outputs: Outputs) -> Iterator[Drawing]:
-    crs, level = outputs.crs.label, _level_words(outputs)
+def _draw_models(results: RunResults) -> Iterator[Drawing]:
+    crs, level = results.crs.label, _level_words(results)
     closeup: Closeup | None = None
-    for model in outputs.models:
+    for model in results.models:
         section, name = f"model:{model}", slug(model)
         if closeup is None:  # one window for all models, so that they can be compared
-            closeup = choose_closeup(outputs, model)
-        n = outputs.n_clusters(model)
+            closeup = choose_closeup(results, model)
+        n = results.n_clusters(model)
         framed = (
             " The frame is the close-up." if closeup is not None and closeup.is_part else ""
         )
-        figure = cluster_figure(outputs, model, closeup)
+        figure = cluster_figure(results, model, closeup)
         if figure is not None:
             yield Drawing(
                 f"clusters_{name}", section, figure,
@@ -135,14 +135,14 @@ def _draw_models(outputs: Outputs) -> Iterator[Drawing]:
                 f"no data and belongs to no cluster.{framed} Coordinates: {crs}.",
                 f"Map of the clusters of {model} with a key of their areas.",
             )  # fmt: skip
-        figure = closeup_figure(outputs, model, closeup) if closeup is not None else None
+        figure = closeup_figure(results, model, closeup) if closeup is not None else None
         if figure is not None:
             yield Drawing(
                 f"closeup_{name}", section, figure,
                 f"Close-up of {model}, every pixel as it was classified; colours as above.",
                 f"Part of the scene in true colour beside its clusters of {model}.",
             )  # fmt: skip
-        figure = cluster_spectra_figure(outputs, model)
+        figure = cluster_spectra_figure(results, model)
         if figure is not None:
             yield Drawing(
                 f"cluster_spectra_{name}", section, figure,
@@ -153,8 +153,8 @@ def _draw_models(outputs: Outputs) -> Iterator[Drawing]:
             )  # fmt: skip
 
 
-def _draw_agreement(outputs: Outputs) -> Iterator[Drawing]:
-    for pair in outputs.clusters.get("agreement") or []:
+def _draw_agreement(results: RunResults) -> Iterator[Drawing]:
+    for pair in results.clusters.get("agreement") or []:
         names = [str(m) for m in pair["models"]]
         yield Drawing(
             "_".join(["agreement", *map(slug, names)]), "agreement", agreement_figure(pair),
@@ -166,12 +166,12 @@ def _draw_agreement(outputs: Outputs) -> Iterator[Drawing]:
         )  # fmt: skip
 
 
-def _level_words(outputs: Outputs) -> str:
-    level = outputs.overview.level if outputs.overview else 1
+def _level_words(results: RunResults) -> str:
+    level = results.pyramid.level if results.pyramid else 1
     return "" if level == 1 else f" (drawn at 1/{level} of the resolution)"
 
 
-def figures(outputs: Outputs) -> dict[str, Figure]:
+def figures(results: RunResults) -> dict[str, Figure]:
     """All figures by name, unsaved."""
     with style.use_style():
-        return {drawing.name: drawing.figure for drawing in draw(outputs)}
+        return {drawing.name: drawing.figure for drawing in draw(results)}

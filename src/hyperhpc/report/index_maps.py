@@ -29,7 +29,7 @@ from hyperhpc.report.sheet import (
     draw_map,
     fit,
 )
-from hyperhpc.results import Extent, JsonDict, Outputs, reduce_mean
+from hyperhpc.results import Extent, JsonDict, RunResults, reduce_mean
 
 _ENDS: dict[str, tuple[str, ...]] = {
     "both": ("min", "max"), "min": ("min",), "max": ("max",), "neither": (),
@@ -90,11 +90,11 @@ class IndexMap:
         return f"{percent(self.share_missing)} without value"
 
 
-def measure_index(outputs: Outputs, entry: JsonDict) -> IndexMap | None:
+def measure_index(results: RunResults, entry: JsonDict) -> IndexMap | None:
     """Read an index from the overview, measure it and colour it."""
-    overview = outputs.overview
-    values = overview.index(str(entry["name"])) if overview else None
-    if values is None or overview is None:
+    pyramid = results.pyramid
+    values = pyramid.index(str(entry["name"])) if pyramid else None
+    if values is None or pyramid is None:
         return None
     is_finite = np.isfinite(values)
     finite = values[is_finite]
@@ -116,13 +116,13 @@ def measure_index(outputs: Outputs, entry: JsonDict) -> IndexMap | None:
     drawn = reduce_mean(values)
     colours = style.colour_map(str(entry["name"]), diverging=is_diverging)
     n_missing, n_pixels = int(values.size - finite.size), int(values.size)
-    counted = (outputs.run.get("pixels") or {}).get("missing") or {}
-    is_counted = overview.level == 1
-    if counted.get(entry["name"]) is not None and outputs.n_pixels:
-        n_missing, n_pixels = int(counted[entry["name"]]), outputs.n_pixels
+    counted = (results.run.get("pixels") or {}).get("missing") or {}
+    is_counted = pyramid.level == 1
+    if counted.get(entry["name"]) is not None and results.n_pixels:
+        n_missing, n_pixels = int(counted[entry["name"]]), results.n_pixels
         is_counted = True
     return IndexMap(
-        entry, coloured(drawn, limits, colours), overview.drawn_extent(drawn), colours,
+        entry, coloured(drawn, limits, colours), pyramid.drawn_extent(drawn), colours,
         limits, extend, counts, p2, median, p98, n_missing, n_pixels, is_counted,
     )  # fmt: skip
 
@@ -141,12 +141,12 @@ def coloured(
     return table[np.where(is_finite, level, 256)]
 
 
-def indices_figure(outputs: Outputs, maps: list[IndexMap]) -> Figure | None:
+def indices_figure(results: RunResults, maps: list[IndexMap]) -> Figure | None:
     """All indices on one sheet, in the order of the run."""
     if not maps:
         return None
-    view = whole_view(outputs)
-    aspect = aspect_of(view, outputs.crs)
+    view = whole_view(results)
+    aspect = aspect_of(view, results.crs)
     is_flat = aspect > 2.5
     # Besides each map: its title and formula above, its colour bar beside or (flat) below.
     over, bar = _OVER, 0.62
@@ -166,7 +166,7 @@ def indices_figure(outputs: Outputs, maps: list[IndexMap]) -> Figure | None:
         ax = sheet.axes(x, y + over, w, h)
         is_last = i + n_cols >= len(maps)
         draw_map(
-            ax, index.image, index.extent, outputs.crs, view=view, is_smooth=True,
+            ax, index.image, index.extent, results.crs, view=view, is_smooth=True,
             show_x=is_last or is_flat, show_y=col == 0,
         )  # fmt: skip
         if index.limits is None:
@@ -179,15 +179,15 @@ def indices_figure(outputs: Outputs, maps: list[IndexMap]) -> Figure | None:
             tall = min(h, 3.0)
             cax = sheet.axes(x + w + 0.07, y + over + (h - tall) / 2, 0.09, tall)
         _bar(sheet, cax, index, is_flat=is_flat)
-    sheet.footer(outputs.crs, w / abs(view[1] - view[0]), (view[2] + view[3]) / 2,
+    sheet.footer(results.crs, w / abs(view[1] - view[0]), (view[2] + view[3]) / 2,
                  no_data="no value")  # fmt: skip
     return sheet.figure
 
 
-def index_figure(outputs: Outputs, index: IndexMap) -> Figure:
+def index_figure(results: RunResults, index: IndexMap) -> Figure:
     """One index by itself, its histogram along the colour bar."""
-    view = whole_view(outputs)
-    aspect = aspect_of(view, outputs.crs)
+    view = whole_view(results)
+    aspect = aspect_of(view, results.crs)
     left, over = TICKS_LEFT + MARGIN, _OVER
     is_flat = aspect > 2.5
     side = 0.1 if is_flat else 1.35
@@ -197,7 +197,7 @@ def index_figure(outputs: Outputs, index: IndexMap) -> Figure:
     sheet = Sheet(width, over + h + below + FOOTER)
     _heading(sheet, left, 0.08, width - left - MARGIN, index)
     ax = sheet.axes(left, over, w, h)
-    draw_map(ax, index.image, index.extent, outputs.crs, view=view, is_smooth=True)
+    draw_map(ax, index.image, index.extent, results.crs, view=view, is_smooth=True)
     if index.limits is None:
         ax.text(0.5, 0.5, "no value anywhere", transform=ax.transAxes, ha="center",
                 va="center", color=style.MUTED)  # fmt: skip
@@ -213,7 +213,7 @@ def index_figure(outputs: Outputs, index: IndexMap) -> Figure:
         body = tall / (1 + _ARROW * (len(_ENDS[index.extend])))
         y += body * _ARROW * ("max" in _ENDS[index.extend])
         _histogram(sheet.axes(left + w + 0.72, y, 0.45, body), index)
-    sheet.footer(outputs.crs, w / abs(view[1] - view[0]), (view[2] + view[3]) / 2,
+    sheet.footer(results.crs, w / abs(view[1] - view[0]), (view[2] + view[3]) / 2,
                  no_data="no value")  # fmt: skip
     return sheet.figure
 

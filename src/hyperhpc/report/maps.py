@@ -28,7 +28,8 @@ from hyperhpc.report.sheet import (
     rgba,
     stretch,
 )
-from hyperhpc.results import NO_CLUSTER, Extent, FloatMap, Outputs, Overview
+from hyperhpc.results import Extent, FloatMap, Pyramid, RunResults
+from hyperhpc.schema import NO_CLUSTER
 
 # Which window to show at full resolution: mostly valid, and with much going on.
 
@@ -47,33 +48,33 @@ class Closeup:
     extent: Extent
     is_part: bool
 
-    def colour(self, overview: Overview) -> tuple[FloatMap, Extent] | None:
+    def colour(self, pyramid: Pyramid) -> tuple[FloatMap, Extent] | None:
         """True colour of the window from the finest level, with that piece's outer edges."""
-        level = overview.levels[0]
+        level = pyramid.levels[0]
         first = self.rows.start // level, self.cols.start // level
         last = -(-self.rows.stop // level), -(-self.cols.stop // level)
-        values = overview.window(level, slice(first[0], last[0]), slice(first[1], last[1]))
+        values = pyramid.window(level, slice(first[0], last[0]), slice(first[1], last[1]))
         if values is None or not values.size:
             return None
-        left, right, bottom, top = overview.extent(level)
-        n_rows, n_cols = overview.shape(level)
+        left, right, bottom, top = pyramid.extent(level)
+        n_rows, n_cols = pyramid.shape(level)
         dx, dy = (right - left) / n_cols, (bottom - top) / n_rows
         rows, cols = values.shape[:2]
         x0, y0 = left + first[1] * dx, top + first[0] * dy
         return values, (x0, x0 + cols * dx, y0 + rows * dy, y0)
 
 
-def choose_closeup(outputs: Outputs, model: str) -> Closeup | None:
+def choose_closeup(results: RunResults, model: str) -> Closeup | None:
     """The window of up to ``SIDE`` pixels a side with most valid pixels and variety.
 
     The score of a window is its share of valid pixels times the entropy of its labels,
     from a thinned overview; the first of equal scores wins, so that it never moves.
     """
-    overview, shape = outputs.overview, outputs.area.get("shape")
-    if overview is None or not shape:
+    pyramid, shape = results.pyramid, results.area.get("shape")
+    if pyramid is None or not shape:
         return None
-    n = outputs.n_clusters(model)
-    labels = overview.cluster(model, n)
+    n = results.n_clusters(model)
+    labels = pyramid.cluster(model, n)
     if labels is None or n == 0:
         return None
     rows, cols = int(shape[0]), int(shape[1])
@@ -89,7 +90,7 @@ def choose_closeup(outputs: Outputs, model: str) -> Closeup | None:
     i, j = np.unravel_index(int(score.argmax()), score.shape)
     row = min(int(i * rows / thin.shape[0]), rows - side[0])
     col = min(int(j * cols / thin.shape[1]), cols - side[1])
-    left, right, bottom, top = _outer(outputs, overview)
+    left, right, bottom, top = _outer(results, pyramid)
     dx, dy = (right - left) / cols, (bottom - top) / rows
     extent = (
         left + col * dx, left + (col + side[1]) * dx,
@@ -100,9 +101,9 @@ def choose_closeup(outputs: Outputs, model: str) -> Closeup | None:
     )
 
 
-def _outer(outputs: Outputs, overview: Overview) -> Extent:
-    bounds = outputs.area.get("bounds")
-    left, right, bottom, top = overview.extent(overview.levels[0])
+def _outer(results: RunResults, pyramid: Pyramid) -> Extent:
+    bounds = results.area.get("bounds")
+    left, right, bottom, top = pyramid.extent(pyramid.levels[0])
     if bounds and top > bottom:
         return bounds[0], bounds[2], bounds[1], bounds[3]
     return left, right, bottom, top
@@ -137,44 +138,44 @@ ROW, KEY_WIDTH = 0.19, 1.72  # inches of a key's line
 _MOST_KEYS = 60
 
 
-def quicklook_figure(outputs: Outputs) -> Figure | None:
+def quicklook_figure(results: RunResults) -> Figure | None:
     """True colour and colour infrared side by side."""
-    overview = outputs.overview
-    values = overview.quicklook((0, 1, 2, 3)) if overview else None
+    pyramid = results.pyramid
+    values = pyramid.quicklook((0, 1, 2, 3)) if pyramid else None
     colours = [("True colour", (0, 1, 2), "red, green, blue")]
     if values is None:
-        values = overview.quicklook((0, 1, 2)) if overview else None
+        values = pyramid.quicklook((0, 1, 2)) if pyramid else None
     else:
         colours.append(("Colour infrared", (3, 0, 1), "near infrared, red, green"))
-    if values is None or overview is None:
+    if values is None or pyramid is None:
         return None
     limits = stretch(values)
-    names = dict(zip((0, 1, 2, 3), overview.quicklook_nm, strict=False))
+    names = dict(zip((0, 1, 2, 3), pyramid.quicklook_nm, strict=False))
     panels = []
     for title, bands, words in colours:
         image = rgba(values[..., list(bands)], [limits[b] for b in bands])
         if all(b in names for b in bands):
             words = f"{words}: {', '.join(f'{names[b]:.0f}' for b in bands)} nm"
         panels.append((title, words, image, True))
-    return _map_sheet(outputs, panels, overview.drawn_extent(values), whole_view(outputs))
+    return _map_sheet(results, panels, pyramid.drawn_extent(values), whole_view(results))
 
 
-def cluster_figure(outputs: Outputs, model: str, closeup: Closeup | None) -> Figure | None:
+def cluster_figure(results: RunResults, model: str, closeup: Closeup | None) -> Figure | None:
     """Clusters of the whole area with areas in the key and the close-up's frame."""
-    overview, n = outputs.overview, outputs.n_clusters(model)
-    labels = overview.cluster(model, n) if overview else None
-    if labels is None or overview is None:
+    pyramid, n = results.pyramid, results.n_clusters(model)
+    labels = pyramid.cluster(model, n) if pyramid else None
+    if labels is None or pyramid is None:
         return None
-    view = whole_view(outputs)
-    entry = (outputs.clusters.get("models") or {}).get(model) or {}
+    view = whole_view(results)
+    entry = (results.clusters.get("models") or {}).get(model) or {}
     pixels = entry.get("pixels") or []
     total = sum(p for p in pixels if p)
     shown = list(range(n))
     if n > _MOST_KEYS:  # the largest, still in label order
         shown = sorted(sorted(shown, key=lambda k: -(pixels[k] if total else 0))[:_MOST_KEYS])
-    keys = _keys(outputs, pixels, total, shown)
+    keys = _keys(results, pixels, total, shown)
 
-    aspect = aspect_of(view, outputs.crs)
+    aspect = aspect_of(view, results.crs)
     # The key stands right of the map, or below a map much wider than high.
     left, key_w = TICKS_LEFT + MARGIN, KEY_WIDTH
     if aspect < 2.2:
@@ -193,29 +194,27 @@ def cluster_figure(outputs: Outputs, model: str, closeup: Closeup | None) -> Fig
     sheet = Sheet(width, height)
     sheet.text(left, 0.1, f"Clusters, {model}", fontsize=9, fontweight="bold")
     ax = sheet.axes(left, TITLE, w, h)
-    draw_map(
-        ax, colour_labels(labels, n), overview.drawn_extent(labels), outputs.crs, view=view
-    )
+    draw_map(ax, colour_labels(labels, n), pyramid.drawn_extent(labels), results.crs, view=view)
     if closeup is not None and closeup.is_part:
         _frame(ax, closeup.extent)
     colours = style.cluster_colours(n)
     draw_key(sheet, key_x, key_y, keys, [colours[k] for k in shown], key_rows, n - len(shown))
     y_mid = (view[2] + view[3]) / 2
-    sheet.footer(outputs.crs, w / abs(view[1] - view[0]), y_mid, no_data="no data")
+    sheet.footer(results.crs, w / abs(view[1] - view[0]), y_mid, no_data="no data")
     return sheet.figure
 
 
-def closeup_figure(outputs: Outputs, model: str, closeup: Closeup) -> Figure | None:
+def closeup_figure(results: RunResults, model: str, closeup: Closeup) -> Figure | None:
     """A window at full resolution: true colour where there is one, and clusters."""
-    labels = outputs.cluster_window(model, closeup.rows, closeup.cols)
-    if labels is None or outputs.overview is None:
+    if model not in results.model_names or results.pyramid is None:
         return None
-    n = outputs.n_clusters(model)
+    labels = results.labels(model, closeup.rows, closeup.cols)
+    n = results.n_clusters(model)
     size = f"{labels.shape[1]} {TIMES} {labels.shape[0]} pixels"
     panels: list[tuple[str, str, npt.NDArray[np.uint8], bool]] = []
     extents = []
-    finest = outputs.overview.levels[0]
-    colour = closeup.colour(outputs.overview)
+    finest = results.pyramid.levels[0]
+    colour = closeup.colour(results.pyramid)
     if colour is not None:
         values, extent = colour
         detail = "full resolution" if finest == 1 else f"1/{finest} resolution"
@@ -223,7 +222,7 @@ def closeup_figure(outputs: Outputs, model: str, closeup: Closeup) -> Figure | N
         extents.append(extent)
     panels.append((f"Clusters, {model}", size, colour_labels(labels, n), False))
     extents.append(closeup.extent)
-    return _map_sheet(outputs, panels, extents, closeup.extent, n_pixels=labels.shape[1])
+    return _map_sheet(results, panels, extents, closeup.extent, n_pixels=labels.shape[1])
 
 
 def colour_labels(labels: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.uint8]:
@@ -236,31 +235,33 @@ def colour_labels(labels: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.uint8
     return table[labels]
 
 
-def whole_view(outputs: Outputs) -> Extent:
+def whole_view(results: RunResults) -> Extent:
     """Edges of the analysed area on a map (left, right, bottom, top)."""
-    assert outputs.overview is not None
+    assert results.pyramid is not None
     # The last row of a reduced level may stick out of the area; the area is what counts.
-    bounds = outputs.overview.bounds
-    left, right, bottom, top = outputs.overview.extent(outputs.overview.level)
-    if bounds is not None and outputs.overview.level > 1:
+    bounds = results.pyramid.bounds
+    left, right, bottom, top = results.pyramid.extent(results.pyramid.level)
+    if bounds is not None and results.pyramid.level > 1:
         left, right = max(left, bounds[0]), min(right, bounds[2])
         if top > bottom:
             bottom, top = max(bottom, bounds[1]), min(top, bounds[3])
     return left, right, bottom, top
 
 
-def _keys(outputs: Outputs, pixels: list[int], total: int, shown: list[int]) -> list[list[str]]:
+def _keys(
+    results: RunResults, pixels: list[int], total: int, shown: list[int]
+) -> list[list[str]]:
     """Name, share and area of each cluster, the latter two where they are known."""
     if not total:
         return [[f"C{k}"] for k in shown]
-    whole = outputs.hectares(total)
+    whole = results.hectares(total)
     decimals = max(0, hectare_decimals(whole) - 1) if whole else 0
     unit, factor = ("ha", 1.0) if whole is None or whole >= 0.1 else ("m²", 1e4)
     if unit == "m²":
         decimals = 0
     keys = []
     for k in shown:
-        hectares = outputs.hectares(pixels[k])
+        hectares = results.hectares(pixels[k])
         size = []
         if hectares is not None:
             size = [f"{number(hectares * factor, decimals)}{THIN}{unit}"]
@@ -269,7 +270,7 @@ def _keys(outputs: Outputs, pixels: list[int], total: int, shown: list[int]) -> 
 
 
 def _map_sheet(
-    outputs: Outputs,
+    results: RunResults,
     panels: list[tuple[str, str, npt.NDArray[np.uint8], bool]],
     extents: Extent | list[Extent],
     view: Extent,
@@ -279,7 +280,7 @@ def _map_sheet(
 
     ``n_pixels`` across, where it is given, are drawn with a whole number of dots each.
     """
-    aspect = aspect_of(view, outputs.crs)
+    aspect = aspect_of(view, results.crs)
     left, gap = TICKS_LEFT + MARGIN, 0.16
     n_cols, w, h = columns(
         len(panels), aspect, (11.0 if n_pixels else PAGE) - TICKS_LEFT, 7.0, gap + 0.02,
@@ -300,10 +301,10 @@ def _map_sheet(
             sheet.text(x + w, y + 0.12, words, fontsize=7, color=style.MUTED, ha="right")
         ax = sheet.axes(x, y + TITLE, w, h)
         draw_map(
-            ax, image, extents[i] if isinstance(extents, list) else extents, outputs.crs,
+            ax, image, extents[i] if isinstance(extents, list) else extents, results.crs,
             view=view, is_smooth=is_smooth, show_y=col == 0,
         )  # fmt: skip
-    sheet.footer(outputs.crs, w / abs(view[1] - view[0]), (view[2] + view[3]) / 2)
+    sheet.footer(results.crs, w / abs(view[1] - view[0]), (view[2] + view[3]) / 2)
     return sheet.figure
 
 

@@ -24,7 +24,7 @@ from hyperhpc.report.formats import (
 )
 from hyperhpc.report.pictures import Picture, draw_pictures, within_budget, write_aside
 from hyperhpc.report.tables import doi_link, insight_tables
-from hyperhpc.results import Outputs
+from hyperhpc.results import RunResults
 
 # A methods paragraph ready to paste, made of what this run did, and its references.
 
@@ -54,16 +54,16 @@ _PAPERS = {
 Reference = tuple[str, tuple[str, str] | None]
 
 
-def methods(outputs: Outputs) -> tuple[list[str], list[Reference]]:
+def methods(results: RunResults) -> tuple[list[str], list[Reference]]:
     """Paragraphs on what was done, and references as (text, DOI link or None).
 
     Says only what the files on disk say; a part the run has not reached is left out.
     """
-    run, scene, options = outputs.run, outputs.scene, outputs.run.get("options") or {}
+    run, scene, options = results.run, results.scene, results.run.get("options") or {}
     cited: list[str] = []
-    paragraphs = [_data_text(outputs)]
+    paragraphs = [_data_text(results)]
 
-    indices = outputs.computed
+    indices = results.computed
     if indices:
         names = listing([_cite(i) for i in indices])
         far = max(
@@ -83,11 +83,11 @@ def methods(outputs: Outputs) -> tuple[list[str], list[Reference]]:
             )
         paragraphs.append(text + " Where an index is not a finite number it has no value.")
 
-    if outputs.models:
+    if results.models:
         applied = run.get("applied_model")
-        text = _applied(outputs, applied) if applied else _fitted(outputs, options, cited)
+        text = _applied(results, applied) if applied else _fitted(results, options, cited)
         text += "; clusters are numbered by ascending near-infrared reflectance."
-        for pair in outputs.clusters.get("agreement") or []:
+        for pair in results.clusters.get("agreement") or []:
             if "ari" not in cited:
                 cited.append("ari")
             a, b = pair["models"]
@@ -110,25 +110,25 @@ def methods(outputs: Outputs) -> tuple[list[str], list[Reference]]:
             "NEON asks that its data products be cited with their product number, release and "
             "date of access; add these."
         )
-    return paragraphs, _references(outputs, cited)
+    return paragraphs, _references(results, cited)
 
 
-def _data_text(outputs: Outputs) -> str:
-    run, scene = outputs.run, outputs.scene
-    shape = outputs.area.get("shape")
-    text = f"The scene {outputs.scene_name}"
+def _data_text(results: RunResults) -> str:
+    run, scene = results.run, results.scene
+    shape = results.area.get("shape")
+    text = f"The scene {results.scene_name}"
     if shape:
-        text += f" ({number(shape[0])} {TIMES} {number(shape[1])} pixels, {outputs.crs.label})"
+        text += f" ({number(shape[0])} {TIMES} {number(shape[1])} pixels, {results.crs.label})"
     low_high = scene.get("wavelength_nm")
-    if outputs.n_bands and low_high:
+    if results.n_bands and low_high:
         text += (
-            f" has {outputs.n_bands} bands between {low_high[0]:.0f} and {low_high[1]:.0f} nm"
+            f" has {results.n_bands} bands between {low_high[0]:.0f} and {low_high[1]:.0f} nm"
         )
     else:
         text += " was analysed"
     dropped = (run.get("bands") or {}).get("dropped_windows_nm") or []
-    if outputs.n_good and dropped:
-        text += f"; {outputs.n_good} were kept after dropping {windows(dropped)}"
+    if results.n_good and dropped:
+        text += f"; {results.n_good} were kept after dropping {windows(dropped)}"
         n_bad = run["bands"].get("n_flagged_bad")
         text += f" and {n_bad} that the file flags as bad" if n_bad else ""
     text += "."
@@ -172,9 +172,9 @@ def _ordinal(n: int) -> str:
     return f"{n}{({1: 'st', 2: 'nd', 3: 'rd'}).get(n % 10, 'th')}"
 
 
-def _references(outputs: Outputs, cited: list[str]) -> list[Reference]:
+def _references(results: RunResults, cited: list[str]) -> list[Reference]:
     found: dict[str, Reference] = {}
-    for entry in outputs.computed:
+    for entry in results.computed:
         text, link = str(entry.get("citation") or ""), doi_link(entry.get("doi"))
         if text or link:
             found.setdefault(link[0] if link else text, (text, link))
@@ -184,21 +184,21 @@ def _references(outputs: Outputs, cited: list[str]) -> list[Reference]:
     return sorted(found.values(), key=lambda r: r[0].casefold())
 
 
-def _applied(outputs: Outputs, applied: dict[str, Any]) -> str:
+def _applied(results: RunResults, applied: dict[str, Any]) -> str:
     """How the clusters of another scene were found in this one."""
-    n_fit = outputs.model.get("n_pixels_fit")
+    n_fit = results.model.get("n_pixels_fit")
     fitted = f", fitted to {number(n_fit)} pixels of another scene" if n_fit else ""
     return (
         f"Every valid pixel of the area was given the nearest centre of the models "
-        f"{listing(outputs.models)} of an earlier analysis{fitted} (model.json, SHA-256 "
+        f"{listing(results.models)} of an earlier analysis{fitted} (model.json, SHA-256 "
         f"{str(applied.get('sha256'))[:12]}); each band was matched to the nearest of this "
         "scene, at most 2.5 nm away, and scaled as there"
     )
 
 
-def _fitted(outputs: Outputs, options: dict[str, Any], cited: list[str]) -> str:
+def _fitted(results: RunResults, options: dict[str, Any], cited: list[str]) -> str:
     """How the models were fitted."""
-    n_fit = outputs.model.get("n_pixels_fit")
+    n_fit = results.model.get("n_pixels_fit")
     stride = options.get("stride")
     text = "For clustering"
     if n_fit:
@@ -208,8 +208,8 @@ def _fitted(outputs: Outputs, options: dict[str, Any], cited: list[str]) -> str:
         text += " were taken as a sample;"
     text += " each band was scaled by the sample's mean and population standard deviation. "
     kinds = []
-    for model in outputs.models:
-        k = plural(outputs.n_clusters(model), "cluster")
+    for model in results.models:
+        k = plural(results.n_clusters(model), "cluster")
         if model == "lloyd" and options.get("engine") == "dask-ml":
             kinds.append(f"full-batch k-means (Lloyd 1982) as in dask-ml, {k}")
             cited.append("lloyd")
@@ -224,7 +224,7 @@ def _fitted(outputs: Outputs, options: dict[str, Any], cited: list[str]) -> str:
     text += f"We fitted {listing(kinds)}"
     seed = options.get("seed")
     text += f" (seed {seed})." if seed is not None else "."
-    if set(outputs.models) <= {"lloyd", "minibatch"}:
+    if set(results.models) <= {"lloyd", "minibatch"}:
         return (
             f"{text} Every valid pixel of the area was then given the cluster of the nearest "
             "centre"
@@ -232,16 +232,16 @@ def _fitted(outputs: Outputs, options: dict[str, Any], cited: list[str]) -> str:
     return f"{text} Every valid pixel of the area was then classified"
 
 
-def write(outputs: Outputs) -> Path:
+def write(results: RunResults) -> Path:
     """Write ``figures/*.png`` and ``report.html`` of an opened run; gives the page's path."""
     sketch = Sketch()
-    pictures = within_budget(draw_pictures(outputs, sketch))
-    page = outputs.path / "report.html"
-    write_aside(page, render(outputs, pictures, sketch).encode())
+    pictures = within_budget(draw_pictures(results, sketch))
+    page = results.folder.report
+    write_aside(page, render(results, pictures, sketch).encode())
     return page
 
 
-def render(outputs: Outputs, pictures: list[Picture], sketch: Sketch) -> str:
+def render(results: RunResults, pictures: list[Picture], sketch: Sketch) -> str:
     """The page as text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -258,46 +258,46 @@ def render(outputs: Outputs, pictures: list[Picture], sketch: Sketch) -> str:
         "quicklook",
         "spectra",
         "indices",
-        *(f"model:{m}" for m in outputs.models),
+        *(f"model:{m}" for m in results.models),
         "agreement",
     ]
     pictures = sorted(pictures, key=lambda p: order.index(p.drawing.section))
     for n, picture in enumerate(pictures, 1):
         sections.setdefault(picture.drawing.section, []).append((n, picture))
-    paragraphs, references = methods(outputs)
+    paragraphs, references = methods(results)
     return environment.get_template("template.html.j2").render(
-        outputs=outputs,
-        run=outputs.run,
-        scene=outputs.scene,
-        facts=_facts(outputs),
+        results=results,
+        run=results.run,
+        scene=results.scene,
+        facts=_facts(results),
         figures=sections,
-        cards=tables.cards(outputs),
-        points=tables.point_table(outputs),
-        indices=tables.index_table(outputs, sketch),
+        cards=tables.cards(results),
+        points=tables.point_table(results),
+        indices=tables.index_table(results, sketch),
         models=[
-            (m, tables.cluster_table(outputs, m), insight_tables(outputs, m))
-            for m in outputs.models
+            (m, tables.cluster_table(results, m), insight_tables(results, m))
+            for m in results.models
         ],
-        fits=tables.model_table(outputs),
+        fits=tables.model_table(results),
         agreement=[
-            (p, tables.agreement_table(p)) for p in outputs.clusters.get("agreement") or []
+            (p, tables.agreement_table(p)) for p in results.clusters.get("agreement") or []
         ],
-        nearest=tables.nearest_bands(outputs),
+        nearest=tables.nearest_bands(results),
         tolerance=TOLERANCE_NM,
-        stages=tables.stage_table(outputs),
-        memory=tables.memory_table(outputs),
-        options=tables.pairs(outputs.run.get("options") or {}),
-        machine=tables.pairs(outputs.run.get("machine") or {}),
+        stages=tables.stage_table(results),
+        memory=tables.memory_table(results),
+        options=tables.pairs(results.run.get("options") or {}),
+        machine=tables.pairs(results.run.get("machine") or {}),
         methods=paragraphs,
         references=references,
         thin=THIN,
-        created=_when(outputs.run.get("created")),
+        created=_when(results.run.get("created")),
     )
 
 
-def _facts(outputs: Outputs) -> list[tuple[str, str]]:
+def _facts(results: RunResults) -> list[tuple[str, str]]:
     """The scene in a definition list."""
-    scene, area = outputs.scene, outputs.area
+    scene, area = results.scene, results.area
     facts: list[tuple[str, str]] = []
 
     def add(name: str, value: Any) -> None:
@@ -317,10 +317,10 @@ def _facts(outputs: Outputs) -> list[tuple[str, str]]:
         add("Analysed area", f"{rows} rows {TIMES} {cols} columns, {start}")
     bounds = area.get("bounds") or scene.get("bounds")
     if bounds:
-        digits = 5 if outputs.crs.is_degrees else 1
+        digits = 5 if results.crs.is_degrees else 1
         west, south, east, north = (number(b, digits) for b in bounds)
         add("Bounds", f"x {west} to {east}; y {south} to {north}")
-    add("Coordinates", outputs.crs.label)
+    add("Coordinates", results.crs.label)
     if area.get("pixel_area_m2") is not None:
         add("Pixel area", f"{float(area['pixel_area_m2']):.6g}{THIN}m²")
     scale = scene.get("scale_factor")

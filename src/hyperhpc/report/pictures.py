@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from PIL import Image
 
 from hyperhpc.report import style
 from hyperhpc.report.draw import Drawing, Sketch, draw_indices, draw_rest
-from hyperhpc.results import Outputs, open_outputs
+from hyperhpc.results import RunResults, open_results
 
 # One half of the pictures, drawn by a second process while this one draws the other.
 #
@@ -60,12 +60,12 @@ class Other:
 
 
 @contextmanager
-def started(outputs: Outputs) -> Iterator[Other]:
+def started(results: RunResults) -> Iterator[Other]:
     """Let another process draw ``draw_rest`` of an opened run, if a core is free for it."""
     question = {
-        "out": str(outputs.path),
-        "overview": str(outputs.overview_path),
-        "complete": outputs.run.get("complete"),
+        "out": str(results.folder.out),
+        "overview": str(results.overview_path),
+        "run": results.run,
     }
     try:
         process = _start() if len(os.sched_getaffinity(0)) > 1 else None
@@ -101,9 +101,9 @@ def main() -> None:
     pass
 
     question = json.load(sys.stdin)
-    outputs = open_outputs(Path(question["out"]), Path(question["overview"]))
-    outputs.run["complete"] = question["complete"]
-    json.dump([_told(p) for p in save_all(outputs, draw_rest(outputs))], sys.stdout)
+    results = open_results(question["out"], overview=Path(question["overview"]))
+    results = replace(results, run=question["run"])
+    json.dump([_told(p) for p in save_all(results, draw_rest(results))], sys.stdout)
 
 
 def _told(picture: Picture) -> tuple[dict[str, str], str, str, tuple[int, int]]:
@@ -203,22 +203,22 @@ class Picture:
         return round(self.width * 100 / style.DPI), round(self.height * 100 / style.DPI)
 
 
-def draw_pictures(outputs: Outputs, sketch: Sketch) -> list[Picture]:
+def draw_pictures(results: RunResults, sketch: Sketch) -> list[Picture]:
     """Draw everything into ``figures/``; gives what the page embeds.
 
     A second process draws one half, where there is a second core.
     """
-    with started(outputs) as other:
-        own = save_all(outputs, draw_indices(outputs, sketch))
+    with started(results) as other:
+        own = save_all(results, draw_indices(results, sketch))
         rest = other.pictures()
         if rest is None:
-            rest = save_all(outputs, draw_rest(outputs))
+            rest = save_all(results, draw_rest(results))
     return own + rest
 
 
-def save_all(outputs: Outputs, drawings: Iterable[Drawing]) -> list[Picture]:
+def save_all(results: RunResults, drawings: Iterable[Drawing]) -> list[Picture]:
     """Render and save each drawing; gives those that have a place in the page."""
-    folder = outputs.path / "figures"
+    folder = results.folder.out / "figures"
     folder.mkdir(exist_ok=True)
     waiting: list[tuple[Drawing, tuple[int, ...], Future[tuple[str, bytes]]]] = []
     # Compressing lets go of the interpreter's lock, so that the next figure is drawn meanwhile.

@@ -27,7 +27,7 @@ from hyperhpc.report.sheet import (
     rgba,
     stretch,
 )
-from hyperhpc.results import Outputs
+from hyperhpc.results import RunResults
 
 Ranges = Sequence[Sequence[float]]
 Vector = npt.NDArray[np.float64]
@@ -73,30 +73,30 @@ def plot_spectra(
         return sheet.figure
 
 
-def spectra_figure(outputs: Outputs) -> Figure:
+def spectra_figure(results: RunResults) -> Figure:
     """The chart of the run's points with, beside it, a map of where they are."""
-    quicklook = outputs.overview.quicklook((0, 1, 2)) if outputs.overview else None
-    if quicklook is None or outputs.overview is None:
-        return plot_spectra(outputs.spectra, outputs.good_ranges)
-    extent = outputs.overview.drawn_extent(quicklook)
-    view = outputs.overview.extent(outputs.overview.level)
-    aspect = aspect_of(view, outputs.crs)
+    quicklook = results.pyramid.quicklook((0, 1, 2)) if results.pyramid else None
+    if quicklook is None or results.pyramid is None:
+        return plot_spectra(results.spectra, results.good_ranges)
+    extent = results.pyramid.drawn_extent(quicklook)
+    view = results.pyramid.extent(results.pyramid.level)
+    aspect = aspect_of(view, results.crs)
     w, h = fit(aspect, 3.1 if aspect < 2.2 else PAGE - 1.0, 3.6)
     if w <= 3.2:  # beside the chart
         slot = max(w, 0.7)  # a strip's labels are wider than the strip
         chart_w = PAGE - slot - 0.62 - TICKS_LEFT - 2 * MARGIN - 0.15
-        sheet = Sheet(PAGE, 4.45 + _legend_room(len(outputs.spectra)))
+        sheet = Sheet(PAGE, 4.45 + _legend_room(len(results.spectra)))
         chart = sheet.axes(0.62, 0.32, chart_w, 3.62)
         ax = sheet.axes(PAGE - MARGIN - (slot + w) / 2, 0.32 + max(0.0, (3.62 - h) / 2), w, h)
     else:  # a wide scene: below it
-        sheet = Sheet(PAGE, 4.5 + h + TICKS_BELOW + 0.1 + _legend_room(len(outputs.spectra)))
+        sheet = Sheet(PAGE, 4.5 + h + TICKS_BELOW + 0.1 + _legend_room(len(results.spectra)))
         chart = sheet.axes(0.62, 0.32, PAGE - 0.62 - MARGIN, 3.62)
         ax = sheet.axes((PAGE - w) / 2 + 0.15, 4.5, w, h)
-    _draw_points(sheet, chart, outputs.spectra, outputs.good_ranges, outputs.crs.is_degrees)
+    _draw_points(sheet, chart, results.spectra, results.good_ranges, results.crs.is_degrees)
     image = rgba(quicklook, stretch(quicklook))
-    draw_map(ax, image, extent, outputs.crs, view=view, is_smooth=True)
+    draw_map(ax, image, extent, results.crs, view=view, is_smooth=True)
     halo = [pe.withStroke(linewidth=1.6, foreground="white")]
-    for i, spectrum in enumerate(outputs.spectra):
+    for i, spectrum in enumerate(results.spectra):
         x, y = spectrum["x"], spectrum["y"]
         ax.plot(x, y, "o", ms=5.5, mfc=_colour(i), mec="white", mew=0.8, clip_on=False)
         is_right = x > (view[0] + view[1]) / 2
@@ -108,15 +108,15 @@ def spectra_figure(outputs: Outputs) -> Figure:
     return sheet.figure
 
 
-def cluster_spectra_figure(outputs: Outputs, model: str) -> Figure | None:
+def cluster_spectra_figure(results: RunResults, model: str) -> Figure | None:
     """Mean of every cluster in one panel, and mean +- one sd of each in its own below."""
-    entry = (outputs.clusters.get("models") or {}).get(model)
-    wavelength = outputs.model.get("wavelength_nm")
+    entry = (results.clusters.get("models") or {}).get(model)
+    wavelength = results.model.get("wavelength_nm")
     if not entry or not wavelength:
         return None
     means, sds = _table(entry["mean"]), _table(entry["sd"])
     colours = style.cluster_colours(len(means))
-    runs = runs_of(np.asarray(wavelength, float), outputs.good_ranges)
+    runs = runs_of(np.asarray(wavelength, float), results.good_ranges)
     chosen = list(range(len(means)))
     if len(chosen) > _MOST_PANELS:  # the largest, still in label order
         chosen = sorted(sorted(chosen, key=lambda k: -entry["pixels"][k])[:_MOST_PANELS])
@@ -134,7 +134,7 @@ def cluster_spectra_figure(outputs: Outputs, model: str) -> Figure | None:
     for k in chosen if len(means) > 36 else range(len(means)):
         _line(ax, runs, means[k], color=colours[k], label=f"C{k}", lw=1.3)
     limit = _y_limits([means + np.nan_to_num(sds), means - np.nan_to_num(sds)])
-    _frame(ax, runs, outputs.good_ranges, limit)
+    _frame(ax, runs, results.good_ranges, limit)
     if key_cols:
         ax.legend(
             ncols=key_cols, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.4,
@@ -160,7 +160,7 @@ def cluster_spectra_figure(outputs: Outputs, model: str) -> Figure | None:
                 run.nm, low[run.at], high[run.at], color=colours[k], alpha=0.28, lw=0
             )
         _line(panel, runs, means[k], color=colours[k], lw=1.3)
-        _frame(panel, runs, outputs.good_ranges, limit, is_small=True)
+        _frame(panel, runs, results.good_ranges, limit, is_small=True)
         panel.tick_params(labelleft=col == 0, labelbottom=i + n_cols >= len(chosen))
         share = f"{percent(entry['pixels'][k] / total)}"
         panel.set_title(f"C{k}", loc="left", fontweight="bold", fontsize=8, pad=3)

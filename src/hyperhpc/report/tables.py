@@ -33,7 +33,7 @@ from hyperhpc.report.formats import (
     significant,
     size,
 )
-from hyperhpc.results import JsonDict, Outputs
+from hyperhpc.results import JsonDict, RunResults
 
 
 @dataclass(frozen=True)
@@ -82,19 +82,19 @@ def _num(value: float | None, text: str | None = None, **kwargs: Any) -> Cell:
     return Cell(shown, value, is_number=True, **kwargs)
 
 
-def cluster_table(outputs: Outputs, model: str) -> Table | None:
+def cluster_table(results: RunResults, model: str) -> Table | None:
     """Areas of one model's clusters over the whole area, and their nearest other centres."""
-    entry = (outputs.clusters.get("models") or {}).get(model)
+    entry = (results.clusters.get("models") or {}).get(model)
     if not entry:
         return None
     pixels = [int(p or 0) for p in entry["pixels"]]
     total = sum(pixels)
-    total_ha = outputs.hectares(total)
+    total_ha = results.hectares(total)
     decimals = hectare_decimals(total_ha) if total_ha is not None else 0
-    nearest = _nearest_centres(outputs.model, model)
+    nearest = _nearest_centres(results.model, model)
     rows = []
     for k, n in enumerate(pixels):
-        hectares = outputs.hectares(n)
+        hectares = results.hectares(n)
         red, green, blue = (round(255 * c) for c in style.cluster_colours(len(pixels))[k])
         near = nearest[k] if k < len(nearest) else None
         rows.append([
@@ -139,11 +139,11 @@ def _nearest_centres(model_json: JsonDict, model: str) -> list[tuple[int, float]
     return found
 
 
-def index_table(outputs: Outputs, sketch: Sketch) -> Table | None:
+def index_table(results: RunResults, sketch: Sketch) -> Table | None:
     """What each index is, which bands it used, and how its values are spread."""
     rows = []
     is_dropped = is_any_odd = False
-    for entry in outputs.computed:
+    for entry in results.computed:
         bands = [_used(band) for band in entry.get("bands") or []]
         is_dropped |= any(text.endswith("*") for text in bands)
         limits = entry.get("range")
@@ -176,7 +176,7 @@ def index_table(outputs: Outputs, sketch: Sketch) -> Table | None:
         ])  # fmt: skip
     if not rows:
         return None
-    level = outputs.overview.level if outputs.overview else 1
+    level = results.pyramid.level if results.pyramid else 1
     where = "all pixels" if level == 1 else f"the overview at 1/{level} of the resolution"
     caption = (
         f"R is reflectance 0\u20131 at the band nearest to the wavelength in nm. Bands: wanted "
@@ -202,9 +202,9 @@ def _used(band: JsonDict) -> str:
     return f"{nanometres(wanted)} \u2192 {nanometres(centre)} ({gap}){mark}"
 
 
-def nearest_bands(outputs: Outputs) -> list[str]:
+def nearest_bands(results: RunResults) -> list[str]:
     """Every wavelength of an index with the centre that was taken for it, ascending."""
-    bands = [band for entry in outputs.computed for band in entry.get("bands") or []]
+    bands = [band for entry in results.computed for band in entry.get("bands") or []]
     bands.sort(key=lambda band: float(band["wanted_nm"]))
     return list(dict.fromkeys(_used(band).removesuffix("*") for band in bands))
 
@@ -239,9 +239,9 @@ def agreement_table(pair: JsonDict) -> Table:
     return Table(f"confusion-{first}-{second}", caption, [*head, ("All", True)], rows, foot)
 
 
-def stage_table(outputs: Outputs) -> Table | None:
+def stage_table(results: RunResults) -> Table | None:
     """Seconds, bytes and rates of each stage."""
-    stages = outputs.run.get("stages") or []
+    stages = results.run.get("stages") or []
     if not stages:
         return None
     rows = []
@@ -269,10 +269,10 @@ def stage_table(outputs: Outputs) -> Table | None:
     return Table("stages", "Time, bytes and tiles of each stage.", head, rows, foot)
 
 
-def memory_table(outputs: Outputs) -> Table | None:
+def memory_table(results: RunResults) -> Table | None:
     """Peak memory of each process; only the largest of many workers."""
     peaks = {
-        k: v for k, v in (outputs.run.get("peak_memory_mib") or {}).items() if v is not None
+        k: v for k, v in (results.run.get("peak_memory_mib") or {}).items() if v is not None
     }
     if not peaks:
         return None
@@ -284,13 +284,13 @@ def memory_table(outputs: Outputs) -> Table | None:
     return Table("memory", caption, [("Process", False), ("Peak", True)], rows)
 
 
-def point_table(outputs: Outputs) -> Table | None:
+def point_table(results: RunResults) -> Table | None:
     """Where the points are."""
-    if not outputs.spectra:
+    if not results.spectra:
         return None
-    is_degrees = outputs.crs.is_degrees
+    is_degrees = results.crs.is_degrees
     rows = []
-    for i, point in enumerate(outputs.spectra):
+    for i, point in enumerate(results.spectra):
         values = point["reflectance"]
         n_valid = sum(v is not None for v in values)
         rows.append([
@@ -307,12 +307,12 @@ def point_table(outputs: Outputs) -> Table | None:
     return Table("points", caption, head, rows)
 
 
-def model_table(outputs: Outputs) -> Table | None:
+def model_table(results: RunResults) -> Table | None:
     """How each fit ended."""
-    models = outputs.model.get("models") or {}
+    models = results.model.get("models") or {}
     if not models:
         return None
-    n_fit = outputs.model.get("n_pixels_fit")
+    n_fit = results.model.get("n_pixels_fit")
     rows = []
     for name, entry in models.items():
         inertia = entry.get("inertia")
@@ -366,14 +366,14 @@ def _item(value: Any, is_window: bool) -> str:
     return ("\u2013" if is_window else ", ").join(ends)
 
 
-def cards(outputs: Outputs) -> list[tuple[str, str, str]]:
+def cards(results: RunResults) -> list[tuple[str, str, str]]:
     """Key numbers at the top: (what, value, small print)."""
     found = []
-    pixels = outputs.run.get("pixels") or {}
-    total, valid = outputs.n_pixels, pixels.get("valid")
+    pixels = results.run.get("pixels") or {}
+    total, valid = results.n_pixels, pixels.get("valid")
     if total:
-        hectares = outputs.hectares(total)
-        shape = outputs.area.get("shape") or [0, 0]
+        hectares = results.hectares(total)
+        shape = results.area.get("shape") or [0, 0]
         grid = f"{number(shape[0])} {TIMES} {number(shape[1])} pixels"
         if hectares is None:
             found.append(("Area", number(total), f"pixels ({grid})"))
@@ -381,26 +381,26 @@ def cards(outputs: Outputs) -> list[tuple[str, str, str]]:
             found.append(("Area", area(hectares), grid))
     if valid is not None and total:
         found.append(("Valid pixels", percent(valid / total), f"{number(valid)} pixels"))
-    if outputs.n_bands and outputs.n_good:
-        low_high = outputs.scene.get("wavelength_nm")
-        small = f"of {number(outputs.n_bands)}"
+    if results.n_bands and results.n_good:
+        low_high = results.scene.get("wavelength_nm")
+        small = f"of {number(results.n_bands)}"
         if low_high:
             small += f"; {low_high[0]:.0f}\u2013{low_high[1]:.0f}{THIN}nm"
-        found.append(("Bands used", number(outputs.n_good), small))
-    n_indices = len(outputs.computed)
+        found.append(("Bands used", number(results.n_good), small))
+    n_indices = len(results.computed)
     if n_indices:
-        skipped = len((outputs.run.get("indices") or {}).get("skipped") or [])
+        skipped = len((results.run.get("indices") or {}).get("skipped") or [])
         found.append(
             ("Indices", number(n_indices), f"{skipped} skipped" if skipped else "all computed")
         )
-    if outputs.models:
-        n = [outputs.n_clusters(m) for m in outputs.models]
+    if results.models:
+        n = [results.n_clusters(m) for m in results.models]
         same = number(n[0]) if len(set(n)) == 1 else ", ".join(map(number, n))
-        found.append(("Clusters", same, f"by {', '.join(outputs.models)}"))
-    for pair in (outputs.clusters.get("agreement") or [])[:1]:
+        found.append(("Clusters", same, f"by {', '.join(results.models)}"))
+    for pair in (results.clusters.get("agreement") or [])[:1]:
         ari = score(pair.get("adjusted_rand_index"))
         found.append(("Agreement", ari, "adjusted Rand index"))
-    stages = outputs.run.get("stages") or []
+    stages = results.run.get("stages") or []
     if stages:
         seconds = sum(s.get("seconds") or 0 for s in stages)
         small = plural(len(stages), "stage")
@@ -416,25 +416,25 @@ def cards(outputs: Outputs) -> list[tuple[str, str, str]]:
 _MOST_CLUSTERS = 20
 
 
-def insight_tables(outputs: Outputs, model: str) -> list[tuple[str, Table]]:
+def insight_tables(results: RunResults, model: str) -> list[tuple[str, Table]]:
     """Titles and tables of one model; those that what is on disk allows."""
-    entry = (outputs.clusters.get("models") or {}).get(model)
+    entry = (results.clusters.get("models") or {}).get(model)
     if not entry:
         return []
     named = (
-        ("Indices of the mean spectra", _indices(outputs, entry, model)),
-        ("Separability", _separability(outputs.model, entry, model)),
+        ("Indices of the mean spectra", _indices(results, entry, model)),
+        ("Separability", _separability(results.model, entry, model)),
     )
     return [(title, table) for title, table in named if table is not None]
 
 
-def _indices(outputs: Outputs, entry: JsonDict, model: str) -> Table | None:
+def _indices(results: RunResults, entry: JsonDict, model: str) -> Table | None:
     """Each index computed of each cluster's mean spectrum."""
-    nm = np.asarray(outputs.model.get("wavelength_nm") or [], dtype=np.float64)
+    nm = np.asarray(results.model.get("wavelength_nm") or [], dtype=np.float64)
     spectra = np.array(entry["mean"], dtype=np.float64)  # None is nan: an empty cluster
-    if not outputs.computed or spectra.shape[1:] != nm.shape:
+    if not results.computed or spectra.shape[1:] != nm.shape:
         return None
-    columns = [_index_of(index, nm, spectra) for index in outputs.computed]
+    columns = [_index_of(index, nm, spectra) for index in results.computed]
     rows = [
         [
             Cell(f"C{k}", k, mark="strong"),
@@ -443,7 +443,7 @@ def _indices(outputs: Outputs, entry: JsonDict, model: str) -> Table | None:
         for k in range(len(spectra))
     ]
     head = [("Cluster", False)]
-    head += [(str(index.get("title") or index["name"]), True) for index in outputs.computed]
+    head += [(str(index.get("title") or index["name"]), True) for index in results.computed]
     caption = (
         "Computed of the mean reflectance of each cluster in the fitted sample, which is not "
         f"the mean of the index over its pixels. {NOTHING}: a band of the index was dropped."

@@ -15,7 +15,7 @@ from hyperhpc.analysis.agreement import (
     match_labels,
 )
 from hyperhpc.errors import ConfigError
-from hyperhpc.results import STRIP, Maps, open_maps
+from hyperhpc.results import STRIP_ROWS, RunResults, open_results
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.georef import is_same_crs
 from hyperhpc.schema import NO_CLUSTER
@@ -42,7 +42,7 @@ class Overlap:
         Rows and columns in common.
     """
 
-    maps: tuple[Maps, Maps]
+    maps: tuple[RunResults, RunResults]
     corners: tuple[tuple[int, int], tuple[int, int]]
     shape: tuple[int, int]
 
@@ -74,18 +74,20 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], Overlap]:
     IncompleteRunError
         One has not come to its end.
     """
-    overlap = find_overlap(open_maps(first), open_maps(second))
+    overlap = find_overlap(
+        open_results(first, complete=True), open_results(second, complete=True)
+    )
     one, other = overlap.maps
-    sizes = [{m: maps.n_clusters(m) for m in maps.models} for maps in overlap.maps]
-    pairs = [(a, b) for a in one.models for b in other.models]
+    sizes = [{m: maps.n_clusters(m) for m in maps.model_names} for maps in overlap.maps]
+    pairs = [(a, b) for a in one.model_names for b in other.model_names]
     tables = {
         pair: np.zeros((sizes[0][pair[0]], sizes[1][pair[1]]), np.int64) for pair in pairs
     }
     counts = dict.fromkeys(("both", "only_first", "only_second", "neither"), 0)
-    for row in range(0, overlap.shape[0], STRIP):
-        end = min(row + STRIP, overlap.shape[0])
+    for row in range(0, overlap.shape[0], STRIP_ROWS):
+        end = min(row + STRIP_ROWS, overlap.shape[0])
         found = [
-            {m: overlap.labels(i, m, row, end) for m in maps.models}
+            {m: overlap.labels(i, m, row, end) for m in maps.model_names}
             for i, maps in enumerate(overlap.maps)
         ]
         # No-data is the same for all models of a run
@@ -138,7 +140,7 @@ def _describe(pair: tuple[str, str], table: np.ndarray) -> dict[str, Any]:
     }
 
 
-def find_overlap(one: Maps, other: Maps) -> Overlap:
+def find_overlap(one: RunResults, other: RunResults) -> Overlap:
     """The pixels that two runs have in common.
 
     Raises
@@ -190,7 +192,7 @@ def _pixels(grid: Grid) -> str:
     return f"{grid.px:.10g} x {grid.py:.10g} from {grid.xmin:.10g}, {grid.ymax:.10g}"
 
 
-def _bounds(maps: Maps) -> list[float]:
+def _bounds(maps: RunResults) -> list[float]:
     return maps.grid.bounds((0, maps.shape[0]), (0, maps.shape[1]))
 
 
@@ -240,7 +242,7 @@ def _reduce(
     for a, b in pair["matched"]:
         partner[a] = b
     assert n_second <= NO_CLUSTER
-    rows_at_once = max(1, STRIP // step)
+    rows_at_once = max(1, STRIP_ROWS // step)
     for start in range(0, size[0], rows_at_once):
         stop = min(start + rows_at_once, size[0])
         rows = start * step, min(stop * step, overlap.shape[0])

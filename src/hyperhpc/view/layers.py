@@ -61,7 +61,7 @@ class Layers:
     @cached_property
     def all(self) -> dict[str, Layer]:
         """By key, in the order they are offered."""
-        overview = self.opened.outputs.overview
+        overview = self.opened.outputs.pyramid
         assert overview is not None
         layers = []
         n_colours = len(overview.quicklook_nm)
@@ -111,7 +111,7 @@ class Layers:
     @cached_property
     def colour_limits(self) -> list[tuple[float, float]]:
         """Reflectance that is black and full, of each colour of the quicklook."""
-        overview = self.opened.outputs.overview
+        overview = self.opened.outputs.pyramid
         assert overview is not None
         n_colours = min(4, len(overview.quicklook_nm))
         quicklook = overview.quicklook(tuple(range(n_colours)))

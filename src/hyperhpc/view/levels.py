@@ -149,7 +149,7 @@ def map_levels(opened: Opened, name: str) -> list[Level]:
     The finest of indices and clusters are the results; that of the quicklook is the scene,
     where the overview has not got every pixel.
     """
-    overview = opened.outputs.overview
+    overview = opened.outputs.pyramid
     assert overview is not None
     levels = []
     for step in overview.levels:
@@ -163,7 +163,7 @@ def map_levels(opened: Opened, name: str) -> list[Level]:
             )
     grid = opened.grid
     where = (1, opened.shape, grid.xmin, grid.ymax, grid.px, grid.py)
-    results = opened.outputs.results
+    results = opened.outputs.store
     full = results.get(name) if results is not None else None
     if isinstance(full, zarr.Array):
         levels = [level for level in levels if level.step > 1]
@@ -189,10 +189,10 @@ def _scene_reader(opened: Opened) -> tuple[Read, Callable[[slice, slice], int]]:
     """Reflectance of the quicklook's bands from the scene, and what reading it decodes."""
     scene, area = opened.scene, opened.plan.area
     assert scene is not None
-    assert opened.outputs.overview is not None
+    assert opened.outputs.pyramid is not None
     nearest = [
         int(np.abs(scene.wavelength_nm - nm).argmin())
-        for nm in opened.outputs.overview.quicklook_nm[: len(COLORS)]
+        for nm in opened.outputs.pyramid.quicklook_nm[: len(COLORS)]
     ]
 
     def place(rows: slice, cols: slice) -> tuple[slice, slice]:

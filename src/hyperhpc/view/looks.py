@@ -10,7 +10,7 @@ from matplotlib.colors import Colormap, to_hex
 from hyperhpc.report import style
 from hyperhpc.report.formats import coordinate, percent, significant
 from hyperhpc.report.index_maps import IndexMap
-from hyperhpc.results import Outputs
+from hyperhpc.results import RunResults
 from hyperhpc.view.points import Point
 
 LINE = "#d9dde2"
@@ -59,7 +59,7 @@ def point_colours() -> list[str]:
     return [to_hex(c) for c in style.cluster_colours(16) if not style.is_light(c)][:10]
 
 
-def heading(outputs: Outputs, notes: Sequence[str]) -> str:
+def heading(outputs: RunResults, notes: Sequence[str]) -> str:
     """Name of the scene, size and CRS of the area, and what is missing."""
     shape = outputs.area.get("shape")
     size = f"{shape[0]} &times; {shape[1]} pixels &middot; " if shape else ""
@@ -110,7 +110,7 @@ def _gradient(colours: Colormap) -> str:
     return f"linear-gradient(to right, {stops})"
 
 
-def cluster_legend(outputs: Outputs, model: str) -> str:
+def cluster_legend(outputs: RunResults, model: str) -> str:
     """Colour, name and share of each cluster."""
     entry = (outputs.clusters.get("models") or {}).get(model) or {}
     pixels = entry.get("pixels") or []
@@ -126,7 +126,7 @@ def _swatch(colour: str) -> str:
     return f'<span class="swatch" style="background:{colour}"></span>'
 
 
-def points_table(outputs: Outputs, points: Sequence[Point]) -> str:
+def points_table(outputs: RunResults, points: Sequence[Point]) -> str:
     """All that is known of the points, a column each."""
     if not points:
         return '<span class="muted">Click a pixel on the map. Several can be compared.</span>'

@@ -13,7 +13,7 @@ from hyperhpc.compute.overview import OverviewAbout
 from hyperhpc.compute.selection import Selection, select_bands
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, HyperhpcError, IncompleteRunError, cause
-from hyperhpc.results import Outputs, open_outputs
+from hyperhpc.results import RunResults, open_results
 from hyperhpc.rundir.folder import RunFolder, out_of, read_json
 from hyperhpc.rundir.plan import Area, Plan
 from hyperhpc.scene import Grid, Scene, open_scene
@@ -53,7 +53,7 @@ class Opened:
         What is missing, one sentence each.
     """
 
-    outputs: Outputs
+    outputs: RunResults
     plan: Plan
     grid: Grid
     scene: Scene | None
@@ -96,8 +96,8 @@ def open_run(out: Path, scene: Path | None, scratch: Path) -> Opened:
     """
     folder = out_of(out)
     overview, notes = _find_overview(folder, scratch)
-    outputs = open_outputs(out, overview)
-    if outputs.overview is None:
+    outputs = open_results(out, overview=overview)
+    if outputs.pyramid is None:
         raise ConfigError(
             f"{folder.overview} holds no map that can be read",
             f"see which files of the run are damaged: hyperhpc verify {out}",
@@ -122,7 +122,7 @@ def _find_overview(folder: RunFolder, scratch: Path) -> tuple[Path, list[str]]:
     return path, [f"{unfinished}; missing: {missing}"]
 
 
-def _grid_of(outputs: Outputs, folder: RunFolder, area: Area) -> Grid:
+def _grid_of(outputs: RunResults, folder: RunFolder, area: Area) -> Grid:
     bounds = outputs.area.get("bounds")
     if not bounds:  # a run at work has not said it yet
         return OverviewAbout.read(folder.work).grid
@@ -132,7 +132,7 @@ def _grid_of(outputs: Outputs, folder: RunFolder, area: Area) -> Grid:
 
 
 def _find_scene(
-    outputs: Outputs, plan: Plan, grid: Grid, asked: Path | None
+    outputs: RunResults, plan: Plan, grid: Grid, asked: Path | None
 ) -> tuple[Scene | None, list[str]]:
     """The scene; if nobody asked for it, what is wrong with it is only told."""
     path = asked or outputs.scene.get("path")

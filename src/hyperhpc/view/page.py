@@ -172,7 +172,7 @@ class Picked:
         try:
             point = await asyncio.to_thread(read_point, self._opened, x, y)
         except UNREADABLE as error:
-            self._controls.tell(explain(error, self._opened.outputs.path))
+            self._controls.tell(explain(error, self._opened.outputs.folder.out))
             return
         if point and (point.row, point.col) not in [(p.row, p.col) for p in self._points]:
             self._points.append(point)
@@ -334,7 +334,7 @@ class Page:
                 read = await asyncio.to_thread(self._read, shown, view, is_quick)
                 legend = await asyncio.to_thread(self._legend, layer)
             except UNREADABLE as error:
-                said = explain(error, self._opened.outputs.path)
+                said = explain(error, self._opened.outputs.folder.out)
                 self._later(partial(self._controls.tell, said))
                 return
             self._later(partial(self._show, read, legend))
@@ -367,13 +367,13 @@ class Page:
 
     def _legend(self, layer: Layer) -> str:
         outputs = self._opened.outputs
-        assert outputs.overview is not None
+        assert outputs.pyramid is not None
         if layer.key.startswith("cluster:"):
             return looks.cluster_legend(outputs, layer.name)
         if layer.key.startswith("index:"):
             return looks.index_legend(self._layers.measured(layer.name))
         names = ("red", "green", "blue", "near infrared")
-        nm = outputs.overview.quicklook_nm
+        nm = outputs.pyramid.quicklook_nm
         at = layer.positions
         return looks.colour_legend([nm[i] for i in at], [names[i] for i in at])
 

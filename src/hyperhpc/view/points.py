@@ -57,7 +57,7 @@ def read_point(opened: Opened, x: float, y: float) -> Point | None:
         return None
     left, bottom, right, top = opened.grid.bounds((row, row + 1), (col, col + 1))
     x, y = (left + right) / 2, (bottom + top) / 2
-    overview = opened.outputs.overview
+    overview = opened.outputs.pyramid
     assert overview is not None
     labels = _read_values(opened, CLUSTER.name, overview.models, row, col)
     return Point(

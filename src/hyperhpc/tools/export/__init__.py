@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hyperhpc.errors import ConfigError
 from hyperhpc.files import atomic_outputs
-from hyperhpc.results import Maps, open_maps
+from hyperhpc.results import RunResults, open_results
 from hyperhpc.tools.export.geotiff import CLUSTERS, POINTS, choose_layers
 
 #: Formats, and the endings of their files.
@@ -45,7 +45,7 @@ def export(out: Path, dest: Path, what: str = CLUSTERS, kind: str | None = None)
         raise ConfigError(
             f"{dest} has no ending of {kind}", f"name a file that ends in {FORMATS[kind][0]}"
         )
-    maps = open_maps(out)
+    maps = open_results(out, complete=True)
     if kind == "csv":
         return _export_table(maps, dest, what)
     from hyperhpc.tools.export.geotiff import write_geotiff
@@ -59,18 +59,18 @@ def export(out: Path, dest: Path, what: str = CLUSTERS, kind: str | None = None)
     return [dest, *(dest.with_name(name) for name in beside)]
 
 
-def _export_table(maps: Maps, dest: Path, what: str) -> list[Path]:
+def _export_table(maps: RunResults, dest: Path, what: str) -> list[Path]:
     """Clusters of all models, those of one, or points."""
     from hyperhpc.tools.export.tables import write_clusters, write_points
 
-    if what not in (CLUSTERS, POINTS, *maps.models):
-        there = " ".join((CLUSTERS, POINTS, *maps.models))
+    if what not in (CLUSTERS, POINTS, *maps.model_names):
+        there = " ".join((CLUSTERS, POINTS, *maps.model_names))
         raise ConfigError(f"the run in {maps.folder.out} has no table {what!r}",
                           f"--format csv takes --what {there}")  # fmt: skip
     with atomic_outputs(dest) as folder:
         if what == POINTS:
             write_points(folder / dest.name, maps)
         else:
-            models = maps.models if what == CLUSTERS else [what]
+            models = maps.model_names if what == CLUSTERS else [what]
             write_clusters(folder / dest.name, maps, models)
     return [dest]

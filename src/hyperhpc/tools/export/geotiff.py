@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.errors import ConfigError
-from hyperhpc.results import STRIP, Maps
+from hyperhpc.results import STRIP_ROWS, RunResults
 from hyperhpc.schema import CLUSTER, INDICES, Variable
 from hyperhpc.version import __version__
 
@@ -60,7 +60,7 @@ class Layer:
         return [f"C{k}" for k in range(self.n_clusters)]
 
 
-def choose_layers(maps: Maps, what: str) -> list[Layer]:
+def choose_layers(maps: RunResults, what: str) -> list[Layer]:
     """The maps of a kind, or the one of a name, in the order of the results.
 
     Raises
@@ -68,11 +68,11 @@ def choose_layers(maps: Maps, what: str) -> list[Layer]:
     ConfigError
         There is nothing of that name.
     """
-    names = [*maps.models, *maps.indices]
+    names = [*maps.model_names, *maps.index_names]
     if what == CLUSTERS:
-        wanted = list(maps.models)
+        wanted = list(maps.model_names)
     elif what == ALL_INDICES:
-        wanted = list(maps.indices)
+        wanted = list(maps.index_names)
     else:
         wanted = [what] if what in names else []
     if not wanted:
@@ -81,23 +81,23 @@ def choose_layers(maps: Maps, what: str) -> list[Layer]:
             f"the run in {maps.folder.out} has no map {what!r}",
             f"--what takes {there}, and {POINTS} with --format csv",
         )
-    return [_cluster(maps, n) if n in maps.models else _index(maps, n) for n in wanted]
+    return [_cluster(maps, n) if n in maps.model_names else _index(maps, n) for n in wanted]
 
 
-def _cluster(maps: Maps, model: str) -> Layer:
+def _cluster(maps: RunResults, model: str) -> Layer:
     tags = {"long_name": f"Clusters, {model}", "description": CLUSTER.about}
     n = maps.n_clusters(model)
     return Layer(model, CLUSTER, tags, lambda rows: maps.labels(model, rows), n)
 
 
-def _index(maps: Maps, name: str) -> Layer:
+def _index(maps: RunResults, name: str) -> Layer:
     entry: dict[str, Any] = entry_of(maps, name)
     keys = ("title", "long_name", "formula", "citation", "doi")
     tags = {key: str(entry[key]) for key in keys if entry.get(key)}
     return Layer(name, INDICES, tags, lambda rows: maps.values(name, rows))
 
 
-def entry_of(maps: Maps, name: str) -> dict[str, Any]:
+def entry_of(maps: RunResults, name: str) -> dict[str, Any]:
     """What run.json says of an index."""
     computed = maps.run["indices"]["computed"]
     return next((entry for entry in computed if entry["name"] == name), {"name": name})
@@ -109,7 +109,7 @@ _CACHE_MB = 128
 _MOST_THREADS = 4
 
 
-def write_geotiff(path: Path, maps: Maps, layers: Sequence[Layer], *, cog: bool) -> None:
+def write_geotiff(path: Path, maps: RunResults, layers: Sequence[Layer], *, cog: bool) -> None:
     """Write layers as the bands of one tiled GeoTIFF, compressed without loss.
 
     Parameters
@@ -137,7 +137,7 @@ def write_geotiff(path: Path, maps: Maps, layers: Sequence[Layer], *, cog: bool)
         if cog:
             copy(
                 str(plain), str(path), driver="COG", COMPRESS="DEFLATE",
-                PREDICTOR="NO" if is_cluster else "FLOATING_POINT", BLOCKSIZE=STRIP,
+                PREDICTOR="NO" if is_cluster else "FLOATING_POINT", BLOCKSIZE=STRIP_ROWS,
                 BIGTIFF="IF_SAFER", NUM_THREADS=_threads(),
                 OVERVIEW_RESAMPLING="MODE" if is_cluster else "AVERAGE",
             )  # fmt: skip
@@ -182,7 +182,7 @@ def _threads() -> int:
     return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
 
 
-def _write_plain(path: Path, maps: Maps, layers: Sequence[Layer], **options: Any) -> None:
+def _write_plain(path: Path, maps: RunResults, layers: Sequence[Layer], **options: Any) -> None:
     """A GeoTIFF of square blocks, each of which is written once."""
     import rasterio
     from rasterio.crs import CRS
@@ -195,7 +195,7 @@ def _write_plain(path: Path, maps: Maps, layers: Sequence[Layer], **options: Any
         dtype=variable.dtype, nodata=variable.missing, interleave="band",
         crs=CRS.from_wkt(grid.wkt) if grid.wkt else None,
         transform=Affine(grid.px, 0, grid.xmin, 0, -grid.py, grid.ymax),
-        tiled=True, blockxsize=STRIP, blockysize=STRIP, compress="deflate",
+        tiled=True, blockxsize=STRIP_ROWS, blockysize=STRIP_ROWS, compress="deflate",
         bigtiff="if_safer", num_threads=_threads(), **options,
     ) as file:  # fmt: skip
         file.update_tags(TIFFTAG_SOFTWARE=f"hyperhpc {__version__}", units=variable.unit)
@@ -211,7 +211,7 @@ def _write_plain(path: Path, maps: Maps, layers: Sequence[Layer], **options: Any
                 file.write(layer.read(rows), band, window=window)
 
 
-def _check(path: Path, maps: Maps, layers: Sequence[Layer]) -> None:
+def _check(path: Path, maps: RunResults, layers: Sequence[Layer]) -> None:
     """Read all of it again: GDAL does not tell of everything a full disk has lost."""
     import rasterio
 

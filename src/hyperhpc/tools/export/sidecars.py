@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from hyperhpc.results import Maps
+from hyperhpc.results import RunResults
 from hyperhpc.tools.export.geotiff import Layer, colour_table, entry_of
 
 #: Colours of an index are interpolated between so many.
@@ -26,7 +26,7 @@ def sidecar_names(dest: str, layers: Sequence[Layer]) -> list[str]:
     return styles + ([f"{dest}.aux.xml"] if layers[0].n_clusters else [])
 
 
-def write_sidecars(folder: Path, dest: str, maps: Maps, layers: Sequence[Layer]) -> None:
+def write_sidecars(folder: Path, dest: str, maps: RunResults, layers: Sequence[Layer]) -> None:
     """Write all files of :func:`sidecar_names`.
 
     QGIS loads ``DEST.qml``, which shows band 1, by itself; the style of each further band
@@ -68,14 +68,14 @@ def _paletted(layer: Layer, band: int) -> ET.Element:
     return render
 
 
-def _ramp(maps: Maps, layer: Layer, band: int) -> ET.Element:
+def _ramp(maps: RunResults, layer: Layer, band: int) -> ET.Element:
     """QGIS's renderer of values, in the report's colours and limits."""
     import numpy as np
 
     from hyperhpc.report.index_maps import measure_index
-    from hyperhpc.results import open_outputs
+    from hyperhpc.results import open_results
 
-    measured = measure_index(open_outputs(maps.folder.out), entry_of(maps, layer.name))
+    measured = measure_index(open_results(maps.folder.out), entry_of(maps, layer.name))
     low, high = (measured and measured.limits) or (0.0, 1.0)
     render = ET.Element(
         "rasterrenderer", type="singlebandpseudocolor", band=str(band), opacity="1",
@@ -97,7 +97,7 @@ def _ramp(maps: Maps, layer: Layer, band: int) -> ET.Element:
     return render
 
 
-def _categories(maps: Maps, layers: Sequence[Layer]) -> ET.Element:
+def _categories(maps: RunResults, layers: Sequence[Layer]) -> ET.Element:
     """GDAL's auxiliary metadata: names, and a table with colours and pixels, per band."""
     from hyperhpc.rundir.folder import read_json
 

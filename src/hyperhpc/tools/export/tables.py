@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.errors import ConfigError
-from hyperhpc.results import Maps
+from hyperhpc.results import RunResults
 from hyperhpc.rundir.folder import read_json
 from hyperhpc.schema import NO_CLUSTER
 from hyperhpc.tools.extract import band_columns, write_table
 
 
-def write_clusters(path: Path, maps: Maps, models: Sequence[str]) -> None:
+def write_clusters(path: Path, maps: RunResults, models: Sequence[str]) -> None:
     """One row per model and cluster.
 
     Columns: model, cluster; pixels of the map, share of all that have a cluster, area_m2
@@ -29,7 +29,7 @@ def write_clusters(path: Path, maps: Maps, models: Sequence[str]) -> None:
     area = maps.run["area"].get("pixel_area_m2")
     head = [
         "model", "cluster", "pixels", "share", "area_m2", "area_ha",
-        *(f"mean_{name}" for name in maps.indices), "spectrum_pixels",
+        *(f"mean_{name}" for name in maps.index_names), "spectrum_pixels",
         *band_columns("mean", centres), *band_columns("sd", centres),
     ]  # fmt: skip
     means = index_means(maps, models)
@@ -55,19 +55,19 @@ def _spectrum(values: Sequence[Any] | None, centres: Sequence[float]) -> list[An
     return list(values) if values else [None] * len(centres)
 
 
-def index_means(maps: Maps, models: Sequence[str]) -> dict[str, np.ndarray]:
+def index_means(maps: RunResults, models: Sequence[str]) -> dict[str, np.ndarray]:
     """Mean of each index in each cluster, of the full-resolution maps, strip by strip.
 
     Returns
     -------
     For each model float64 (cluster, index), NaN where no pixel has a value.
     """
-    n_indices = len(maps.indices)
+    n_indices = len(maps.index_names)
     sums = {m: np.zeros((maps.n_clusters(m), n_indices)) for m in models}
     counts = {m: np.zeros(sums[m].shape, np.int64) for m in models}
     for rows in maps.strips():
         labels = {m: maps.labels(m, rows) for m in models}
-        for i, name in enumerate(maps.indices):
+        for i, name in enumerate(maps.index_names):
             values = maps.values(name, rows)
             has_value = np.isfinite(values)
             for m in models:
@@ -79,7 +79,7 @@ def index_means(maps: Maps, models: Sequence[str]) -> dict[str, np.ndarray]:
         return {m: sums[m] / np.where(counts[m], counts[m], np.nan) for m in models}
 
 
-def write_points(path: Path, maps: Maps) -> None:
+def write_points(path: Path, maps: RunResults) -> None:
     """One row per point of the run, in the order they were given.
 
     Columns: point (from 1), x, y in the scene's CRS, row, col of the scene; cluster_MODEL
@@ -98,8 +98,8 @@ def write_points(path: Path, maps: Maps) -> None:
             "give --point E,N to hyperhpc run, or a file to hyperhpc extract",
         )
     head = [
-        "point", "x", "y", "row", "col", *(f"cluster_{name}" for name in maps.models),
-        *maps.indices, *band_columns("nm", points[0]["wavelength_nm"]),
+        "point", "x", "y", "row", "col", *(f"cluster_{name}" for name in maps.model_names),
+        *maps.index_names, *band_columns("nm", points[0]["wavelength_nm"]),
     ]  # fmt: skip
     rows = []
     for number, point in enumerate(points, 1):
@@ -108,15 +108,15 @@ def write_points(path: Path, maps: Maps) -> None:
     write_table(path, head, rows)
 
 
-def _at(maps: Maps, row: int, col: int) -> list[Any]:
+def _at(maps: RunResults, row: int, col: int) -> list[Any]:
     """Cluster of each model and value of each index at a pixel of the scene."""
     area = maps.run["area"]
     y, x = row - area["row0"], col - area["col0"]
     if not (0 <= y < maps.shape[0] and 0 <= x < maps.shape[1]):
-        return [None] * (len(maps.models) + len(maps.indices))
+        return [None] * (len(maps.model_names) + len(maps.index_names))
     window = slice(y, y + 1), slice(x, x + 1)
-    labels = [int(maps.labels(model, *window)[0, 0]) for model in maps.models]
-    values = [float(maps.values(name, *window)[0, 0]) for name in maps.indices]
+    labels = [int(maps.labels(model, *window)[0, 0]) for model in maps.model_names]
+    values = [float(maps.values(name, *window)[0, 0]) for name in maps.index_names]
     return [
         *(None if label == NO_CLUSTER else label for label in labels),
         *(None if math.isnan(value) else value for value in values),

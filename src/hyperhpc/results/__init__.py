@@ -1,0 +1,20 @@
+"""The one reader of what a run has written into its folder.
+
+``reader`` opens a run: its JSON files whole, its maps a window at a time, its overviews;
+``pyramid`` holds the overviews, maps of reduced size from which all pictures are drawn.
+"""
+
+from hyperhpc.results.pyramid import TARGET_PX, Extent, FloatMap, Pyramid, reduce_mean
+from hyperhpc.results.reader import STRIP_ROWS, JsonDict, RunResults, open_results
+
+__all__ = [
+    "STRIP_ROWS",
+    "TARGET_PX",
+    "Extent",
+    "FloatMap",
+    "JsonDict",
+    "Pyramid",
+    "RunResults",
+    "open_results",
+    "reduce_mean",
+]

@@ -1,0 +1,390 @@
+"""A run's folder, opened for reading."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+import zarr
+
+from hyperhpc.errors import ConfigError, IncompleteRunError, cause
+from hyperhpc.results.pyramid import Pyramid
+from hyperhpc.rundir.folder import RunFolder, out_of, read_json
+from hyperhpc.rundir.integrity import open_summed
+from hyperhpc.scene.cube import Grid
+from hyperhpc.scene.georef import MapCrs, describe_crs
+from hyperhpc.schema import CLUSTER, INDICES
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+JsonDict = dict[str, Any]
+T = TypeVar("T")
+
+#: Rows of the maps read at once: a whole number of the blocks of a GeoTIFF.
+STRIP_ROWS = 512
+
+
+class _Part(NamedTuple):
+    """Content of a file or store, and what is wrong with it; "" if nothing is."""
+
+    content: Any
+    problem: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class RunResults:
+    """What a run has written.
+
+    Nothing is read before it is asked for: JSON files whole, arrays a window at a time. Once
+    a run is complete, files of its Zarr stores are compared with their checksums as they are
+    read, and one that has changed raises IncompleteRunError.
+
+    Attributes
+    ----------
+    folder
+        Paths of the run's files.
+    run
+        Content of run.json: input, options, versions, timings; empty if it is not there.
+    overview_path
+        Store of the overviews.
+    is_strict
+        True: a part that is missing or damaged raises ConfigError when it is asked for.
+        False: it is empty or None, and named in :attr:`missing`.
+    gaps
+        What the overviews lack, one sentence each.
+    """
+
+    folder: RunFolder
+    run: JsonDict
+    overview_path: Path
+    is_strict: bool = True
+    gaps: tuple[str, ...] = ()
+
+    # Parts ---------------------------------------------------------------------------
+
+    @cached_property
+    def _model(self) -> _Part:
+        return _read_part(self.folder.model, "the fitted models", dict)
+
+    @cached_property
+    def _clusters(self) -> _Part:
+        return _read_part(self.folder.clusters, "cluster spectra and areas", dict)
+
+    @cached_property
+    def _spectra(self) -> _Part:
+        return _read_part(self.folder.spectra, "spectra at points", list)
+
+    @cached_property
+    def _store(self) -> _Part:
+        return _open_group(self.folder.results, "index and cluster maps")
+
+    @cached_property
+    def _pyramid(self) -> _Part:
+        group, problem = _open_group(
+            self.overview_path, "reduced maps, from which all pictures are drawn"
+        )
+        pyramid = None if problem else Pyramid.from_group(group, self.run)
+        if pyramid is None and not problem:
+            problem = f"{self.overview_path.name} (no level in it can be read)"
+        return _Part(pyramid, problem)
+
+    def _checked(self, part: _Part) -> Any:
+        if part.problem and self.is_strict:
+            raise ConfigError(
+                f"{self.folder.out} lacks {part.problem}",
+                f"See what is damaged: hyperhpc verify {shlex.quote(str(self.folder.out))}",
+            )
+        return part.content
+
+    @property
+    def model(self) -> JsonDict:
+        """Content of model.json: scaling and centres of each model."""
+        return self._checked(self._model)
+
+    @property
+    def clusters(self) -> JsonDict:
+        """Content of clusters.json: spectra and areas of the clusters, agreement."""
+        return self._checked(self._clusters)
+
+    @property
+    def spectra(self) -> list[JsonDict]:
+        """Content of spectra.json: point spectra in the order the points were given."""
+        return self._checked(self._spectra)
+
+    @property
+    def store(self) -> zarr.Group | None:
+        """The maps at full resolution; None if they cannot be read."""
+        return self._checked(self._store)
+
+    @property
+    def pyramid(self) -> Pyramid | None:
+        """The overviews; None if they cannot be read."""
+        return self._checked(self._pyramid)
+
+    @cached_property
+    def missing(self) -> tuple[str, ...]:
+        """One sentence for each part that is not there or cannot be read."""
+        parts = (self._model, self._clusters, self._spectra, self._pyramid, self._store)
+        found = [] if self.run else [f"{self.folder.run.name} (the run is not finished)"]
+        return (*found, *(part.problem for part in parts if part.problem), *self.gaps)
+
+    @property
+    def is_complete(self) -> bool:
+        """True if run.json says that the run is finished, and all its parts are here."""
+        return bool(self.run.get("complete")) and not self.missing
+
+    # For notebooks -------------------------------------------------------------------
+
+    @cached_property
+    def results(self) -> xr.Dataset:
+        """The maps at full resolution, lazy.
+
+        ``indices`` (index, y, x) float32, NaN is missing; ``cluster`` (model, y, x) uint8,
+        255 is no-data; coordinates y, x (pixel centres), index, model and spatial_ref.
+        """
+        import xarray as xr
+
+        return xr.open_zarr(open_summed(self.folder.results))
+
+    @property
+    def levels(self) -> list[int]:
+        """Scene pixels on the side of one pixel of each overview, finest first."""
+        return list(self.pyramid.levels) if self.pyramid else []
+
+    def overview(self, level: int) -> xr.Dataset:
+        """Maps at a coarser level, lazy.
+
+        Parameters
+        ----------
+        level
+            One of :attr:`levels`.
+
+        Returns
+        -------
+        ``quicklook`` (color, y, x) float32 reflectance, NaN is no-data; ``indices`` and
+        ``cluster`` as in :attr:`results`.
+
+        Raises
+        ------
+        ConfigError
+            There is no such level.
+        """
+        import xarray as xr
+
+        if level not in self.levels:
+            raise ConfigError(
+                f"There is no overview level {level}",
+                f"The levels of this run are {' '.join(map(str, self.levels))}",
+            )
+        return xr.open_zarr(open_summed(self.overview_path), group=str(level))
+
+    # Maps at full resolution ----------------------------------------------------------
+
+    @cached_property
+    def model_names(self) -> tuple[str, ...]:
+        """Names along the first dimension of the map of clusters."""
+        return self._names("model")
+
+    @cached_property
+    def index_names(self) -> tuple[str, ...]:
+        """Names along the first dimension of the map of indices."""
+        return self._names("index")
+
+    def _names(self, coordinate: str) -> tuple[str, ...]:
+        stored = self.store.get(coordinate) if self.store is not None else None
+        return tuple(map(str, np.asarray(stored[:]))) if isinstance(stored, zarr.Array) else ()
+
+    def _map(self, name: str) -> Any:
+        assert self.store is not None
+        return self.store[name]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of the maps."""
+        return self._map(CLUSTER.name).shape[1:]
+
+    @cached_property
+    def grid(self) -> Grid:
+        """Georeference of the maps."""
+        # hyperhpc.scene.georef.grid_mapping_attributes has written these attributes
+        attributes = self._map("spatial_ref").attrs
+        xmin, px, _, ymax, _, py = map(float, str(attributes["GeoTransform"]).split())
+        wkt = attributes.get("crs_wkt")
+        return Grid(xmin, ymax, px, -py, str(wkt) if wkt else None, self.scene.get("epsg"))
+
+    def strips(self) -> Iterator[slice]:
+        """Slices of ``STRIP_ROWS`` rows, from north to south."""
+        height = self.shape[0]
+        for row in range(0, height, STRIP_ROWS):
+            yield slice(row, min(row + STRIP_ROWS, height))
+
+    def labels(self, model: str, rows: slice, cols: slice = slice(None)) -> np.ndarray:
+        """Clusters of one model (y, x), uint8; 255 is no-data."""
+        return np.asarray(self._map(CLUSTER.name)[self.model_names.index(model), rows, cols])
+
+    def values(self, name: str, rows: slice, cols: slice = slice(None)) -> np.ndarray:
+        """One index (y, x), float32; NaN is missing."""
+        return np.asarray(self._map(INDICES.name)[self.index_names.index(name), rows, cols])
+
+    # Facts from run.json and the models -----------------------------------------------
+
+    @property
+    def scene(self) -> JsonDict:
+        """``scene`` of run.json."""
+        return self.run.get("scene") or {}
+
+    @property
+    def scene_name(self) -> str:
+        """File name of the scene, for titles."""
+        path = str(self.scene.get("path") or "")
+        return path.rstrip("/").rsplit("/", 1)[-1] or "unnamed scene"
+
+    @property
+    def area(self) -> JsonDict:
+        """``area`` of run.json: bounds and shape of what was analysed."""
+        return self.run.get("area") or {}
+
+    @property
+    def good_ranges(self) -> list[list[float]] | None:
+        """Contiguous ranges of good band centres in nm; None if not recorded."""
+        return (self.run.get("bands") or {}).get("good_nm") or None
+
+    @property
+    def computed(self) -> list[JsonDict]:
+        """Entries of run.json for the indices that were computed, in order."""
+        return (self.run.get("indices") or {}).get("computed") or []
+
+    @property
+    def n_bands(self) -> int | None:
+        """Number of bands of the scene."""
+        return (self.run.get("bands") or {}).get("n_bands") or self.scene.get("n_bands")
+
+    @property
+    def n_good(self) -> int | None:
+        """Number of bands that were used for clustering."""
+        return (self.run.get("bands") or {}).get("n_good") or self.scene.get("n_good_bands")
+
+    @property
+    def n_pixels(self) -> int | None:
+        """Number of pixels of the area, valid or not."""
+        total = (self.run.get("pixels") or {}).get("total")
+        shape = self.area.get("shape")
+        return total if total is not None else (shape[0] * shape[1] if shape else None)
+
+    @property
+    def models(self) -> list[str]:
+        """Models with anything to show, in the order of the maps."""
+        names = self.pyramid.models if self.pyramid else ()
+        more = [*(self.clusters.get("models") or {}), *(self.model.get("models") or {})]
+        return list(dict.fromkeys([*names, *more]))
+
+    def cluster_entry(self, model: str) -> JsonDict:
+        """What clusters.json says of one model; empty if it says nothing."""
+        return (self.clusters.get("models") or {}).get(model) or {}
+
+    def n_clusters(self, model: str) -> int:
+        """Number of clusters of a model, from whichever file knows it."""
+        if entry := self.cluster_entry(model):
+            return len(entry["pixels"])
+        if fitted := (self.model.get("models") or {}).get(model):
+            return len(fitted["centers"])
+        return int((self.run.get("options") or {}).get("clusters") or 0)
+
+    def hectares(self, pixels: float | None) -> float | None:
+        """Area of a number of pixels; None if a pixel's size in metres is not known."""
+        size = self.area.get("pixel_area_m2")
+        return None if size is None or pixels is None else pixels * float(size) / 1e4
+
+    @cached_property
+    def crs(self) -> MapCrs:
+        """Coordinate reference system of the maps."""
+        wkt = None
+        if self.store is not None and "spatial_ref" in self.store:
+            attrs = self.store["spatial_ref"].attrs
+            wkt = str(attrs.get("crs_wkt") or attrs.get("spatial_ref") or "") or None
+        return describe_crs(self.scene.get("epsg"), wkt)
+
+
+def open_results(
+    out: str | Path, *, complete: bool = False, overview: Path | None = None
+) -> RunResults:
+    """Open a run's folder.
+
+    Parameters
+    ----------
+    out
+        Folder given to ``hyperhpc run``.
+    complete
+        True: only a finished run will do, and a part that cannot be read is an error. False:
+        take the run in whatever state it is.
+    overview
+        Store of the overviews; by default the one in the folder.
+
+    Raises
+    ------
+    ConfigError
+        The folder holds no run; or, if ``complete``, its maps cannot be read.
+    IncompleteRunError
+        The run is not finished, if ``complete``.
+    """
+    folder = RunFolder(Path(out))
+    run = _read_run(folder) if folder.run.is_file() else {}
+    if not run:
+        out_of(out)
+    found = RunResults(folder, run, overview or folder.overview, is_strict=complete)
+    if not complete:
+        return found
+    if not run.get("complete"):
+        command = str(run.get("command") or "")
+        again = command if command.startswith("hyperhpc ") else "the command that started it"
+        raise IncompleteRunError(
+            f"The run in {out} is not finished",
+            f"Resume it: {again.removesuffix(' --restart')}",
+        )
+    try:
+        _ = found.grid, found.shape, found.index_names, found._map(INDICES.name)
+    except (OSError, KeyError, ValueError) as error:
+        raise ConfigError(
+            f"{folder.results} cannot be read: {cause(error)}",
+            f"See what is damaged: hyperhpc verify {shlex.quote(str(out))}",
+        ) from None
+    return found
+
+
+def _read_run(folder: RunFolder) -> JsonDict:
+    """Content of run.json; ConfigError if it is not what a run writes."""
+    hint = "Give the folder that `hyperhpc run SCENE OUT` has written"
+    try:
+        run = read_json(folder.run)
+    except ConfigError as error:
+        raise ConfigError(error.message, hint) from None
+    if not (isinstance(run, dict) and "hyperhpc" in run):
+        raise ConfigError(f"{folder.run} is not the record of a run of hyperhpc", hint)
+    return run
+
+
+def _read_part(path: Path, what: str, kind: type[T]) -> _Part:
+    if not path.is_file():
+        return _Part(kind(), f"{path.name} ({what})")
+    try:
+        content = read_json(path)
+    except ConfigError as error:
+        return _Part(kind(), f"{path.name} ({error.message})")
+    if not isinstance(content, kind):
+        return _Part(kind(), f"{path.name} (not what a run writes)")
+    return _Part(content)
+
+
+def _open_group(path: Path, what: str) -> _Part:
+    if not path.is_dir():
+        return _Part(None, f"{path.name} ({what})")
+    try:
+        return _Part(zarr.open_group(open_summed(path), mode="r", zarr_format=2))
+    except (OSError, KeyError, ValueError) as error:
+        return _Part(None, f"{path.name} (cannot be opened: {error})")
