@@ -9,7 +9,7 @@ DEMO_SIZE ?= 1000x1000
 DEMO_OUT ?= demo
 ARGS ?=
 
-.PHONY: help setup demo test lint bench reference docs lock image docker submit test-image test-slurm test-faults clean
+.PHONY: help setup demo test lint bench reference pictures docs lock image docker submit test-image test-slurm test-faults clean
 
 help: ## this list
 	@echo "hyperhpc: make TARGET, in the order you will want them"
@@ -37,6 +37,9 @@ bench: setup ## measure speed and memory, small scenes first [ARGS="seed", ARGS=
 
 reference: setup ## write docs/reference.md from the commands themselves
 	@.venv/bin/python docs/make_reference.py
+
+pictures: setup ## make the pictures of the documents again; needs Chromium [ARGS=chart]
+	@.venv/bin/python docs/make_pictures.py $(ARGS)
 
 docs: ## build these documents as a site of its own, build/site/index.html
 	@bash container/venv.sh setup-dev

@@ -4,7 +4,7 @@
 
 Each command prints what it runs, writes build/bench/NAME.json (every repeat, the machine,
 versions, the commit) and shows its part of the table. Scenes are simulated once and kept in
-$HYPERHPC_CACHE/bench. ``table --write`` puts what was measured into docs/performance.md.
+$HYPERHPC_CACHE/bench. ``table --write`` puts what was measured into docs/performance-tables.md.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def outputs(size: int, repeats: int) -> None:
 
 
 @bench.command()
-@click.option("--write", is_flag=True, help="into docs/performance.md")
+@click.option("--write", is_flag=True, help="into docs/performance-tables.md")
 def table(write: bool) -> None:
     """Everything measured so far."""
     text = whole_table(ORDER)

@@ -59,7 +59,7 @@ def costs(size: int, repeats: int) -> Result:
         rows,
         found,
         "Each pass in one thread under Python's profiler: seconds of what the function of a "
-        "tile calls, as shares; the steps beside it as they are in any run, on two workers.",
+        "tile calls, as shares; the other steps as they are in any run, on two workers.",
         is_judged=size >= 2000,
     )
 

@@ -88,7 +88,7 @@ def against_sklearn(n_pixels: int, repeats: int) -> Result:
     ]
     return Result(
         "kernel",
-        f"Kernel beside scikit-learn, {len(dn)} pixels of {dn.shape[1]} bands, one thread",
+        f"Kernel against scikit-learn, {len(dn)} pixels of {dn.shape[1]} bands, one thread",
         f"bench.py kernel --pixels {n_pixels} --repeats {repeats}",
         rows,
         found,

@@ -19,7 +19,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "build" / "bench"
-PAGE = ROOT / "docs" / "performance.md"
+PAGE = ROOT / "docs" / "performance-tables.md"
 #: The table lies between these lines of the page.
 MARKERS = ("<!-- table: begin -->", "<!-- table: end -->")
 #: The last part of the table.

@@ -104,7 +104,7 @@ def beside_seed(size: int, repeats: int) -> Result:
     ]
     return Result(
         f"seed-{size}",
-        f"Beside the tutorial's recipe, {size} x {size} x 426",
+        f"Against the tutorial's recipe, {size} x {size} x 426",
         f"bench.py seed --size {size} --repeats {repeats}",
         rows,
         found,

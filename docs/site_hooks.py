@@ -1,7 +1,7 @@
-"""What mkdocs does to these documents: links that work in the checkout work in the site too.
+"""Hooks for mkdocs: links that work in the checkout work in the site too.
 
 Documents that lie outside docs/ (README.md, jobs/README.md ...) become pages, links between
-pages are made to fit, and a link to any other file of the checkout becomes its bare text.
+pages are adapted, and a link to any other file of the checkout becomes its bare text.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Documents of the checkout to pages of the site.
 PAGES = {
     "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
     "jobs/README.md": "jobs.md",
     "container/README.md": "container.md",
@@ -38,7 +40,12 @@ def on_files(files: Files, *, config: Any) -> Files:
 
 def list_decisions() -> str:
     """A page with the titles of all decisions."""
-    lines = ["# Decisions", "", "Why it is as it is, one page each.", ""]
+    lines = [
+        "# Decisions",
+        "",
+        "The reasons for what could have been done otherwise, one page each.",
+        "",
+    ]
     for path in sorted((ROOT / "docs" / "decisions").glob("0*.md")):
         title = path.read_text("utf-8").splitlines()[0].removeprefix("# ")
         lines.append(f"- [{title}](decisions/{path.name})")
@@ -46,7 +53,7 @@ def list_decisions() -> str:
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> str:
-    """Make links fit, and take from code blocks what only our tests read."""
+    """Adapt links, and remove from code blocks the words that only our tests read."""
     here = page.file.src_uri
     document = {page: document for document, page in PAGES.items()}.get(here, f"docs/{here}")
 
@@ -56,7 +63,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> 
             return link[0]
         wanted = posixpath.normpath(posixpath.join(posixpath.dirname(document), target))
         if not (ROOT / wanted).exists():
-            return link[0]  # for mkdocs to complain about
+            return link[0]  # mkdocs reports it
         found = PAGES.get(wanted, wanted.removeprefix("docs/"))
         if wanted not in PAGES and not wanted.startswith("docs/"):
             return text  # in the checkout, but no page

@@ -212,7 +212,7 @@ def test_readme__python_examples(
     run_case: RunCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One after the other, with the options of the run at hand."""
-    section = (ROOT / "README.md").read_text("utf-8").split("## In Python")[1].split("\n## ")[0]
+    section = (ROOT / "docs" / "python.md").read_text("utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     code = "\n".join(blocks)
     assert set(re.findall(r"hyperhpc\.(\w+)\(", code)) == set(hyperhpc.__all__)
@@ -221,7 +221,7 @@ def test_readme__python_examples(
     (tmp_path / "out").symlink_to(run_case.out)
     monkeypatch.chdir(tmp_path)
     names: dict = {"OPTIONS": OPTIONS}
-    exec(compile(code.replace("clusters=6", "**OPTIONS"), "README.md", "exec"), names)
+    exec(compile(code.replace("clusters=6", "**OPTIONS"), "docs/python.md", "exec"), names)
     assert names["labels"].shape == run_case.is_valid.shape
     assert np.shape(names["centres"]) == (8, run_case.good.sum())
     assert names["pictures"]

@@ -17,7 +17,7 @@ import pytest
 
 import hyperhpc
 from cli_case import call
-from docs_case import DOCS, ROOT, blocks
+from docs_case import DOCS, PAGES, ROOT, blocks, read
 from hyperhpc.cli.main import cli
 
 REFERENCE = (DOCS / "reference.md").read_text("utf-8")
@@ -164,8 +164,7 @@ def test_tutorial__commands_can_be_parsed() -> None:
 
 
 def test_images__are_small_and_used() -> None:
-    pages = [ROOT / "README.md", *DOCS.glob("*.md")]
-    text = "\n".join(page.read_text("utf-8") for page in pages)
+    text = "\n".join(map(read, PAGES))
     for image in (DOCS / "images").iterdir():
         assert f"images/{image.name}" in text
         assert image.stat().st_size < 256_000, image.name
