@@ -6,9 +6,9 @@ They are loaded when first used, so that ``import hyperhpc`` costs nothing.
 
 from typing import TYPE_CHECKING, Any
 
-from hyperhpc.version import __version__
+from hyperhpc.version import __version__ as __version__
 
-__all__ = ["__version__", "figures", "indices", "open_run", "open_scene", "run", "spectrum"]
+__all__ = ["figures", "indices", "open_run", "open_scene", "run", "spectrum"]
 
 if TYPE_CHECKING:
     from hyperhpc.api import figures, indices, open_run, open_scene, run, spectrum
