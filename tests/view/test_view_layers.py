@@ -16,7 +16,7 @@ from hyperhpc.report.index_maps import measure_index
 from hyperhpc.report.style import cluster_colours
 from hyperhpc.view.layers import Layers
 from hyperhpc.view.levels import OVERSAMPLING, View, choose_level, map_levels
-from hyperhpc.view.opened import Opened, open_run
+from hyperhpc.view.viewed_run import Opened, open_run
 from run_case import RunCase
 
 

@@ -43,9 +43,9 @@ def view_run(
         The port is taken.
     """
     from hyperhpc.view.layers import Layers
-    from hyperhpc.view.opened import DAMAGED, explain, open_run
     from hyperhpc.view.page import Page
     from hyperhpc.view.server import serve
+    from hyperhpc.view.viewed_run import DAMAGED, explain, open_run
     from hyperhpc.workers import scratch_folder
 
     with scratch_folder() as scratch:

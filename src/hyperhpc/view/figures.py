@@ -25,7 +25,7 @@ from bokeh.plotting import figure
 from hyperhpc.report import style
 from hyperhpc.scene import Grid
 from hyperhpc.scene.georef import MapCrs
-from hyperhpc.view.looks import LINE
+from hyperhpc.view.markup import LINE
 
 #: Bokeh draws a dotted frame around a figure that has been clicked.
 _NO_OUTLINE = ".bk-Canvas { --highlight-color: transparent; }"

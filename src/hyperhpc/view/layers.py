@@ -13,7 +13,7 @@ from hyperhpc.report.maps import colour_labels
 from hyperhpc.report.sheet import rgba, stretch
 from hyperhpc.schema import CLUSTER, INDICES, QUICKLOOK
 from hyperhpc.view.levels import Level, Piece, View, all_levels, choose_level
-from hyperhpc.view.opened import Opened
+from hyperhpc.view.viewed_run import Opened
 
 #: Positions of the quicklook's colours: true colour, colour infrared.
 RGB, CIR = (0, 1, 2), (3, 0, 1)

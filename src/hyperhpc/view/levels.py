@@ -12,7 +12,7 @@ import zarr
 
 from hyperhpc.analysis.spectra import to_reflectance
 from hyperhpc.schema import CLUSTER, COLORS, INDICES, QUICKLOOK
-from hyperhpc.view.opened import Opened
+from hyperhpc.view.viewed_run import Opened
 
 # A window of a map at the resolution of the screen, whatever the size of the scene.
 

@@ -25,13 +25,13 @@ from bokeh.models import (
 )
 
 from hyperhpc.errors import HyperhpcError
-from hyperhpc.view import looks
+from hyperhpc.view import markup
 from hyperhpc.view.figures import Chart, Map
 from hyperhpc.view.layers import Layer, Layers
 from hyperhpc.view.levels import Piece, View
-from hyperhpc.view.looks import CSS, LINE
-from hyperhpc.view.opened import UNREADABLE, Opened, explain
+from hyperhpc.view.markup import CSS, LINE
 from hyperhpc.view.points import Point, line_of, mean_of, read_point, spectra_csv
+from hyperhpc.view.viewed_run import UNREADABLE, Opened, explain
 
 # Everything on the page beside the two figures, and where it stands.
 
@@ -166,7 +166,7 @@ class Picked:
 
     async def pick(self, x: float, y: float) -> None:
         """Add the pixel that holds a place, if it is in the area and there is room."""
-        if len(self._points) == len(looks.point_colours()):
+        if len(self._points) == len(markup.point_colours()):
             self._controls.tell(f"{len(self._points)} points are compared at most; clear them")
             return
         try:
@@ -185,7 +185,7 @@ class Picked:
 
     def tell(self) -> None:
         """Marks, lines, table and file, all from the list of points."""
-        points, colours = self._points, looks.point_colours()
+        points, colours = self._points, markup.point_colours()
         names = [f"P{i + 1}" for i in range(len(points))]
         drawn = {"color": colours[: len(points)], "name": names}
         self._map.points.data = {"x": [p.x for p in points], "y": [p.y for p in points]} | drawn
@@ -199,7 +199,7 @@ class Picked:
             source.data = {"nm": nm, "reflectance": reflectance} | drawn
         self._chart.figure.title.text = f"Pale and wide: mean of the pixel's cluster ({model})"
         self._chart.figure.visible = bool(points)
-        self._controls.table.text = looks.points_table(self._opened.outputs, points)
+        self._controls.table.text = markup.points_table(self._opened.outputs, points)
         self._controls.offer(spectra_csv(points))
 
 
@@ -251,10 +251,10 @@ class Page:
         controls.whole.on_event(ButtonClick, lambda _: self._show_whole())
         controls.clear.on_event(ButtonClick, lambda _: self._picked.clear())
 
-        controls.head.text = looks.heading(outputs, self._opened.notes)
+        controls.head.text = markup.heading(outputs, self._opened.notes)
         self._picked.tell()
         document.title = f"{outputs.scene_name} - hyperhpc"
-        document.template = looks.TEMPLATE
+        document.template = markup.TEMPLATE
         document.add_root(controls.layout)
 
     @property
@@ -369,13 +369,13 @@ class Page:
         outputs = self._opened.outputs
         assert outputs.pyramid is not None
         if layer.key.startswith("cluster:"):
-            return looks.cluster_legend(outputs, layer.name)
+            return markup.cluster_legend(outputs, layer.name)
         if layer.key.startswith("index:"):
-            return looks.index_legend(self._layers.measured(layer.name))
+            return markup.index_legend(self._layers.measured(layer.name))
         names = ("red", "green", "blue", "near infrared")
         nm = outputs.pyramid.quicklook_nm
         at = layer.positions
-        return looks.colour_legend([nm[i] for i in at], [names[i] for i in at])
+        return markup.colour_legend([nm[i] for i in at], [names[i] for i in at])
 
     def _later(self, callback: Any) -> None:
         self._document.add_next_tick_callback(callback)

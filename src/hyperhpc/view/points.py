@@ -14,7 +14,7 @@ from hyperhpc.errors import HyperhpcError
 from hyperhpc.report.spectra import joined, runs_of
 from hyperhpc.schema import CLUSTER, INDICES, NO_CLUSTER
 from hyperhpc.view.levels import map_levels
-from hyperhpc.view.opened import Opened
+from hyperhpc.view.viewed_run import Opened
 
 Vector = npt.NDArray[np.float64]
 

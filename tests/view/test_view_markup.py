@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from cli_case import call
-from hyperhpc.results import open_results
-from hyperhpc.view import looks
+from hyperhpc.results import open_outputs
+from hyperhpc.view import markup
 from hyperhpc.view.layers import Layers
-from hyperhpc.view.opened import Opened, open_run
 from hyperhpc.view.points import Point, read_point, spectra_csv
+from hyperhpc.view.viewed_run import Opened, open_run
 from run_case import RunCase
 
 
@@ -31,9 +31,9 @@ def point(**values: object) -> Point:
 
 
 def test_heading__a_name_is_text_whatever_is_in_it(run_case: RunCase) -> None:
-    results = open_results(run_case.out)
-    results.run["scene"] = {"path": "/data/<script>alert(1)</script>", "epsg": 32613}
-    shown = looks.heading(results, ["<b>odd</b> note"])
+    outputs = open_outputs(run_case.out)
+    outputs.run["scene"] = {"path": "/data/<script>alert(1)</script>", "epsg": 32613}
+    shown = markup.heading(outputs, ["<b>odd</b> note"])
     assert "<script>" not in shown
     assert "<b>" not in shown
     assert "160 &times; 200 pixels" in shown
@@ -44,21 +44,21 @@ def test_index_legend__has_the_limits_of_the_report(opened: Opened) -> None:
     measured = Layers(opened).measured("cai")
     assert measured.limits
     assert measured.limits[0] == -measured.limits[1]  # zero divides two meanings
-    shown = looks.index_legend(measured)
+    shown = markup.index_legend(measured)
     assert "linear-gradient" in shown
     assert ">0<" in shown
     assert "R(2100)" in shown
 
 
 def test_cluster_legend__names_each_cluster_once(opened: Opened, run_case: RunCase) -> None:
-    shown = looks.cluster_legend(opened.outputs, "lloyd")
+    shown = markup.cluster_legend(opened.outputs, "lloyd")
     pixels = run_case.json("clusters")["models"]["lloyd"]["pixels"]
     assert shown.count("swatch") == len(pixels) == 8
     assert f"{100 * pixels[0] / sum(pixels):.1f}" in shown
 
 
 def test_point_colours__are_apart_and_show_on_paper() -> None:
-    colours = looks.point_colours()
+    colours = markup.point_colours()
     assert len(set(colours)) == len(colours) == 10
 
 
@@ -77,7 +77,7 @@ def test_read_point__outside_is_none_and_no_data_says_so(
     assert np.isnan(list(found.values.values())).all()
     assert found.reflectance.size == 0
     assert "is no-data" in found.problem
-    assert "is no-data" in looks.points_table(opened.outputs, [found])
+    assert "is no-data" in markup.points_table(opened.outputs, [found])
 
 
 def test_spectra_csv__leaves_out_what_has_none(opened: Opened) -> None:
