@@ -231,7 +231,7 @@ def test_report__where_nothing_can_be_drawn_yet(stopped: Path, tmp_path: Path) -
     out = tmp_path / "out"
     shutil.copytree(stopped, out)
     shutil.rmtree(out / "work" / "classify")
-    check_refused(call("report", out), 7, "nothing of", "can be drawn yet", "hyperhpc status")
+    check_refused(call("report", out), 7, "Nothing of", "can be drawn yet", "hyperhpc status")
     assert not (out / "report.html").exists()
 
 

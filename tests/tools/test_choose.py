@@ -108,9 +108,9 @@ def test_choose_k__only_in_an_area(scene: Path) -> None:
     xmin, ymin, _, ymax = facts["bounds"]
     box = f"{xmin + 7},{ymin},{xmin + 31},{ymax}"
     done = call("choose-k", scene, "--k", "2..3", "--bbox", box, "--json")
-    told = json.loads(done.out)
-    assert told["shape"] == [60, 24]
-    assert told["pixels"] == 60 * 24
+    found = json.loads(done.out)
+    assert found["shape"] == [60, 24]
+    assert found["pixels"] == 60 * 24
 
 
 @pytest.mark.parametrize("side", [60, 400, 3000])
@@ -127,7 +127,7 @@ def test_trial__takes_no_more_pixels_than_it_says(tmp_path: Path, side: int) -> 
     assert trial.n_pixels == min(grid, COARSE)
     assert grid <= 4 * 2 * COARSE
     assert grid >= min(side * side, COARSE) / 2
-    assert f"of {side} x {side}" in trial.cost()
+    assert f"of {side} x {side}" in trial.describe_cost()
 
 
 @pytest.mark.parametrize("text", ["1..5", "5..2", "2-9", "a", "2..999", ""])

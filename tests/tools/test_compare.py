@@ -1,4 +1,4 @@
-"""Two runs against each other: tables, matches and indices computed anew from the arrays."""
+"""Two runs against each other: tables, matches and indices computed again from the arrays."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def test_compare__a_run_with_itself_agrees_wholly(run_case: RunCase) -> None:
     assert same["adjusted_rand_index"] == same["share_agreeing"] == 1
     assert same["matched"] == [[k, k] for k in range(8)]
     assert same["largest_disagreements"] == []
-    (told,) = run_case.json("clusters")["agreement"]  # what the run itself says
-    assert crossed["confusion"] == told["confusion"]
-    assert crossed["adjusted_rand_index"] == told["adjusted_rand_index"]
+    (stored,) = run_case.json("clusters")["agreement"]  # what the run itself says
+    assert crossed["confusion"] == stored["confusion"]
+    assert crossed["adjusted_rand_index"] == stored["adjusted_rand_index"]
 
 
 def test_compare__is_as_computed_from_the_arrays(

@@ -101,7 +101,7 @@ def test_export__clusters_have_names_and_the_report_s_colours(
     entries = ET.parse(path.with_suffix(".qml")).findall(".//paletteEntry")
     found = [(e.get("value"), e.get("color"), e.get("label")) for e in entries]
     assert found == [(str(k), c, f"C{k}") for k, c in enumerate(hexes(8))]
-    # Without the file beside it the colours are still there
+    # Without the .aux.xml file the colours are still there
     alone = tmp_path / "alone.tif"
     shutil.copy(path, alone)
     with rasterio.open(alone) as file:
@@ -190,7 +190,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_export__table_of_clusters_is_as_computed_anew(
+def test_export__table_of_clusters_is_as_computed_from_the_arrays(
     run_case: RunCase, tmp_path: Path
 ) -> None:
     rows = read_csv(export(run_case.out, tmp_path / "c.csv"))

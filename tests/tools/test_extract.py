@@ -73,14 +73,14 @@ def test_extract__points_are_the_pixels_that_hold_them(
         file = geojson(tmp_path / "p.geojson", *[shapely.Point(lon_lat(*p)) for p in points])
     else:
         file = geopackage(tmp_path / "p.gpkg", *map(shapely.Point, points))
-    rows, told = extract(case, file)
+    rows, found = extract(case, file)
     if kind == "gpkg":
         empty = rows.pop()
         assert (empty["state"], empty["x"], empty["fid"]) == ("no geometry", "", "99")
-        assert "rows without values, of 6: 1 no-data, 1 outside, 1 no geometry" in told
+        assert "rows without values, of 6: 1 no-data, 1 outside, 1 no geometry" in found
         assert [row["name"] for row in rows] == ["a"] * 5
     else:
-        assert "rows without values, of 5: 1 no-data, 1 outside" in told
+        assert "rows without values, of 5: 1 no-data, 1 outside" in found
     if "," in kind:
         assert [row["plot"] for row in rows] == list("01234")
         assert {row["species"] for row in rows} == {"oak"}
@@ -135,13 +135,13 @@ def test_extract__polygons_give_moments_of_the_pixels_inside(
     shapes = [polygon, edge, tiny, far, parts]
     if kind == "geojson":
         named = {"crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32613"}}}
-        rows, told = extract(case, geojson(tmp_path / "p.geojson", *shapes, **named))
+        rows, found = extract(case, geojson(tmp_path / "p.geojson", *shapes, **named))
     else:
-        rows, told = extract(case, geopackage(tmp_path / "p.gpkg", *shapes))
+        rows, found = extract(case, geopackage(tmp_path / "p.gpkg", *shapes))
         rows.pop()
     states = ["ok", "partly outside", "no pixel centre", "outside", "ok"]
     assert [row["state"] for row in rows] == states
-    assert "1 no pixel centre, 1 outside" in told
+    assert "1 no pixel centre, 1 outside" in found
     x, y = centres(case)
     for row, shape in zip(rows, shapes, strict=True):
         check_moments(case, row, shapely.intersects_xy(shape, x, y))
@@ -176,8 +176,8 @@ def test_extract__attributes_named_as_our_columns_are_kept_apart(
     }
     file = tmp_path / "one.geojson"
     file.write_text(json.dumps(feature))
-    (row,), told = extract(case, file)
-    assert told == ""
+    (row,), found = extract(case, file)
+    assert found == ""
     assert (row["file_x"], row["file_state"], row["state"]) == ("1", "CO", "ok")
     assert (row["id"], row["tags"], row["none"]) == ("7", '["a", 1]', "")
 
@@ -235,8 +235,8 @@ def test_extract__of_a_real_scene_is_what_spectrum_says(
     done = call("extract", scene, tmp_path / "o.csv", "--points", file)
     assert done.code == 0, done.err
     (row,) = read(tmp_path / "o.csv")
-    told = json.loads(call("spectrum", scene, "--x", str(x), "--y", str(y), "--json").out)
-    expected = [np.nan if v is None else v for v in told[0]["reflectance"]]
+    found = json.loads(call("spectrum", scene, "--x", str(x), "--y", str(y), "--json").out)
+    expected = [np.nan if v is None else v for v in found[0]["reflectance"]]
     np.testing.assert_allclose(numbers(row, "nm"), expected)
 
 

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from cli_case import call
-from hyperhpc.results import open_outputs
+from hyperhpc.results import open_results
 from hyperhpc.view import markup
-from hyperhpc.view.layers import Layers
+from hyperhpc.view.layers import MapLayers
 from hyperhpc.view.points import Point, read_point, spectra_csv
-from hyperhpc.view.viewed_run import Opened, open_run
+from hyperhpc.view.viewed_run import ViewedRun, open_viewed_run
 from run_case import RunCase
 
 
 @pytest.fixture(scope="module")
-def opened(run_case: RunCase, tmp_path_factory: pytest.TempPathFactory) -> Opened:
-    return open_run(run_case.out, run_case.scene, tmp_path_factory.mktemp("scratch"))
+def viewed(run_case: RunCase, tmp_path_factory: pytest.TempPathFactory) -> ViewedRun:
+    return open_viewed_run(run_case.out, run_case.scene, tmp_path_factory.mktemp("scratch"))
 
 
 def point(**values: object) -> Point:
@@ -31,17 +31,17 @@ def point(**values: object) -> Point:
 
 
 def test_heading__a_name_is_text_whatever_is_in_it(run_case: RunCase) -> None:
-    outputs = open_outputs(run_case.out)
-    outputs.run["scene"] = {"path": "/data/<script>alert(1)</script>", "epsg": 32613}
-    shown = markup.heading(outputs, ["<b>odd</b> note"])
+    results = open_results(run_case.out)
+    results.run["scene"] = {"path": "/data/<script>alert(1)</script>", "epsg": 32613}
+    shown = markup.heading(results, ["<b>odd</b> note"])
     assert "<script>" not in shown
     assert "<b>" not in shown
     assert "160 &times; 200 pixels" in shown
     assert "EPSG:32613" in shown
 
 
-def test_index_legend__has_the_limits_of_the_report(opened: Opened) -> None:
-    measured = Layers(opened).measured("cai")
+def test_index_legend__has_the_limits_of_the_report(viewed: ViewedRun) -> None:
+    measured = MapLayers(viewed).index_map("cai")
     assert measured.limits
     assert measured.limits[0] == -measured.limits[1]  # zero divides two meanings
     shown = markup.index_legend(measured)
@@ -50,8 +50,8 @@ def test_index_legend__has_the_limits_of_the_report(opened: Opened) -> None:
     assert "R(2100)" in shown
 
 
-def test_cluster_legend__names_each_cluster_once(opened: Opened, run_case: RunCase) -> None:
-    shown = markup.cluster_legend(opened.outputs, "lloyd")
+def test_cluster_legend__names_each_cluster_once(viewed: ViewedRun, run_case: RunCase) -> None:
+    shown = markup.cluster_legend(viewed.results, "lloyd")
     pixels = run_case.json("clusters")["models"]["lloyd"]["pixels"]
     assert shown.count("swatch") == len(pixels) == 8
     assert f"{100 * pixels[0] / sum(pixels):.1f}" in shown
@@ -63,13 +63,13 @@ def test_point_colours__are_apart_and_show_on_paper() -> None:
 
 
 def test_read_point__outside_is_none_and_no_data_says_so(
-    opened: Opened, run_case: RunCase
+    viewed: ViewedRun, run_case: RunCase
 ) -> None:
-    xmin, ymin, xmax, ymax = opened.bounds
+    xmin, ymin, xmax, ymax = viewed.bounds
     for x, y in ((xmin - 0.1, ymin + 1), (xmax + 0.1, ymin + 1), (xmin + 1, ymax + 0.1)):
-        assert read_point(opened, x, y) is None
+        assert read_point(viewed, x, y) is None
     row, col = (int(n) for n in np.argwhere(~run_case.is_valid)[0])
-    found = read_point(opened, xmin + col + 0.3, ymax - row - 0.7)
+    found = read_point(viewed, xmin + col + 0.3, ymax - row - 0.7)
     assert found is not None
     assert (found.row, found.col) == (row, col)
     assert (found.x, found.y) == (xmin + col + 0.5, ymax - row - 0.5)
@@ -77,10 +77,10 @@ def test_read_point__outside_is_none_and_no_data_says_so(
     assert np.isnan(list(found.values.values())).all()
     assert found.reflectance.size == 0
     assert "is no-data" in found.problem
-    assert "is no-data" in markup.points_table(opened.outputs, [found])
+    assert "is no-data" in markup.points_table(viewed.results, [found])
 
 
-def test_spectra_csv__leaves_out_what_has_none(opened: Opened) -> None:
+def test_spectra_csv__leaves_out_what_has_none(viewed: ViewedRun) -> None:
     bare = point(wavelength_nm=np.empty(0), reflectance=np.empty(0))
     assert spectra_csv([bare]) == spectra_csv([]) == ""
     expected = "wavelength_nm,1.5_2.5\n500.000,0.25\n600.000,\n"
@@ -95,7 +95,7 @@ def test_read_point__of_a_neon_tile_is_what_the_file_holds(
         pytest.skip(f"a real scene is missing: {scene}")
     words = "--workers 1 --models lloyd --clusters 3".split()
     assert call("run", scene, tmp_path / "out", *words).code == 0
-    found = read_point(open_run(tmp_path / "out", None, tmp_path), 257012.2, 4111985.9)
+    found = read_point(open_viewed_run(tmp_path / "out", None, tmp_path), 257012.2, 4111985.9)
     assert found is not None
     with h5py.File(scene) as file:
         stored = file["SJER/Reflectance/Reflectance_Data"][found.row, found.col] / 10000

@@ -28,16 +28,16 @@ def page(run_case: RunCase) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
-def opened(page: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def window(page: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with browser(tmp_path_factory.mktemp("browser")) as found:
         found.open(page.url)
         yield found
 
 
 @pytest.fixture
-def fresh(opened: Browser, page: Served) -> Browser:
-    opened.open(page.url)
-    return opened
+def fresh(window: Browser, page: Served) -> Browser:
+    window.open(page.url)
+    return window
 
 
 def centre(row: int, col: int) -> tuple[float, float]:
@@ -204,12 +204,12 @@ def test_page__opacity_shows_true_colour_below(fresh: Browser) -> None:
     assert fresh.ask("opacity", "m.value") == pytest.approx(0.8)
 
 
-def test_page__asks_nobody_but_its_own_server(opened: Browser, page: Served) -> None:
-    opened.requests()
-    opened.open(page.url)
-    opened.choose("Colour infrared")
-    wait_for(lambda: image(opened, "top"))
-    asked = [url for url in opened.requests() if not url.startswith(("data:", "blob:"))]
+def test_page__asks_nobody_but_its_own_server(window: Browser, page: Served) -> None:
+    window.requests()
+    window.open(page.url)
+    window.choose("Colour infrared")
+    wait_for(lambda: image(window, "top"))
+    asked = [url for url in window.requests() if not url.startswith(("data:", "blob:"))]
     own = page.url.removeprefix("http://")
     assert any(url.startswith("ws://") for url in asked)
     assert any("static/js/bokeh" in url for url in asked)
@@ -226,7 +226,7 @@ def test_page__without_its_scene_says_so(run_case: RunCase, tmp_path: Path) -> N
         found.open(running.url)
         assert "gone.zarr does not exist" in found.ask("head", "m.text")
         found.click_map(*centre(ROW, COL))
-        wait_for(lambda: "without the scene" in found.ask("table", "m.text"))
+        wait_for(lambda: "Without the scene" in found.ask("table", "m.text"))
         assert "C" in found.ask("table", "m.text")
         assert found.ask("save", "m.disabled")
         assert running.stop()[:2] == (0, "")  # with a browser at it, too

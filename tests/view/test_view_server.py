@@ -122,7 +122,7 @@ def test_view__ends_in_order(number: int, code: int, run_case: RunCase) -> None:
     port = running.url.split(":")[2].partition("/")[0]
     first, second, *rest = err.splitlines()
     assert f"ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()}" in first
-    assert second == "Ctrl-C ends it"
+    assert second == "Ctrl-C stops it"
     assert rest == ([] if code == 0 else ["terminated"])
 
 

@@ -181,7 +181,7 @@ def choose_k(
     options["drop"] = read_windows(options["drop"])
     trial = prepare_trial(load_config(scene, out or Path("."), options), ks)
     progress = make_progress()
-    progress.note(f"choose-k: {trial.cost()}")
+    progress.note(f"choose-k: {trial.describe_cost()}")
     found = choose(trial, progress)
     if out:
         for path in save_choice(found, out):

@@ -1,1 +1,15 @@
-"""Commands beside `run`: each does one job on a scene or on a finished run."""
+"""The commands other than ``run``: each does one job on a scene or on a run.
+
+===========  ========================================================================
+ingest       copies scenes into a Zarr store that is fast to read
+inspect      facts and spectra of a scene
+extract      spectra at the points, or in the polygons, of a file
+choose_k     tries numbers of clusters on a sample
+compare      compares the clusters of two runs
+preview      the report of a run as it stands on disk, finished or not
+verify       checks the files of a run against their checksums
+export/      maps as GeoTIFF, tables as CSV
+demo         simulates a scene and runs on it
+csv_table    the form of all CSV tables
+===========  ========================================================================
+"""

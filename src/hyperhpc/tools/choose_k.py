@@ -1,4 +1,4 @@
-"""How many clusters a scene has, tried on few of its pixels: ``hyperhpc choose-k``."""
+"""The number of clusters for a scene, tried on a sample: ``hyperhpc choose-k``."""
 
 from __future__ import annotations
 
@@ -26,31 +26,32 @@ from hyperhpc.rundir.plan import Plan, make_plan
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import THINNED_STEP, Scene
-from hyperhpc.tools.extract import write_table
+from hyperhpc.tools.csv_table import write_table
 from hyperhpc.workers import scratch_folder
 
-#: Fits from different seeds for each k,
-SEEDS = 5
-#: and the pixels of the silhouette, which takes all distances between them.
-FEW = 2000
-#: Measured on one core: pixels read a second, and values (pixel, band, cluster) of a fit.
+#: Fits of each k, from different seeds.
+N_SEEDS = 5
+#: Pixels of the silhouette, which needs all distances between them.
+SILHOUETTE_PIXELS = 2000
+#: Measured on one core: pixels read per second, and values (pixel x band x cluster) of a
+#: pass of a fit per second.
 _READ_RATE, _FIT_RATE = 1.0e6, 1.2e9
-#: Passes over the pixels that a fit takes, more or less.
+#: Passes over the pixels that a fit takes, about.
 _PASSES = 25
-#: Bytes besides the pixels: Python and its libraries.
-_BASE = 250 * 2**20
+#: Memory of Python and its libraries.
+_BASE_BYTES = 250 * 2**20
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What will be tried, known before a pixel is read.
+    """What will be fitted, known before a pixel is read.
 
     Attributes
     ----------
     ks
-        Numbers of clusters.
+        Numbers of clusters, ascending.
     stride
-        Every so many rows and columns are looked at.
+        Every ``stride``-th row and column is read.
     """
 
     config: RunConfig
@@ -62,21 +63,21 @@ class Trial:
 
     @property
     def n_pixels(self) -> int:
-        """The most pixels that are fitted."""
+        """Upper bound of the number of pixels that are fitted."""
         return min(COARSE, math.prod(-(-side // self.stride) for side in self.plan.area.shape))
 
-    def cost(self) -> str:
+    def describe_cost(self) -> str:
         """Pixels, memory and time, in a sentence."""
         rows, cols = self.plan.area.shape
-        seen = rows * cols
+        n_read = rows * cols
         if self.scene.thinned is not None and self.stride % THINNED_STEP == 0:
-            seen //= THINNED_STEP**2
+            n_read //= THINNED_STEP**2
         values = self.n_pixels * len(self.bands)
-        fits = SEEDS * sum(self.ks) * values * _PASSES / _FIT_RATE
-        seconds = 3 + seen / _READ_RATE + fits
-        nbytes = _BASE + values * (np.dtype(self.scene.dtype).itemsize + 24)
+        fits = N_SEEDS * sum(self.ks) * values * _PASSES / _FIT_RATE
+        seconds = 3 + n_read / _READ_RATE + fits
+        nbytes = _BASE_BYTES + values * (np.dtype(self.scene.dtype).itemsize + 24)
         return (
-            f"{SEEDS} fits of each k to at most {self.n_pixels} pixels of {rows} x {cols}, "
+            f"{N_SEEDS} fits of each k to at most {self.n_pixels} pixels of {rows} x {cols}, "
             f"taken {self.stride} apart; about {nbytes / 1e6:.0f} MB of memory and "
             f"{max(1, round(seconds / 60))} min"
         )
@@ -88,33 +89,33 @@ def prepare_trial(config: RunConfig, ks: Sequence[int]) -> Trial:
     Parameters
     ----------
     config
-        Of a run: scene, its options, ``bbox``, ``drop``, ``seed``.
+        As for a run: scene, its options, ``bbox``, ``drop``, ``seed``.
     ks
-        Ascending numbers of clusters, at least 2.
+        Numbers of clusters, ascending, at least 2.
 
     Raises
     ------
     ConfigError, SceneError, ResourceError
-        As of a run with these options; or the scene is stored band by band.
+        As for a run with these options; or the scene is stored band by band.
     """
     scene = open_scene(config.scene, options=config.scene_options)
     plan = make_plan(scene, config)
     if plan.is_transposed:
         raise ConfigError(
             f"{scene.path} is stored band by band: each sampled pixel would cost a whole image",
-            f"store it by pixels: hyperhpc ingest {shlex.quote(scene.path)} scene.zarr",
+            f"Store it by pixels: hyperhpc ingest {shlex.quote(scene.path)} scene.zarr",
         )
     bands = select_bands(scene, config.drop).bands
     stride = max(1, math.isqrt(math.prod(plan.area.shape) // (2 * COARSE)))
-    if stride > 2:  # then a thinned copy may serve
+    if stride > 2:  # a multiple of this step can be read from a thinned copy
         stride = -(-stride // THINNED_STEP) * THINNED_STEP
     return Trial(config, scene, bands, plan, ks, stride)
 
 
 def choose_k(trial: Trial, progress: Progress | None = None) -> dict[str, Any]:
-    """Fit each number of clusters from several seeds, and judge it.
+    """Fit each number of clusters from several seeds, and score it.
 
-    Starts, distances and stopping rule are those of a run.
+    Starts, distances and stopping rule are the same as in a run.
 
     Returns
     -------
@@ -126,11 +127,11 @@ def choose_k(trial: Trial, progress: Progress | None = None) -> dict[str, Any]:
         There are too few valid pixels.
     """
     progress = progress or Progress()
-    dn = _take_pixels(trial, progress)
+    dn = _read_sample(trial, progress)
     if len(dn) <= max(trial.ks):
         raise ConfigError(
             f"{len(dn)} valid sampled pixels are too few for {max(trial.ks)} clusters",
-            "give a larger area or smaller numbers",
+            "Give a larger area or smaller numbers",
         )
     config, is_integer = trial.config, np.issubdtype(dn.dtype, np.integer)
     reference = np.zeros(dn.shape[1]) if is_integer else dn[0].astype(np.float64)
@@ -139,17 +140,17 @@ def choose_k(trial: Trial, progress: Progress | None = None) -> dict[str, Any]:
     squares = measure_moments(dn, scaler.offset).squares.astype(np.float64)
     scaled, merged = scaler.transform(dn), merge_bands(dn, scaler)
     total = float((scaled**2).sum())
-    few = np.linspace(0, len(dn) - 1, min(FEW, len(dn))).astype(int)
+    few = np.linspace(0, len(dn) - 1, min(SILHOUETTE_PIXELS, len(dn))).astype(int)
     judged = []
-    with progress.stage("fitting", len(trial.ks) * SEEDS, "fits"):
+    with progress.stage("fitting", len(trial.ks) * N_SEEDS, "fits"):
         for k in trial.ks:
             fits = []
-            for n in range(SEEDS):  # drawn as the starts of a run
+            for n in range(N_SEEDS):  # random numbers as for the starts of a run
                 rng = np.random.default_rng([config.seed, 2, n])
                 fits.append(fit_start(dn, merged, k, scaler, squares, rng))
                 progress.advance(1)
             labels = [label_pixels(dn, [Scorer(fit.centres, scaler)])[0] for fit in fits]
-            best = min(range(SEEDS), key=lambda i: fits[i].inertia)
+            best = min(range(N_SEEDS), key=lambda i: fits[i].inertia)
             inertia = fits[best].inertia
             silhouette, davies_bouldin = judge(scaled, labels[best], few)
             judged.append(
@@ -166,7 +167,7 @@ def choose_k(trial: Trial, progress: Progress | None = None) -> dict[str, Any]:
         "pixels": len(dn),
         "silhouette_pixels": len(few),
         "bands": len(trial.bands),
-        "seeds": SEEDS,
+        "seeds": N_SEEDS,
         "table": [asdict(entry) for entry in judged],
         "elbow": find_elbow(judged),
         "recommended": k,
@@ -174,8 +175,8 @@ def choose_k(trial: Trial, progress: Progress | None = None) -> dict[str, Any]:
     }
 
 
-def _take_pixels(trial: Trial, progress: Progress) -> np.ndarray:
-    """Valid pixels (pixel, good band), DN, in memory; sampled as a run does."""
+def _read_sample(trial: Trial, progress: Progress) -> np.ndarray:
+    """Digital numbers (pixel, good band) of valid pixels, sampled as in a run."""
     plan, stride = trial.plan, trial.stride
     with scratch_folder() as scratch:
         work = Path(scratch)
@@ -193,7 +194,7 @@ def _take_pixels(trial: Trial, progress: Progress) -> np.ndarray:
 
 
 def save_choice(found: dict[str, Any], folder: Path) -> list[Path]:
-    """Write the table, its figure and the whole as JSON into a folder.
+    """Write the table as CSV, its figure, and all results as JSON into a folder.
 
     Raises
     ------

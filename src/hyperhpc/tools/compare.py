@@ -1,4 +1,4 @@
-"""Two runs of the same place: which clusters are the same, and where they differ."""
+"""Compare two runs of one place: which clusters match, and where the labels differ."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.georef import is_same_crs
 from hyperhpc.schema import NO_CLUSTER
 
-#: Grids may be shifted by this part of a pixel and still be the same.
+#: Grids that differ by less than this share of a pixel are taken as the same.
 _TOLERANCE_PX = 0.01
-#: Disagreements that are told.
-_MOST = 5
+#: Pairs of clusters that are listed as largest disagreements.
+_MAX_DISAGREEMENTS = 5
 #: Longest side of a picture, in pixels.
-_PICTURE = 1200
+_MAX_PICTURE_SIDE = 1200
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], Overlap]:
     ConfigError
         There is no run, or they lie on different grids or have no pixel in common.
     IncompleteRunError
-        One has not come to its end.
+        One of the runs is not finished.
     """
     overlap = find_overlap(
         open_results(first, complete=True), open_results(second, complete=True)
@@ -112,14 +112,14 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], Overlap]:
 
 
 def _describe(pair: tuple[str, str], table: np.ndarray) -> dict[str, Any]:
-    """What is told of one pair of models."""
+    """Facts about one pair of models."""
     matched = match_labels(table)
     total = int(table.sum())
     agreeing = agreeing_pixels(table, matched)
     rest = table.copy()
     for cell in matched:
         rest[cell] = 0
-    order = np.argsort(-rest, axis=None, kind="stable")[:_MOST]
+    order = np.argsort(-rest, axis=None, kind="stable")[:_MAX_DISAGREEMENTS]
     worst = [tuple(map(int, np.unravel_index(i, rest.shape))) for i in order]
     return {
         "models": list(pair),
@@ -153,7 +153,7 @@ def find_overlap(one: RunResults, other: RunResults) -> Overlap:
     if not is_same_crs(a, b):
         raise ConfigError(
             f"{names} are in different reference systems: {_crs(a)} and {_crs(b)}",
-            "compare runs of scenes on one grid",
+            "Compare runs of scenes on one grid",
         )
     n_rows, n_cols = one.shape
     rows, cols = (a.ymax - b.ymax) / a.py, (b.xmin - a.xmin) / a.px
@@ -163,9 +163,9 @@ def find_overlap(one: RunResults, other: RunResults) -> Overlap:
     if drift > _TOLERANCE_PX or shift > _TOLERANCE_PX:
         raise ConfigError(
             f"{names} lie on different grids: pixels of {_pixels(a)} and {_pixels(b)}",
-            "compare runs of scenes on one grid",
+            "Compare runs of scenes on one grid",
         )
-    row, col = round(rows), round(cols)  # of the other's corner in the first
+    row, col = round(rows), round(cols)  # corner of the other in the first
     top, left = max(row, 0), max(col, 0)
     shape = (
         min(n_rows, row + other.shape[0]) - top,
@@ -175,7 +175,7 @@ def find_overlap(one: RunResults, other: RunResults) -> Overlap:
         spans = (",".join(f"{v:.10g}" for v in _bounds(maps)) for maps in (one, other))
         raise ConfigError(
             f"{names} have no pixel in common: they span {' and '.join(spans)}",
-            "compare runs of the same place",
+            "Compare runs of the same place",
         )
     return Overlap((one, other), ((top, left), (top - row, left - col)), shape)
 
@@ -197,10 +197,9 @@ def _bounds(maps: RunResults) -> list[float]:
 
 
 def draw_comparison(facts: dict[str, Any], overlap: Overlap, figure: Path) -> None:
-    """Maps of both runs in matched colours, and of where they differ, into a file.
+    """Draw maps of both runs in matched colours, and of where they differ, into a file.
 
-    Drawn are the pairs of models of the same name; if there is none, the pair that agrees
-    best.
+    Pairs of models of the same name are drawn; if there is none, the pair that agrees best.
     """
     from hyperhpc.report.comparison import Compared, comparison_figure
     from hyperhpc.scene.georef import describe_crs
@@ -210,7 +209,7 @@ def draw_comparison(facts: dict[str, Any], overlap: Overlap, figure: Path) -> No
     pairs = pairs or [max(facts["pairs"], key=lambda p: p["adjusted_rand_index"])]
     xmin, ymin, xmax, ymax = overlap.bounds
     grid = overlap.maps[0].grid
-    step = -(-max(overlap.shape) // _PICTURE)
+    step = -(-max(overlap.shape) // _MAX_PICTURE_SIDE)
     names = [Path(run).resolve().name for run in facts["runs"]]
     drawn = [Compared(p, *_reduce(overlap, p, step)) for p in pairs]
     save_figure(
@@ -257,6 +256,6 @@ def _reduce(
 
 
 def _block_sums(mask: np.ndarray, step: int) -> np.ndarray:
-    """Number of True in blocks of step x step; those at the edges may be smaller."""
+    """Number of True in blocks of step x step; blocks at the edges may be smaller."""
     sums = np.add.reduceat(mask.astype(np.int64), range(0, mask.shape[0], step), axis=0)
     return np.add.reduceat(sums, range(0, mask.shape[1], step), axis=1)

@@ -1,4 +1,4 @@
-"""What ``info`` and ``spectrum`` tell of a scene, with the bands a run would use."""
+"""Facts and spectra of a scene, with the bands a run would use: ``info``, ``spectrum``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hyperhpc.scene import describe, open_scene
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Endings of picture files that are written.
+#: Formats of figures.
 FIGURE_FORMATS = (".png", ".pdf", ".svg", ".jpg")
 
 
@@ -25,7 +25,7 @@ def inspect_scene(
     options: SceneOptions | None = None,
     bbox: tuple[float, float, float, float] | None = None,
 ) -> dict[str, Any]:
-    """Facts of a scene, or of the area of it inside a bounding box.
+    """Facts about a scene, or about its area inside a bounding box.
 
     Returns
     -------
@@ -42,20 +42,20 @@ def inspect_scene(
 
 
 def check_figure(figure: Path) -> None:
-    """Refuse a file no figure can be written to, before anything is read.
+    """Refuse a file name for a figure that cannot be written, before anything is read.
 
     Raises
     ------
     ConfigError
-        The name's ending is no picture format, or it names a folder.
+        The ending is not one of :data:`FIGURE_FORMATS`, or it names a folder.
     """
     if figure.suffix.lower() not in FIGURE_FORMATS:
         raise ConfigError(
-            f"--figure {figure}: its ending {figure.suffix!r} is no picture format of ours",
-            f"name a file that ends in {', '.join(FIGURE_FORMATS)}",
+            f"--figure {figure}: {figure.suffix!r} is not a format of figures",
+            f"Name a file that ends in {', '.join(FIGURE_FORMATS)}",
         )
     if figure.is_dir():
-        raise ConfigError(f"--figure {figure} is a folder", "name a file")
+        raise ConfigError(f"--figure {figure} is a folder", "Name a file")
 
 
 def read_spectra(
@@ -74,13 +74,13 @@ def read_spectra(
     """
     scene = open_scene(path, options=options)
     if bbox:
-        choose_area(scene, bbox)  # refuses a box beside the scene
+        choose_area(scene, bbox)  # refuses a box outside the scene
         for x, y in points:
             if not (bbox[0] <= x <= bbox[2] and bbox[1] <= y <= bbox[3]):
                 raise ConfigError(
-                    f"point {x:.10g},{y:.10g} lies outside --bbox "
+                    f"Point {x:.10g},{y:.10g} lies outside --bbox "
                     + ",".join(f"{edge:.10g}" for edge in bbox),
-                    "choose a point inside it, or leave --bbox out",
+                    "Choose a point inside it, or leave --bbox out",
                 )
     return spectra_at(scene, points, select_bands(scene).bands, method)
 
@@ -88,7 +88,7 @@ def read_spectra(
 def draw_spectra(
     path: str | Path, options: SceneOptions | None, spectra: list[dict[str, Any]], figure: Path
 ) -> None:
-    """Draw spectra into a file, whole or not at all; its ending says which format."""
+    """Draw spectra into a file; the ending of its name gives the format."""
     from hyperhpc.report import plot_spectra
 
     scene = open_scene(path, options=options)
@@ -97,7 +97,7 @@ def draw_spectra(
 
 
 def save_figure(drawn: Figure, figure: Path) -> None:
-    """Save a figure, whole or not at all; the ending of the name says which format.
+    """Save a figure, whole or not at all; the ending of the name gives the format.
 
     Raises
     ------
@@ -110,5 +110,5 @@ def save_figure(drawn: Figure, figure: Path) -> None:
         figure.write_bytes(picture.getbuffer())
     except OSError as error:
         raise ResourceError(
-            f"{figure} cannot be written: {error.strerror}", "name another file"
+            f"{figure} cannot be written: {error.strerror}", "Name another file"
         ) from None

@@ -1,4 +1,8 @@
-"""The report of a run, also of one that is unfinished or at work; only its page is written."""
+"""The report of a run as it stands on disk, also of a run that is unfinished or at work.
+
+Only ``report.html`` and its figures are written. For an unfinished run, temporary overviews
+are made from the tiles that are finished; the page of ``hyperhpc view`` uses them too.
+"""
 
 from __future__ import annotations
 
@@ -21,26 +25,26 @@ from hyperhpc.workers import scratch_folder
 
 @dataclass(frozen=True)
 class PartialGridFile(GridFile):
-    """A grid file of which some tiles are not written yet: they read as missing.
+    """A grid file in which some tiles are not written yet: they read as missing.
 
     Attributes
     ----------
-    gaps
+    missing_tiles
         Those tiles.
     step
-        Every so many pixels of a tile lie in the file.
+        The file holds every ``step``-th row and column of a tile.
     missing
         The value that means missing.
     """
 
-    gaps: tuple[Tile, ...]
+    missing_tiles: tuple[Tile, ...]
     step: int
     missing: np.generic
 
     def read_window(self, rows: slice, cols: slice) -> np.ndarray:
         """Read a window (y, x, layer)."""
         window = super().read_window(rows, cols)
-        for tile in self.gaps:
+        for tile in self.missing_tiles:
             y0, y1, x0, x1 = (-(-n // self.step) for n in (tile.y0, tile.y1, tile.x0, tile.x1))
             y, x = (
                 slice(max(start - span.start, 0), max(stop - span.start, 0))
@@ -50,47 +54,52 @@ class PartialGridFile(GridFile):
         return window
 
 
-def report_run(out: Path, say: Callable[[str], None]) -> Path:
-    """Draw the page of a run from what is on disk.
+def report_run(out: Path, notify: Callable[[str], None]) -> Path:
+    """Draw the report of a run from what is on disk.
 
     Parameters
     ----------
-    say
-        Told what the page lacks.
+    notify
+        Called with what the page lacks.
+
+    Returns
+    -------
+    Path of the page.
 
     Raises
     ------
     ConfigError
-        If there is no run.
+        There is no run.
     IncompleteRunError
-        If nothing can be drawn yet, or a file is damaged.
+        Nothing can be drawn yet, or a file is damaged.
     """
     from hyperhpc.report import write_report
 
     folder = out_of(out)
     if folder.overview.exists():
         if not (folder.run.exists() and read_json(folder.run).get("complete")):
-            say(f"note: the run in {out} is not finished; the page says what is missing")
+            notify(f"note: the run in {out} is not finished; the page says what is missing")
         try:
             return write_report(out)
         except (KeyError, OSError, RuntimeError, ValueError) as error:
-            raise_if_damaged(out, error)
+            _raise_if_damaged(out, error)
             raise
-    plan, gaps = find_gaps(folder)
+    plan, missing = find_missing_tiles(folder)
     n_tiles = plan.n_tiles()
-    if len(gaps) == n_tiles and not (folder.spectra.exists() and read_json(folder.spectra)):
-        raise nothing_yet(out, n_tiles)
-    gap = name_gaps(gaps, n_tiles)
-    say(f"note: the run in {out} is not finished; missing: {gap}")
-    if len(gaps) == n_tiles:
+    has_map = len(missing) < n_tiles
+    if not has_map and not (folder.spectra.exists() and read_json(folder.spectra)):
+        raise no_tile_error(out, n_tiles)
+    gap = describe_missing_tiles(missing, n_tiles)
+    notify(f"note: the run in {out} is not finished; missing: {gap}")
+    if not has_map:
         return write_report(out, gaps=[gap])
     with scratch_folder() as scratch:
         path = Path(scratch) / "overview.zarr"
-        write_partial(folder, plan, gaps, path)
+        write_partial_overview(folder, plan, missing, path)
         return write_report(out, overview=path, gaps=[gap])
 
 
-def raise_if_damaged(out: Path, error: Exception) -> None:
+def _raise_if_damaged(out: Path, error: Exception) -> None:
     """Raise IncompleteRunError with the name of a damaged file, if there is one."""
     from hyperhpc.tools.verify import verify
 
@@ -99,8 +108,8 @@ def raise_if_damaged(out: Path, error: Exception) -> None:
         raise IncompleteRunError(f"{name} of {out} {what}", found.hint) from error
 
 
-def find_gaps(folder: RunFolder) -> tuple[Plan, tuple[Tile, ...]]:
-    """The plan of a run, and its tiles that have no indices and labels yet."""
+def find_missing_tiles(folder: RunFolder) -> tuple[Plan, tuple[Tile, ...]]:
+    """The plan of a run, and its tiles whose indices and labels are not recorded yet."""
     plan = Plan.from_json(read_json(folder.plan))
     records = folder.records("classify")
     return plan, tuple(
@@ -108,33 +117,34 @@ def find_gaps(folder: RunFolder) -> tuple[Plan, tuple[Tile, ...]]:
     )
 
 
-def name_gaps(gaps: tuple[Tile, ...], n_tiles: int) -> str:
-    """What is missing, in words."""
+def describe_missing_tiles(missing: tuple[Tile, ...], n_tiles: int) -> str:
+    """Number and names of the missing tiles, for a note."""
     return (
-        f"{len(gaps)} of {n_tiles} tiles of the maps, which are left grey: "
-        f"{shorten([tile.name for tile in gaps])} (row and column of the tile)"
+        f"{len(missing)} of {n_tiles} tiles of the maps, which are left grey: "
+        f"{shorten([tile.name for tile in missing])} (row and column of the tile)"
     )
 
 
-def nothing_yet(out: Path, n_tiles: int) -> IncompleteRunError:
-    """What to raise where not one tile is finished."""
+def no_tile_error(out: Path, n_tiles: int) -> IncompleteRunError:
+    """The error to raise where not one tile is finished."""
     return IncompleteRunError(
-        f"nothing of {out} can be drawn yet: none of its {n_tiles} tiles has its indices "
+        f"Nothing of {out} can be drawn yet: none of its {n_tiles} tiles has its indices "
         "and labels",
-        f"see how far the run is: hyperhpc status {out}",
+        f"See how far the run is: hyperhpc status {out}",
     )
 
 
-def write_partial(folder: RunFolder, plan: Plan, gaps: tuple[Tile, ...], path: Path) -> None:
-    """Overviews of the tiles that are there."""
+def write_partial_overview(
+    folder: RunFolder, plan: Plan, missing: tuple[Tile, ...], path: Path
+) -> None:
+    """Write the overviews of an unfinished run; the missing tiles have missing values."""
     about = OverviewAbout.read(folder.work)
-    shape = plan.area.shape
     n_indices, n_models = len(about.index_names), len(about.model_names)
     files = OverviewFiles.at(folder.work, plan.area, about.step, n_indices, n_models)
     partial = (
         PartialGridFile(
-            file.path, file.shape, file.dtype, gaps, about.step, fill_value(variable)
+            file.path, file.shape, file.dtype, missing, about.step, fill_value(variable)
         )
         for file, variable in zip(files.files(), (QUICKLOOK, INDICES, CLUSTER), strict=True)
     )
-    write_overview(path, OverviewFiles(about.step, *partial), about, shape)
+    write_overview(path, OverviewFiles(about.step, *partial), about, plan.area.shape)

@@ -1,4 +1,18 @@
-"""A page on this machine on which one points at a pixel and sees its spectrum."""
+"""The page of ``hyperhpc view``: a map to zoom, and the spectrum of each clicked pixel.
+
+=============  =====================================================================
+viewed_run     opens a run, its scene and, for an unfinished run, temporary overviews
+levels         the resolutions of each map, and how a window of one is read
+layers         the maps that can be chosen, in the colours and limits of the report
+points         labels, index values and spectrum of one pixel
+figures        map and chart as Bokeh figures
+controls       buttons, lists and texts next to the map
+markup         HTML and CSS of these texts
+selected_points  the pixels that were clicked
+page           puts the page together and keeps its parts in step
+server         serves the page on loopback under a secret path
+=============  =====================================================================
+"""
 
 from __future__ import annotations
 
@@ -13,8 +27,8 @@ def view_run(
     out: Path,
     scene: Path | None,
     port: int,
-    show: Callable[[str], None],
-    say: Callable[[str], None],
+    report_url: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> None:
     """Serve the page of a run until Ctrl-C.
 
@@ -25,11 +39,11 @@ def view_run(
     scene
         Where its scene lies now; None: where run.json says.
     port
-        0 for any that is free.
-    show
-        Told the address.
-    say
-        Told what is missing, and how to reach the address from another machine.
+        0 for any free port.
+    report_url
+        Called with the address of the page once it answers.
+    notify
+        Called with what is missing, and how to reach the address from another machine.
 
     Raises
     ------
@@ -42,21 +56,21 @@ def view_run(
     ResourceError
         The port is taken.
     """
-    from hyperhpc.view.layers import Layers
+    from hyperhpc.view.layers import MapLayers
     from hyperhpc.view.page import Page
     from hyperhpc.view.server import serve
-    from hyperhpc.view.viewed_run import DAMAGED, explain, open_run
+    from hyperhpc.view.viewed_run import STORE_ERRORS, as_read_error, open_viewed_run
     from hyperhpc.workers import scratch_folder
 
     with scratch_folder() as scratch:
         try:
-            layers = Layers(open_run(out, scene, Path(scratch)))
-        except DAMAGED as error:
-            raise explain(error, out) from None
-        for note in layers.opened.notes:
-            say(f"note: {note}")
+            layers = MapLayers(open_viewed_run(out, scene, Path(scratch)))
+        except STORE_ERRORS as error:
+            raise as_read_error(error, out) from None
+        for note in layers.viewed.notes:
+            notify(f"note: {note}")
 
         def make_page(document: Any) -> None:
             Page(document, layers)
 
-        serve(make_page, port, show, say)
+        serve(make_page, port, report_url, notify)

@@ -30,29 +30,29 @@ from hyperhpc.view.markup import LINE
 #: Bokeh draws a dotted frame around a figure that has been clicked.
 _NO_OUTLINE = ".bk-Canvas { --highlight-color: transparent; }"
 _FONT = "system-ui, sans-serif"
-#: Pixels on a side of the map when one is nearest to it.
-_FEWEST = 6
+#: Pixels along a side of the map at the closest zoom.
+_MIN_PIXELS = 6
 
 
 def empty_image(name: str) -> ColumnDataSource:
-    """A picture that is not there yet."""
+    """Data source of a picture, still empty."""
     columns = ("image", "x", "y", "dw", "dh")
     return ColumnDataSource({column: [] for column in columns}, name=name)
 
 
-class Map:
+class MapFigure:
     """The map: a picture below, a layer above it, the points on top.
 
     Attributes
     ----------
     figure
-        To be laid out.
+        The Bokeh figure.
     base, top
         Pictures; columns image, x, y, dw, dh.
     glyph
-        Of the upper picture: its ``global_alpha`` is the opacity.
+        Glyph of the upper picture; its ``global_alpha`` is the opacity.
     points
-        Columns x, y, name, color.
+        Marks of the clicked pixels; columns x, y, name, color.
     """
 
     def __init__(self, bounds: list[float], grid: Grid, crs: MapCrs) -> None:
@@ -61,8 +61,8 @@ class Map:
         pan = PanTool()
         self.figure = figure(
             name="map",
-            x_range=Range1d(xmin, xmax, min_interval=_FEWEST * grid.px),
-            y_range=Range1d(ymin, ymax, min_interval=_FEWEST * grid.py),
+            x_range=Range1d(xmin, xmax, min_interval=_MIN_PIXELS * grid.px),
+            y_range=Range1d(ymin, ymax, min_interval=_MIN_PIXELS * grid.py),
             tools=[pan, wheel, BoxZoomTool(match_aspect=True)],
             active_scroll=wheel,
             active_drag=pan,
@@ -83,7 +83,7 @@ class Map:
             axis.formatter = BasicTickFormatter(use_scientific=False)
             axis.ticker.desired_num_ticks = 4 if name == "x" else 3
             axis.axis_label = None if crs.kind == "unknown" else _axis_label(crs, name)
-            _quiet(axis)
+            _style_axis(axis)
         self.figure.yaxis.major_label_orientation = "vertical"
         self.base, self.top = empty_image("base"), empty_image("top")
         self.glyph = ImageRGBA(image="image", x="x", y="y", dw="dw", dh="dh")
@@ -104,7 +104,7 @@ class Map:
             text_font_style="bold", background_fill_color="white", background_fill_alpha=0.8,
             padding=2, border_radius=2,
         )  # fmt: skip
-        if crs.kind == "projected" and crs.unit_m == 1:  # Bokeh's bar knows metres
+        if crs.kind == "projected" and crs.unit_m == 1:  # the scale bar of Bokeh counts metres
             self.figure.add_layout(_scale_bar(self.figure.x_range))
 
 
@@ -128,8 +128,8 @@ def _scale_bar(x_range: Range1d) -> ScaleBar:
     )
 
 
-def _quiet(axis: object) -> None:
-    """Thin, dark text on light, nothing bold."""
+def _style_axis(axis: object) -> None:
+    """Set thin, dark text."""
     for name, setting in {
         "axis_label_text_font": _FONT,
         "axis_label_text_font_size": "12px",
@@ -145,20 +145,20 @@ def _quiet(axis: object) -> None:
         setattr(axis, name, setting)
 
 
-class Chart:
-    """Reflectance against wavelength: spectra, and the means of their clusters behind.
+class SpectrumChart:
+    """Reflectance against wavelength: spectra, and behind them the means of their clusters.
 
     Attributes
     ----------
     figure
-        To be laid out.
+        The Bokeh figure.
     spectra, means
         Columns nm, reflectance (a list of numbers each), color, name.
 
     Parameters
     ----------
     good_ranges
-        Ranges (nm) that are drawn; what lies between them is greyed.
+        Ranges (nm) of good bands; what lies between them is shaded.
     """
 
     def __init__(self, good_ranges: Sequence[Sequence[float]]) -> None:
@@ -188,13 +188,13 @@ class Chart:
         self.figure.xgrid.visible = False
         self.figure.ygrid.grid_line_color = "#e4e7ea"
         for axis in (self.figure.xaxis, self.figure.yaxis):
-            _quiet(axis)
+            _style_axis(axis)
         for (_, left), (right, _) in pairwise(good_ranges):
             self.figure.add_layout(
                 BoxAnnotation(left=left, right=right, fill_color=style.SHADE, line_color=None,
                               level="underlay", propagate_hover=True)
             )  # fmt: skip
-        if good_ranges:  # so that the axis begins at zero, or below
+        if good_ranges:  # the axis begins at zero or below
             ends = [good_ranges[0][0], good_ranges[-1][1]]
             self.figure.line(ends, [0, 0], color="#aab1b9", level="underlay")
         how = {"xs": "nm", "ys": "reflectance", "line_color": "color", "line_join": "round"}

@@ -1,4 +1,4 @@
-"""What can be shown, in the colours and limits of the report."""
+"""The maps that can be shown, in the colours and limits of the report."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from hyperhpc.report.index_maps import IndexMap, coloured, measure_index
 from hyperhpc.report.maps import colour_labels
 from hyperhpc.report.sheet import rgba, stretch
 from hyperhpc.schema import CLUSTER, INDICES, QUICKLOOK
-from hyperhpc.view.levels import Level, Piece, View, all_levels, choose_level
-from hyperhpc.view.viewed_run import Opened
+from hyperhpc.view.levels import Level, MapWindow, Viewport, choose_level, list_levels
+from hyperhpc.view.viewed_run import ViewedRun
 
 #: Positions of the quicklook's colours: true colour, colour infrared.
 RGB, CIR = (0, 1, 2), (3, 0, 1)
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One thing that can be shown.
+class MapLayer:
+    """One map that can be shown.
 
     Attributes
     ----------
     key
         Unique: ``rgb``, ``cir``, ``index:NAME``, ``cluster:MODEL``.
     title
-        For people.
+        Text in the list of layers.
     variable, positions
-        The map it is drawn from, and which of its layers.
+        The stored array, and positions along its first dimension.
     """
 
     key: str
@@ -40,92 +40,94 @@ class Layer:
 
     @property
     def name(self) -> str:
-        """Of the index or the model."""
+        """Name of the index or the model; empty for colours."""
         return self.key.partition(":")[2]
 
 
-class Layers:
-    """All layers of a run, and how a window of one is read and coloured.
+class MapLayers:
+    """All maps of a run; reads and colours windows of them.
 
     Attributes
     ----------
-    opened
+    viewed
         The run.
     """
 
-    def __init__(self, opened: Opened) -> None:
-        self.opened = opened
-        self._levels: dict[str, list[Level]] = all_levels(opened)
-        self._measured: dict[str, IndexMap] = {}
+    def __init__(self, viewed: ViewedRun) -> None:
+        self.viewed = viewed
+        self._levels: dict[str, list[Level]] = {
+            v.name: list_levels(viewed, v.name) for v in (QUICKLOOK, INDICES, CLUSTER)
+        }
+        self._index_maps: dict[str, IndexMap] = {}
 
     @cached_property
-    def all(self) -> dict[str, Layer]:
-        """By key, in the order they are offered."""
-        overview = self.opened.outputs.pyramid
-        assert overview is not None
+    def all(self) -> dict[str, MapLayer]:
+        """Maps by key, in the order of the list on the page."""
+        overview = self.viewed.overview
         layers = []
         n_colours = len(overview.quicklook_nm)
         if self._levels[QUICKLOOK.name] and n_colours >= 3:
-            layers.append(Layer("rgb", "True colour", QUICKLOOK.name, RGB))
+            layers.append(MapLayer("rgb", "True colour", QUICKLOOK.name, RGB))
             if n_colours > 3:
-                layers.append(Layer("cir", "Colour infrared", QUICKLOOK.name, CIR))
+                layers.append(MapLayer("cir", "Colour infrared", QUICKLOOK.name, CIR))
         layers += [
-            Layer(f"index:{name}", self._entry(name)["title"], INDICES.name, (i,))
+            MapLayer(f"index:{name}", self._entry(name)["title"], INDICES.name, (i,))
             for i, name in enumerate(overview.indices)
         ]
         layers += [
-            Layer(f"cluster:{name}", f"Clusters, {name}", CLUSTER.name, (i,))
+            MapLayer(f"cluster:{name}", f"Clusters, {name}", CLUSTER.name, (i,))
             for i, name in enumerate(overview.models)
         ]
         return {layer.key: layer for layer in layers}
 
-    def read(self, layer: Layer, view: View, *, quick: bool = False) -> Piece | None:
-        """The part of a layer that a view shows, values as stored.
+    def read(
+        self, layer: MapLayer, viewport: Viewport, *, skip_scene: bool = False
+    ) -> MapWindow | None:
+        """Values of a map inside a viewport, as stored; None where they do not overlap.
 
         Parameters
         ----------
-        quick
-            From the overview, where the scene would take its time.
+        skip_scene
+            Read the overview also where the scene has a finer resolution: this is fast.
         """
         levels = self._levels[layer.variable]
-        if quick:
-            levels = [level for level in levels if level.cost is None]
-        chosen = choose_level(levels, view)
-        return chosen[0].piece(layer.positions, *chosen[1:]) if chosen else None
+        if skip_scene:
+            levels = [level for level in levels if not level.is_scene]
+        chosen = choose_level(levels, viewport)
+        return chosen[0].read_window(layer.positions, *chosen[1:]) if chosen else None
 
-    def is_slow(self, layer: Layer, view: View) -> bool:
-        """True if this view is read from the scene."""
-        chosen = choose_level(self._levels[layer.variable], view)
-        return chosen is not None and chosen[0].cost is not None
+    def is_slow(self, layer: MapLayer, viewport: Viewport) -> bool:
+        """True if this viewport is read from the scene."""
+        chosen = choose_level(self._levels[layer.variable], viewport)
+        return chosen is not None and chosen[0].is_scene
 
-    def paint(self, layer: Layer, values: np.ndarray) -> np.ndarray:
-        """Colours of values (layer, y, x): RGBA, uint8 (y, x, 4), transparent where none."""
+    def paint(self, layer: MapLayer, values: np.ndarray) -> np.ndarray:
+        """Colours of values (position, y, x): uint8 RGBA (y, x, 4), transparent if missing."""
         if layer.variable == QUICKLOOK.name:
             limits = [self.colour_limits[position] for position in layer.positions]
             return rgba(np.moveaxis(values, 0, -1), limits)
         if layer.variable == CLUSTER.name:
-            return colour_labels(values[0], self.opened.outputs.n_clusters(layer.name))
-        measured = self.measured(layer.name)
-        return coloured(values[0], measured.limits, measured.colours)
+            return colour_labels(values[0], self.viewed.results.n_clusters(layer.name))
+        index_map = self.index_map(layer.name)
+        return coloured(values[0], index_map.limits, index_map.colours)
 
     @cached_property
     def colour_limits(self) -> list[tuple[float, float]]:
-        """Reflectance that is black and full, of each colour of the quicklook."""
-        overview = self.opened.outputs.pyramid
-        assert overview is not None
+        """Reflectance drawn black and at full brightness, for each colour of the quicklook."""
+        overview = self.viewed.overview
         n_colours = min(4, len(overview.quicklook_nm))
         quicklook = overview.quicklook(tuple(range(n_colours)))
         assert quicklook is not None
         return stretch(quicklook)
 
-    def measured(self, name: str) -> IndexMap:
-        """Limits and colours of an index, as in the report; measured when first asked."""
-        if name not in self._measured:
-            found = measure_index(self.opened.outputs, self._entry(name))
+    def index_map(self, name: str) -> IndexMap:
+        """Limits and colours of an index, as in the report; kept after the first call."""
+        if name not in self._index_maps:
+            found = measure_index(self.viewed.results, self._entry(name))
             assert found is not None
-            self._measured[name] = found
-        return self._measured[name]
+            self._index_maps[name] = found
+        return self._index_maps[name]
 
     def _entry(self, name: str) -> dict[str, Any]:
-        known = {str(e["name"]): e for e in self.opened.outputs.computed}
+        known = {str(e["name"]): e for e in self.viewed.results.computed}
         return {"name": name, "title": name.upper()} | known.get(name, {})

@@ -1,4 +1,4 @@
-"""How the page looks: its frame, its colours, and the pieces of HTML on it."""
+"""HTML and CSS of the page: texts, legends and the table of points."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hyperhpc.view.points import Point
 
 LINE = "#d9dde2"
 
-#: Around Bokeh's own: no margin, one font, nothing that scrolls but the panel.
+#: Extends the page of Bokeh: no margin, one font, only the panel scrolls.
 TEMPLATE = f"""
 {{% block postamble %}}
 <link rel="icon" href="data:,">
@@ -55,51 +55,49 @@ th {{ font-weight: 600; }}
 
 
 def point_colours() -> list[str]:
-    """Of points and their spectra: those of clusters that show on white paper."""
+    """Colours of points and their spectra: cluster colours that show on white, ten."""
     return [to_hex(c) for c in style.cluster_colours(16) if not style.is_light(c)][:10]
 
 
-def heading(outputs: RunResults, notes: Sequence[str]) -> str:
-    """Name of the scene, size and CRS of the area, and what is missing."""
-    shape = outputs.area.get("shape")
+def heading(results: RunResults, notes: Sequence[str]) -> str:
+    """Name of the scene, size and CRS of the area, and notes on what is missing."""
+    shape = results.area.get("shape")
     size = f"{shape[0]} &times; {shape[1]} pixels &middot; " if shape else ""
-    told = "".join(f'<div class="note">{escape(_sentence(note))}</div>' for note in notes)
+    items = "".join(
+        f'<div class="note">{escape(note[:1].upper() + note[1:])}.</div>' for note in notes
+    )
     return (
-        f'<span class="title">{escape(outputs.scene_name)}</span> &ensp;'
-        f'<span class="muted">{size}{escape(outputs.crs.label)}</span>{told}'
+        f'<span class="title">{escape(results.scene_name)}</span> &ensp;'
+        f'<span class="muted">{size}{escape(results.crs.label)}</span>{items}'
     )
 
 
-def _sentence(note: str) -> str:
-    return f"{note[:1].upper()}{note[1:]}."
-
-
 def colour_legend(nm: Sequence[float], names: Sequence[str]) -> str:
-    """Which bands are red, green and blue on the screen."""
+    """Bands that are shown as red, green and blue."""
     parts = [
         f'<span class="key"><span class="swatch" style="background:{screen}"></span>'
         f"{escape(name)}, {value:.0f} nm</span>"
         for screen, name, value in zip(("#e00", "#0a0", "#22f"), names, nm, strict=True)
     ]
-    words = "Each colour stretched from 2 to 98 % of the valid pixels."
+    words = "Each colour is stretched from the 2nd to the 98th percentile of the valid pixels."
     return f'<div class="names">{"".join(parts)}</div><div class="muted">{words}</div>'
 
 
 def index_legend(index: IndexMap) -> str:
     """The colour bar with its limits, and the formula."""
     formula = escape(str(index.entry.get("formula") or ""))
-    about = escape(str(index.entry.get("long_name") or index.title))
+    title = escape(str(index.entry.get("long_name") or index.title))
     if index.entry.get("unit"):
-        about += f' <span class="muted">({escape(str(index.entry["unit"]))})</span>'
+        title += f' <span class="muted">({escape(str(index.entry["unit"]))})</span>'
     if index.limits is None:
-        return f"{about}: no value anywhere"
+        return f"{title}: no pixel has a value"
     low, high = index.limits
     ends = {
         "low": ("\u2264 " if index.extend in ("both", "min") else "") + significant(low),
         "high": ("\u2265 " if index.extend in ("both", "max") else "") + significant(high),
     }
     return (
-        f'{about}<div class="bar" style="background:{_gradient(index.colours)}"></div>'
+        f'{title}<div class="bar" style="background:{_gradient(index.colours)}"></div>'
         f'<div class="ends"><span>{ends["low"]}</span><span>{significant((low + high) / 2)}'
         f'</span><span>{ends["high"]}</span></div><div class="muted">{formula}</div>'
     )
@@ -110,13 +108,13 @@ def _gradient(colours: Colormap) -> str:
     return f"linear-gradient(to right, {stops})"
 
 
-def cluster_legend(outputs: RunResults, model: str) -> str:
+def cluster_legend(results: RunResults, model: str) -> str:
     """Colour, name and share of each cluster."""
-    entry = (outputs.clusters.get("models") or {}).get(model) or {}
+    entry = (results.clusters.get("models") or {}).get(model) or {}
     pixels = entry.get("pixels") or []
     total = sum(p for p in pixels if p)
     parts = []
-    for k, colour in enumerate(style.cluster_colours(outputs.n_clusters(model))):
+    for k, colour in enumerate(style.cluster_colours(results.n_clusters(model))):
         share = f'<span class="muted">{percent(pixels[k] / total)}</span>' if total else ""
         parts.append(f'<span class="key">{_swatch(to_hex(colour))}C{k} {share}</span>')
     return f'<div class="keys">{"".join(parts)}</div>'
@@ -126,18 +124,19 @@ def _swatch(colour: str) -> str:
     return f'<span class="swatch" style="background:{colour}"></span>'
 
 
-def points_table(outputs: RunResults, points: Sequence[Point]) -> str:
-    """All that is known of the points, a column each."""
+def points_table(results: RunResults, points: Sequence[Point]) -> str:
+    """Position, clusters and index values of the points, a column each."""
     if not points:
-        return '<span class="muted">Click a pixel on the map. Several can be compared.</span>'
-    colours, is_degrees = point_colours(), outputs.crs.is_degrees
+        words = "Click a pixel on the map to see its spectrum. Up to ten can be compared."
+        return f'<span class="muted">{words}</span>'
+    colours, is_degrees = point_colours(), results.crs.is_degrees
     rows: list[tuple[str, list[str]]] = [
         (name, [coordinate(getattr(p, key), is_degrees=is_degrees) for p in points])
         for name, key in (("x", "x"), ("y", "y"))
     ]
     rows.append(("row, column", [f"{p.row}, {p.col}" for p in points]))
     for model in points[0].labels:
-        palette = style.cluster_colours(outputs.n_clusters(model))
+        palette = style.cluster_colours(results.n_clusters(model))
         cells = [
             "\u2013"
             if (k := p.labels[model]) is None
@@ -145,7 +144,7 @@ def points_table(outputs: RunResults, points: Sequence[Point]) -> str:
             for p in points
         ]
         rows.append((model, cells))
-    titles = {str(e["name"]): str(e.get("title") or e["name"]) for e in outputs.computed}
+    titles = {str(e["name"]): str(e.get("title") or e["name"]) for e in results.computed}
     for name in points[0].values:
         rows.append((titles.get(name, name), [significant(p.values[name], 4) for p in points]))
     head = "".join(

@@ -1,4 +1,4 @@
-"""What lies under a click: place, labels, index values, spectrum."""
+"""One pixel: its centre, labels, index values and spectrum."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from hyperhpc.compute.selection import spectra_at
 from hyperhpc.errors import HyperhpcError
 from hyperhpc.report.spectra import joined, runs_of
 from hyperhpc.schema import CLUSTER, INDICES, NO_CLUSTER
-from hyperhpc.view.levels import map_levels
-from hyperhpc.view.viewed_run import Opened
+from hyperhpc.view.levels import list_levels
+from hyperhpc.view.viewed_run import ViewedRun
 
 Vector = npt.NDArray[np.float64]
+#: Wavelengths (nm) and reflectance of a line in the chart.
+Curve = tuple[Vector, Vector]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Point:
     values
         Index values by name; NaN where there is none.
     wavelength_nm, reflectance
-        (band,), all bands in the order of the scene, NaN where no-data; empty without one.
+        (band,), all bands in the order of the scene, NaN where no-data; both empty if there
+        is no spectrum.
     problem
         Why there is no spectrum; empty if there is one.
     """
@@ -50,71 +53,64 @@ class Point:
     problem: str = ""
 
 
-def read_point(opened: Opened, x: float, y: float) -> Point | None:
-    """Read the pixel that holds a place; None outside the area."""
-    row, col = opened.grid.pixel_of(x, y)
-    if not (0 <= row < opened.shape[0] and 0 <= col < opened.shape[1]):
+def read_point(viewed: ViewedRun, x: float, y: float) -> Point | None:
+    """Read the pixel that holds a position in the CRS; None outside the area."""
+    row, col = viewed.grid.pixel_of(x, y)
+    if not (0 <= row < viewed.shape[0] and 0 <= col < viewed.shape[1]):
         return None
-    left, bottom, right, top = opened.grid.bounds((row, row + 1), (col, col + 1))
+    left, bottom, right, top = viewed.grid.bounds((row, row + 1), (col, col + 1))
     x, y = (left + right) / 2, (bottom + top) / 2
-    overview = opened.outputs.pyramid
-    assert overview is not None
-    labels = _read_values(opened, CLUSTER.name, overview.models, row, col)
+    labels = _read_values(viewed, CLUSTER.name, viewed.overview.models, row, col)
+    values = _read_values(viewed, INDICES.name, viewed.overview.indices, row, col)
     return Point(
         x,
         y,
         row,
         col,
         {model: None if v == NO_CLUSTER else int(v) for model, v in labels.items()},
-        {
-            name: float(v)
-            for name, v in _read_values(
-                opened, INDICES.name, overview.indices, row, col
-            ).items()
-        },
-        *_read_spectrum(opened, x, y),
+        {name: float(v) for name, v in values.items()},
+        *_read_spectrum(viewed, x, y),
     )
 
 
 def _read_values(
-    opened: Opened, name: str, labels: Sequence[str], row: int, col: int
+    viewed: ViewedRun, variable: str, names: Sequence[str], row: int, col: int
 ) -> dict[str, Any]:
-    """One pixel of all layers of a map, if every pixel of it is stored."""
-    levels = map_levels(opened, name)
-    if not labels or not levels or levels[0].step > 1:
+    """One pixel of all maps of a variable by name; empty if not every pixel is stored."""
+    levels = list_levels(viewed, variable)
+    if not names or not levels or levels[0].step > 1:
         return {}
-    layers = tuple(range(len(labels)))
-    pixel = levels[0].read(layers, slice(row, row + 1), slice(col, col + 1))
-    return dict(zip(labels, pixel[:, 0, 0], strict=True))
+    positions = tuple(range(len(names)))
+    pixel = levels[0].read(positions, slice(row, row + 1), slice(col, col + 1))
+    return dict(zip(names, pixel[:, 0, 0], strict=True))
 
 
-def _read_spectrum(opened: Opened, x: float, y: float) -> tuple[Vector, Vector, str]:
+def _read_spectrum(viewed: ViewedRun, x: float, y: float) -> tuple[Vector, Vector, str]:
     nothing = np.empty(0)
-    if opened.scene is None:
-        return nothing, nothing, "without the scene there is no spectrum"
+    if viewed.scene is None:
+        return nothing, nothing, "Without the scene there is no spectrum"
     try:
-        (found,) = spectra_at(opened.scene, [(x, y)], opened.selection.bands)
+        (found,) = spectra_at(viewed.scene, [(x, y)], viewed.selection.bands)
     except HyperhpcError as error:
         return nothing, nothing, error.message.rstrip(".")
     reflectance = np.array(found["reflectance"], dtype=np.float64)
     return np.array(found["wavelength_nm"]), reflectance, ""
 
 
-def line_of(opened: Opened, point: Point) -> tuple[Vector, Vector]:
-    """Wavelengths (nm) and reflectance to draw, broken by NaN at dropped bands."""
-    runs = runs_of(point.wavelength_nm, opened.outputs.good_ranges)
+def spectrum_curve(viewed: ViewedRun, point: Point) -> Curve:
+    """The spectrum of a point, broken by NaN at dropped bands."""
+    runs = runs_of(point.wavelength_nm, viewed.results.good_ranges)
     return joined(runs, point.reflectance[None]) if runs else (np.empty(0), np.empty(0))
 
 
-def mean_of(opened: Opened, model: str, label: int | None) -> tuple[Vector, Vector]:
-    """The same of a cluster's mean spectrum; empty where it is not known."""
-    nothing = np.empty(0), np.empty(0)
-    entry = (opened.outputs.clusters.get("models") or {}).get(model)
-    wavelength = opened.outputs.model.get("wavelength_nm")
+def cluster_mean_curve(viewed: ViewedRun, model: str, label: int | None) -> Curve:
+    """The mean spectrum of a cluster, broken by NaN at dropped bands; empty if not known."""
+    entry = (viewed.results.clusters.get("models") or {}).get(model)
+    wavelength = viewed.results.model.get("wavelength_nm")
     if label is None or not entry or not wavelength:
-        return nothing
-    runs = runs_of(np.array(wavelength), opened.outputs.good_ranges)
-    mean = np.array(entry["mean"][label], dtype=np.float64)  # null where nothing counts
+        return np.empty(0), np.empty(0)
+    runs = runs_of(np.array(wavelength), viewed.results.good_ranges)
+    mean = np.array(entry["mean"][label], dtype=np.float64)  # null for an empty cluster
     return joined(runs, mean[None])
 
 

@@ -1,4 +1,4 @@
-"""A web server for one page and one person: loopback, a secret path, signed sessions."""
+"""A web server for one page and one user: loopback, a secret path, signed sessions."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from hyperhpc.errors import ResourceError
 from hyperhpc.workers import tunnel_to
 
 LOOPBACK = "127.0.0.1"
-#: Pictures are packed a little: they may come through a tunnel.
+#: zlib level of the websocket: pictures may go through a tunnel.
 _COMPRESSION = 1
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class ClosedTornado(BokehTornado):
-    """Bokeh's web application, which answers nothing but under its secret path."""
+    """Bokeh's web application, which answers only under its secret path."""
 
     def find_handler(self, request: Any, **kwargs: Any) -> Any:
-        """Let in who knows the path: the page, its scripts and the websocket lie under it."""
+        """Refuse every path outside the secret one, which page and websocket lie under."""
         first = request.path.split("/")[1]
         if secrets.compare_digest(first.encode(), self.prefix[1:].encode()):
             return super().find_handler(request, **kwargs)
@@ -44,38 +44,38 @@ class ClosedTornado(BokehTornado):
 def serve(
     make_page: Callable[[Document], None],
     port: int,
-    show: Callable[[str], None],
-    say: Callable[[str], None],
+    report_url: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> None:
     """Serve a page until Ctrl-C.
 
     Parameters
     ----------
     make_page
-        Fills the document of a browser that comes.
+        Fills the empty document of each new session.
     port
-        0 for any that is free.
-    show
-        Told the address, once it answers.
-    say
-        Told the way to it from another machine, and how to end it.
+        0 for any free port.
+    report_url
+        Called with the address, once it answers.
+    notify
+        Called with how to reach it from another machine, and how to stop it.
 
     Raises
     ------
     ResourceError
-        The port is taken, or not to be had.
+        The port is taken, or may not be used.
     """
     try:
         listening = socket.create_server((LOOPBACK, port))
     except OSError as error:
         raise ResourceError(
-            f"port {port} of {LOOPBACK} cannot be used: {error.strerror or error}",
-            "give another --port, or --port 0 for any that is free",
+            f"Port {port} of {LOOPBACK} cannot be used: {error.strerror or error}",
+            "Give another --port, or --port 0 for any free port",
         ) from None
     listening.setblocking(False)
     port = listening.getsockname()[1]
     settings.resources = "server"  # also where the environment names a CDN
-    for name in ("bokeh", "tornado"):  # what they tell is for programmers
+    for name in ("bokeh", "tornado"):  # their messages are for programmers
         logging.getLogger(name).setLevel(logging.ERROR)
     application = ClosedTornado(
         {"/": Application(FunctionHandler(make_page))},
@@ -87,11 +87,11 @@ def serve(
     )
 
     def ready() -> None:
-        show(f"http://{LOOPBACK}:{port}{application.prefix}/")
+        report_url(f"http://{LOOPBACK}:{port}{application.prefix}/")
         is_job = "SLURM_JOB_ID" in os.environ
         tunnel = tunnel_to(port, socket.gethostname(), is_inside=is_job)
-        say(f"  from another machine, first type there: {tunnel}")
-        say("Ctrl-C ends it")
+        notify(f"  from another machine, first type there: {tunnel}")
+        notify("Ctrl-C stops it")
 
     before = {number: signal.getsignal(number) for number in _STOPS}
     try:
@@ -106,10 +106,10 @@ def serve(
 async def _serve(
     application: ClosedTornado, listening: socket.socket, ready: Callable[[], None]
 ) -> int:
-    """Serve until a signal comes; which one.
+    """Serve until a signal comes; returns its number.
 
-    The loop handles them: what a handler of Python's own raises is lost where it interrupts
-    a callback.
+    The event loop handles the signals: an exception of a Python signal handler would be lost
+    where it interrupts a callback.
     """
     http = HTTPServer(application)
     http.add_socket(listening)

@@ -1,4 +1,4 @@
-"""A run opened for viewing: its outputs, its grid and, if it is there, its scene."""
+"""A run opened for viewing: its results, its grid and, if it can be found, its scene."""
 
 from __future__ import annotations
 
@@ -13,47 +13,55 @@ from hyperhpc.compute.overview import OverviewAbout
 from hyperhpc.compute.selection import Selection, select_bands
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, HyperhpcError, IncompleteRunError, cause
-from hyperhpc.results import RunResults, open_results
+from hyperhpc.results import Pyramid, RunResults, open_results
 from hyperhpc.rundir.folder import RunFolder, out_of, read_json
 from hyperhpc.rundir.plan import Area, Plan
 from hyperhpc.scene import Grid, Scene, open_scene
-from hyperhpc.tools.preview import find_gaps, name_gaps, nothing_yet, write_partial
+from hyperhpc.tools.preview import (
+    describe_missing_tiles,
+    find_missing_tiles,
+    no_tile_error,
+    write_partial_overview,
+)
 
 #: What stores raise whose files are damaged.
-DAMAGED = (KeyError, RuntimeError, ValueError)
+STORE_ERRORS = (KeyError, RuntimeError, ValueError)
 #: All that reading may raise while the page is shown.
-UNREADABLE = (HyperhpcError, OSError, *DAMAGED)
+READ_ERRORS = (HyperhpcError, OSError, *STORE_ERRORS)
 
 
-def explain(error: BaseException, out: Path) -> HyperhpcError:
-    """One of :data:`UNREADABLE`, in words."""
+def as_read_error(error: BaseException, out: Path) -> HyperhpcError:
+    """Turn one of :data:`READ_ERRORS` into an error with a message and a hint."""
     if isinstance(error, HyperhpcError):
         return error
     return IncompleteRunError(
-        f"a file of {out} cannot be read ({cause(error)})",
-        f"see which files are damaged: hyperhpc verify {out}",
+        f"A file of {out} cannot be read ({cause(error)})",
+        f"See which files are damaged: hyperhpc verify {out}",
     )
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class ViewedRun:
     """What the page reads from; nothing of it is changed.
 
     Attributes
     ----------
-    outputs
+    results
         Files and stores of the run.
+    overview
+        Its reduced maps; those of an unfinished run are temporary.
     plan
         Its area and options.
     grid
         Georeference of the area's own pixels.
     scene
-        None if it is not to be had.
+        None if it cannot be found or read.
     notes
-        What is missing, one sentence each.
+        What is missing, one sentence each, without a full stop.
     """
 
-    outputs: RunResults
+    results: RunResults
+    overview: Pyramid
     plan: Plan
     grid: Grid
     scene: Scene | None
@@ -79,13 +87,13 @@ class Opened:
         )
 
 
-def open_run(out: Path, scene: Path | None, scratch: Path) -> Opened:
-    """Open a run and its scene; of an unfinished run overviews are made of what is there.
+def open_viewed_run(out: Path, scene: Path | None, scratch: Path) -> ViewedRun:
+    """Open a run and its scene; for an unfinished run, overviews of its finished tiles.
 
     Parameters
     ----------
     scene
-        Where the scene lies; None: where run.json says, and if it is not there, none.
+        Where the scene lies; None: where run.json says, or no scene if it is not there.
     scratch
         Folder for the overviews of an unfinished run.
 
@@ -95,36 +103,37 @@ def open_run(out: Path, scene: Path | None, scratch: Path) -> Opened:
         As :func:`hyperhpc.view.view_run`.
     """
     folder = out_of(out)
-    overview, notes = _find_overview(folder, scratch)
-    outputs = open_results(out, overview=overview)
-    if outputs.pyramid is None:
+    path, notes = _find_overview(folder, scratch)
+    results = open_results(out, overview=path)
+    if results.pyramid is None:
         raise ConfigError(
-            f"{folder.overview} holds no map that can be read",
-            f"see which files of the run are damaged: hyperhpc verify {out}",
+            f"{folder.overview} holds no readable map",
+            f"See which files of the run are damaged: hyperhpc verify {out}",
         )
     plan = Plan.from_json(read_json(folder.plan))
-    grid = _grid_of(outputs, folder, plan.area)
-    found, why = _find_scene(outputs, plan, grid, scene)
-    return Opened(outputs, plan, grid, found, (*notes, *why))
+    grid = _grid_of(results, folder, plan.area)
+    found, scene_notes = _find_scene(results, plan, grid, scene)
+    return ViewedRun(results, results.pyramid, plan, grid, found, (*notes, *scene_notes))
 
 
 def _find_overview(folder: RunFolder, scratch: Path) -> tuple[Path, list[str]]:
+    """Path of the overviews, and what they lack."""
     unfinished = f"the run in {folder.out} is not finished"
     if folder.overview.exists():
-        is_over = folder.run.exists() and read_json(folder.run).get("complete")
-        return folder.overview, [] if is_over else [f"{unfinished}; all of its maps are there"]
-    plan, gaps = find_gaps(folder)
-    if len(gaps) == plan.n_tiles():
-        raise nothing_yet(folder.out, plan.n_tiles())
+        is_complete = folder.run.exists() and read_json(folder.run).get("complete")
+        return folder.overview, [] if is_complete else [f"{unfinished}; all its maps are there"]
+    plan, missing = find_missing_tiles(folder)
+    if len(missing) == plan.n_tiles():
+        raise no_tile_error(folder.out, plan.n_tiles())
     path = scratch / "overview.zarr"
-    write_partial(folder, plan, gaps, path)
-    missing = name_gaps(gaps, plan.n_tiles()) if gaps else "only the last steps"
-    return path, [f"{unfinished}; missing: {missing}"]
+    write_partial_overview(folder, plan, missing, path)
+    what = describe_missing_tiles(missing, plan.n_tiles()) if missing else "only the last steps"
+    return path, [f"{unfinished}; missing: {what}"]
 
 
-def _grid_of(outputs: RunResults, folder: RunFolder, area: Area) -> Grid:
-    bounds = outputs.area.get("bounds")
-    if not bounds:  # a run at work has not said it yet
+def _grid_of(results: RunResults, folder: RunFolder, area: Area) -> Grid:
+    bounds = results.area.get("bounds")
+    if not bounds:  # run.json of a run at work may not hold them yet
         return OverviewAbout.read(folder.work).grid
     height, width = area.shape
     px, py = (bounds[2] - bounds[0]) / width, (bounds[3] - bounds[1]) / height
@@ -132,29 +141,28 @@ def _grid_of(outputs: RunResults, folder: RunFolder, area: Area) -> Grid:
 
 
 def _find_scene(
-    outputs: RunResults, plan: Plan, grid: Grid, asked: Path | None
+    results: RunResults, plan: Plan, grid: Grid, asked: Path | None
 ) -> tuple[Scene | None, list[str]]:
-    """The scene; if nobody asked for it, what is wrong with it is only told."""
-    path = asked or outputs.scene.get("path")
+    """The scene and notes on it; only a scene that was asked for raises errors."""
+    path = asked or results.scene.get("path")
     if not path:
         return None, ["the run does not say yet where its scene is; name it with --scene"]
     try:
-        scene = open_scene(path, options=_options(plan.options))
-        _check_same(scene, plan, grid, path)
+        scene = open_scene(path, options=_scene_options(plan.options))
+        _check_same_pixels(scene, plan, grid, path)
     except HyperhpcError as error:
         if asked:
             raise
-        said = error.message.rstrip(".")
         return None, [
-            f"{said}; without the scene there are no spectra, and true colour is that of the "
-            "overview (name it with --scene)"
+            f"{error.message.rstrip('.')}; without the scene there are no spectra, and true "
+            "colour has the resolution of the overview (name the scene with --scene)"
         ]
     if not asked and scene.fingerprint() != plan.fingerprint:
-        return scene, [f"{path} has changed since the run; spectra are those it holds now"]
+        return scene, [f"{path} has changed since the run; spectra show what it holds now"]
     return scene, []
 
 
-def _options(options: dict[str, Any]) -> SceneOptions:
+def _scene_options(options: dict[str, Any]) -> SceneOptions:
     """How the run has read its scene."""
     known = {f.name: options[f.name] for f in fields(SceneOptions) if options.get(f.name)}
     for name in ("wavelengths", "aoi"):
@@ -163,21 +171,18 @@ def _options(options: dict[str, Any]) -> SceneOptions:
     return SceneOptions(**known | {"mask": tuple(known.get("mask", ()))})
 
 
-def _check_same(scene: Scene, plan: Plan, grid: Grid, path: str | Path) -> None:
+def _check_same_pixels(scene: Scene, plan: Plan, grid: Grid, path: str | Path) -> None:
     """Refuse a scene whose pixels lie elsewhere than those of the run."""
     area = plan.area
     shape = plan.fingerprint.get("shape")
-    corner = scene.grid.bounds((area.row0, area.row1), (area.col0, area.col1))
-    own = grid.bounds((0, area.shape[0]), (0, area.shape[1]))
-    is_near = np.allclose(corner, own, rtol=0, atol=0.01 * min(grid.px, grid.py))
+    bounds = scene.grid.bounds((area.row0, area.row1), (area.col0, area.col1))
+    expected = grid.bounds((0, area.shape[0]), (0, area.shape[1]))
+    is_near = np.allclose(bounds, expected, rtol=0, atol=0.01 * min(grid.px, grid.py))
     if not is_near or (shape and list(scene.shape) != list(shape)):
+        size = " x ".join(map(str, scene.shape))
+        run_size = " x ".join(map(str, shape)) if shape else "others"
         raise ConfigError(
-            f"{path} is not the scene of this run: it has {_times(scene.shape)} pixels and "
-            f"bands from {scene.bounds[0]:.10g},{scene.bounds[3]:.10g} on, the run "
-            f"{_times(shape) if shape else 'others'}",
-            "name the scene of the run with --scene",
+            f"{path} is not the scene of this run: it has {size} pixels and bands from "
+            f"{scene.bounds[0]:.10g},{scene.bounds[3]:.10g} on, the run has {run_size}",
+            "Name the scene of the run with --scene",
         )
-
-
-def _times(shape: Any) -> str:
-    return " x ".join(map(str, shape))

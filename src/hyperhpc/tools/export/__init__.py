@@ -1,4 +1,12 @@
-"""Results in the formats of other programs."""
+"""Maps and tables of a run in the formats of other programs.
+
+========  ============================================================================
+bands     the maps of a run that can be exported, each a band of a GeoTIFF
+geotiff   writes them as a GeoTIFF or COG
+sidecars  writes their names and colours for GDAL and QGIS
+tables    writes one row per cluster, or per point of the run, as CSV
+========  ============================================================================
+"""
 
 from __future__ import annotations
 
@@ -7,7 +15,7 @@ from pathlib import Path
 from hyperhpc.errors import ConfigError
 from hyperhpc.files import atomic_outputs
 from hyperhpc.results import RunResults, open_results
-from hyperhpc.tools.export.geotiff import CLUSTERS, POINTS, choose_layers
+from hyperhpc.tools.export.bands import CLUSTERS, POINTS, choose_bands
 
 #: Formats, and the endings of their files.
 FORMATS = {"cog": (".tif", ".tiff"), "geotiff": (".tif", ".tiff"), "csv": (".csv",)}
@@ -29,48 +37,51 @@ def export(out: Path, dest: Path, what: str = CLUSTERS, kind: str | None = None)
 
     Returns
     -------
-    The files, the one asked for first; those beside a GeoTIFF carry names and colours.
+    The files, ``dest`` first; the further files of a GeoTIFF hold names and colours.
 
     Raises
     ------
     ConfigError
         There is no run, or nothing of that name; or the file exists, or has another ending.
     IncompleteRunError
-        The run has not come to its end.
+        The run is not finished.
     ResourceError
         The file cannot be written.
     """
     kind = kind or ("csv" if dest.suffix.lower() == ".csv" else "cog")
     if dest.suffix.lower() not in FORMATS[kind]:
         raise ConfigError(
-            f"{dest} has no ending of {kind}", f"name a file that ends in {FORMATS[kind][0]}"
+            f"{dest} does not end in {' or '.join(FORMATS[kind])}, as format {kind} needs",
+            f"Name a file that ends in {FORMATS[kind][0]}",
         )
-    maps = open_results(out, complete=True)
+    results = open_results(out, complete=True)
     if kind == "csv":
-        return _export_table(maps, dest, what)
+        return _export_table(results, dest, what)
     from hyperhpc.tools.export.geotiff import write_geotiff
     from hyperhpc.tools.export.sidecars import sidecar_names, write_sidecars
 
-    layers = choose_layers(maps, what)
-    beside = sidecar_names(dest.name, layers)
-    with atomic_outputs(dest, beside) as folder:
-        write_geotiff(folder / dest.name, maps, layers, cog=kind == "cog")
-        write_sidecars(folder, dest.name, maps, layers)
-    return [dest, *(dest.with_name(name) for name in beside)]
+    bands = choose_bands(results, what)
+    extra_names = sidecar_names(dest.name, bands)
+    with atomic_outputs(dest, extra_names) as folder:
+        write_geotiff(folder / dest.name, results, bands, cog=kind == "cog")
+        write_sidecars(folder, dest.name, results, bands)
+    return [dest, *(dest.with_name(name) for name in extra_names)]
 
 
-def _export_table(maps: RunResults, dest: Path, what: str) -> list[Path]:
-    """Clusters of all models, those of one, or points."""
+def _export_table(results: RunResults, dest: Path, what: str) -> list[Path]:
+    """Write the clusters of all models, the clusters of one, or the points."""
     from hyperhpc.tools.export.tables import write_clusters, write_points
 
-    if what not in (CLUSTERS, POINTS, *maps.model_names):
-        there = " ".join((CLUSTERS, POINTS, *maps.model_names))
-        raise ConfigError(f"the run in {maps.folder.out} has no table {what!r}",
-                          f"--format csv takes --what {there}")  # fmt: skip
+    if what not in (CLUSTERS, POINTS, *results.model_names):
+        known = " ".join((CLUSTERS, POINTS, *results.model_names))
+        raise ConfigError(
+            f"The run in {results.folder.out} has no table {what!r}",
+            f"With --format csv, --what takes {known}",
+        )
     with atomic_outputs(dest) as folder:
         if what == POINTS:
-            write_points(folder / dest.name, maps)
+            write_points(folder / dest.name, results)
         else:
-            models = maps.model_names if what == CLUSTERS else [what]
-            write_clusters(folder / dest.name, maps, models)
+            models = results.model_names if what == CLUSTERS else [what]
+            write_clusters(folder / dest.name, results, models)
     return [dest]

@@ -1,7 +1,8 @@
 """Maps as GeoTIFF: written in strips, then, for a COG, copied by GDAL's COG driver.
 
-The COG driver wants the whole image before it writes, because overviews come first in
-the file. So the plain GeoTIFF lies on disk beside it meanwhile; memory holds one strip.
+The COG driver needs the whole image before it writes, because overviews come first in the
+file. So a plain GeoTIFF is written to disk first; memory holds one strip. GDAL also reduces
+the overviews: the mean of an index, the most frequent cluster.
 """
 
 from __future__ import annotations
@@ -9,131 +10,48 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hyperhpc.errors import ConfigError
 from hyperhpc.results import STRIP_ROWS, RunResults
-from hyperhpc.schema import CLUSTER, INDICES, Variable
+from hyperhpc.tools.export.bands import Band
 from hyperhpc.version import __version__
 
-# What of a run can be exported: its maps by name, each a band of a GeoTIFF.
-
-#: All maps of a kind at once.
-CLUSTERS, ALL_INDICES = "clusters", "indices"
-#: A table only.
-POINTS = "points"
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One map.
-
-    Attributes
-    ----------
-    name
-        Of the model or the index.
-    variable
-        Its entry in the data dictionary: dtype, missing value, unit.
-    tags
-        What a band says of itself.
-    read
-        Rows to values (y, x).
-    n_clusters
-        0 for an index.
-    """
-
-    name: str
-    variable: Variable
-    tags: dict[str, str]
-    read: Callable[[slice], np.ndarray]
-    n_clusters: int = 0
-
-    @property
-    def categories(self) -> list[str]:
-        """Names of the values 0, 1, ..., as the report writes them."""
-        return [f"C{k}" for k in range(self.n_clusters)]
-
-
-def choose_layers(maps: RunResults, what: str) -> list[Layer]:
-    """The maps of a kind, or the one of a name, in the order of the results.
-
-    Raises
-    ------
-    ConfigError
-        There is nothing of that name.
-    """
-    names = [*maps.model_names, *maps.index_names]
-    if what == CLUSTERS:
-        wanted = list(maps.model_names)
-    elif what == ALL_INDICES:
-        wanted = list(maps.index_names)
-    else:
-        wanted = [what] if what in names else []
-    if not wanted:
-        there = " ".join([CLUSTERS, ALL_INDICES, *names])
-        raise ConfigError(
-            f"the run in {maps.folder.out} has no map {what!r}",
-            f"--what takes {there}, and {POINTS} with --format csv",
-        )
-    return [_cluster(maps, n) if n in maps.model_names else _index(maps, n) for n in wanted]
-
-
-def _cluster(maps: RunResults, model: str) -> Layer:
-    tags = {"long_name": f"Clusters, {model}", "description": CLUSTER.about}
-    n = maps.n_clusters(model)
-    return Layer(model, CLUSTER, tags, lambda rows: maps.labels(model, rows), n)
-
-
-def _index(maps: RunResults, name: str) -> Layer:
-    entry: dict[str, Any] = entry_of(maps, name)
-    keys = ("title", "long_name", "formula", "citation", "doi")
-    tags = {key: str(entry[key]) for key in keys if entry.get(key)}
-    return Layer(name, INDICES, tags, lambda rows: maps.values(name, rows))
-
-
-def entry_of(maps: RunResults, name: str) -> dict[str, Any]:
-    """What run.json says of an index."""
-    computed = maps.run["indices"]["computed"]
-    return next((entry for entry in computed if entry["name"] == name), {"name": name})
-
-
-#: MB of blocks that GDAL keeps.
+#: Memory of GDAL's cache of blocks, MB.
 _CACHE_MB = 128
-#: Compression is what takes time; a login node has other users.
-_MOST_THREADS = 4
+#: Compression takes most of the time; a login node has other users.
+_MAX_THREADS = 4
 
 
-def write_geotiff(path: Path, maps: RunResults, layers: Sequence[Layer], *, cog: bool) -> None:
-    """Write layers as the bands of one tiled GeoTIFF, compressed without loss.
+def write_geotiff(path: Path, results: RunResults, bands: Sequence[Band], *, cog: bool) -> None:
+    """Write maps as the bands of one tiled GeoTIFF, compressed without loss.
 
     Parameters
     ----------
     path
-        File to write; a plain GeoTIFF lies beside it while a COG is made.
-    layers
-        All of one variable.
+        File to write; while a COG is made, there is a plain GeoTIFF in the same folder.
+    bands
+        Maps of one variable.
     cog
         Cloud-optimized, with overviews: the most frequent cluster, the mean of an index.
 
     Raises
     ------
     OSError
-        The disk is full, or what can be read again is not what was written.
+        The disk is full, or the file read back differs from the maps.
     """
     from rasterio.shutil import copy
 
-    is_cluster = bool(layers[0].n_clusters)
+    is_cluster = bool(bands[0].n_clusters)
     predictor = 1 if is_cluster else 3
     with _gdal():
         plain = path.with_name(f"plain-{path.name}") if cog else path
         level = 1 if cog else 6
-        _write_plain(plain, maps, layers, predictor=predictor, zlevel=level)
+        _write_plain(plain, results, bands, predictor=predictor, zlevel=level)
         if cog:
             copy(
                 str(plain), str(path), driver="COG", COMPRESS="DEFLATE",
@@ -142,31 +60,31 @@ def write_geotiff(path: Path, maps: RunResults, layers: Sequence[Layer], *, cog:
                 OVERVIEW_RESAMPLING="MODE" if is_cluster else "AVERAGE",
             )  # fmt: skip
             plain.unlink()
-        _check(path, maps, layers)
+        _check_written(path, results, bands)
 
 
 @contextmanager
 def _gdal() -> Iterator[None]:
-    """GDAL with bounded memory; whatever it cannot do becomes an OSError."""
+    """Set up GDAL with bounded memory, and turn its errors into OSError."""
     import rasterio
-    from rasterio._err import CPLE_BaseError  # what copying raises is nowhere public
+    from rasterio._err import CPLE_BaseError  # raised by copy(); not public
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     try:
         with (
-            _quiet(),
+            _silenced_stderr(),
             warnings.catch_warnings(),
             rasterio.Env(GDAL_CACHEMAX=_CACHE_MB, GDAL_PAM_ENABLED=False),
         ):
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # as the scene is
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # as is the scene
             yield
     except (RasterioError, CPLE_BaseError) as error:
         raise OSError(" ".join(str(error.__cause__ or error).split()).rstrip(".")) from None
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Nothing on stderr: libtiff prints there, once per write, that a disk is full."""
+def _silenced_stderr() -> Iterator[None]:
+    """Discard stderr: on a full disk libtiff prints a message there for each write."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -179,19 +97,21 @@ def _quiet() -> Iterator[None]:
 
 
 def _threads() -> int:
-    return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+    return min(_MAX_THREADS, len(os.sched_getaffinity(0)))
 
 
-def _write_plain(path: Path, maps: RunResults, layers: Sequence[Layer], **options: Any) -> None:
-    """A GeoTIFF of square blocks, each of which is written once."""
+def _write_plain(
+    path: Path, results: RunResults, bands: Sequence[Band], **options: Any
+) -> None:
+    """Write a GeoTIFF of square blocks, each of them once."""
     import rasterio
     from rasterio.crs import CRS
     from rasterio.transform import Affine
 
-    grid, (height, width) = maps.grid, maps.shape
-    variable = layers[0].variable
+    grid, (height, width) = results.grid, results.shape
+    variable = bands[0].variable
     with rasterio.open(
-        path, "w", driver="GTiff", height=height, width=width, count=len(layers),
+        path, "w", driver="GTiff", height=height, width=width, count=len(bands),
         dtype=variable.dtype, nodata=variable.missing, interleave="band",
         crs=CRS.from_wkt(grid.wkt) if grid.wkt else None,
         transform=Affine(grid.px, 0, grid.xmin, 0, -grid.py, grid.ymax),
@@ -199,29 +119,29 @@ def _write_plain(path: Path, maps: RunResults, layers: Sequence[Layer], **option
         bigtiff="if_safer", num_threads=_threads(), **options,
     ) as file:  # fmt: skip
         file.update_tags(TIFFTAG_SOFTWARE=f"hyperhpc {__version__}", units=variable.unit)
-        file.units = [variable.unit] * len(layers)
-        for band, layer in enumerate(layers, 1):
-            file.set_band_description(band, layer.name)
-            file.update_tags(band, **layer.tags)
-        if layers[0].n_clusters and len(layers) == 1:  # TIFF has one colour table for a file
-            file.write_colormap(1, colour_table(layers[0].n_clusters))
-        for rows in maps.strips():
-            for band, layer in enumerate(layers, 1):
+        file.units = [variable.unit] * len(bands)
+        for number, band in enumerate(bands, 1):
+            file.set_band_description(number, band.name)
+            file.update_tags(number, **band.tags)
+        if bands[0].n_clusters and len(bands) == 1:  # TIFF has one colour table for a file
+            file.write_colormap(1, colour_table(bands[0].n_clusters))
+        for rows in results.strips():
+            for number, band in enumerate(bands, 1):
                 window = ((rows.start, rows.stop), (0, width))
-                file.write(layer.read(rows), band, window=window)
+                file.write(band.read(rows), number, window=window)
 
 
-def _check(path: Path, maps: RunResults, layers: Sequence[Layer]) -> None:
-    """Read all of it again: GDAL does not tell of everything a full disk has lost."""
+def _check_written(path: Path, results: RunResults, bands: Sequence[Band]) -> None:
+    """Read the file back: GDAL does not report all that was lost on a full disk."""
     import rasterio
 
     with rasterio.open(path) as file:
-        for rows in maps.strips():
-            for band, layer in enumerate(layers, 1):
-                window = ((rows.start, rows.stop), (0, maps.shape[1]))
-                found, true = file.read(band, window=window), layer.read(rows)
-                if not np.array_equal(found, true, equal_nan=not layer.n_clusters):
-                    raise OSError("what was written is not what can be read again")
+        for rows in results.strips():
+            for number, band in enumerate(bands, 1):
+                window = ((rows.start, rows.stop), (0, results.shape[1]))
+                found, true = file.read(number, window=window), band.read(rows)
+                if not np.array_equal(found, true, equal_nan=not band.n_clusters):
+                    raise OSError("the file read back differs from the maps")
 
 
 def colour_table(n: int) -> dict[int, tuple[int, int, int, int]]:

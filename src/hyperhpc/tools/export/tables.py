@@ -11,31 +11,29 @@ import numpy as np
 
 from hyperhpc.errors import ConfigError
 from hyperhpc.results import RunResults
-from hyperhpc.rundir.folder import read_json
 from hyperhpc.schema import NO_CLUSTER
-from hyperhpc.tools.extract import band_columns, write_table
+from hyperhpc.tools.csv_table import band_columns, write_table
 
 
-def write_clusters(path: Path, maps: RunResults, models: Sequence[str]) -> None:
+def write_clusters(path: Path, results: RunResults, models: Sequence[str]) -> None:
     """One row per model and cluster.
 
-    Columns: model, cluster; pixels of the map, share of all that have a cluster, area_m2
-    and area_ha (empty where the size of a pixel in metres is not known); mean_NAME of each
-    index over these pixels (missing values left out); spectrum_pixels, the fitted pixels
-    that mean_NM and sd_NM, reflectance 0-1 at each good band, are of.
+    Columns: model, cluster; pixels of the map, their share of all pixels with a cluster,
+    area_m2 and area_ha (empty where the size of a pixel in metres is not known); mean_NAME
+    of each index over these pixels (missing values left out); spectrum_pixels, the number of
+    fitted pixels; mean_NM and sd_NM over these, reflectance 0-1 at each good band.
     """
-    spectra = read_json(maps.folder.clusters)["models"]
-    centres = read_json(maps.folder.model)["wavelength_nm"]
-    area = maps.run["area"].get("pixel_area_m2")
+    centres = results.model["wavelength_nm"]
+    area = results.area.get("pixel_area_m2")
     head = [
         "model", "cluster", "pixels", "share", "area_m2", "area_ha",
-        *(f"mean_{name}" for name in maps.index_names), "spectrum_pixels",
+        *(f"mean_{name}" for name in results.index_names), "spectrum_pixels",
         *band_columns("mean", centres), *band_columns("sd", centres),
     ]  # fmt: skip
-    means = index_means(maps, models)
+    means = index_means(results, models)
     rows = []
     for model in models:
-        entry = spectra[model]
+        entry = results.cluster_entry(model)
         total = sum(entry["pixels"])
         for k, pixels in enumerate(entry["pixels"]):
             m2 = None if area is None else pixels * float(area)
@@ -51,24 +49,24 @@ def write_clusters(path: Path, maps: RunResults, models: Sequence[str]) -> None:
 
 
 def _spectrum(values: Sequence[Any] | None, centres: Sequence[float]) -> list[Any]:
-    """A spectrum; empty values for a cluster that has none."""
+    """A spectrum; empty values for a cluster without pixels."""
     return list(values) if values else [None] * len(centres)
 
 
-def index_means(maps: RunResults, models: Sequence[str]) -> dict[str, np.ndarray]:
-    """Mean of each index in each cluster, of the full-resolution maps, strip by strip.
+def index_means(results: RunResults, models: Sequence[str]) -> dict[str, np.ndarray]:
+    """Mean of each index in each cluster at full resolution, computed strip by strip.
 
     Returns
     -------
-    For each model float64 (cluster, index), NaN where no pixel has a value.
+    By model: float64 (cluster, index), NaN where no pixel has a value.
     """
-    n_indices = len(maps.index_names)
-    sums = {m: np.zeros((maps.n_clusters(m), n_indices)) for m in models}
+    n_indices = len(results.index_names)
+    sums = {m: np.zeros((results.n_clusters(m), n_indices)) for m in models}
     counts = {m: np.zeros(sums[m].shape, np.int64) for m in models}
-    for rows in maps.strips():
-        labels = {m: maps.labels(m, rows) for m in models}
-        for i, name in enumerate(maps.index_names):
-            values = maps.values(name, rows)
+    for rows in results.strips():
+        labels = {m: results.labels(m, rows) for m in models}
+        for i, name in enumerate(results.index_names):
+            values = results.values(name, rows)
             has_value = np.isfinite(values)
             for m in models:
                 is_used = has_value & (labels[m] != NO_CLUSTER)
@@ -79,7 +77,7 @@ def index_means(maps: RunResults, models: Sequence[str]) -> dict[str, np.ndarray
         return {m: sums[m] / np.where(counts[m], counts[m], np.nan) for m in models}
 
 
-def write_points(path: Path, maps: RunResults) -> None:
+def write_points(path: Path, results: RunResults) -> None:
     """One row per point of the run, in the order they were given.
 
     Columns: point (from 1), x, y in the scene's CRS, row, col of the scene; cluster_MODEL
@@ -91,32 +89,34 @@ def write_points(path: Path, maps: RunResults) -> None:
     ConfigError
         The run was given no points.
     """
-    points = read_json(maps.folder.spectra)
+    points = results.spectra
     if not points:
         raise ConfigError(
-            f"the run in {maps.folder.out} was given no points",
-            "give --point E,N to hyperhpc run, or a file to hyperhpc extract",
+            f"The run in {results.folder.out} was given no points",
+            "Give --point E,N to hyperhpc run, or a file to hyperhpc extract",
         )
     head = [
-        "point", "x", "y", "row", "col", *(f"cluster_{name}" for name in maps.model_names),
-        *maps.index_names, *band_columns("nm", points[0]["wavelength_nm"]),
+        "point", "x", "y", "row", "col", *(f"cluster_{name}" for name in results.model_names),
+        *results.index_names, *band_columns("nm", points[0]["wavelength_nm"]),
     ]  # fmt: skip
     rows = []
     for number, point in enumerate(points, 1):
         place = [point[name] for name in ("x", "y", "row", "col")]
-        rows.append([number, *place, *_at(maps, *place[2:]), *point["reflectance"]])
+        rows.append(
+            [number, *place, *_pixel_values(results, *place[2:]), *point["reflectance"]]
+        )
     write_table(path, head, rows)
 
 
-def _at(maps: RunResults, row: int, col: int) -> list[Any]:
+def _pixel_values(results: RunResults, row: int, col: int) -> list[Any]:
     """Cluster of each model and value of each index at a pixel of the scene."""
-    area = maps.run["area"]
+    area = results.area
     y, x = row - area["row0"], col - area["col0"]
-    if not (0 <= y < maps.shape[0] and 0 <= x < maps.shape[1]):
-        return [None] * (len(maps.model_names) + len(maps.index_names))
+    if not (0 <= y < results.shape[0] and 0 <= x < results.shape[1]):
+        return [None] * (len(results.model_names) + len(results.index_names))
     window = slice(y, y + 1), slice(x, x + 1)
-    labels = [int(maps.labels(model, *window)[0, 0]) for model in maps.model_names]
-    values = [float(maps.values(name, *window)[0, 0]) for name in maps.index_names]
+    labels = [int(results.labels(model, *window)[0, 0]) for model in results.model_names]
+    values = [float(results.values(name, *window)[0, 0]) for name in results.index_names]
     return [
         *(None if label == NO_CLUSTER else label for label in labels),
         *(None if math.isnan(value) else value for value in values),

@@ -1,0 +1,43 @@
+"""CSV tables in one form that R's ``read.csv`` and spreadsheets read.
+
+A header line, one row per item, a point as decimal sign, empty cells for missing values.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows of as many values as the head has; None and NaN become empty."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(head)
+        for row in rows:
+            assert len(row) == len(head)
+            writer.writerow([_cell(value) for value in row])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):  # numpy's float64 is a float; float32 is never passed
+        return "" if math.isnan(value) else f"{value:.12g}"
+    return str(value)
+
+
+def band_columns(prefix: str, wavelength_nm: Iterable[float]) -> list[str]:
+    """Column names by band centre in nm, such as ``mean_857.307``; R accepts them unchanged.
+
+    They have three decimals, or as many as keep the names of different centres apart.
+    """
+    centres = list(wavelength_nm)
+    for decimals in (3, 6, 9):
+        names = [f"{prefix}_{nm:.{decimals}f}" for nm in centres]
+        if len(set(names)) == len(names):
+            break
+    return names

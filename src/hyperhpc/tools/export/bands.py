@@ -1,0 +1,91 @@
+"""The maps of a run that can be exported, each a band of a GeoTIFF."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.errors import ConfigError
+from hyperhpc.results import RunResults
+from hyperhpc.schema import CLUSTER, INDICES, Variable
+
+#: Names of all maps of a kind at once.
+CLUSTERS, ALL_INDICES = "clusters", "indices"
+#: Name of the table of points; not a map.
+POINTS = "points"
+
+
+@dataclass(frozen=True)
+class Band:
+    """One map.
+
+    Attributes
+    ----------
+    name
+        Name of the model or the index.
+    variable
+        Its entry in the data dictionary: dtype, missing value, unit.
+    tags
+        Metadata of the band in the GeoTIFF.
+    read
+        Reads rows as values (y, x).
+    n_clusters
+        0 for an index.
+    """
+
+    name: str
+    variable: Variable
+    tags: dict[str, str]
+    read: Callable[[slice], np.ndarray]
+    n_clusters: int = 0
+
+    @property
+    def categories(self) -> list[str]:
+        """Names of the values 0, 1, ..., as in the report."""
+        return [f"C{k}" for k in range(self.n_clusters)]
+
+
+def choose_bands(results: RunResults, what: str) -> list[Band]:
+    """All maps of a kind, or the map of a name, in the order of the results.
+
+    Raises
+    ------
+    ConfigError
+        There is no map of that name.
+    """
+    names = [*results.model_names, *results.index_names]
+    chosen = {CLUSTERS: results.model_names, ALL_INDICES: results.index_names}.get(
+        what, [name for name in names if name == what]
+    )
+    if not chosen:
+        known = " ".join([CLUSTERS, ALL_INDICES, *names])
+        raise ConfigError(
+            f"The run in {results.folder.out} has no map {what!r}",
+            f"--what takes {known}, and {POINTS} with --format csv",
+        )
+    return [
+        (_cluster_band if name in results.model_names else _index_band)(results, name)
+        for name in chosen
+    ]
+
+
+def _cluster_band(results: RunResults, model: str) -> Band:
+    tags = {"long_name": f"Clusters, {model}", "description": CLUSTER.about}
+    n = results.n_clusters(model)
+    return Band(model, CLUSTER, tags, lambda rows: results.labels(model, rows), n)
+
+
+def _index_band(results: RunResults, name: str) -> Band:
+    entry = index_entry(results, name)
+    keys = ("title", "long_name", "formula", "citation", "doi")
+    tags = {key: str(entry[key]) for key in keys if entry.get(key)}
+    return Band(name, INDICES, tags, lambda rows: results.values(name, rows))
+
+
+def index_entry(results: RunResults, name: str) -> dict[str, Any]:
+    """The facts about an index in run.json."""
+    known = (entry for entry in results.computed if entry["name"] == name)
+    return next(known, {"name": name, "title": name.upper()})
