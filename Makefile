@@ -9,7 +9,7 @@ DEMO_SIZE ?= 1000x1000
 DEMO_OUT ?= demo
 ARGS ?=
 
-.PHONY: help setup demo test lint bench reference pictures docs lock image docker submit test-image test-slurm test-faults clean
+.PHONY: help setup demo test test-all lint bench reference pictures docs lock image docker submit test-image test-slurm test-faults clean
 
 help: ## this list
 	@echo "hyperhpc: make TARGET, in the order you will want them"
@@ -21,7 +21,10 @@ setup: ## make .venv with the locked packages and this checkout [PYTHON=python3.
 demo: setup ## simulate a scene, analyse it, write demo/report.html [DEMO_SIZE=1000x1000 DEMO_OUT=demo]
 	@.venv/bin/hyperhpc demo "$(DEMO_OUT)" --size "$(DEMO_SIZE)"
 
-test: setup ## run the tests on every Python 3.11-3.13 found [TEST_PYTHONS="3.11" ARGS="-k scene"]
+test: setup ## run the fast tests and a dozen whole runs in five minutes [ARGS="-k scene"]
+	@.venv/bin/python -m pytest -q --tier quick -n logical --maxprocesses 16 --dist worksteal $(ARGS)
+
+test-all: setup ## run all tests, on every Python 3.11-3.13 found [TEST_PYTHONS="3.11" ARGS="-k scene"]
 	@bash tests/every_python.sh $(ARGS)
 
 lint: ## check style, types and the direction of imports

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
 from run_case import RunCase
 
 pytest_plugins = ["tiers", "pytester"]
+
+#: Gives the folder of a name, which the function has filled when it did not exist yet.
+MakeOnce: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background by a shell: the tests of Ctrl-C would pass it on, ignored
@@ -29,29 +36,55 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_case(tmp_path_factory: pytest.TempPathFactory) -> RunCase:
-    """A simulated scene of 160 x 200 pixels and a run of it with the default options."""
-    from hyperhpc.cli.main import main
-    from hyperhpc.simulate.scene import simulate
+def make_once(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> MakeOnce:
+    """Make what tests only read once a session, whichever process of pytest-xdist is first."""
+    root = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        root = root.parent  # the base folders of all processes lie in this one
 
-    folder = tmp_path_factory.mktemp("run case")  # a path with a space
-    case = RunCase(folder / "scene.zarr", folder / "out")
-    simulate(case.scene, 160, 200, seed=3)
-    options = "--point 517100.5,4525919.5 --workers 2 --memory-per-worker 2GiB".split()
-    with pytest.raises(SystemExit) as stop:
-        main(["run", str(case.scene), str(case.out), *options])
-    assert stop.value.code == 0
-    return case
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = root / name
+        is_done = root / f"{name}.done"
+        with (root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not is_done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # half made by a process that failed
+                folder.mkdir()
+                fill(folder)
+                is_done.touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def small_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_case(make_once: MakeOnce) -> RunCase:
+    """A simulated scene of 160 x 200 pixels and a run of it with the default options."""
+
+    def fill(folder: Path) -> None:
+        from hyperhpc.cli.main import main
+        from hyperhpc.simulate.scene import simulate
+
+        simulate(folder / "scene.zarr", 160, 200, seed=3)
+        words = ["run", str(folder / "scene.zarr"), str(folder / "out")]
+        options = "--point 517100.5,4525919.5 --workers 2 --memory-per-worker 2GiB".split()
+        with pytest.raises(SystemExit) as stop:
+            main([*words, *options])
+        assert stop.value.code == 0
+
+    folder = make_once("run case", fill)  # a path with a space
+    return RunCase(folder / "scene.zarr", folder / "out")
+
+
+@pytest.fixture(scope="session")
+def small_scene(make_once: MakeOnce) -> Path:
     """A simulated scene of 96 x 112 pixels, all bands, Zarr v3; not to be changed."""
     from hyperhpc.simulate.scene import simulate
 
-    path = tmp_path_factory.mktemp("small") / "scene.zarr"
-    simulate(path, 96, 112, seed=1)
-    return path
+    folder = make_once("small", lambda folder: simulate(folder / "scene.zarr", 96, 112, seed=1))
+    return folder / "scene.zarr"
 
 
 @pytest.fixture

@@ -24,7 +24,9 @@ from typing import Any
 import pytest
 
 #: Marks of tests that may take long; pyproject.toml has a sentence on each.
-MARKS = ("e2e", "workers", "browser", "jobs", "docs", "faults", "slow")
+MARKS = (
+    "e2e", "workers", "browser", "jobs", "docs", "faults", "slow", "slurm", "image",
+)  # fmt: skip
 #: Imported before the first test where the limit holds: no test pays for an import.
 _HEAVY = (
     "bokeh.plotting", "dask_ml.cluster", "distributed", "h5py", "hyperhpc.cli.main",

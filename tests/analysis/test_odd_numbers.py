@@ -45,6 +45,7 @@ def random_dn() -> np.ndarray:
     return np.random.default_rng(0).integers(100, 6000, (*SHAPE, 40)).astype(np.int16)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("stride", "is_told"), [("4", True), ("1", False)])
 def test_few_sampled_pixels_are_told(tmp_path: Path, stride: str, is_told: bool) -> None:
     outcome, out = run(tmp_path, random_dn(), "--clusters", "3", "--stride", stride)
@@ -54,6 +55,7 @@ def test_few_sampled_pixels_are_told(tmp_path: Path, stride: str, is_told: bool)
     assert any(told in warning for warning in read(out)[0]["warnings"]) is is_told
 
 
+@pytest.mark.e2e
 def test_fewer_kinds_of_pixel_than_clusters(tmp_path: Path) -> None:
     dn = np.full((*SHAPE, 40), 1000, dtype=np.int16)
     dn[:, 7:] = 2000 + np.arange(40)
@@ -72,6 +74,7 @@ def test_fewer_kinds_of_pixel_than_clusters(tmp_path: Path) -> None:
         assert (labels[:, :7] == labels[0, 0]).all()
 
 
+@pytest.mark.e2e
 def test_one_value_in_all_bands_and_pixels(tmp_path: Path) -> None:
     outcome, out = run(tmp_path, np.full((*SHAPE, 40), 1234, np.int16), "--clusters", "3")
     assert outcome.code == 0, outcome.err
@@ -82,6 +85,7 @@ def test_one_value_in_all_bands_and_pixels(tmp_path: Path) -> None:
     np.testing.assert_allclose(model["mean"], 0.1234)
 
 
+@pytest.mark.e2e
 def test_a_constant_band_has_no_part(tmp_path: Path) -> None:
     dn = random_dn()
     dn[:, :, 3] = 77
@@ -93,6 +97,7 @@ def test_a_constant_band_has_no_part(tmp_path: Path) -> None:
     assert f"{NM[3]:.1f} nm" in warning
 
 
+@pytest.mark.e2e
 def test_nan_in_a_float_scene_is_no_data(tmp_path: Path) -> None:
     dn = (random_dn() / 10000).astype(np.float32)
     dn[3, 4, 5] = np.nan
@@ -106,6 +111,7 @@ def test_nan_in_a_float_scene_is_no_data(tmp_path: Path) -> None:
     assert sum(model["models"]["lloyd"]["counts"]) == is_valid.sum()
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("clusters", [1, 2])
 def test_one_valid_pixel_in_the_whole_scene(tmp_path: Path, clusters: int) -> None:
     dn = np.full((*SHAPE, 40), -9999, dtype=np.int16)

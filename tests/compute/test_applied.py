@@ -16,6 +16,8 @@ from cli_case import call, check_refused, spawn
 from hyperhpc.simulate.scene import simulate
 from run_case import RunCase, assert_same_results
 
+pytestmark = pytest.mark.e2e
+
 OPTIONS = "--clusters 5 --memory-per-worker 1GiB --workers 1".split()
 
 

@@ -99,6 +99,8 @@ def damage_scene(whole: Path, harm: Callable[[Path], None]) -> Damaged:
 # --- found and named ------------------------------------------------------------------
 
 
+@pytest.mark.smoke
+@pytest.mark.e2e
 @pytest.mark.parametrize("harm", [cut, unreadable])
 def test_run__names_tile_and_file_and_goes_on_when_mended(
     whole: Path, tmp_path: Path, harm: Callable[[Path], None]
@@ -119,6 +121,7 @@ def test_run__names_tile_and_file_and_goes_on_when_mended(
     assert_same_results(out, alone)
 
 
+@pytest.mark.e2e
 def test_run__leaves_bad_tiles_out_of_both_passes(whole: Path, tmp_path: Path) -> None:
     copy, out, alone = tmp_path / "copy.zarr", tmp_path / "out", tmp_path / "alone"
     shutil.copytree(whole, copy)
@@ -158,6 +161,7 @@ def test_run__leaves_bad_tiles_out_of_both_passes(whole: Path, tmp_path: Path) -
     check_refused(call("run", whole, out, *OPTIONS), 3, "skip_bad_tiles was True, is False")
 
 
+@pytest.mark.e2e
 def test_run__samples_what_the_thinned_copy_still_has(tmp_path: Path) -> None:
     scene, out, alone = tmp_path / "scene.zarr", tmp_path / "out", tmp_path / "alone"
     simulate(scene, 150, 160, bands=40, seed=2, zarr_format=2)
@@ -318,6 +322,7 @@ def at_work(
     return records
 
 
+@pytest.mark.workers
 def test_run_tiles__names_the_tile_that_kills_workers(tmp_path: Path) -> None:
     told: list[str] = []
     with pytest.raises(ResourceError) as caught:
@@ -327,6 +332,7 @@ def test_run_tiles__names_the_tile_that_kills_workers(tmp_path: Path) -> None:
     assert "a worker on 127.0.0.1 was lost; its tiles are done again" in told
 
 
+@pytest.mark.workers
 def test_run_tiles__a_worker_that_dies_once_is_only_noted(tmp_path: Path) -> None:
     told: list[str] = []
     assert len(at_work(tmp_path, die_once, tmp_path, told)) == len(TILES)
@@ -339,6 +345,7 @@ def test_run_tiles__a_worker_that_dies_once_is_only_noted(tmp_path: Path) -> Non
     assert not list((tmp_path / "work").glob(".*"))
 
 
+@pytest.mark.workers
 def test_run_tiles__a_worker_ended_for_memory_is_noted(tmp_path: Path) -> None:
     told: list[str] = []
     assert len(at_work(tmp_path, eat, tmp_path, told, "600MiB")) == len(TILES)

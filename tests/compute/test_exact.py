@@ -28,6 +28,7 @@ def run(scene: Path, out: Path, *options: str) -> None:
     assert stop.value.code == 0
 
 
+@pytest.mark.e2e
 def test_run__same_bits_with_other_workers_and_tiles(
     run_case: RunCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -41,6 +42,7 @@ def test_run__same_bits_with_other_workers_and_tiles(
     assert_same_results(run_case.out, tmp_path / "out")
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("chunks", ["old", "band"])
 def test_run__same_bits_from_neon_hdf5(
     run_case: RunCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks: str
@@ -64,6 +66,8 @@ def test_run__same_bits_from_neon_hdf5(
     np.testing.assert_array_equal(a.indices.values.view("u4"), b.indices.values.view("u4"))
 
 
+@pytest.mark.smoke
+@pytest.mark.e2e
 def test_run__goes_on_after_a_kill(run_case: RunCase, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = "--workers 1 --memory-per-worker 700MiB --threads-per-worker 3".split()
@@ -107,6 +111,7 @@ def test_run__of_a_finished_run_does_nothing(run_case: RunCase, tmp_path: Path) 
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
+@pytest.mark.e2e
 def test_run__bbox_equals_a_cut_of_the_whole(run_case: RunCase, tmp_path: Path) -> None:
     # Columns 30-129, rows 20-139; stride counts from the first row and column of the box
     options = "--bbox 517030,4525860,517130,4525980 --models minibatch --clusters 3".split()

@@ -14,6 +14,8 @@ from sklearn.metrics import adjusted_rand_score
 from hyperhpc.cli.main import main
 from hyperhpc.simulate.scene import Painter, simulate
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -16,6 +16,8 @@ from tally import Tally
 
 from run_case import assert_same_results
 
+pytestmark = pytest.mark.faults
+
 #: Seconds between two checkpoints here, and kills of one fit.
 EVERY_S, KILLS = 0.1, 2
 LIMIT_S = 300.0

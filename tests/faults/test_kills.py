@@ -12,6 +12,8 @@ import pytest
 from kill_case import OPTIONS, Case, draw_kills
 from tally import Tally
 
+pytestmark = pytest.mark.faults
+
 #: Kills of a case that end a start.
 ENDS = 3
 #: Of a gang: scheduler, client and two workers.

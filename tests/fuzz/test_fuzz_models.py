@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+import pytest
 from campaign import Campaign
 from direct import BANDS, NB
 from mutations import damage_json
@@ -15,6 +16,8 @@ from scene_case import check_refusal
 from hyperhpc.compute.applied import read_applied
 from hyperhpc.errors import HyperhpcError
 from hyperhpc.scene import open_scene
+
+pytestmark = pytest.mark.faults
 
 CENTRES = np.random.default_rng(0).random((3, NB)).tolist()
 FILES = {

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from campaign import Campaign
 from hypothesis import strategies as st
 from option_case import FORMULAS, NAMES, NEARLY_FORMULAS, OPTION_FILES, REFLECTANCE, Written
@@ -16,6 +17,8 @@ from hyperhpc.analysis.indices import choose_indices
 from hyperhpc.config import load_config
 from hyperhpc.errors import ConfigError, HyperhpcError
 from hyperhpc.pipeline.prepare import describe_plan
+
+pytestmark = pytest.mark.faults
 
 WAVELENGTH_NM = np.array(sorted(REFLECTANCE))
 

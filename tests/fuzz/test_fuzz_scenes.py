@@ -13,6 +13,8 @@ from scene_case import damage_scene
 
 from cli_case import spawn
 
+pytestmark = pytest.mark.faults
+
 #: 0 and the errors' own; 2 is a usage error, and there is none here.
 CODES = {0, 3, 4, 5, 6, 7}
 

@@ -11,6 +11,8 @@ from image_case import SIZE, USER_ID, Machine, work_folder
 
 from run_case import assert_same_results
 
+pytestmark = pytest.mark.image
+
 work_folder()
 MAX_BYTES = 400_000_000
 

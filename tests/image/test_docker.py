@@ -10,6 +10,8 @@ from image_case import SIZE, Machine, work_folder
 
 from run_case import assert_same_results
 
+pytestmark = pytest.mark.image
+
 work_folder()
 MAX_BYTES = 1_400_000_000
 ROOT = 0  # who may speak to the engine

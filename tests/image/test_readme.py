@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from image_case import Machine, work_folder
 
 from docs_case import blocks
+
+pytestmark = pytest.mark.image
 
 work_folder()
 

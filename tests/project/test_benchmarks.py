@@ -37,6 +37,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- the recipe -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_recipe__takes_every_step_and_draws_the_figures(
     small_scene: Path, tmp_path: Path
 ) -> None:

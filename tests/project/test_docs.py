@@ -97,6 +97,7 @@ class Loaded(HTMLParser):
             self.addresses += [v for k, v in attrs if k in ("src", "href", "srcset") and v]
 
 
+@pytest.mark.docs
 def test_site__has_every_document(site: Path) -> None:
     pages = {path.relative_to(DOCS).with_suffix(".html") for path in DOCS.rglob("*.md")}
     assert pages
@@ -105,6 +106,7 @@ def test_site__has_every_document(site: Path) -> None:
     assert not list(site.rglob("*.py"))
 
 
+@pytest.mark.docs
 def test_site__loads_nothing_from_another_host(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 10
@@ -120,6 +122,7 @@ def test_site__loads_nothing_from_another_host(site: Path) -> None:
         assert not re.findall(r"@import|url\(['\"]?(?:[a-z]+:)?//[^)]*\)", css), style
 
 
+@pytest.mark.docs
 def test_site__files_that_pages_load_are_there(site: Path) -> None:
     for page in site.rglob("*.html"):
         if page.name != "404.html":  # it may be shown for any folder, so it names them from /
@@ -131,6 +134,7 @@ def test_site__files_that_pages_load_are_there(site: Path) -> None:
 # --- the tutorial ---------------------------------------------------------------------
 
 
+@pytest.mark.docs
 def test_tutorial__its_code_runs_and_shows_what_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,8 @@ from PIL import Image
 from browser_case import Browser, browser, wait_for
 from run_case import RunCase
 
+pytestmark = pytest.mark.browser
+
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
@@ -37,6 +39,7 @@ def screenshot(page: Browser, path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB"))
 
 
+@pytest.mark.smoke
 def test_report__shows_all_pictures_and_asks_nobody(page: Browser) -> None:
     page.requests()  # those of the browser's own first page
     page.driver.refresh()

@@ -12,6 +12,8 @@ import pytest
 from cli_case import call, check_refused, program, spawn
 from run_case import assert_same_results
 
+pytestmark = pytest.mark.e2e
+
 OPTIONS = "--models lloyd --memory-per-worker 1GiB --workers 1".split()
 
 

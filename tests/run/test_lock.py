@@ -251,6 +251,7 @@ for out in sorted((home / "outs").iterdir()):
 """
 
 
+@pytest.mark.e2e
 def test_lock__many_want_that_of_a_dead_run(tmp_path: Path) -> None:
     several = 6
     (tmp_path / "outs").mkdir()
@@ -275,6 +276,7 @@ def test_lock__many_want_that_of_a_dead_run(tmp_path: Path) -> None:
 # --- by the commands ------------------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_run__beside_a_live_one_is_refused_and_after_a_killed_one_goes_on(
     small_scene: Path, tmp_path: Path
 ) -> None:
@@ -297,6 +299,7 @@ def test_run__beside_a_live_one_is_refused_and_after_a_killed_one_goes_on(
     assert_same_results(out, alone)
 
 
+@pytest.mark.e2e
 def test_run__that_lost_its_lock_stops_with_7(small_scene: Path, tmp_path: Path) -> None:
     with started("run", small_scene, tmp_path, *OPTIONS) as process:
         wait_for(tmp_path, "work/sample/*.json", process)

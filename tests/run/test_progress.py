@@ -122,6 +122,7 @@ def test_quiet__says_only_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text.getvalue() == "warning: a tile is missing\n"
 
 
+@pytest.mark.e2e
 def test_simulate__is_quiet_or_verbose_as_asked(tmp_path: Path) -> None:
     size = ("--size", "20x20", "--bands", "4")
     assert spawn("simulate", tmp_path / "a.zarr", *size, "--quiet").err == ""

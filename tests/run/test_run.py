@@ -237,6 +237,7 @@ def test_out__holds_no_leftovers(run_case: RunCase) -> None:
     ]
 
 
+@pytest.mark.e2e
 def test_report__of_the_run_tells_what_one_drawn_later_tells(
     run_case: RunCase, tmp_path: Path
 ) -> None:
@@ -252,6 +253,7 @@ def test_report__of_the_run_tells_what_one_drawn_later_tells(
     assert f"{n_valid // 1000}\u202f{n_valid % 1000:03d} pixels" in pages[0]
 
 
+@pytest.mark.e2e
 def test_run__rounds_index_maps_if_asked(run_case: RunCase, tmp_path: Path) -> None:
     out = tmp_path / "out"
     flags = ["--index-bits", "11", "--workers", "2", "--memory-per-worker", "2GiB"]

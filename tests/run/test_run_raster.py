@@ -44,6 +44,7 @@ def _results(out: Path) -> dict[str, np.ndarray]:
     return found
 
 
+@pytest.mark.e2e
 def test_run__envi_and_geotiff_give_the_results_of_zarr(
     tmp_path: Path, painted: tuple[np.ndarray, np.ndarray]
 ) -> None:
@@ -65,6 +66,7 @@ def test_run__envi_and_geotiff_give_the_results_of_zarr(
             np.testing.assert_array_equal(results[name], array, err_msg=f"{scene} {name}")
 
 
+@pytest.mark.e2e
 def test_run__flagged_bands_are_dropped_and_told(
     tmp_path: Path, painted: tuple[np.ndarray, np.ndarray]
 ) -> None:
@@ -102,6 +104,8 @@ def test_select_bands__all_flagged(tmp_path: Path) -> None:
         select_bands(scene)
 
 
+@pytest.mark.smoke
+@pytest.mark.e2e
 def test_run__other_wavelengths_are_another_run(
     tmp_path: Path, painted: tuple[np.ndarray, np.ndarray]
 ) -> None:

@@ -69,6 +69,7 @@ def check_stopped(outcome: Outcome, code: int, how: str, words: list[str]) -> No
     assert all(line.endswith(" ...") for line in before), outcome.err
 
 
+@pytest.mark.e2e
 def test_run__interrupt_terminate_and_go_on(words: list[str], tmp_path: Path) -> None:
     out = Path(words[2])
     check_stopped(
@@ -96,6 +97,7 @@ def test_run__interrupt_terminate_and_go_on(words: list[str], tmp_path: Path) ->
     assert (out / "report.html").exists()
 
 
+@pytest.mark.e2e
 def test_run__signals_while_workers_start(words: list[str]) -> None:
     again = [*words, "--restart"]
     out = Path(words[2])
@@ -174,6 +176,7 @@ def test_main_hidden__comes_back() -> None:
     assert vars(main) == before
 
 
+@pytest.mark.e2e
 def test_run__second_interrupt_stops_at_once_and_is_safe(
     words: list[str], tmp_path: Path
 ) -> None:

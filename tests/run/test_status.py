@@ -71,6 +71,7 @@ def test_status__command(tmp_path: Path) -> None:
     assert "launcher  gang" in " ".join(call("status", tmp_path).out.split(" "))
 
 
+@pytest.mark.e2e
 def test_run__tells_the_dashboards_secret_to_no_file(small_scene: Path, tmp_path: Path) -> None:
     """Others may read OUT, and be on this machine."""
     out = tmp_path / "out"
@@ -112,6 +113,7 @@ def test_status__of_a_job_that_was_submitted(
         assert facts.get("before") == before
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("how", ["signal", "file"])
 def test_run__stops_in_time_and_goes_on(small_scene: Path, tmp_path: Path, how: str) -> None:
     out, stop = tmp_path / "out", tmp_path / "stop"
@@ -143,6 +145,7 @@ def test_run__stops_in_time_and_goes_on(small_scene: Path, tmp_path: Path, how: 
     assert read_status(out)["state"] == "complete"
 
 
+@pytest.mark.e2e
 def test_run__that_fails_says_why_in_its_status(small_scene: Path, tmp_path: Path) -> None:
     (tmp_path / "slurm").mkdir()  # as a job has left it: logs
     outcome = spawn(
@@ -155,6 +158,7 @@ def test_run__that_fails_says_why_in_its_status(small_scene: Path, tmp_path: Pat
     assert spawn("run", small_scene, tmp_path, *OPTIONS).code == 0
 
 
+@pytest.mark.e2e
 def test_restart__leaves_the_logs_of_the_job(small_scene: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert spawn("run", small_scene, out, *OPTIONS).code == 0

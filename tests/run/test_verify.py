@@ -113,6 +113,7 @@ def test_results__say_that_they_are_whole(run_case: RunCase) -> None:
     assert xr.open_zarr(run_case.out / "results.zarr").attrs["complete"] is True
 
 
+@pytest.mark.e2e
 def test_results__of_a_killed_run_say_that_they_are_not(stopped: Path) -> None:
     assert xr.open_zarr(stopped / "results.zarr").attrs["complete"] is False
     found = xr.open_zarr(stopped / "results.zarr", consolidated=False)
@@ -137,12 +138,14 @@ def test_results__marked_half_are_marked_again(case: Path, complete: bool) -> No
     assert (gathered.read_bytes() == before) is complete
 
 
+@pytest.mark.e2e
 def test_verify__of_a_killed_run_looks_at_its_finished_tiles(stopped: Path) -> None:
     done = call("verify", stopped)
     assert done.code == 0, done.err
     assert "files of the tiles finished so far" in done.out
 
 
+@pytest.mark.e2e
 def test_run__computes_damaged_tiles_again(
     small_scene: Path, stopped: Path, alone: Path, tmp_path: Path
 ) -> None:
@@ -171,6 +174,7 @@ def test_run__computes_damaged_tiles_again(
     assert_same_results(out, alone)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", ["x/0", ".zattrs"])
 def test_run__computes_all_maps_again_if_what_they_share_is_damaged(
     small_scene: Path, stopped: Path, alone: Path, tmp_path: Path, name: str
@@ -190,6 +194,8 @@ def test_run__computes_all_maps_again_if_what_they_share_is_damaged(
     assert sums[0] == sums[1]
 
 
+@pytest.mark.smoke
+@pytest.mark.e2e
 def test_run__mends_what_a_complete_run_has_lost(run_case: RunCase, case: Path) -> None:
     before = {name: (case / name).read_bytes() for name in (CHUNK, OTHER, "run.json")}
     flip(case / OTHER)
@@ -208,6 +214,7 @@ def test_run__mends_what_a_complete_run_has_lost(run_case: RunCase, case: Path) 
     check_refused(call(*words), 7, "model.json has ", "--restart")
 
 
+@pytest.mark.e2e
 def test_report__of_a_killed_run_says_what_is_missing(stopped: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(stopped, out)
@@ -227,6 +234,7 @@ def test_report__of_a_killed_run_says_what_is_missing(stopped: Path, tmp_path: P
     assert not (out / "overview.zarr").exists()
 
 
+@pytest.mark.e2e
 def test_report__where_nothing_can_be_drawn_yet(stopped: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(stopped, out)

@@ -28,6 +28,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
     return path, NAMES[request.param]
 
 
+@pytest.mark.e2e
 def test_store__of_ours_knows_a_lost_file(scene: tuple[Path, str], tmp_path: Path) -> None:
     path, name = scene
     assert not describe(open_scene(path))["notes"]

@@ -111,6 +111,7 @@ def test_aoi__takes_all_polygons_of_a_file(
     assert (both.read(slice(103, 110), slice(0, 5)) != -9999).all()
 
 
+@pytest.mark.e2e
 def test_aoi__of_a_run(scene_path: Path, polygon: Any, tmp_path: Path) -> None:
     """Numbers of valid pixels, and the area, are those inside; another file is another run."""
     aoi = geopackage(tmp_path / "plots.gpkg", polygon)

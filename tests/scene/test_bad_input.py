@@ -244,6 +244,7 @@ def run_for_real(scene: Path, folder: Path, *options: str, is_kept: bool = False
     return outcome
 
 
+@pytest.mark.e2e
 def test_run__truncated_chunk_in_the_middle(tmp_path: Path) -> None:
     scene = tmp_path / "scene.zarr"
     simulate(scene, 300, 300, bands=30, zarr_format=2)
@@ -255,6 +256,7 @@ def test_run__truncated_chunk_in_the_middle(tmp_path: Path) -> None:
     check_refused(outcome, 4, str(scene), "2.2.0", "5000")
 
 
+@pytest.mark.e2e
 def test_run__no_valid_pixel(tmp_path: Path) -> None:
     scene = tmp_path / "a scene.zarr"
     simulate(scene, 64, 64, bands=30)
@@ -266,12 +268,14 @@ def test_run__no_valid_pixel(tmp_path: Path) -> None:
     check_refused(outcome, 4, "no valid pixel", "among 4096", f"info '{scene}'")
 
 
+@pytest.mark.e2e
 def test_run__fewer_valid_pixels_than_clusters(tmp_path: Path) -> None:
     simulate(tmp_path / "scene.zarr", 64, 64, bands=30, nodata_fraction=0.0)
     outcome = run_for_real(tmp_path / "scene.zarr", tmp_path, "--stride", "32")
     check_refused(outcome, 3, "4 valid sampled pixels", "8 clusters")
 
 
+@pytest.mark.e2e
 def test_run__data_between_the_sampled_pixels(tmp_path: Path) -> None:
     scene = tmp_path / "scene.zarr"
     simulate(scene, 64, 64, bands=30, nodata_fraction=0.0)

@@ -82,6 +82,7 @@ def test_mosaic__of_any_window(
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.e2e
 def test_mosaic__of_a_run_gives_the_results_of_the_single_scene(
     folder: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -345,6 +346,7 @@ def test_bands__are_not_extrapolated(tmp_path: Path) -> None:
 # --- real data ------------------------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_mosaic__of_enmap_tiles(shared_data: Path, tmp_path: Path) -> None:
     """18 tiles with gaps; each label tile falls where the full map has it."""
     folder = shared_data / "enmap_potsdam"

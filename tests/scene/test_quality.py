@@ -99,6 +99,7 @@ def test_mask__reads_the_names_of_classes_where_they_are_listed(
     np.testing.assert_array_equal(dn[5, 6], before[5, 6])
 
 
+@pytest.mark.e2e
 def test_mask__of_a_run(tile: Path, weather: np.ndarray, tmp_path: Path) -> None:
     """Hidden pixels get no cluster, and the run says how many there are."""
     out = tmp_path / "out"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from slurm_case import NODES, Cluster, work_folder
+
+pytestmark = pytest.mark.slurm
 
 work_folder()
 

@@ -15,6 +15,8 @@ from submit_case import LONG_FIT, Submitted, submit, try_submit
 
 from run_case import assert_same_results
 
+pytestmark = pytest.mark.slurm
+
 work_folder()
 
 

@@ -12,6 +12,8 @@ from submit_case import LONG_FIT, submit
 
 from run_case import assert_same_results
 
+pytestmark = pytest.mark.slurm
+
 work_folder()
 
 

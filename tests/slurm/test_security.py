@@ -12,6 +12,8 @@ import pytest
 from slurm_case import LOGIN, NODES, USERS, Cluster, wait_until, work_folder
 from submit_case import ENDLESS_FIT, Submitted, submit
 
+pytestmark = pytest.mark.slurm
+
 work_folder()
 PROBE = Path(__file__).with_name("probe.py").read_text("utf-8")
 #: Does Dask get an answer at these addresses? With the keys of a folder, or with its own

@@ -49,6 +49,7 @@ def found(scene: Path) -> dict[str, Any]:
     return json.loads(done.out)
 
 
+@pytest.mark.e2e
 def test_choose_k__finds_the_number_of_kinds(found: dict[str, Any]) -> None:
     assert found["recommended"] == found["elbow"] == N_KINDS
     assert f"k = {N_KINDS} has the highest silhouette" in found["reason"]
@@ -57,6 +58,7 @@ def test_choose_k__finds_the_number_of_kinds(found: dict[str, Any]) -> None:
     assert found["pixels"] == 60 * 65
 
 
+@pytest.mark.e2e
 def test_choose_k__is_as_scikit_learn_has_it(found: dict[str, Any], cube: np.ndarray) -> None:
     pixels = cube[cube[..., 0] != -9999].astype(float)
     scaled = (pixels - pixels.mean(axis=0)) / pixels.std(axis=0)
@@ -76,6 +78,7 @@ def test_choose_k__is_as_scikit_learn_has_it(found: dict[str, Any], cube: np.nda
     assert found["table"][-1]["stability"] < 0.9
 
 
+@pytest.mark.e2e
 def test_choose_k__gives_the_same_again_and_writes_it(
     scene: Path, found: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -103,6 +106,7 @@ def test_choose_k__gives_the_same_again_and_writes_it(
     assert json.loads((folder / "choose-k.json").read_text()) == found
 
 
+@pytest.mark.e2e
 def test_choose_k__only_in_an_area(scene: Path) -> None:
     facts = json.loads(call("info", scene, "--json").out)
     xmin, ymin, _, ymax = facts["bounds"]

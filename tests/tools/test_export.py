@@ -229,6 +229,7 @@ def test_pixel_area_m2__only_of_lengths(epsg: int | None, area: float | None) ->
     assert found == (None if area is None else pytest.approx(area))
 
 
+@pytest.mark.e2e
 def test_export__table_without_lengths_has_no_areas(tmp_path: Path) -> None:
     dn = np.random.default_rng(0).integers(1, 9000, (20, 24, 60)).astype(np.int16)
     scene = write_envi(tmp_path / "s.img", dn)
@@ -311,6 +312,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("kib", [4, 200, 700])
 @pytest.mark.parametrize("words", [("i.tif",), ("i.tif", "--format", "geotiff"), ("i.csv",)])
 def test_export__on_a_full_disk_says_so_once_and_leaves_nothing(

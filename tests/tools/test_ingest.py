@@ -58,6 +58,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.smoke
+@pytest.mark.e2e
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["001", "002"])
 @pytest.mark.parametrize("chunks", ["old", "band"])
 def test_ingest__of_tiles_is_the_scene_they_were_cut_from(
@@ -107,6 +109,7 @@ def test_ingest__of_tiles_is_the_scene_they_were_cut_from(
     assert opened.attrs["spatial:dimensions"] == ["y", "x"]
 
 
+@pytest.mark.e2e
 def test_ingest__of_a_run_changes_no_bit(tmp_path: Path) -> None:
     simulate(tmp_path / "tiles", 120, 130, bands=60, layout="neon", tiles=(2, 2), seed=2)
     ingest(tmp_path / "tiles", tmp_path / "site.zarr")
@@ -119,12 +122,14 @@ def test_ingest__of_a_run_changes_no_bit(tmp_path: Path) -> None:
     assert_same_results(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.e2e
 def test_ingest__gives_the_same_files_with_any_workers(whole: Path, tmp_path: Path) -> None:
     ingest(whole, tmp_path / "a" / "s.zarr", "--workers", "1")
     ingest(whole, tmp_path / "b" / "s.zarr", "--workers", "2", "--threads-per-worker", "2")
     assert files_in(tmp_path / "a" / "s.zarr") == files_in(tmp_path / "b" / "s.zarr")
 
 
+@pytest.mark.e2e
 def test_ingest__keeps_what_an_envi_file_says(tmp_path: Path) -> None:
     dn = np.random.default_rng(1).random((40, 50, 6), dtype=np.float32)
     dn[3:9, 4:8] = -1
@@ -144,6 +149,7 @@ def test_ingest__keeps_what_an_envi_file_says(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole_of(after), dn)
 
 
+@pytest.mark.e2e
 def test_ingest__of_a_part_of_a_masked_scene(whole: Path, tmp_path: Path) -> None:
     xmin, _, _, ymax = open_scene(whole).bounds
     box = f"{xmin + 10},{ymax - 90},{xmin + 75},{ymax - 21}"
@@ -156,6 +162,7 @@ def test_ingest__of_a_part_of_a_masked_scene(whole: Path, tmp_path: Path) -> Non
     np.testing.assert_array_equal(whole_of(store), expected)
 
 
+@pytest.mark.e2e
 def test_ingest__has_scenes_without_a_place(tmp_path: Path) -> None:
     dn = np.arange(20 * 30 * 3, dtype=np.uint16).reshape(20, 30, 3)
     source = write_envi(tmp_path / "s.bsq", dn, "bsq", wavelength="{500, 600, 700}")
@@ -184,6 +191,7 @@ def kills(count: int) -> Iterator[float]:
         yield chance.uniform(0.0, 0.15)
 
 
+@pytest.mark.e2e
 def test_ingest__goes_on_after_kills(
     large: tuple[Path, dict[str, bytes]], tmp_path: Path
 ) -> None:
@@ -216,6 +224,7 @@ def test_ingest__goes_on_after_kills(
     assert not part.exists()
 
 
+@pytest.mark.e2e
 def test_ingest__killed_in_its_last_moment_is_tidied_up_by_the_next_call(
     large: tuple[Path, dict[str, bytes]], tmp_path: Path
 ) -> None:
@@ -241,6 +250,7 @@ def test_ingest__killed_in_its_last_moment_is_tidied_up_by_the_next_call(
     check_refused(call("ingest", scene, out, *MEMORY), 3, f"{out} exists")
 
 
+@pytest.mark.e2e
 def test_ingest__tells_of_a_lost_worker(
     large: tuple[Path, dict[str, bytes]], tmp_path: Path
 ) -> None:
@@ -261,6 +271,7 @@ def test_ingest__tells_of_a_lost_worker(
     assert files_in(out) == expected
 
 
+@pytest.mark.e2e
 def test_ingest__says_how_to_go_on(
     large: tuple[Path, dict[str, bytes]], tmp_path: Path
 ) -> None:
@@ -280,6 +291,7 @@ def test_ingest__says_how_to_go_on(
     assert files_in(out) == expected
 
 
+@pytest.mark.e2e
 def test_ingest__refuses_another_scene_or_options(
     large: tuple[Path, dict[str, bytes]], tmp_path: Path
 ) -> None:
@@ -321,6 +333,7 @@ def test_ingest__refuses_what_it_cannot_do(whole: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.e2e
 def test_ingest__of_a_truncated_tile_names_it(tmp_path: Path) -> None:
     tiles = simulate(tmp_path / "tiles", 150, 130, bands=8, layout="neon", tiles=(2, 2)).path
     victim = sorted(tiles.iterdir())[2]
@@ -331,6 +344,7 @@ def test_ingest__of_a_truncated_tile_names_it(tmp_path: Path) -> None:
     assert not (tmp_path / "s.zarr").exists()
 
 
+@pytest.mark.e2e
 def test_ingest__of_a_damaged_chunk_names_the_file_and_goes_on(tmp_path: Path) -> None:
     tiles = simulate(tmp_path / "tiles", 100, 100, bands=8, layout="neon", tiles=(2, 2)).path
     victim = sorted(tiles.iterdir())[2]
@@ -374,6 +388,7 @@ def test_ingest__and_run_say_how_the_scene_was_understood(
 # --- verify ---------------------------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_verify__finds_what_changed_in_a_store(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "s.zarr"
     ingest(whole, out)

@@ -210,6 +210,7 @@ def test_open_run__says_what_has_changed(run_case: RunCase, tmp_path: Path) -> N
     )
 
 
+@pytest.mark.e2e
 def test_open_run__unfinished_shows_the_tiles_that_are_there(
     small_scene: Path, tmp_path: Path
 ) -> None:

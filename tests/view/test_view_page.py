@@ -16,6 +16,8 @@ from cli_case import call
 from hyperhpc.report.style import cluster_colours
 from run_case import RunCase
 
+pytestmark = pytest.mark.browser
+
 #: A pixel of the scene of the run, and its centre.
 ROW, COL = 80, 100
 
@@ -142,6 +144,7 @@ def test_page__pan_resize_and_back_to_the_whole(fresh: Browser) -> None:
     wait_for(lambda: edges(fresh) == pytest.approx(whole, abs=0.5))
 
 
+@pytest.mark.smoke
 def test_page__click_shows_the_spectrum_of_the_scene(fresh: Browser, run_case: RunCase) -> None:
     fresh.click_map(*centre(ROW, COL))
     wait_for(lambda: fresh.ask("spectra", "m.data.name.length"))

@@ -96,6 +96,7 @@ def test_serve__websocket_needs_secret_origin_and_a_signed_session(page: Served)
     assert connect(inside, root, forged) in (0, 403)
 
 
+@pytest.mark.e2e
 def test_serve__every_server_has_another_secret(page: Served, run_case: RunCase) -> None:
     with served(run_case.out) as other:
         assert parts(other)[1] != parts(page)[1]
@@ -112,6 +113,8 @@ def test_serve__listens_on_loopback_only(page: Served) -> None:
     }
 
 
+@pytest.mark.smoke
+@pytest.mark.e2e
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
 def test_view__ends_in_order(number: int, code: int, run_case: RunCase) -> None:
     with served(run_case.out) as running:
@@ -126,6 +129,7 @@ def test_view__ends_in_order(number: int, code: int, run_case: RunCase) -> None:
     assert rest == ([] if code == 0 else ["terminated"])
 
 
+@pytest.mark.e2e
 def test_view__tells_the_way_into_a_job(run_case: RunCase) -> None:
     gate = "me@login.example.org"
     with served(run_case.out, SLURM_JOB_ID="7", HYPERHPC_DASHBOARD_HOST=gate) as running:

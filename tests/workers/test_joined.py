@@ -18,6 +18,8 @@ from cli_case import check_refused, program, spawn
 from hyperhpc.workers.connection import write_keys
 from run_case import assert_same_results
 
+pytestmark = pytest.mark.workers
+
 OPTIONS = "--models lloyd --memory-per-worker 1GiB".split()
 
 

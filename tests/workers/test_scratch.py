@@ -96,6 +96,7 @@ def test_queue__of_pipes() -> None:
         queue.put(None)
 
 
+@pytest.mark.workers
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_workers__hold_nothing_that_has_a_name() -> None:
     settings = {"workers": 1, "memory_per_worker": "1GiB"}

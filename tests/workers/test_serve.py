@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
 from distributed import Client, SpecCluster
 
 from hyperhpc.workers.connection import Connection
@@ -22,6 +23,8 @@ from hyperhpc.workers.dask_setup import (
 )
 from hyperhpc.workers.gang import publish_scheduler
 from hyperhpc.workers.network import LOOPBACK
+
+pytestmark = pytest.mark.workers
 
 
 @contextmanager

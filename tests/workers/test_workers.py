@@ -164,6 +164,7 @@ def workers(request: pytest.FixtureRequest) -> Iterator[tuple[Workers, set[tuple
     ]
 
 
+@pytest.mark.workers
 def test_sockets__are_on_loopback_and_speak_tls(
     workers: tuple[Workers, set[tuple[str, int]]],
 ) -> None:
@@ -176,6 +177,7 @@ def test_sockets__are_on_loopback_and_speak_tls(
     assert all(http_status(port, "/status") is None for port in secure)
 
 
+@pytest.mark.workers
 def test_sockets__take_no_client_without_the_key(
     workers: tuple[Workers, set[tuple[str, int]]],
 ) -> None:
@@ -198,6 +200,7 @@ def test_sockets__take_no_client_without_the_key(
             started.client.sync(knock, address, arguments)
 
 
+@pytest.mark.workers
 def test_dashboard__only_under_its_secret(
     workers: tuple[Workers, set[tuple[str, int]]],
 ) -> None:
@@ -215,6 +218,7 @@ def test_dashboard__only_under_its_secret(
         assert http_status(port, f"/{secret}/{path}") == 200
 
 
+@pytest.mark.workers
 def test_workers__one_thread_per_library(
     workers: tuple[Workers, set[tuple[str, int]]],
 ) -> None:
@@ -237,6 +241,7 @@ def _settings(names: tuple[str, ...]) -> dict[str, object]:
     }
 
 
+@pytest.mark.workers
 def test_workers__leave_no_key_and_print_nothing(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,11 +285,13 @@ def _deadly(deaths: int) -> Iterator[None]:
         killer.join()
 
 
+@pytest.mark.workers
 def test_workers__that_die_while_they_start_are_replaced() -> None:
     with _deadly(2), launch_workers(config(workers=1)) as started:
         assert started.client.submit(abs, -3).result() == 3
 
 
+@pytest.mark.workers
 def test_workers__that_never_live_to_connect_are_given_up() -> None:
     with (
         _deadly(100),
@@ -294,6 +301,7 @@ def test_workers__that_never_live_to_connect_are_given_up() -> None:
         pass
 
 
+@pytest.mark.workers
 def test_workers__that_one_task_ends_again_and_again_are_told() -> None:
     said: list[str] = []
     with (
@@ -306,6 +314,8 @@ def test_workers__that_one_task_ends_again_and_again_are_told() -> None:
     assert said
 
 
+@pytest.mark.smoke
+@pytest.mark.workers
 def test_workers__lost_all_at_once_do_their_tasks_when_they_are_back() -> None:
     with launch_workers(config(workers=1)) as started:
         client = started.client
@@ -317,6 +327,7 @@ def test_workers__lost_all_at_once_do_their_tasks_when_they_are_back() -> None:
         assert found.result(timeout=60) == 3
 
 
+@pytest.mark.workers
 def test_workers__that_all_stay_away_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(losses, "PATIENCE_S", 5.0)
     said: list[str] = []
@@ -335,6 +346,7 @@ def _work_without_workers(workers: Workers) -> None:
     workers.apply(abs, [-3])
 
 
+@pytest.mark.workers
 def test_workers__calls_to_a_lost_scheduler_are_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -351,6 +363,7 @@ def test_workers__calls_to_a_lost_scheduler_are_not_logged(
     assert "already closed" not in caplog.text
 
 
+@pytest.mark.workers
 def test_workers__of_a_script_do_not_run_it_again(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
@@ -380,6 +393,7 @@ def test_silence_dask__also_of_what_it_calls_critical() -> None:
 # --- long tasks and starts side by side -----------------------------------------------
 
 
+@pytest.mark.workers
 @pytest.mark.parametrize("count", [1, 2])
 def test_starts__are_not_dealt_to_a_worker_with_a_long_task(count: int, tmp_path: Path) -> None:
     sample = Sample.at(tmp_path, Area(0, 9, 0, 9), 1, 5, "int16")

@@ -141,6 +141,7 @@ def test_open__truncated(tmp_path: Path, compress: str | None, left: float) -> N
     assert caught.value.hint
 
 
+@pytest.mark.e2e
 def test_open__damaged_tags_are_told_in_one_message(tmp_path: Path) -> None:
     """GDAL quotes them in a message that is no UTF-8."""
     path = write_tiff(tmp_path / "s.tif", cube())
