@@ -83,8 +83,10 @@ def kill_in_classify(scene: Path, out: Path, options: Sequence[str], at_least: i
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.001)
+        family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-    time.sleep(3)  # its workers see that it is gone
+    _, alive = psutil.wait_procs(family, timeout=100)  # its workers see that it is gone
+    assert not alive
     return out
 
 

@@ -6,7 +6,8 @@ import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeAlias
 
@@ -96,3 +97,26 @@ def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         raise SystemExit(77)
 
     monkeypatch.setattr(stages, "launch_workers", refuse)
+
+
+@pytest.fixture(scope="module")
+def shared_workers() -> Iterator[None]:
+    """Give all runs of this process the same two workers, for tests that are not about them.
+
+    They are real; only their start, several seconds, is done once a file and not once a run.
+    """
+    from hyperhpc.config import load_config
+    from hyperhpc.workers import Workers, local
+
+    config = load_config("scene", "out", {"workers": 2, "memory_per_worker": "1GiB"})
+    with (
+        local.local_workers(config, print) as shared,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+
+        def lend(*args: object) -> AbstractContextManager[Workers]:
+            parts = (shared.client, shared.count, shared.threads, shared.memory_bytes)
+            return nullcontext(Workers(*parts))  # what it notes of its tasks is of one run
+
+        patch.setattr(local, "local_workers", lend)
+        yield

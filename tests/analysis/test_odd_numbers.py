@@ -46,6 +46,7 @@ def random_dn() -> np.ndarray:
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 @pytest.mark.parametrize(("stride", "is_told"), [("4", True), ("1", False)])
 def test_few_sampled_pixels_are_told(tmp_path: Path, stride: str, is_told: bool) -> None:
     outcome, out = run(tmp_path, random_dn(), "--clusters", "3", "--stride", stride)
@@ -56,6 +57,7 @@ def test_few_sampled_pixels_are_told(tmp_path: Path, stride: str, is_told: bool)
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 def test_fewer_kinds_of_pixel_than_clusters(tmp_path: Path) -> None:
     dn = np.full((*SHAPE, 40), 1000, dtype=np.int16)
     dn[:, 7:] = 2000 + np.arange(40)
@@ -75,6 +77,7 @@ def test_fewer_kinds_of_pixel_than_clusters(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 def test_one_value_in_all_bands_and_pixels(tmp_path: Path) -> None:
     outcome, out = run(tmp_path, np.full((*SHAPE, 40), 1234, np.int16), "--clusters", "3")
     assert outcome.code == 0, outcome.err
@@ -86,6 +89,7 @@ def test_one_value_in_all_bands_and_pixels(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 def test_a_constant_band_has_no_part(tmp_path: Path) -> None:
     dn = random_dn()
     dn[:, :, 3] = 77
@@ -98,6 +102,7 @@ def test_a_constant_band_has_no_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 def test_nan_in_a_float_scene_is_no_data(tmp_path: Path) -> None:
     dn = (random_dn() / 10000).astype(np.float32)
     dn[3, 4, 5] = np.nan
@@ -112,6 +117,7 @@ def test_nan_in_a_float_scene_is_no_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 @pytest.mark.parametrize("clusters", [1, 2])
 def test_one_valid_pixel_in_the_whole_scene(tmp_path: Path, clusters: int) -> None:
     dn = np.full((*SHAPE, 40), -9999, dtype=np.int16)

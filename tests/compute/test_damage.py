@@ -99,9 +99,8 @@ def damage_scene(whole: Path, harm: Callable[[Path], None]) -> Damaged:
 # --- found and named ------------------------------------------------------------------
 
 
-@pytest.mark.smoke
 @pytest.mark.e2e
-@pytest.mark.parametrize("harm", [cut, unreadable])
+@pytest.mark.parametrize("harm", [pytest.param(cut, marks=pytest.mark.smoke), unreadable])
 def test_run__names_tile_and_file_and_goes_on_when_mended(
     whole: Path, tmp_path: Path, harm: Callable[[Path], None]
 ) -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,6 +60,13 @@ def started(*words: object) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
@@ -186,11 +193,9 @@ def test_lock__is_touched_and_put_back_when_removed(
     lock = tmp_path / ".lock"
     with hold_lock(tmp_path, print):
         os.utime(lock, (1, 1))
-        time.sleep(0.3)
-        assert lock.stat().st_mtime > 1000
+        wait_until(lambda: lock.stat().st_mtime > 1000)
         lock.unlink()
-        time.sleep(0.3)
-        assert lock.exists()
+        wait_until(lock.exists)
     assert not lock.exists()
 
 
@@ -227,7 +232,7 @@ def test_lock__of_a_run_that_died_while_it_took_over(tmp_path: Path) -> None:
 WANT = """
 import sys, time, pathlib
 from hyperhpc.errors import ConfigError
-from hyperhpc.pipeline.lock import hold_lock
+from hyperhpc.rundir.lock import hold_lock
 
 home, me, several = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 

@@ -254,6 +254,7 @@ def test_report__of_the_run_tells_what_one_drawn_later_tells(
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 def test_run__rounds_index_maps_if_asked(run_case: RunCase, tmp_path: Path) -> None:
     out = tmp_path / "out"
     flags = ["--index-bits", "11", "--workers", "2", "--memory-per-worker", "2GiB"]

@@ -45,6 +45,7 @@ def _results(out: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 def test_run__envi_and_geotiff_give_the_results_of_zarr(
     tmp_path: Path, painted: tuple[np.ndarray, np.ndarray]
 ) -> None:
@@ -67,6 +68,7 @@ def test_run__envi_and_geotiff_give_the_results_of_zarr(
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 def test_run__flagged_bands_are_dropped_and_told(
     tmp_path: Path, painted: tuple[np.ndarray, np.ndarray]
 ) -> None:
@@ -106,6 +108,7 @@ def test_select_bands__all_flagged(tmp_path: Path) -> None:
 
 @pytest.mark.smoke
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 def test_run__other_wavelengths_are_another_run(
     tmp_path: Path, painted: tuple[np.ndarray, np.ndarray]
 ) -> None:

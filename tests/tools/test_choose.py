@@ -41,7 +41,7 @@ def scene(cube: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(scene: Path) -> dict[str, Any]:
+def found(scene: Path, shared_workers: None) -> dict[str, Any]:
     done = call("choose-k", scene, "--k", "2..9", "--json")
     assert done.code == 0, done.err
     assert "choose-k: 5 fits of each k to at most 4320 pixels of 60 x 72" in done.err
@@ -107,6 +107,7 @@ def test_choose_k__gives_the_same_again_and_writes_it(
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 def test_choose_k__only_in_an_area(scene: Path) -> None:
     facts = json.loads(call("info", scene, "--json").out)
     xmin, ymin, _, ymax = facts["bounds"]

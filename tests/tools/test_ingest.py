@@ -58,8 +58,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.smoke
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["001", "002"])
 @pytest.mark.parametrize("chunks", ["old", "band"])
 def test_ingest__of_tiles_is_the_scene_they_were_cut_from(
@@ -110,6 +110,7 @@ def test_ingest__of_tiles_is_the_scene_they_were_cut_from(
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 def test_ingest__of_a_run_changes_no_bit(tmp_path: Path) -> None:
     simulate(tmp_path / "tiles", 120, 130, bands=60, layout="neon", tiles=(2, 2), seed=2)
     ingest(tmp_path / "tiles", tmp_path / "site.zarr")
@@ -130,6 +131,7 @@ def test_ingest__gives_the_same_files_with_any_workers(whole: Path, tmp_path: Pa
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 def test_ingest__keeps_what_an_envi_file_says(tmp_path: Path) -> None:
     dn = np.random.default_rng(1).random((40, 50, 6), dtype=np.float32)
     dn[3:9, 4:8] = -1
@@ -149,7 +151,9 @@ def test_ingest__keeps_what_an_envi_file_says(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole_of(after), dn)
 
 
+@pytest.mark.smoke
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 def test_ingest__of_a_part_of_a_masked_scene(whole: Path, tmp_path: Path) -> None:
     xmin, _, _, ymax = open_scene(whole).bounds
     box = f"{xmin + 10},{ymax - 90},{xmin + 75},{ymax - 21}"
@@ -163,6 +167,7 @@ def test_ingest__of_a_part_of_a_masked_scene(whole: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 def test_ingest__has_scenes_without_a_place(tmp_path: Path) -> None:
     dn = np.arange(20 * 30 * 3, dtype=np.uint16).reshape(20, 30, 3)
     source = write_envi(tmp_path / "s.bsq", dn, "bsq", wavelength="{500, 600, 700}")
@@ -334,6 +339,7 @@ def test_ingest__refuses_what_it_cannot_do(whole: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 def test_ingest__of_a_truncated_tile_names_it(tmp_path: Path) -> None:
     tiles = simulate(tmp_path / "tiles", 150, 130, bands=8, layout="neon", tiles=(2, 2)).path
     victim = sorted(tiles.iterdir())[2]
@@ -345,6 +351,7 @@ def test_ingest__of_a_truncated_tile_names_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 def test_ingest__of_a_damaged_chunk_names_the_file_and_goes_on(tmp_path: Path) -> None:
     tiles = simulate(tmp_path / "tiles", 100, 100, bands=8, layout="neon", tiles=(2, 2)).path
     victim = sorted(tiles.iterdir())[2]
@@ -389,6 +396,7 @@ def test_ingest__and_run_say_how_the_scene_was_understood(
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers")
 def test_verify__finds_what_changed_in_a_store(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "s.zarr"
     ingest(whole, out)
