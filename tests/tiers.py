@@ -25,7 +25,8 @@ import pytest
 
 #: Marks of tests that may take long; pyproject.toml has a sentence on each.
 MARKS = (
-    "e2e", "workers", "browser", "jobs", "docs", "faults", "slow", "slurm", "image",
+    "e2e", "workers", "browser", "jobs", "docs", "faults", "data", "slow", "slurm",
+    "image",
 )  # fmt: skip
 #: Imported before the first test where the limit holds: no test pays for an import.
 _HEAVY = (
@@ -77,6 +78,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini("fast_cpu_s", "CPU time an unmarked test may use, seconds", default="2")
     parser.addini("fast_wall_s", "wall time an unmarked test may take, seconds", default="60")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What needs files from outside the repository says so by its fixture."""
+    if "shared_data" in getattr(item, "fixturenames", ()):
+        item.add_marker("data")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ import os
 import queue
 import re
 import shlex
+import shutil
 import sys
 import time
 import tomllib
@@ -32,11 +33,18 @@ def faq_errors() -> list[tuple[str, str]]:
     return re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n?)*)", console, re.MULTILINE)
 
 
+@pytest.fixture(scope="module")
+def folder(run_case: RunCase, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reader's folder, with a scene and a run of it."""
+    copy = tmp_path_factory.mktemp("faq") / run_case.scene.parent.name
+    shutil.copytree(run_case.scene.parent, copy)
+    return copy
+
+
 @pytest.mark.parametrize(("line", "shown"), faq_errors(), ids=lambda text: text[:40])
 def test_faq__shows_what_the_command_says(
-    line: str, shown: str, run_case: RunCase, monkeypatch: pytest.MonkeyPatch
+    line: str, shown: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = run_case.scene.parent
     before = sorted(os.listdir(folder))
     monkeypatch.chdir(folder)
     for name in [name for name in os.environ if name.startswith("SLURM_")]:

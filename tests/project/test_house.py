@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -117,14 +118,25 @@ def test_files__name_no_registry_and_no_machine() -> None:
     assert not found, "\n".join(found)
 
 
-def test_files__no_python_file_is_longer_than_600_lines() -> None:
-    lengths = {
-        str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines())
+def code_lines() -> dict[Path, int]:
+    """Path of each Python file and shell script, from the top, to its number of lines."""
+    return {
+        path.relative_to(ROOT): len(path.read_text("utf-8").splitlines())
         for path in project_files()
-        if path.suffix == ".py"
+        if path.suffix in (".py", ".sh")
     }
+
+
+def test_files__are_at_most_600_lines_long() -> None:
+    lengths = code_lines()
     assert lengths
-    assert not {name: n for name, n in lengths.items() if n > 600}
+    assert not {str(path): n for path, n in lengths.items() if n > 600}
+
+
+def test_folders__hold_at_most_16_modules() -> None:
+    counts = Counter(str(path.parent) for path in code_lines() if path.suffix == ".py")
+    assert counts["src/hyperhpc"] > 3
+    assert not {folder: n for folder, n in counts.items() if n > 16}
 
 
 def test_files__scripts_can_be_run_and_stop_at_errors() -> None:
