@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import pytest
 
+from cli_case import spawn
 from run_case import RunCase
 
 pytest_plugins = ["tiers", "pytester"]
@@ -88,6 +89,18 @@ def small_scene(make_once: MakeOnce) -> Path:
     return folder / "scene.zarr"
 
 
+@pytest.fixture(scope="session")
+def small_run(make_once: MakeOnce, small_scene: Path) -> Path:
+    """OUT of an undisturbed run of ``small_scene``, of one model; not to be changed."""
+
+    def fill(folder: Path) -> None:
+        words = ("run", small_scene, folder / "out", "--models", "lloyd")
+        done = spawn(*words, "--workers", "1", "--memory-per-worker", "1GiB")
+        assert done.code == 0, done.err
+
+    return make_once("small run", fill) / "out"
+
+
 @pytest.fixture
 def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a run that gets as far as starting workers stop there, with exit code 77."""
@@ -120,3 +133,12 @@ def shared_workers() -> Iterator[None]:
 
         patch.setattr(local, "local_workers", lend)
         yield
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs of this process draw no report, which is most of the work of a small run.
+
+    For tests that read nothing but arrays and JSON files, which are written before it.
+    """
+    monkeypatch.setattr("hyperhpc.report.write_report", lambda *args, **options: None)

@@ -52,6 +52,7 @@ def test_draw_seeds__deterministic_and_as_good_as_scikit_learn() -> None:
     assert np.mean(ours) < 1.05 * np.mean(theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["spectra", "bands unlike their neighbours", "float32"])
 def test_fit_start__best_of_ten_as_good_as_scikit_learn(case: str) -> None:
     for seed in range(3):

@@ -199,6 +199,7 @@ def test_open_run__of_no_run(tmp_path: Path) -> None:
         hyperhpc.open_run(tmp_path)
 
 
+@pytest.mark.slow
 def test_figures__by_name(run_case: RunCase) -> None:
     from matplotlib import pyplot as plt
 

@@ -119,6 +119,7 @@ def test_info__for_people_says_the_same(small_scene: Path) -> None:
     assert all(name in text for name in INFO)
 
 
+@pytest.mark.slow
 def test_info__closed_pipe_is_quiet(small_scene: Path) -> None:
     command = subprocess.list2cmdline(program("info", small_scene, "--json"))
     done = subprocess.run(

@@ -96,6 +96,7 @@ def by_name(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 # --- the whole, in environments that are right and wrong ---------------------------------
 
 
+@pytest.mark.slow
 def test_doctor__finds_nothing_wrong_in_the_locked_environment(tmp_path: Path) -> None:
     done = ask(environment(tmp_path / "home"), tmp_path, "--json")
     lines = by_name(done)
@@ -107,6 +108,7 @@ def test_doctor__finds_nothing_wrong_in_the_locked_environment(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["home"], "it left something"
 
 
+@pytest.mark.slow
 def test_doctor__names_everything_that_is_wrong_and_ends_with_5(tmp_path: Path) -> None:
     rubbish = tmp_path / "rubbish"
     rubbish.mkdir()
@@ -149,6 +151,7 @@ def test_doctor__names_everything_that_is_wrong_and_ends_with_5(tmp_path: Path) 
     assert all(name in done.stderr for name in errors)
 
 
+@pytest.mark.slow
 def test_doctor__survives_a_broken_numpy_in_the_home_folder(tmp_path: Path) -> None:
     # An environment made by venv looks at no user site, so the interpreter below it is asked
     base = sys._base_executable  # type: ignore[attr-defined]
@@ -183,6 +186,7 @@ def test_doctor__survives_a_broken_numpy_in_the_home_folder(tmp_path: Path) -> N
     assert "status='ok'" in quiet.stdout
 
 
+@pytest.mark.slow
 def test_doctor__is_plain_where_text_is_ascii(tmp_path: Path) -> None:
     env = environment(
         tmp_path / "home", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", TMPDIR="/ü\n"

@@ -29,6 +29,7 @@ def run(scene: Path, out: Path, *options: str) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("no_report")
 def test_run__same_bits_with_other_workers_and_tiles(
     run_case: RunCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,6 +45,7 @@ def test_run__same_bits_with_other_workers_and_tiles(
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("chunks", [pytest.param("old", marks=pytest.mark.smoke), "band"])
+@pytest.mark.usefixtures("no_report")
 def test_run__same_bits_from_neon_hdf5(
     run_case: RunCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks: str
 ) -> None:
@@ -112,7 +114,7 @@ def test_run__of_a_finished_run_does_nothing(run_case: RunCase, tmp_path: Path) 
 
 
 @pytest.mark.e2e
-@pytest.mark.usefixtures("shared_workers")
+@pytest.mark.usefixtures("shared_workers", "no_report")
 def test_run__bbox_equals_a_cut_of_the_whole(run_case: RunCase, tmp_path: Path) -> None:
     # Columns 30-129, rows 20-139; stride counts from the first row and column of the box
     options = "--bbox 517030,4525860,517130,4525980 --models minibatch --clusters 3".split()

@@ -14,7 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 from hyperhpc.cli.main import main
 from hyperhpc.simulate.scene import Painter, simulate
 
-pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("shared_workers")]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("shared_workers", "no_report")]
 
 
 @pytest.fixture(scope="module")

@@ -36,17 +36,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.fixture(scope="module")
-def alone(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The undisturbed run."""
-    out = tmp_path_factory.mktemp("alone") / "out"
-    assert spawn("run", small_scene, out, *OPTIONS).code == 0
-    return out
-
-
 @pytest.mark.parametrize("kib", [4, 60, 500, 1000, 1500])
 def test_run__on_a_full_disk_stops_and_goes_on(
-    small_scene: Path, disk: Path, alone: Path, kib: int
+    small_scene: Path, disk: Path, small_run: Path, kib: int
 ) -> None:
     out = disk / "out"
     assert mount(disk, f"remount,size={kib}k")
@@ -60,13 +52,13 @@ def test_run__on_a_full_disk_stops_and_goes_on(
         assert call("verify", out).code in (0, 7)
     done = spawn("run", small_scene, out, *OPTIONS)
     assert done.code == 0, done.err
-    assert_same_results(out, alone)
+    assert_same_results(out, small_run)
     assert call("verify", out).code == 0
     assert not [path for path in out.rglob("*") if ".part" in path.name]
 
 
 def test_run__that_may_not_write_any_more_stops_and_goes_on(
-    small_scene: Path, disk: Path, alone: Path
+    small_scene: Path, disk: Path, small_run: Path
 ) -> None:
     out = disk / "out"
     with subprocess.Popen(
@@ -87,7 +79,7 @@ def test_run__that_may_not_write_any_more_stops_and_goes_on(
     assert mount(disk, "remount,rw")
     done = spawn("run", small_scene, out, *OPTIONS)
     assert done.code == 0, done.err
-    assert_same_results(out, alone)
+    assert_same_results(out, small_run)
 
 
 @pytest.mark.parametrize("kib", [8, 200, 700])

@@ -71,6 +71,7 @@ def test_leftovers__where_nothing_is_left_nothing_is_touched(tmp_path: Path) -> 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(("command", "module"), [("run", passes), ("ingest", ingest)])
+@pytest.mark.usefixtures("no_report")
 def test_leftovers__of_a_lost_worker_are_not_in_the_store(
     command: str, module: Any, small_scene: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

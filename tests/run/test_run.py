@@ -89,6 +89,7 @@ def test_model__is_fitted_to_every_fourth_valid_pixel(run_case: RunCase) -> None
         assert entry["inertia"] == pytest.approx(distances.min(axis=1).sum(), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_lloyd__is_as_good_as_scikit_learn(run_case: RunCase) -> None:
     scaled = run_case.scaled(run_case.sample)
     expected = KMeans(8, n_init=10, random_state=0).fit(scaled).inertia_

@@ -45,7 +45,7 @@ def _results(out: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.e2e
-@pytest.mark.usefixtures("shared_workers")
+@pytest.mark.usefixtures("shared_workers", "no_report")
 def test_run__envi_and_geotiff_give_the_results_of_zarr(
     tmp_path: Path, painted: tuple[np.ndarray, np.ndarray]
 ) -> None:
@@ -108,7 +108,7 @@ def test_select_bands__all_flagged(tmp_path: Path) -> None:
 
 @pytest.mark.smoke
 @pytest.mark.e2e
-@pytest.mark.usefixtures("shared_workers")
+@pytest.mark.usefixtures("shared_workers", "no_report")
 def test_run__other_wavelengths_are_another_run(
     tmp_path: Path, painted: tuple[np.ndarray, np.ndarray]
 ) -> None:

@@ -43,14 +43,6 @@ def stopped(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return kill_in_classify(small_scene, tmp_path_factory.mktemp("stopped") / "out", OPTIONS)
 
 
-@pytest.fixture(scope="module")
-def alone(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The undisturbed run."""
-    out = tmp_path_factory.mktemp("alone") / "out"
-    assert spawn("run", small_scene, out, *OPTIONS).code == 0
-    return out
-
-
 def test_checksums__are_those_of_the_files(run_case: RunCase) -> None:
     stored = run_case.json("checksums")
     assert stored["algorithm"] == "crc32c"
@@ -147,7 +139,7 @@ def test_verify__of_a_killed_run_looks_at_its_finished_tiles(stopped: Path) -> N
 
 @pytest.mark.e2e
 def test_run__computes_damaged_tiles_again(
-    small_scene: Path, stopped: Path, alone: Path, tmp_path: Path
+    small_scene: Path, stopped: Path, small_run: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(stopped, out)
@@ -171,13 +163,13 @@ def test_run__computes_damaged_tiles_again(
     assert any("found damaged" in warning for warning in told)
     assert call("verify", out).code == 0
     assert not list(out.rglob("*.partial"))
-    assert_same_results(out, alone)
+    assert_same_results(out, small_run)
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", ["x/0", ".zattrs"])
 def test_run__computes_all_maps_again_if_what_they_share_is_damaged(
-    small_scene: Path, stopped: Path, alone: Path, tmp_path: Path, name: str
+    small_scene: Path, stopped: Path, small_run: Path, tmp_path: Path, name: str
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(stopped, out)
@@ -188,9 +180,9 @@ def test_run__computes_all_maps_again_if_what_they_share_is_damaged(
     assert f"warning: results.zarr/{name} " in done.err
     assert "so that the maps of all tiles are computed again" in done.err
     assert "model.json is damaged, so that the models are fitted again" in done.err
-    for one in (out, alone):
+    for one in (out, small_run):
         assert call("verify", one).code == 0
-    sums = [json.loads((one / "checksums.json").read_text("utf-8")) for one in (out, alone)]
+    sums = [json.loads((one / "checksums.json").read_text("utf-8")) for one in (out, small_run)]
     assert sums[0] == sums[1]
 
 

@@ -29,6 +29,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("no_report")
 def test_store__of_ours_knows_a_lost_file(scene: tuple[Path, str], tmp_path: Path) -> None:
     path, name = scene
     assert not describe(open_scene(path))["notes"]

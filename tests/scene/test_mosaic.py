@@ -83,7 +83,7 @@ def test_mosaic__of_any_window(
 
 
 @pytest.mark.e2e
-@pytest.mark.usefixtures("shared_workers")
+@pytest.mark.usefixtures("shared_workers", "no_report")
 def test_mosaic__of_a_run_gives_the_results_of_the_single_scene(
     folder: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -348,7 +348,7 @@ def test_bands__are_not_extrapolated(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.usefixtures("shared_workers")
+@pytest.mark.usefixtures("shared_workers", "no_report")
 def test_mosaic__of_enmap_tiles(shared_data: Path, tmp_path: Path) -> None:
     """18 tiles with gaps; each label tile falls where the full map has it."""
     folder = shared_data / "enmap_potsdam"

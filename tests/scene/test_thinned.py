@@ -81,7 +81,7 @@ def test_picked_from__the_copy_if_it_has_all(
 
 
 @pytest.mark.e2e
-@pytest.mark.usefixtures("shared_workers")
+@pytest.mark.usefixtures("shared_workers", "no_report")
 @pytest.mark.parametrize("options", ["", "--stride 3", "--bbox 517006,4525880,517140,4525990"])
 def test_run__same_bits_with_and_without(
     with_copy: Path, without: Path, tmp_path: Path, options: str

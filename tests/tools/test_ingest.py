@@ -110,7 +110,7 @@ def test_ingest__of_tiles_is_the_scene_they_were_cut_from(
 
 
 @pytest.mark.e2e
-@pytest.mark.usefixtures("shared_workers")
+@pytest.mark.usefixtures("shared_workers", "no_report")
 def test_ingest__of_a_run_changes_no_bit(tmp_path: Path) -> None:
     simulate(tmp_path / "tiles", 120, 130, bands=60, layout="neon", tiles=(2, 2), seed=2)
     ingest(tmp_path / "tiles", tmp_path / "site.zarr")

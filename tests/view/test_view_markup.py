@@ -88,6 +88,7 @@ def test_spectra_csv__leaves_out_what_has_none(viewed: ViewedRun) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("no_report")
 def test_read_point__of_a_neon_tile_is_what_the_file_holds(
     shared_data: Path, tmp_path: Path
 ) -> None:

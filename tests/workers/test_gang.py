@@ -49,9 +49,9 @@ def gang(*words: object, **settings: str) -> Iterator[list[subprocess.Popen[str]
 
 
 def test_gang__gives_the_bits_of_a_local_run_and_ends_by_itself(
-    small_scene: Path, tmp_path: Path
+    small_scene: Path, small_run: Path, tmp_path: Path
 ) -> None:
-    out, local, code = tmp_path / "gang", tmp_path / "local", tmp_path / "code"
+    out, code = tmp_path / "gang", tmp_path / "code"
     words = ("run", small_scene, out, "--launcher", "gang", "--dashboard", *OPTIONS)
     with gang(*words, HYPERHPC_EXIT_FILE=str(code)) as tasks:
         said = [one.communicate(timeout=120) for one in tasks]
@@ -65,8 +65,7 @@ def test_gang__gives_the_bits_of_a_local_run_and_ends_by_itself(
     assert code.read_text("ascii") == "0\n"
     assert "workers: 2 of 2" in (out / "status.txt").read_text("utf-8")
     assert [p.name for p in (out / ".connection-7-0").iterdir()] == ["over"]
-    assert spawn("run", small_scene, local, *OPTIONS).code == 0
-    assert_same_results(out, local)
+    assert_same_results(out, small_run)
     # once more: nothing is to do, and no task waits for ever
     with gang(*words) as tasks:
         said = [one.communicate(timeout=60) for one in tasks]
@@ -75,9 +74,9 @@ def test_gang__gives_the_bits_of_a_local_run_and_ends_by_itself(
 
 
 def test_gang__whose_scheduler_dies_stops_with_7_and_goes_on(
-    small_scene: Path, tmp_path: Path
+    small_scene: Path, small_run: Path, tmp_path: Path
 ) -> None:
-    out, local = tmp_path / "gang", tmp_path / "local"
+    out = tmp_path / "gang"
     words = ("run", small_scene, out, "--launcher", "gang", *OPTIONS)
     with gang(*words) as tasks:
         deadline = time.monotonic() + 100
@@ -95,8 +94,7 @@ def test_gang__whose_scheduler_dies_stops_with_7_and_goes_on(
     assert read_status(out)["state"] == "stopped"
     assert not (out / ".lock").exists()
     assert spawn("run", small_scene, out, *OPTIONS).code == 0  # and here, without the gang
-    assert spawn("run", small_scene, local, *OPTIONS).code == 0
-    assert_same_results(out, local)
+    assert_same_results(out, small_run)
 
 
 def test_gang__outside_a_job_is_refused(
