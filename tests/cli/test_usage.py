@@ -87,6 +87,7 @@ def test_disk_and_memory__are_5(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         check_refused(call("info", tmp_path), 5, part)
 
 
+@pytest.mark.slow
 def test_errors__are_the_same_from_outside(tmp_path: Path) -> None:
     outcome = spawn("run", tmp_path / "missing.zarr", tmp_path / "out")
     check_refused(outcome, 4, "does not exist")

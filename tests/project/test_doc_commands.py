@@ -157,6 +157,8 @@ def run_blocks(page: str, kind: str, folder: Path) -> None:
     assert done.returncode == 0, done.stdout[-4000:]
 
 
+@pytest.mark.smoke
+@pytest.mark.docs
 def test_readme__first_run_works_and_leaves_what_it_says(tmp_path: Path) -> None:
     folder = tmp_path / "a folder"
     folder.mkdir()
@@ -170,6 +172,7 @@ def test_readme__first_run_works_and_leaves_what_it_says(tmp_path: Path) -> None
     assert (folder / "ndvi.tif").stat().st_size > 0
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize(("page", "out"), [("README.md", "sjer"), ("scenes.md", None)])
 def test_documents__work_on_a_neon_file(
     page: str, out: str | None, tmp_path: Path, shared_data: Path
@@ -186,6 +189,7 @@ def test_documents__work_on_a_neon_file(
     assert not out or (tmp_path / out / "report.html").exists()
 
 
+@pytest.mark.docs
 def test_scenes_page__works_on_rasters(tmp_path: Path, shared_data: Path) -> None:
     (data,) = (path for path in (shared_data / "emit").iterdir() if not path.suffix)
     crop = shared_data / "neon_sjer_tif" / "SJER_052_hyperspectral.tif"
@@ -199,6 +203,7 @@ def test_scenes_page__works_on_rasters(tmp_path: Path, shared_data: Path) -> Non
     assert (tmp_path / "plot052" / "report.html").exists()
 
 
+@pytest.mark.docs
 def test_scenes_page__works_on_some_of_the_pixels(tmp_path: Path) -> None:
     tile = tmp_path / "tile.h5"
     simulate(tile, 60, 60, layout="neon", seed=2)
@@ -216,12 +221,14 @@ def test_scenes_page__works_on_some_of_the_pixels(tmp_path: Path) -> None:
     assert valid["pastures"] < valid["clear"] < 3600
 
 
+@pytest.mark.docs
 def test_clusters_page__chooses_a_number_of_clusters(tmp_path: Path) -> None:
     simulate(tmp_path / "tile.h5", 60, 60, layout="neon", seed=2)
     run_blocks("clusters.md", "sh needs-a-tile", tmp_path)
     assert (tmp_path / "choice" / "choose-k.png").stat().st_size > 10_000
 
 
+@pytest.mark.docs
 def test_export_page__extracts_plots(tmp_path: Path) -> None:
     simulate(tmp_path / "tile.h5", 60, 60, layout="neon", seed=2)
     xmin, ymin, _, _ = open_scene(tmp_path / "tile.h5").bounds
@@ -236,6 +243,7 @@ def test_export_page__extracts_plots(tmp_path: Path) -> None:
     assert (row["state"], row["pixels"]) == ("ok", "200")
 
 
+@pytest.mark.docs
 def test_scenes_page__works_on_a_folder_of_tiles(tmp_path: Path) -> None:
     simulate(tmp_path / "tiles", 60, 70, layout="neon", tiles=(2, 2), overlap=6)
     run_blocks("scenes.md", "sh needs-tiles", tmp_path)
@@ -243,6 +251,7 @@ def test_scenes_page__works_on_a_folder_of_tiles(tmp_path: Path) -> None:
     assert run["area"]["shape"] == [60, 70]
 
 
+@pytest.mark.docs
 def test_run_page__plans_runs_and_asks(tmp_path: Path) -> None:
     simulate(tmp_path / "scene.zarr", 60, 60, seed=2)
     run_blocks("run.md", "sh needs-a-scene", tmp_path)

@@ -65,6 +65,7 @@ def test_mosaic__is_the_scene_its_tiles_were_cut_from(folder: tuple[Path, Path])
 sides = st.tuples(st.integers(0, 96), st.integers(1, 97), st.integers(1, 40))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(rows=sides, cols=sides, bands=st.sets(st.integers(0, BANDS - 1), min_size=1))
 def test_mosaic__of_any_window(

@@ -157,6 +157,7 @@ def test_compare__refuses_what_is_no_finished_run(run_case: RunCase, tmp_path: P
     check_refused(call("compare", out, out, "--figure", figure), 3, ".gif")
 
 
+@pytest.mark.slow
 def test_compare__tells_it_in_words_and_draws_it(
     run_case: RunCase, lloyd: np.ndarray, tmp_path: Path
 ) -> None:
