@@ -1,8 +1,8 @@
 """Where the time goes: a profile of each pass, tile after tile in one thread.
 
-The run is the real one, but for its loop over the tiles: it is replaced by one in this
-process, under Python's profiler. Time of the fit and the report is taken by what they tell
-their progress.
+It is a real run, except that its loop over the tiles is replaced by a loop in this process,
+under Python's profiler. The time of the fit and the report is measured at their calls of
+``Progress.stage``.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from measure import show
+from measure import scratch, show
 from record import Result, Row
 
-#: Parts of less than this share are added up as "the rest".
+#: Parts below this share are added up as "the rest".
 SMALLEST = 0.02
 
 
 def costs(size: int, repeats: int) -> Result:
-    """Share of each part in the passes, and seconds of the steps between them."""
+    """Measure the share of each part of the passes, and seconds of the steps between them."""
     from hyperhpc.workers.dask_setup import dask_settings
     from scenes import simulated, warm
-    from whole import scratch
 
     scene = simulated(size, size)
     spawned = dask_settings()["distributed.nanny.pre-spawn-environ"]
@@ -58,8 +57,8 @@ def costs(size: int, repeats: int) -> Result:
         f"bench.py costs --size {size} --repeats {repeats}",
         rows,
         found,
-        "Each pass in one thread under Python's profiler: seconds of what the function of a "
-        "tile calls, as shares; the other steps as they are in any run, on two workers.",
+        "Each pass in one thread under Python's profiler: shares of what the function of a "
+        "tile calls; the other steps as in any run, on two workers.",
         is_judged=size >= 2000,
     )
 
@@ -78,7 +77,7 @@ def shares(profile: cProfile.Profile, function: Callable[..., Any]) -> dict[str,
 
 
 def main(scene: Path, out: Path, **options: Any) -> None:
-    """One run, profiled; the outcome goes to standard output."""
+    """Profile one run; print the result as JSON."""
     from hyperhpc.config import load_config
     from hyperhpc.pipeline import runner as loops
     from hyperhpc.pipeline import runner as stages

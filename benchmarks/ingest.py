@@ -1,4 +1,4 @@
-"""From NEON's files to a store: how fast it is written, and what it is worth afterwards."""
+"""From NEON's files to a store: how fast it is written, and how fast it is read."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from measure import HYPERHPC, measure
+from measure import HYPERHPC, cache, measure
 from reading import SIDE, read_bare
 from record import Result, Row
-from scenes import cache, check_free, warm
+from scenes import check_free, warm
 
 #: Both layouts of NEON's files.
 _LAYOUTS = ("old", "band")
@@ -24,7 +24,7 @@ _FILE = 2**25
 
 
 def files(layout: str, side: int) -> Path:
-    """A folder of four simulated tiles, made at the first call."""
+    """A folder of four simulated tiles, created at the first call."""
     path = cache() / f"neon-{layout}-{2 * side}x{2 * side}"
     if not path.exists():
         check_free(cache(), 4 * side * side * _BANDS * 2)
@@ -35,11 +35,11 @@ def files(layout: str, side: int) -> Path:
 
 
 def read_by_h5py(folder: Path, processes: int) -> float:
-    """Seconds in which so many processes read all files, every chunk once."""
+    """Seconds to read all files, every chunk once, by a number of processes."""
     context = multiprocessing.get_context("spawn")
     tiles = sorted(folder.glob("*.h5"))
     with ProcessPoolExecutor(processes, context, _import_h5py) as pool:
-        list(pool.map(abs, range(8)))  # until both are there
+        list(pool.map(abs, range(8)))  # until all have started
         start = time.perf_counter()
         list(pool.map(_read_file, tiles))
         return time.perf_counter() - start
@@ -64,7 +64,7 @@ def _read_file(path: Path) -> int:
 
 
 def write_bare(folder: Path, n_bytes: int) -> float:
-    """Seconds in which two processes write as many bytes, in files of 32 MiB."""
+    """Seconds to write that many bytes by two processes, in files of 32 MiB."""
     context = multiprocessing.get_context("spawn")
     n_files = max(n_bytes // _FILE, 1)
     folder.mkdir()
@@ -83,7 +83,7 @@ def _write_file(path: Path) -> None:
 
 
 def ingest(side: int, repeats: int) -> Result:
-    """Ingest of both layouts beside h5py's reading, and the store beside xarray's own."""
+    """Compare ingest of both layouts with reading by h5py, and the store with xarray's."""
     found: list[dict[str, Any]] = []
     store = cache() / "ingested.zarr"
     plain = cache() / "xarray.zarr"
@@ -154,7 +154,7 @@ def ingest(side: int, repeats: int) -> Result:
 
 
 def _write_by_xarray(folder: Path, path: Path) -> None:
-    """The same cube as ``Dataset.to_zarr`` writes it if it is told nothing."""
+    """Write the same cube by ``Dataset.to_zarr`` without options."""
     import xarray as xr
 
     from hyperhpc.scene import open_scene
@@ -166,7 +166,7 @@ def _write_by_xarray(folder: Path, path: Path) -> None:
 
 
 def read_chunks(path: Path) -> float:
-    """Seconds in which two processes read an array by zarr, in windows of whole chunks."""
+    """Seconds to read an array by zarr in windows of whole chunks, by two processes."""
     import zarr
 
     array = zarr.open_array(path / "reflectance", mode="r")

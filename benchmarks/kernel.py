@@ -1,4 +1,4 @@
-"""The kernel beside scikit-learn: the same int16 pixels, one thread each."""
+"""The kernel compared with scikit-learn: the same int16 pixels, one thread each."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from record import Result, Row
 from scenes import simulated
 
 N_CLUSTERS = 8
-#: A call of a fraction of a second is timed so often.
+#: How often a call of a fraction of a second is timed.
 _TIMES = 5
-#: Passes in the longer of two fits, the difference of which is what a pass takes.
+#: More passes in the longer of two fits; the difference in time is that of the passes.
 _PASSES = 5
 STARTS = 10
 
 
-def pixels_of(n_pixels: int) -> np.ndarray:
+def load_pixels(n_pixels: int) -> np.ndarray:
     """Valid pixels of a simulated scene, good bands (pixel, band), int16."""
     from hyperhpc.analysis.kernel import valid_pixels
     from hyperhpc.config import load_config
@@ -37,8 +37,10 @@ def pixels_of(n_pixels: int) -> np.ndarray:
     return np.ascontiguousarray(flat[valid_pixels(flat, known.scene.nodata)][:n_pixels])
 
 
-def by_turns(functions: Mapping[str, Callable[[], Any]], times: int = 1) -> dict[str, float]:
-    """Seconds each takes, its quickest call of some; by turns, as machines have moods."""
+def time_alternately(
+    functions: Mapping[str, Callable[[], Any]], times: int = 1
+) -> dict[str, float]:
+    """Seconds of the fastest call of each; alternately, as the speed of machines varies."""
     best = dict.fromkeys(functions, math.inf)
     for _ in range(times):
         for name, function in functions.items():
@@ -49,10 +51,10 @@ def by_turns(functions: Mapping[str, Callable[[], Any]], times: int = 1) -> dict
 
 
 def against_sklearn(n_pixels: int, repeats: int) -> Result:
-    """Predict, one Lloyd pass, and the quality of whole fits."""
-    dn = pixels_of(n_pixels)
+    """Compare labelling, one Lloyd pass, and whole fits with scikit-learn."""
+    dn = load_pixels(n_pixels)
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fits that are stopped early say so
+        warnings.simplefilter("ignore")  # fits that are stopped early warn
         found = [_compare(dn, seed) for seed in range(repeats)]
 
     def column(key: str) -> list[float]:
@@ -97,13 +99,13 @@ def against_sklearn(n_pixels: int, repeats: int) -> Result:
         "float32 (cast before). A Lloyd pass starts from int16 as well: sum_clusters against "
         "the scaling and what one more iteration adds to a KMeans. A further pass is that "
         "iteration alone: KMeans keeps the scaled pixels, two or four times as much as the "
-        "int16 that ours casts anew each time.",
+        "int16 that our kernel casts in each pass.",
         is_judged=n_pixels >= 100_000,
     )
 
 
 def _compare(dn: np.ndarray, seed: int) -> dict[str, float]:
-    """One repeat, from starts of its own."""
+    """One repeat, with its own starts."""
     from hyperhpc.analysis.kernel import Scorer, label_pixels, sum_clusters
     from hyperhpc.analysis.kmeans import fit_scaler, measure_moments
     from hyperhpc.analysis.starts import draw_seeds, merge_bands
@@ -123,7 +125,7 @@ def _compare(dn: np.ndarray, seed: int) -> dict[str, float]:
     for bits in (32, 64):
         theirs, passes[bits] = _sklearn_calls(dn, scaled, bits)
         calls |= theirs
-    found = by_turns(calls, _TIMES)
+    found = time_alternately(calls, _TIMES)
     for bits, n_passes in passes.items():
         found[f"pass{bits}"] = (found[f"longer{bits}"] - found[f"once{bits}"]) / n_passes
         found[f"first{bits}"] = found[f"scale{bits}"] + found[f"pass{bits}"]
@@ -136,7 +138,7 @@ def _compare(dn: np.ndarray, seed: int) -> dict[str, float]:
 def _sklearn_calls(
     dn: np.ndarray, centres: np.ndarray, bits: int
 ) -> tuple[dict[str, Callable[[], Any]], int]:
-    """scikit-learn's predict and passes, in float32 or float64; how many passes are more."""
+    """scikit-learn's predict and passes, in float32 or float64; number of further passes."""
     from sklearn.cluster import KMeans
     from sklearn.preprocessing import StandardScaler
 
@@ -160,11 +162,11 @@ def _sklearn_calls(
         f"longer{bits}": lambda: fit(1 + _PASSES),
         f"predict{bits}": lambda: model.predict(scaled()),
     }
-    return calls, max(longer.n_iter_ - 1, 1)  # fewer if none moves
+    return calls, max(longer.n_iter_ - 1, 1)  # fewer if no centre moves
 
 
 def _fits(dn: np.ndarray, scaler: Any, seed: int) -> dict[str, float]:
-    """Whole fits of several starts: the best inertia of each side, and the seconds."""
+    """Whole fits of several starts: best inertia and seconds of both libraries."""
     from sklearn.cluster import KMeans
 
     from hyperhpc.analysis.kmeans import measure_moments
@@ -183,7 +185,7 @@ def _fits(dn: np.ndarray, scaler: Any, seed: int) -> dict[str, float]:
         return float(model.fit(scaler.transform(dn)).inertia_)
 
     found: dict[str, float] = {}
-    taken = by_turns(
+    taken = time_alternately(
         {
             "fit": lambda: found.update(inertia=ours()),
             "fit64": lambda: found.update(inertia64=theirs()),

@@ -1,20 +1,24 @@
-"""Run a command and note what it takes: seconds, and the memory of all its processes."""
+"""Run commands and measure them: seconds, and the memory of all their processes."""
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-#: Seconds between two looks at the memory.
+#: Seconds between two samples of the memory.
 INTERVAL = 0.1
 #: This checkout's command, whatever else is on PATH.
 HYPERHPC = [sys.executable, "-m", "hyperhpc"]
@@ -31,7 +35,7 @@ class Taken:
     peak_mib
         Largest sum over the process and all its descendants, as sampled.
     watching_seconds
-        Spent on sampling, beside the command; it shows whether that could disturb.
+        Time spent on sampling while the command ran: if large, it may have slowed it.
     """
 
     seconds: float
@@ -40,7 +44,25 @@ class Taken:
 
 
 class CommandError(RuntimeError):
-    """A command that was to be measured failed; its last words are the message."""
+    """A command to be measured failed; the message holds its last lines of output."""
+
+
+def cache() -> Path:
+    """Folder for scenes and runs: $HYPERHPC_CACHE/bench, as ``make clean`` names it."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("HYPERHPC_CACHE") or Path(home) / "hyperhpc") / "bench"
+
+
+@contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """A folder for the output of one command, removed at the end."""
+    path = cache() / "runs" / name
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    try:
+        yield path / "out"
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def measure(command: Sequence[str], log: Path, *, timeout: float = 3600.0) -> Taken:
@@ -49,7 +71,7 @@ def measure(command: Sequence[str], log: Path, *, timeout: float = 3600.0) -> Ta
     Raises
     ------
     CommandError
-        If it fails, or takes longer than ``timeout`` seconds; nothing of it is left.
+        If it fails, or takes longer than ``timeout`` seconds; its processes are killed.
     """
     show(command)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +114,7 @@ def tree_mib(pid: int) -> float:
 
 
 def _process_bytes(process: psutil.Process) -> int:
-    """Proportional set size (PSS); resident set size where the kernel does not tell it."""
+    """Proportional set size (PSS); resident set size if the kernel does not provide it."""
     try:
         with open(f"/proc/{process.pid}/smaps_rollup", encoding="ascii") as lines:
             kib = next((line.split()[1] for line in lines if line.startswith("Pss:")), None)
@@ -111,3 +133,27 @@ def show(command: Sequence[str]) -> None:
     words = ["python" if word == sys.executable else str(word) for word in command]
     text = shlex.join(words).replace("python -m hyperhpc", "hyperhpc")
     print(f"$ {text}", file=sys.stderr, flush=True)
+
+
+def run_hyperhpc(scene: Path, workers: int = 2, memory: str = "4GiB") -> dict[str, Any]:
+    """One ``hyperhpc run``: wall seconds, peak memory, seconds of its stages."""
+    with scratch("run") as out:
+        command = [*HYPERHPC, "run", str(scene), str(out), f"--workers={workers}"]
+        taken = measure([*command, f"--memory-per-worker={memory}"], out.with_name("log"))
+        return vars(taken) | read_run_figures(out)
+
+
+def read_run_figures(out: Path) -> dict[str, Any]:
+    """From run.json: seconds of the stages, memory of the largest worker (MiB), tiles."""
+    found = json.loads((out / "run.json").read_text("utf-8"))
+    stages = {stage["name"]: stage["seconds"] for stage in found["stages"]}
+    return {
+        "stages": stages,
+        "staged_s": sum(stages.values()) - stages["report"],
+        "worker_mib": max(
+            mib for name, mib in found["peak_memory_mib"].items() if name != "client"
+        ),
+        "tiles": {
+            stage["name"]: stage["tiles"] for stage in found["stages"] if "tiles" in stage
+        },
+    }

@@ -1,4 +1,4 @@
-"""What the maps of a run take, on the disk and to compress: codecs, and rounding."""
+"""Size and speed of the maps of a run by codec and by rounding."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from measure import HYPERHPC, measure
+from measure import HYPERHPC, measure, scratch
 from record import Result, Row
 
-#: Bits of the fraction of a float32 that are kept; 23 are all of them.
+#: How many fraction bits of a float32 are kept; 23 are all of them.
 KEPT = (23, 15, 11)
 _CODECS = (("lz4", 1), ("lz4", 5), ("zstd", 1), ("zstd", 3))
 
 
 def outputs(size: int, repeats: int) -> Result:
-    """Each codec on the index maps of one run, as stored and with bits rounded away."""
+    """Each codec on the index maps of one run, unchanged and with fewer fraction bits."""
     import zarr
     from numcodecs import BitRound, Blosc
 
     from scenes import simulated
-    from whole import scratch
 
     with scratch("outputs") as out:
         command = [*HYPERHPC, "run", str(simulated(size, size)), str(out), "--workers=2"]
@@ -66,13 +65,13 @@ def outputs(size: int, repeats: int) -> Result:
         f"bench.py outputs --size {size} --repeats {repeats}",
         rows,
         [{"tiles": len(tiles), "bytes": whole}],
-        "One thread, MB of float32 a second of CPU; rounded to so many bits of the fraction by "
-        "numcodecs.BitRound.",
+        "One thread, MB of float32 per second of CPU time; numcodecs.BitRound keeps that many "
+        "bits of the fraction.",
     )
 
 
 def _rate(function: Callable[[Any], Any], parts: list[Any], nbytes: int) -> float:
-    """MB a second of this process, whatever else the machine does."""
+    """MB per second of CPU time of this process."""
     start = time.process_time()
     for part in parts:
         function(part)

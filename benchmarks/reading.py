@@ -1,4 +1,4 @@
-"""The read floor: one bare read of a store by processes that do nothing else."""
+"""The read floor: how fast processes that do nothing else read a store."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
 
-from record import Result, Row
+from measure import run_hyperhpc
+from record import Result, Row, stage_rows
 
 #: Side of the windows that are read: a shard of the simulated stores.
 SIDE = 512
 _MULTIPLICATIONS = 6000
 _ONE_THREAD = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "BLOSC_NTHREADS")
 
-_read: Callable[[slice, slice], int]  # of a reading process
+_read: Callable[[slice, slice], int]  # set in each reading process
 
 
 def readers() -> list[str]:
-    """Ours by windows and by pieces, zarr's default, and zarrs if it is installed."""
+    """Names: our scene by windows and by blocks, zarr, and zarrs if it is installed."""
     others = ["zarrs"] if importlib.util.find_spec("zarrs") else []
     return ["Scene.read", "Scene.blocks", "zarr", *others]
 
 
 def read_bare(scene: Path, reader: str, workers: int = 2) -> float:
-    """Seconds in which all of a scene is read, whole shards, each process one thread."""
+    """Seconds to read all of a scene in whole shards, by processes of one thread."""
     from hyperhpc.scene import open_scene
 
     height, width, bands = open_scene(scene).shape
@@ -39,7 +40,7 @@ def read_bare(scene: Path, reader: str, workers: int = 2) -> float:
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _open, (str(scene), reader)) as pool:
-        list(pool.map(_window, windows[:1] * workers * 2))  # until all are there
+        list(pool.map(_window, windows[:1] * workers * 2))  # until all have started
         start = time.perf_counter()
         read = sum(pool.map(_window, windows))
         seconds = time.perf_counter() - start
@@ -48,7 +49,7 @@ def read_bare(scene: Path, reader: str, workers: int = 2) -> float:
 
 
 def multiply_bare(workers: int) -> float:
-    """Seconds in which pixels are multiplied by centres, each process one thread."""
+    """Seconds to multiply pixels by centres, by processes of one thread."""
     os.environ.update(dict.fromkeys((*_ONE_THREAD, "OPENBLAS_NUM_THREADS"), "1"))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context) as pool:
@@ -68,12 +69,14 @@ def _multiply(times: int) -> None:
 
 
 def _open(path: str, reader: str) -> None:
-    """In a reading process: how it will read."""
+    """In a reading process: choose how it reads."""
     global _read
-    _read = _of_zarr(path, reader) if reader.startswith("zarr") else _of_scene(path, reader)
+    _read = (
+        _zarr_reader(path, reader) if reader.startswith("zarr") else _scene_reader(path, reader)
+    )
 
 
-def _of_scene(path: str, reader: str) -> Callable[[slice, slice], int]:
+def _scene_reader(path: str, reader: str) -> Callable[[slice, slice], int]:
     from hyperhpc.scene import open_scene
 
     scene = open_scene(path)
@@ -87,7 +90,7 @@ def _of_scene(path: str, reader: str) -> Callable[[slice, slice], int]:
     return read if reader == "Scene.read" else read_blocks
 
 
-def _of_zarr(path: str, reader: str) -> Callable[[slice, slice], int]:
+def _zarr_reader(path: str, reader: str) -> Callable[[slice, slice], int]:
     import zarr
 
     zarr.config.set({"threading.max_workers": 1, "async.concurrency": 1})
@@ -104,22 +107,21 @@ def _of_zarr(path: str, reader: str) -> Callable[[slice, slice], int]:
 
 
 def _window(window: tuple[int, int, int, int]) -> int:
-    """In a reading process: one window; its bytes."""
+    """In a reading process: read one window, return its number of bytes."""
     top, bottom, left, right = window
     return _read(slice(top, bottom), slice(left, right))
 
 
 def floor(size: int, repeats: int) -> Result:
-    """Whole runs against the bare read of the same store."""
+    """Compare whole runs with the bare read of the same store."""
     from scenes import simulated, warm
-    from whole import run, stage_rows
 
     scene = simulated(size, size)
     found = []
     for _ in range(repeats):
         stored = warm(scene)
         bare = {reader: read_bare(scene, reader) for reader in readers()}
-        found.append(run(scene) | {"bare": bare, "stored_bytes": stored})
+        found.append(run_hyperhpc(scene) | {"bare": bare, "stored_bytes": stored})
     fastest = [min(r["bare"].values()) for r in found]
     raw = size * size * 426 * 2 / 2**20
     passes = [r["staged_s"] - r["stages"]["fit"] for r in found]
@@ -145,6 +147,6 @@ def floor(size: int, repeats: int) -> Result:
         f"bench.py reading --size {size} --repeats {repeats}",
         rows,
         found,
-        "2 processes of 1 thread read whole shards; the store lies in the page cache.",
+        "2 processes of 1 thread read whole shards; the store is in the page cache.",
         is_judged=size >= 4096,
     )

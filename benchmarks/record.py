@@ -1,4 +1,4 @@
-"""Results: one JSON file a benchmark under build/bench, and the table made of all of them."""
+"""Results: one JSON file per benchmark in build/bench, and the table made of all of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RESULTS = ROOT / "build" / "bench"
 PAGE = ROOT / "docs" / "performance-tables.md"
 #: The table lies between these lines of the page.
 MARKERS = ("<!-- table: begin -->", "<!-- table: end -->")
-#: The last part of the table.
+#: Heading of the last part of the table.
 _WHERE = "### Where this was measured"
 #: How busy the machine was before anything was measured.
 _LOAD = round(os.getloadavg()[0], 2)
@@ -41,11 +41,11 @@ class Row:
     what
         What was measured.
     values
-        One number a repeat.
+        One number per repeat.
     unit
-        Of the numbers; "x" for ratios.
+        Unit of the numbers; "x" for ratios.
     at_least, at_most
-        What was promised of the median, if anything was.
+        Limits of the median that are promised, or None.
     """
 
     what: str
@@ -56,21 +56,21 @@ class Row:
 
     @property
     def goal(self) -> str:
-        """What was promised, in words."""
+        """The promised limit, in words."""
         if self.at_least is not None:
             return f"at least {self.at_least:g}"
         return "" if self.at_most is None else f"at most {self.at_most:g}"
 
     @property
     def is_met(self) -> bool:
-        """Whether the median keeps the promise."""
+        """True if the median is within the promised limits."""
         middle = statistics.median(self.values)
         low = -float("inf") if self.at_least is None else self.at_least
         high = float("inf") if self.at_most is None else self.at_most
         return low <= middle <= high
 
     def cells(self, is_judged: bool) -> list[str]:
-        """Cells of the table: what, median, spread, repeats, promise (and whether kept)."""
+        """Cells of the table: what, median, spread, repeats, limit (and whether it is met)."""
         middle = f"{number(statistics.median(self.values))} {self.unit}".strip()
         spread = f"{number(min(self.values))} - {number(max(self.values))}"
         kept = f": {'yes' if self.is_met else '**no**'}" if self.goal and is_judged else ""
@@ -85,15 +85,15 @@ class Result:
     Attributes
     ----------
     name
-        Of the file.
+        Name of the file.
     command
-        What takes the same numbers again.
+        Command that measures the same again.
     repeats
-        What was measured, one entry a repeat.
+        What was measured, one entry per repeat.
     note
-        What one must know to read the rows.
+        What a reader must know to understand the rows.
     is_judged
-        False for scenes smaller than those the promises are about.
+        False for scenes smaller than those that the promised limits are about.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Result:
     is_judged: bool = True
 
     def write(self, folder: Path = RESULTS) -> Path:
-        """Write it, with the machine, the versions and the commit."""
+        """Write the file, with the machine, the versions and the commit."""
         about = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": commit(),
@@ -119,7 +119,7 @@ class Result:
         return path
 
     def table(self) -> str:
-        """Its lines, as Markdown."""
+        """The table, as Markdown."""
         head = ["", "median", "spread", "repeats", "goal"]
         lines = [head, ["---", "---:", "---:", "---:", "---"]]
         lines += [row.cells(self.is_judged) for row in self.rows]
@@ -128,15 +128,21 @@ class Result:
         return f"### {self.title}\n\n`{self.command}`\n\n{note}{body}\n"
 
 
+def stage_rows(runs: list[dict[str, Any]]) -> list[Row]:
+    """A row for the seconds of each stage of runs."""
+    names = runs[0]["stages"]
+    return [Row(f"run, {name}", [r["stages"][name] for r in runs], "s") for name in names]
+
+
 def read_result(path: Path) -> Result:
-    """A result from its file."""
+    """Read a result from its file."""
     value = json.loads(path.read_text("utf-8"))
     value["rows"] = [Row(**row) for row in value["rows"]]
     return Result(**{name: value[name] for name in Result.__dataclass_fields__})
 
 
 def whole_table(order: Sequence[str], folder: Path = RESULTS) -> str:
-    """The judged results there are, in this order, and where they were measured."""
+    """Tables of all judged results, in this order, and where they were measured."""
     results = {path: read_result(path) for path in folder.glob("*.json")}
     paths = sorted(
         (path for path, result in results.items() if result.is_judged),
@@ -145,43 +151,43 @@ def whole_table(order: Sequence[str], folder: Path = RESULTS) -> str:
     if not paths:
         raise SystemExit(f"{folder} holds no results yet: make bench ARGS=startup, for example")
     tables = [results[path].table() for path in paths]
-    return _joined(tables, _places(paths))
+    return _join_parts(tables, _describe_machines(paths))
 
 
-def _joined(parts: Iterable[str], places: Iterable[str]) -> str:
-    """Parts of the table, the machines last."""
-    return "\n".join([*parts, f"{_WHERE}\n", *places, ""])
+def _join_parts(parts: Iterable[str], machines: Iterable[str]) -> str:
+    """All parts of the table, the machines last."""
+    return "\n".join([*parts, f"{_WHERE}\n", *machines, ""])
 
 
-def _places(paths: Sequence[Path]) -> list[str]:
+def _describe_machines(paths: Sequence[Path]) -> list[str]:
     """Machine, commit, load and versions of each result."""
     lines = []
     for path in paths:
         about = json.loads(path.read_text("utf-8"))
-        of = about["machine"]
+        m = about["machine"]
         packages = ", ".join(f"{name} {v}" for name, v in about["versions"].items())
         lines.append(
-            f"- {path.stem}: {of['processor']}, {of['cores']} cores, {of['memory_gib']} GiB, "
-            f"load before {of['load_before']}; {of['system']}, Python {of['python']}; "
+            f"- {path.stem}: {m['processor']}, {m['cores']} cores, {m['memory_gib']} GiB, "
+            f"load before {m['load_before']}; {m['system']}, Python {m['python']}; "
             f"commit {about['commit']}; {packages}"
         )
     return lines
 
 
 def write_page(table: str, page: Path = PAGE) -> None:
-    """Put the table between the marker lines of the page; what was not measured again stays."""
+    """Write the table between the marker lines of the page; parts not measured again stay."""
     text = page.read_text("utf-8")
     head, _, rest = text.partition(MARKERS[0])
     old, end, tail = rest.partition(MARKERS[1])
     if not end:
-        raise SystemExit(f"{page} has not the two lines {' and '.join(MARKERS)}")
-    (kept, known), (parts, places) = _parts(old), _parts(table)
-    merged = _joined((kept | parts).values(), (known | places).values())
+        raise SystemExit(f"{page} does not have the two lines {' and '.join(MARKERS)}")
+    (kept, known), (parts, machines) = _split_table(old), _split_table(table)
+    merged = _join_parts((kept | parts).values(), (known | machines).values())
     page.write_text(f"{head}{MARKERS[0]}\n\n{merged}\n{MARKERS[1]}{tail}", "utf-8")
 
 
-def _parts(table: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Parts of a table by their titles, and lines about machines by names of results."""
+def _split_table(table: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Parts of a table by title, and lines about machines by name of the result."""
     text, _, where = table.strip().partition(_WHERE)
     parts = [part.rstrip() + "\n" for part in re.split(r"^(?=### )", text, flags=re.M) if part]
     lines = [line for line in where.splitlines() if line.startswith("- ")]
@@ -192,13 +198,13 @@ def _parts(table: str) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def number(value: float) -> str:
-    """Three digits that mean something, and never an exponent."""
+    """A number with three significant digits and without an exponent."""
     exponent = int(f"{value:.2e}".partition("e")[2])
     return f"{value:.{max(2 - exponent, 0) if value else 0}f}"
 
 
 def machine() -> dict[str, Any]:
-    """What explains a timing, without names of machines."""
+    """Properties of this machine that explain a timing, without its name."""
     with open("/proc/cpuinfo", encoding="utf-8") as lines:
         models = [line.partition(":")[2].strip() for line in lines if "model name" in line]
     return {
@@ -212,7 +218,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what makes the numbers."""
+    """Versions of the packages that decide the speed."""
     found = {}
     for package in _PACKAGES:
         try:

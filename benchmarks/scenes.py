@@ -1,4 +1,4 @@
-"""Scenes to measure on: simulated once, kept in the cache, of any size by hard links."""
+"""Scenes for the benchmarks: simulated once, cached, enlarged by hard links."""
 
 from __future__ import annotations
 
@@ -12,26 +12,19 @@ from itertools import product
 from pathlib import Path
 
 import hyperhpc
-from measure import HYPERHPC, measure
+from measure import HYPERHPC, cache, measure
 
 #: Sources that decide what a simulated scene holds.
-_SOURCES = (
-    "cube_store.py", "land.py", "materials.py", "simulate.py", "thinned.py", "write.py"
-)  # fmt: skip
+_SOURCES = ("simulate/*.py", "scene/thinned.py", "scene/formats/zarr_*.py")
 CUBE = Path("reflectance") / "reflectance"
 THINNED = Path("reflectance") / "every4th" / "reflectance"
 
 
-def cache() -> Path:
-    """Folder for scenes and runs: $HYPERHPC_CACHE/bench, as ``make clean`` names it."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("HYPERHPC_CACHE") or Path(home) / "hyperhpc") / "bench"
-
-
 def simulated(rows: int, columns: int, bands: int = 426) -> Path:
-    """A simulated scene, made at the first call; one of older sources is removed."""
-    scene = Path(hyperhpc.__file__).parent / "scene"
-    state = hashlib.sha256(b"".join((scene / name).read_bytes() for name in _SOURCES))
+    """A simulated scene, created at the first call; one made by older sources is removed."""
+    package = Path(hyperhpc.__file__).parent
+    sources = sorted(path for pattern in _SOURCES for path in package.glob(pattern))
+    state = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
     name = f"scene-{rows}x{columns}x{bands}"
     path = cache() / f"{name}-{state.hexdigest()[:8]}.zarr"
     if not path.exists():
@@ -48,8 +41,8 @@ def simulated(rows: int, columns: int, bands: int = 426) -> Path:
 def tiled(block: Path, rows: int, columns: int) -> Iterator[Path]:
     """A scene of any size whose shards are hard links to those of a simulated block.
 
-    It takes no room on the disk, and is removed at the end. Shards at its edges reach over
-    them, as those of any Zarr store do.
+    It takes no disk space, and is removed at the end. Shards at its edges reach over them, as
+    in any Zarr store.
     """
     import zarr
 
@@ -63,12 +56,12 @@ def tiled(block: Path, rows: int, columns: int) -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
     try:
         ZarrWriter(path, (rows, columns, cube.shape[2]), 3)
-        for cube_path in (CUBE, THINNED):  # a shard of one has its twin in the other
+        for cube_path in (CUBE, THINNED):  # both arrays have the same shards
             chunks = path / cube_path / "c"
             for i, j in product(range(-(-rows // side)), range(-(-columns // side))):
                 found = Path(str(i % across[0]), str(j % across[1]), "0")
                 shard = block / cube_path / "c" / found
-                if shard.exists():  # one without any data is not stored
+                if shard.exists():  # an empty shard is not stored
                     (chunks / str(i) / str(j)).mkdir(parents=True)
                     os.link(shard, chunks / str(i) / str(j) / "0")
         yield path
@@ -77,7 +70,7 @@ def tiled(block: Path, rows: int, columns: int) -> Iterator[Path]:
 
 
 def warm(scene: Path) -> int:
-    """Read every file of a scene once, so that it lies in the page cache; its bytes."""
+    """Read every file of a scene once, into the page cache; return the number of bytes."""
     total, seen = 0, set()
     for path in sorted(scene.rglob("*")):
         inode = path.stat().st_ino
@@ -90,7 +83,7 @@ def warm(scene: Path) -> int:
 
 
 def check_free(folder: Path, need: float) -> None:
-    """End here, with a sentence, if the disk has not that many bytes."""
+    """Exit with a message if the disk has not that many bytes free."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < need:

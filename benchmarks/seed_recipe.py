@@ -4,23 +4,23 @@
 
 SCENE is a Zarr store with the group ``reflectance`` (y, x, wl) of 426 bands. OUT gets the
 tutorial's figures (spectrum, indices, clusters, close-up) and ``steps.json``: the seconds of
-each step, and the iterations k-means took. The statements are the tutorial's, in its order
-and with its names; where they read oddly, so did they. This is all that differs:
+each step, and the iterations of k-means. The statements are the tutorial's, with its order,
+names and style. The only differences are:
 
-- Workers are processes of a LocalCluster, not jobs of Slurm, and are waited for. No dashboard.
-- ``array.query-planning`` is pinned to false: dask-ml's arrays do not survive it.
-- Figures go to files; ``%pylab`` and echoes of a notebook are left out.
-- ``xr.ufuncs.log``, which was away from xarray for years, is ``np.log``; ``drop`` is
+- Workers are processes of a LocalCluster, not jobs of Slurm. There is no dashboard.
+- ``array.query-planning`` is false: dask-ml's arrays do not work with it.
+- Figures go to files; ``%pylab`` and the output of notebook cells are left out.
+- ``xr.ufuncs.log``, which was missing from xarray for years, is ``np.log``; ``drop`` is
   ``drop_vars``; chunks are named and whole (``1.`` is refused). ``r(nm)`` stands for
   ``d_all.reflectance.sel(wl=nm, method="nearest")``.
-- The point and the close-up lay at fixed places of a scene of 13092 x 12050 pixels. Here they
-  lie in the middle of any scene, the close-up of at most 1000 x 1000 pixels.
-- Every step is timed, and not three of them.
+- The point and the close-up had fixed positions in a scene of 13092 x 12050 pixels. Here they
+  are in the middle of any scene, the close-up with at most 1000 x 1000 pixels.
+- Every step is timed, not only three of them.
 
-Nothing is mended: no-data has indices and a cluster, NDLI has its sign and its neighbouring
-band, int16 bands are added as int16, starts are drawn without a seed, and nothing but the
-figures is kept. As in the tutorial both models are fitted and only ``k1`` labels the scene;
-``hyperhpc run`` labels it with both and writes all maps at full resolution.
+No error of the tutorial is corrected: no-data has indices and a cluster, NDLI has the wrong
+sign and a neighbouring band, int16 bands are added as int16, starts are drawn without a seed,
+and nothing but the figures is kept. As in the tutorial both models are fitted and only ``k1``
+labels the scene; ``hyperhpc run`` labels it with both and writes all maps at full resolution.
 """
 
 from __future__ import annotations

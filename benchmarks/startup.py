@@ -1,4 +1,4 @@
-"""What a command waits for before it does anything."""
+"""How long a command needs before it does anything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from measure import HYPERHPC, show
 from record import Result, Row
 
-#: What is imported by itself, from an empty Python.
+#: Modules imported one at a time by a new Python.
 IMPORTS = (
     "numpy", "xarray", "zarr", "distributed", "sklearn.cluster", "dask_ml.cluster",
     "matplotlib.pyplot", "hyperhpc", "hyperhpc.cli.main", "hyperhpc.scene",
@@ -19,13 +19,13 @@ IMPORTS = (
 
 
 def start_up(repeats: int) -> Result:
-    """``hyperhpc --help``, and imports one by one."""
+    """Measure ``hyperhpc --help`` and imports one by one."""
     commands = {"python, empty": [sys.executable, "-c", "pass"]}
     commands["hyperhpc --help"] = [*HYPERHPC, "--help"]
     commands |= {f"import {name}": [sys.executable, "-c", f"import {name}"] for name in IMPORTS}
     show(commands["hyperhpc --help"])
     for command in commands.values():
-        _seconds(command)  # compiled, and in the page cache
+        _seconds(command)  # compiles it, and reads it into the page cache
     found: list[dict[str, Any]] = [
         {what: _seconds(command) for what, command in commands.items()} for _ in range(repeats)
     ]

@@ -1,4 +1,4 @@
-"""What a task costs: empty tiles through the pipeline's own loop, on two workers."""
+"""The cost of a task: empty tiles through the pipeline's own loop, on two workers."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measure import show, tree_mib
+from measure import cache, show, tree_mib
 from record import Result, Row
-from scenes import cache
 
 
 def seconds_per_tile(n_tiles: int) -> float:
-    """Seconds an empty tile takes, of so many."""
+    """Seconds per empty tile, in a run of that many."""
     return run_empty(n_tiles)["seconds"] / n_tiles
 
 
 def run_empty(n_tiles: int) -> dict[str, Any]:
-    """Run empty tiles in a process of its own: seconds, and memory before and after."""
+    """Run empty tiles in a separate process: seconds, and memory before and after."""
     command = [sys.executable, __file__, str(n_tiles)]
     show(command)
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
@@ -31,15 +30,15 @@ def run_empty(n_tiles: int) -> dict[str, Any]:
 
 
 def empty_tiles(n_tiles: int, repeats: int) -> Result:
-    """Memory and time of a tile, for few tiles and for many."""
+    """Measure memory and time of a tile, for few tiles and for many."""
     few = max(n_tiles // 10, 1)
     found = [{str(n): run_empty(n) for n in (few, n_tiles)} for _ in range(repeats)]
     rows = []
     for n in (few, n_tiles):
-        of = [r[str(n)] for r in found]
+        runs = [r[str(n)] for r in found]
         rows += [
-            Row(f"an empty tile, of {n}", [1e3 * r["seconds"] / n for r in of], "ms"),
-            Row(f"memory that {n} tiles took", [r["grown_mib"] for r in of], "MiB"),
+            Row(f"an empty tile, of {n}", [1e3 * r["seconds"] / n for r in runs], "ms"),
+            Row(f"memory that {n} tiles took", [r["grown_mib"] for r in runs], "MiB"),
         ]
     grown = [
         (r[str(n_tiles)]["grown_mib"] - r[str(few)]["grown_mib"]) * 1024 / (n_tiles - few)
@@ -60,12 +59,12 @@ def empty_tiles(n_tiles: int, repeats: int) -> Result:
 
 
 def _empty(job: None, tile: Any) -> dict[str, Any]:
-    """On a worker: nothing."""
+    """On a worker: do nothing."""
     return {"valid": 0}
 
 
 def main(n_tiles: int) -> None:
-    """In a process of its own, so that memory can be told apart."""
+    """Run in a separate process, so that its memory can be measured."""
     from hyperhpc.compute.tiles import run_tiles
     from hyperhpc.config import load_config
     from hyperhpc.rundir.lock import hold_lock

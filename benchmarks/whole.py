@@ -1,68 +1,29 @@
-"""Whole runs: beside the tutorial's recipe, in memory, on more workers, on a full domain."""
+"""Whole runs: compared with the tutorial's recipe, memory, scaling, a full domain."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from measure import HYPERHPC, measure
+from measure import cache, measure, run_hyperhpc, scratch
 from reading import multiply_bare, read_bare
-from record import Result, Row
-from scenes import cache, check_free, simulated, tiled, warm
+from record import Result, Row, stage_rows
+from scenes import check_free, simulated, tiled, warm
 from tiles import seconds_per_tile
 
 RECIPE = Path(__file__).with_name("seed_recipe.py")
-#: Steps of the recipe that our stages have no part in: drawing, and what comes before work.
+#: First words of the recipe's steps that no stage of a run corresponds to.
 _NO_STAGE = ("imports", "workers", "plot")
-#: Of the tutorial: its scene, and the seconds its 360 threads took to fit k-means.
+#: Rows and columns of the tutorial's scene.
 DOMAIN = (13092, 12050)
-#: Bytes of a pixel on the disk while a full domain runs: maps, sample, overviews.
+#: Disk space per pixel of a run of the full domain: maps, sample, overviews.
 _DOMAIN_BYTES = 110
 
 
-@contextmanager
-def scratch(name: str) -> Iterator[Path]:
-    """A folder for the output of one command, removed at the end."""
-    path = cache() / "runs" / name
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
-    try:
-        yield path / "out"
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def run(scene: Path, workers: int = 2, memory: str = "4GiB") -> dict[str, Any]:
-    """One ``hyperhpc run``: wall seconds, peak memory, seconds of its stages."""
-    with scratch("run") as out:
-        command = [*HYPERHPC, "run", str(scene), str(out), f"--workers={workers}"]
-        taken = measure([*command, f"--memory-per-worker={memory}"], out.with_name("log"))
-        return vars(taken) | told_by(out)
-
-
-def told_by(out: Path) -> dict[str, Any]:
-    """What a run says of itself: seconds of its stages, its largest worker, its tiles."""
-    found = json.loads((out / "run.json").read_text("utf-8"))
-    stages = {stage["name"]: stage["seconds"] for stage in found["stages"]}
-    return {
-        "stages": stages,
-        "staged_s": sum(stages.values()) - stages["report"],
-        "worker_mib": max(
-            mib for name, mib in found["peak_memory_mib"].items() if name != "client"
-        ),
-        "tiles": {
-            stage["name"]: stage["tiles"] for stage in found["stages"] if "tiles" in stage
-        },
-    }
-
-
-def recipe(scene: Path, workers: int = 2) -> dict[str, Any]:
+def run_recipe(scene: Path, workers: int = 2) -> dict[str, Any]:
     """The tutorial's recipe: wall seconds, peak memory, seconds of its steps."""
     with scratch("seed") as out:
         command = [sys.executable, str(RECIPE), str(scene), str(out), f"--workers={workers}"]
@@ -72,15 +33,15 @@ def recipe(scene: Path, workers: int = 2) -> dict[str, Any]:
     return vars(taken) | found | {"staged_s": sum(work.values())}
 
 
-def beside_seed(size: int, repeats: int) -> Result:
-    """``hyperhpc run`` and the recipe by turns, on one scene."""
+def compare_with_recipe(size: int, repeats: int) -> Result:
+    """Run ``hyperhpc run`` and the recipe alternately, on one scene."""
     scene = simulated(size, size)
     found = []
     for n in range(repeats):
         pair: dict[str, dict[str, Any]] = {}
         for name in ("run", "seed")[:: 1 if n % 2 == 0 else -1]:
             warm(scene)
-            pair[name] = run(scene) if name == "run" else recipe(scene)
+            pair[name] = run_hyperhpc(scene) if name == "run" else run_recipe(scene)
         found.append(pair)
     ours, theirs = ([pair[name] for pair in found] for name in ("run", "seed"))
 
@@ -108,7 +69,7 @@ def beside_seed(size: int, repeats: int) -> Result:
         f"bench.py seed --size {size} --repeats {repeats}",
         rows,
         found,
-        "Both with 2 workers of 1 thread, by turns, the scene in the page cache. The "
+        "Both with 2 workers of 1 thread, alternately, the scene in the page cache. The "
         "recipe fits two models, labels with one of them and keeps four pictures; run "
         "labels with both and writes all maps. Stages alone: without start-up, spectrum, "
         "pictures and report.",
@@ -117,10 +78,10 @@ def beside_seed(size: int, repeats: int) -> Result:
 
 
 def memory(sizes: tuple[int, int], repeats: int) -> Result:
-    """Peaks of scenes of two sizes against each other and against the promise."""
+    """Peak memory of scenes of two sizes, compared with each other and with the limit."""
     limit = "4GiB"
     found = [
-        {str(size): run(simulated(size, size), memory=limit) for size in sizes}
+        {str(size): run_hyperhpc(simulated(size, size), memory=limit) for size in sizes}
         for _ in range(repeats)
     ]
     small, large = map(str, sizes)
@@ -142,25 +103,25 @@ def memory(sizes: tuple[int, int], repeats: int) -> Result:
         rows,
         found,
         "All processes together as sampled, pages they share counted once; the largest worker "
-        "by its own high-water mark. A peak shorter than 0.1 s may be missed by the former.",
+        "by its own high-water mark. Sampling may miss a peak shorter than 0.1 s.",
         is_judged=sizes[1] >= 4096,
     )
 
 
 def scaling(size: int, repeats: int) -> Result:
-    """The stages on one and on two workers of one thread."""
+    """Seconds of the stages on one and on two workers of one thread each."""
     scene = simulated(size, size)
     found = []
     for _ in range(repeats):
         warm(scene)
         bare = {
-            name: [take(workers) for workers in (1, 2)]
-            for name, take in (
+            name: [measure_with(workers) for workers in (1, 2)]
+            for name, measure_with in (
                 ("reading", partial(read_bare, scene, "Scene.blocks")),
                 ("multiplying", multiply_bare),
             )
         }
-        found.append({str(workers): run(scene, workers) for workers in (1, 2)} | bare)
+        found.append({str(workers): run_hyperhpc(scene, workers) for workers in (1, 2)} | bare)
 
     def efficiency(*names: str) -> list[float]:
         sums = [[sum(r[w]["stages"][n] for n in names) for w in "12"] for r in found]
@@ -205,14 +166,14 @@ def scaling(size: int, repeats: int) -> Result:
 
 
 def full_domain(rows: int, columns: int, block: int, repeats: int) -> Result:
-    """A run of the tutorial's whole domain, and the bare read of its store."""
+    """Run the tutorial's whole domain, and read its store without a run."""
     check_free(cache(), rows * columns * _DOMAIN_BYTES)
     found = []
     with tiled(simulated(block, block), rows, columns) as scene:
         for _ in range(repeats):
             warm(scene)
             bare = read_bare(scene, "Scene.blocks")  # the fastest: see `reading`
-            found.append(run(scene) | {"bare_s": bare})
+            found.append(run_hyperhpc(scene) | {"bare_s": bare})
     empty = seconds_per_tile(max(found[0]["tiles"].values()))
     is_whole = (rows, columns) == DOMAIN
     passes = [
@@ -247,12 +208,6 @@ def full_domain(rows: int, columns: int, block: int, repeats: int) -> Result:
     )
 
 
-def stage_rows(found: list[dict[str, Any]]) -> list[Row]:
-    """A row for each stage."""
-    names = found[0]["stages"]
-    return [Row(f"run, {name}", [r["stages"][name] for r in found], "s") for name in names]
-
-
 def _outside(found: dict[str, Any]) -> float:
-    """Seconds of a run that no stage counts: imports, workers, their end."""
+    """Seconds of a run outside its stages: imports, start and end of the workers."""
     return found["seconds"] - sum(found["stages"].values())

@@ -14,7 +14,7 @@ import xarray as xr
 from hyperhpc.analysis.bands import WATER_WINDOWS_NM, in_windows
 from hyperhpc.analysis.indices import choose_indices, compute_indices
 from hyperhpc.analysis.kernel import valid_pixels
-from hyperhpc.compute.selection import select_bands, spectra_at, usable_nm
+from hyperhpc.compute.selection import select_bands, spectra_at, usable_centres_nm
 from hyperhpc.config import SceneOptions, load_config
 from hyperhpc.errors import ConfigError
 from hyperhpc.pipeline.runner import run as run_stages
@@ -171,7 +171,7 @@ def indices(
             "give the cube as open_scene returns it, without scaling or masking",
         )
     bound, _ = choose_indices(
-        [names] if isinstance(names, str) else names, formulas or {}, usable_nm(scene)
+        [names] if isinstance(names, str) else names, formulas or {}, usable_centres_nm(scene)
     )
     good = select_bands(scene).bands
     is_window_band = in_windows(wavelength_nm, scene.bad_band_windows_nm or WATER_WINDOWS_NM)

@@ -401,7 +401,7 @@ _CLEANERS: dict[str, Any] = {
     "clusters": _integer,
     "stride": _integer,
     "models": _words,
-    "indices": _words,
+    "indices": lambda value: tuple(name.lower() for name in _words(value)),
     "formula": _formulas,
     "index_bits": _integer,
     "points": _list_of(_numbers(2)),

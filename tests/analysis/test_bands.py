@@ -83,7 +83,7 @@ def test_nearest_band__five_nanometres() -> None:
     assert nearest_band(wavelength, 505.0) == 0
     assert nearest_band(wavelength, 595.0) == 1
     for wanted in (505.001, 594.999, 550, 0, 9000):
-        with pytest.raises(ConfigError, match=f"no band within 5 nm of {wanted:g} nm"):
+        with pytest.raises(ConfigError, match=f"No band within 5 nm of {wanted:g} nm"):
             nearest_band(wavelength, wanted)
     assert nearest_band(wavelength, 1e9, np.inf) == 1
 

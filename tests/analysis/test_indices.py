@@ -130,10 +130,10 @@ def test_choose_indices__all_leaves_out_what_the_bands_do_not_allow() -> None:
     bound, skipped = choose_indices(["all"], {"own": "R(998.9) / 2"}, visible)
     assert [b.index.name for b in bound] == ["ndvi", "mrendvi", "sipi", "cri1", "cri2", "own"]
     assert set(skipped) == {"cai", "ndli", "ndni"}
-    assert "no band within 5 nm of 2000 nm" in skipped["cai"]
-    with pytest.raises(ConfigError, match="index cai: no band within 5 nm of 2000 nm"):
+    assert "No band within 5 nm of 2000 nm" in skipped["cai"]
+    with pytest.raises(ConfigError, match="Index cai: No band within 5 nm of 2000 nm"):
         choose_indices(["ndvi", "cai"], {}, visible)
-    with pytest.raises(ConfigError, match="index own: no band within 5 nm of 1700 nm"):
+    with pytest.raises(ConfigError, match="Index own: No band within 5 nm of 1700 nm"):
         choose_indices(["all"], {"own": "R(1700)"}, visible)
 
 
@@ -162,10 +162,10 @@ def test_choose_indices__users_own() -> None:
 
 def test_choose_indices__refuses() -> None:
     for names, formulas, match in (
-        (["ndwi"], {}, "there is no index 'ndwi'"),
-        (["all", "ndvi"], {}, "there is no index 'all'"),
-        (["ndvi", "cai", "ndvi"], {}, "index given twice: ndvi"),
-        (["all"], {"ndvi": "R(800)"}, "index given twice: ndvi"),
+        (["ndwi"], {}, "There is no index 'ndwi'"),
+        (["all", "ndvi"], {}, "There is no index 'all'"),
+        (["ndvi", "cai", "ndvi"], {}, "Index given twice: ndvi"),
+        (["all"], {"ndvi": "R(800)"}, "Index given twice: ndvi"),
         (["ndvi"], {"x": "R(800) > 1"}, "not arithmetic"),
     ):
         with pytest.raises(ConfigError, match=match):
@@ -239,3 +239,12 @@ def test_compute_indices__real_neon_scene(shared_data: Path) -> None:
     assert (np.abs(means - [printed[b.index.name] for b in bound]) < close).all()
     assert values[0].min().round(6) == 0.314760
     assert values[0].max().round(6) == 0.925946
+
+
+def test_choose__ignores_the_case_of_names() -> None:
+    names, _ = choose_indices(["NDVI", "Cai"], {"Own": "R(800)"}, NEON)
+    assert [bound.index.name for bound in names] == ["ndvi", "cai", "Own"]
+    assert len(choose_indices(["ALL"], {}, NEON)[0]) == len(built_in())
+    for asked, formulas in ((["ndvi", "NDVI"], {}), (["all"], {"NDVI": "R(800)"})):
+        with pytest.raises(ConfigError, match="Index given twice: ndvi"):
+            choose_indices(asked, formulas, NEON)

@@ -13,14 +13,14 @@ from hyperhpc.analysis.kmeans import (
     ClusterMoments,
     Fit,
     Step,
-    farthest_pixels,
+    compute_inertia,
+    find_farthest_pixels,
     fit_in_memory,
     fit_scaler,
-    inertia_of,
-    lloyd,
     measure_clusters,
     measure_moments,
     order_by_nir,
+    run_lloyd,
 )
 from hyperhpc.analysis.starts import draw_seeds, merge_bands
 from kernel_case import distances, land, scaler_of
@@ -100,7 +100,7 @@ def test_inertia_of__brute_force() -> None:
         scaler = scaler_of(dn)
         centres = dn[:7].astype(np.float64) + 0.4
         sums = sum_clusters(dn, Scorer(centres, scaler))
-        inertia = inertia_of(sums, squares_of(dn, scaler), centres, scaler)
+        inertia = compute_inertia(sums, squares_of(dn, scaler), centres, scaler)
         np.testing.assert_allclose(inertia, brute_inertia(dn, centres, scaler), rtol=1e-10)
 
 
@@ -128,9 +128,9 @@ def test_lloyd__same_as_scikit_learn(case: str) -> None:
 def steps(dn: np.ndarray, step: Step, **options: int) -> list[Step]:
     """Each step of Lloyd's iterations."""
     scaler, seen = scaler_of(dn), []
-    lloyd(
+    run_lloyd(
         lambda c: sum_clusters(dn, Scorer(c, scaler)),
-        lambda c, n: farthest_pixels(dn, c, scaler, n)[1],
+        lambda c, n: find_farthest_pixels(dn, c, scaler, n)[1],
         squares_of(dn, scaler),
         step,
         scaler,
@@ -209,10 +209,10 @@ def test_farthest_pixels__order_and_ties() -> None:
     dn = np.array([[0, 0], [9, 0], [0, 9], [9, 0], [1, 1], [4, 0]], dtype=np.int16)
     scaler = Scaler(np.zeros(2), np.array([1.0, 3.0]), True)
     centres = np.array([[0.0, 0.0], [1.0, 1.0]])
-    found, pixels = farthest_pixels(dn, centres, scaler, 3)
+    found, pixels = find_farthest_pixels(dn, centres, scaler, 3)
     assert pixels.tolist() == [[9, 0], [9, 0], [4, 0]]
     np.testing.assert_allclose(found, np.sort(distances(dn, centres, scaler).min(1))[:-4:-1])
-    found, pixels = farthest_pixels(dn, centres, scaler, 99)
+    found, pixels = find_farthest_pixels(dn, centres, scaler, 99)
     assert len(found) == len(pixels) == 4  # two lie on their centres
     assert (np.diff(found) <= 0).all()
 

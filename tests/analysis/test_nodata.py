@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperhpc.analysis.bands import stored_marks
+from hyperhpc.analysis.bands import nodata_in_dtype
 from hyperhpc.analysis.kernel import SLICE, valid_pixels
 
 
-def test_stored_marks__only_what_the_dtype_can_hold() -> None:
-    marks = stored_marks([-9999, -9999.0, -100.5, 65535, np.nan, np.inf], np.dtype("int16"))
+def test_nodata_in_dtype__only_what_the_dtype_can_hold() -> None:
+    marks = nodata_in_dtype([-9999, -9999.0, -100.5, 65535, np.nan, np.inf], np.dtype("int16"))
     assert marks == [-9999, -9999]
     assert {type(mark) for mark in marks} == {np.int16}
-    assert stored_marks([np.float64(-1), 65535.0], np.dtype("uint16")) == [65535]
-    assert stored_marks([0.1, 1e39, -np.inf], np.dtype("float32")) == [np.float32(0.1)]
+    assert nodata_in_dtype([np.float64(-1), 65535.0], np.dtype("uint16")) == [65535]
+    assert nodata_in_dtype([0.1, 1e39, -np.inf], np.dtype("float32")) == [np.float32(0.1)]
 
 
 def test_valid_pixels__marks() -> None:

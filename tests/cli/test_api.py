@@ -87,7 +87,7 @@ def test_spectrum__of_points(from_path: bool, cube: xr.DataArray, run_case: RunC
 
 def test_spectrum__of_no_point_and_of_one_outside(cube: xr.DataArray) -> None:
     assert hyperhpc.spectrum(cube, []).shape == (0, 426)
-    with pytest.raises(ConfigError, match="point nan,0 lies outside"):
+    with pytest.raises(ConfigError, match="Point nan,0 lies outside"):
         hyperhpc.spectrum(cube, [(np.nan, 0.0)])
 
 
@@ -187,7 +187,7 @@ def test_run__bad_options(run_case: RunCase, tmp_path: Path) -> None:
     for options, part in (
         ({"clutsers": 3}, "unknown key 'clutsers'"),
         ({"clusters": 0}, "clusters = 0"),
-        ({"points": [(0, 0)]}, "point 0,0 lies outside"),
+        ({"points": [(0, 0)]}, "Point 0,0 lies outside"),
     ):
         with pytest.raises(ConfigError, match=part):
             hyperhpc.run(run_case.scene, tmp_path / "out", **options)

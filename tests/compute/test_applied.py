@@ -109,7 +109,7 @@ def test_model__whose_spectra_are_damaged(first: RunCase, tmp_path: Path, text: 
     shutil.copy(first.out / "model.json", model)
     (tmp_path / "clusters.json").write_text(text, "utf-8")
     outcome = call("plan", first.scene, tmp_path / "out", "--apply-model", model)
-    check_refused(outcome, 3, "clusters.json beside it", "copy both again")
+    check_refused(outcome, 3, "clusters.json next to it", "copy both again")
 
 
 def test_model__that_cannot_be_applied(first: RunCase, tmp_path: Path) -> None:
@@ -119,20 +119,20 @@ def test_model__that_cannot_be_applied(first: RunCase, tmp_path: Path) -> None:
 
     model = first.out / "model.json"
     refuse(tmp_path / "no.json", "no.json")
-    refuse(first.out / "run.json", "is no model of hyperhpc", "OUT/model.json")
+    refuse(first.out / "run.json", "is not a model of hyperhpc", "OUT/model.json")
     far = changed(first, tmp_path, lambda m: m["wavelength_nm"].__setitem__(3, 300.0))
     refuse(far, "at 300.0 nm", "2.5 nm are allowed")
     short = changed(first, tmp_path, lambda m: m["mean"].pop())
-    refuse(short, "is no model of hyperhpc")
+    refuse(short, "is not a model of hyperhpc")
     flat = changed(first, tmp_path, lambda m: m["scale"].__setitem__(0, 0.0))
-    refuse(flat, "is no model of hyperhpc")
+    refuse(flat, "is not a model of hyperhpc")
     for value in (None, "text", 10**400, [0.1], math.nan, {}):
         odd = changed(first, tmp_path, lambda m, v=value: m["mean"].__setitem__(0, v))
-        refuse(odd, "is no model of hyperhpc")
+        refuse(odd, "is not a model of hyperhpc")
     many = changed(
         first, tmp_path, lambda m: m["models"]["lloyd"].update(centers=[m["mean"]] * 256)
     )
-    refuse(many, "is no model of hyperhpc")
+    refuse(many, "is not a model of hyperhpc")
     deep = tmp_path / "deep.json"
     deep.write_text("[" * 100_000, "utf-8")
     refuse(deep, "is damaged")

@@ -78,7 +78,7 @@ def test_fit__goes_on_from_its_checkpoint(
     undisturbed = run(config("whole"), whole)
     iterations = whole.steps
     assert iterations > 2, "too few to be stopped among them"
-    monkeypatch.setattr(checkpoint, "EVERY", 0)
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_INTERVAL_S", 0)
     stopped, resumed = Counting(3), Counting()
     with pytest.raises(KeyboardInterrupt):
         run(config("stopped"), stopped)

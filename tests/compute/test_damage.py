@@ -20,10 +20,10 @@ from cli_case import call, check_refused, spawn
 from hyperhpc.compute import tiles as damage
 from hyperhpc.compute.tiles import (
     DamagedTileError,
-    Skipping,
+    SkipPolicy,
     find_damaged_chunk,
     run_tiles,
-    work_patiently,
+    run_with_retries,
 )
 from hyperhpc.config import load_config
 from hyperhpc.errors import ResourceError, SceneError
@@ -109,7 +109,7 @@ def test_run__names_tile_and_file_and_goes_on_when_mended(
     found = damage_scene(whole, harm)
     check_refused(
         call("run", whole, out, *OPTIONS), 4,
-        f"tile {found.tile.name}: ", str(found.chunk), "--skip-bad-tiles", "goes on",
+        f"Tile {found.tile.name}: ", str(found.chunk), "--skip-bad-tiles", "resumes",
     )  # fmt: skip
     if found.chunk.is_dir():
         found.chunk.rmdir()
@@ -205,13 +205,13 @@ def test_work_patiently__tries_three_times(
     monkeypatch.setattr(damage.time, "sleep", slept.append)
     scene, tile = open_scene(small_scene), Tile("0000-0000", 0, 32, 0, 32)
     area = Area(0, 96, 0, 112)
-    assert work_patiently(fail_at_first, Job(scene, area, 2, []), tile, None) == {"valid": 1}
+    assert run_with_retries(fail_at_first, Job(scene, area, 2, []), tile, None) == {"valid": 1}
     assert slept == [0.0, 0.5, 2.0]
-    with pytest.raises(DamagedTileError, match=r"tile 0000-0000: the server is away$"):
-        work_patiently(fail_at_first, Job(scene, area, 3, []), tile, None)
-    skipping = Skipping(blank, {}, frozenset())
-    record = work_patiently(
-        fail_at_first, Job(scene, area, 3, []), tile, skipping.of_tile(tile)
+    with pytest.raises(DamagedTileError, match=r"Tile 0000-0000: the server is away$"):
+        run_with_retries(fail_at_first, Job(scene, area, 3, []), tile, None)
+    skip_policy = SkipPolicy(blank, {}, frozenset())
+    record = run_with_retries(
+        fail_at_first, Job(scene, area, 3, []), tile, skip_policy.for_tile(tile)
     )
     assert record == {"valid": 0, "bad": "the server is away"}
 
@@ -219,12 +219,14 @@ def test_work_patiently__tries_three_times(
 def test_work_patiently__passes_agree_on_what_is_bad(small_scene: Path) -> None:
     tile = Tile("0000-0000", 0, 32, 0, 32)
     job = Job(open_scene(small_scene), Area(0, 96, 0, 112), 0, [])
-    known = Skipping(blank, {tile.name: "was bad"}, frozenset()).of_tile(tile)
-    assert work_patiently(fail_at_first, job, tile, known)["bad"] == "was bad"  # not read again
-    used = Skipping(blank, {}, frozenset({tile.name})).of_tile(tile)
+    known = SkipPolicy(blank, {tile.name: "was bad"}, frozenset()).for_tile(tile)
+    assert (
+        run_with_retries(fail_at_first, job, tile, known)["bad"] == "was bad"
+    )  # not read again
+    used = SkipPolicy(blank, {}, frozenset({tile.name})).for_tile(tile)
     job.failures = 3
     with pytest.raises(DamagedTileError) as caught:
-        work_patiently(fail_at_first, job, tile, used)
+        run_with_retries(fail_at_first, job, tile, used)
     assert "could be read before" in str(caught.value.hint)
 
 
@@ -326,7 +328,7 @@ def test_run_tiles__names_the_tile_that_kills_workers(tmp_path: Path) -> None:
     told: list[str] = []
     with pytest.raises(ResourceError) as caught:
         at_work(tmp_path, die_of_one, None, told)
-    assert "tile 0001-0001 has ended 3 workers, each with 1024 MiB" in caught.value.message
+    assert "Tile 0001-0001 has ended 3 workers, each with 1024 MiB" in caught.value.message
     assert "give --memory-per-worker 1536MiB or more" in str(caught.value.hint)
     assert "a worker on 127.0.0.1 was lost; its tiles are done again" in told
 

@@ -48,7 +48,7 @@ def begin_far_away(data: object, *_: object) -> np.ndarray:
 
 if __name__ == "__main__":
     scene, out, log = map(Path, sys.argv[1:4])
-    checkpoint.EVERY = float(sys.argv[4])
+    checkpoint.CHECKPOINT_INTERVAL_S = float(sys.argv[4])
     fit.find_start = begin_far_away  # type: ignore[assignment]
     options = {"stride": 1, "clusters": CLUSTERS, "workers": 1, "models": ("lloyd",)}
     run(RunConfig(scene=scene, out=out, indices=("ndvi",), **options), Counting(log))

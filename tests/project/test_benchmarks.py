@@ -1,4 +1,4 @@
-"""The benchmarks work, on tiny scenes, and say what they measured. No time is asserted."""
+"""The benchmarks work, on tiny scenes, and report what they measured. No time is asserted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ import whole  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of a test gets into the cache or among the results."""
+    """Keep the files of a test out of the cache and the results."""
     monkeypatch.setenv("HYPERHPC_CACHE", str(tmp_path / "cache"))
 
 
@@ -64,7 +64,7 @@ def test_measure__sees_the_memory_of_children(tmp_path: Path) -> None:
     assert taken.seconds >= 0.6
 
 
-def test_measure__tells_why_a_command_failed(tmp_path: Path) -> None:
+def test_measure__says_why_a_command_failed(tmp_path: Path) -> None:
     with pytest.raises(measure.CommandError, match=r"ended with 3:\s+a reason"):
         measure.measure(
             [sys.executable, "-c", "print('a reason'); raise SystemExit(3)"], tmp_path / "log"
@@ -120,10 +120,10 @@ def test_costs__follows_a_run(
     found = json.loads(capsys.readouterr().out)
     assert set(found["passes"]) == {"sample_tile", "classify_tile"}
     assert {"fitting lloyd", "drawing the report"} <= set(found["steps"])
-    told = whole.told_by(tmp_path / "out")
-    assert set(told["stages"]) == {"sample", "fit", "classify", "overview", "report"}
-    assert 0 < told["staged_s"] < sum(told["stages"].values())
-    assert told["worker_mib"] > 0
+    figures = measure.read_run_figures(tmp_path / "out")
+    assert set(figures["stages"]) == {"sample", "fit", "classify", "overview", "report"}
+    assert 0 < figures["staged_s"] < sum(figures["stages"].values())
+    assert figures["worker_mib"] > 0
 
 
 # --- scenes ---------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_check_free__names_the_need(tmp_path: Path) -> None:
 # --- the table ------------------------------------------------------------------------
 
 
-def test_seed__compares_runs_by_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seed__runs_alternately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     stages = [
         {"name": name, "seconds": 1.0, "tiles": 4} for name in ("sample", "fit", "report")
@@ -176,9 +176,10 @@ def test_seed__compares_runs_by_turns(tmp_path: Path, monkeypatch: pytest.Monkey
             (out / "steps.json").write_text(json.dumps(about), "utf-8")
         return measure.Taken(10.0 if is_run else 50.0, 100.0 if is_run else 300.0, 0.1)
 
-    monkeypatch.setattr(whole, "measure", pretend)
+    for module in (measure, whole):
+        monkeypatch.setattr(module, "measure", pretend)
     monkeypatch.setattr(whole, "simulated", lambda *size: tmp_path)
-    result = whole.beside_seed(2000, 3)
+    result = whole.compare_with_recipe(2000, 3)
     assert asked == ["run", "seed", "seed", "run", "run", "seed"]
     rows = {row.what: row for row in result.rows}
     assert list(rows["recipe over run, whole process"].values) == [5.0] * 3

@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from cli_case import call, check_refused
-from hyperhpc.compute.selection import select_bands, usable_nm
+from hyperhpc.compute.selection import select_bands, usable_centres_nm
 from hyperhpc.errors import ConfigError
 from hyperhpc.scene import open_scene
 from hyperhpc.simulate.scene import Painter, simulate
@@ -85,7 +85,9 @@ def test_run__flagged_bands_are_dropped_and_told(
     assert opened.bad_bands == (red, red + 1)
     assert not np.isin(opened.bad_bands, select_bands(opened).bands).any()
     assert not np.isin(opened.bad_bands, select_bands(opened, [(300, 400)]).bands).any()
-    np.testing.assert_array_equal(np.flatnonzero(np.isinf(usable_nm(opened))), opened.bad_bands)
+    np.testing.assert_array_equal(
+        np.flatnonzero(np.isinf(usable_centres_nm(opened))), opened.bad_bands
+    )
     told = _run(scene, tmp_path / "out")
     assert told["bands"]["n_flagged_bad"] == 2
     assert told["pixels"]["valid"] == (dn[:, :, 5] != -9999).sum()

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from cli_case import Outcome, call, check_refused, kill_in_classify, spawn
-from hyperhpc.compute.stores import mark
+from hyperhpc.compute.stores import set_attributes
 from hyperhpc.rundir.plan import Plan
 from run_case import RunCase, assert_same_results, cut, flip
 
@@ -119,11 +119,11 @@ def test_results__marked_half_are_marked_again(case: Path, complete: bool) -> No
     results = case / "results.zarr"
     gathered = results / ".zmetadata"
     before = gathered.read_bytes()
-    mark(results, complete=not complete)
+    set_attributes(results, complete=not complete)
     half = gathered.read_bytes()
-    mark(results, complete=complete)
+    set_attributes(results, complete=complete)
     gathered.write_bytes(half)
-    mark(results, complete=complete)
+    set_attributes(results, complete=complete)
     assert json.loads((results / ".zattrs").read_text("utf-8"))["complete"] is complete
     attributes = json.loads(gathered.read_text("utf-8"))["metadata"][".zattrs"]
     assert attributes["complete"] is complete

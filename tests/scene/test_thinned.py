@@ -12,7 +12,7 @@ import xarray as xr
 import zarr
 
 from hyperhpc.cli.main import main
-from hyperhpc.compute.sample import Sample, SampleJob, sample_tile, tiles_at_once
+from hyperhpc.compute.sample import Sample, SampleJob, sample_tile, tiles_per_side
 from hyperhpc.errors import SceneError
 from hyperhpc.rundir.plan import Area, Plan
 from hyperhpc.scene import open_scene
@@ -130,10 +130,14 @@ def test_sample__of_many_tiles_at_once_is_the_same(
 ) -> None:
     scene, area = open_scene(with_copy), Area(4, 126, 8, 150)
     plan = Plan(area, (12, 12), False, {}, {})
-    assert tiles_at_once(scene, plan, 8, is_skipping=False) == 2  # 8 would be too few tasks
-    assert tiles_at_once(scene, plan, 8, is_skipping=True) == 1
-    assert tiles_at_once(scene, plan, 3, is_skipping=False) == 1  # read from all the chunks
-    assert tiles_at_once(open_scene(without), plan, 8, is_skipping=False) == 1
+    assert (
+        tiles_per_side(scene, plan, 8, skips_bad_tiles=False) == 2
+    )  # 8 would be too few tasks
+    assert tiles_per_side(scene, plan, 8, skips_bad_tiles=True) == 1
+    assert (
+        tiles_per_side(scene, plan, 3, skips_bad_tiles=False) == 1
+    )  # read from all the chunks
+    assert tiles_per_side(open_scene(without), plan, 8, skips_bad_tiles=False) == 1
     bands, found = np.arange(0, 60, 7), []
     for times in (1, 2, 4):
         work = tmp_path / str(times)

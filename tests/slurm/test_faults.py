@@ -78,7 +78,7 @@ def test_gang__is_started_again_when_a_node_dies(cluster: Cluster, long_run: Pat
     cluster.power_off(nodes.stdout.split()[-1])
     run.must_complete()
     assert int(cluster.job(run.job)["Restarts"]) >= 1
-    assert "the run goes on" in run.log()
+    assert "the run resumes" in run.log()
     assert_same_results(run.out, long_run)
 
 

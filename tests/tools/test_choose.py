@@ -15,9 +15,15 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, davies_bouldin_score, silhouette_score
 
 from cli_case import call, check_refused
-from hyperhpc.analysis.agreement import Judged, find_elbow, judge, recommend, stability_of
+from hyperhpc.analysis.agreement import (
+    ClusterScores,
+    find_elbow,
+    mean_stability,
+    recommend_k,
+    score_clustering,
+)
 from hyperhpc.config import load_config
-from hyperhpc.tools.choose_k import COARSE, prepare_trial
+from hyperhpc.tools.choose_k import MAX_COARSE_PIXELS, prepare_trial
 from raster_case import write_envi
 
 N_BANDS, N_KINDS = 30, 5
@@ -129,9 +135,9 @@ def test_trial__takes_no_more_pixels_than_it_says(tmp_path: Path, side: int) -> 
         file.truncate(side * side * N_BANDS * 2)
     trial = prepare_trial(load_config(path, tmp_path, {}), [2, 3])
     grid = (-(-side // trial.stride)) ** 2
-    assert trial.n_pixels == min(grid, COARSE)
-    assert grid <= 4 * 2 * COARSE
-    assert grid >= min(side * side, COARSE) / 2
+    assert trial.n_pixels == min(grid, MAX_COARSE_PIXELS)
+    assert grid <= 4 * 2 * MAX_COARSE_PIXELS
+    assert grid >= min(side * side, MAX_COARSE_PIXELS) / 2
     assert f"of {side} x {side}" in trial.describe_cost()
 
 
@@ -152,11 +158,11 @@ def test_judge__scores_are_scikit_learn_s_and_none_where_there_are_none() -> Non
     rng = np.random.default_rng(4)
     scaled, labels = rng.normal(size=(200, 4)), rng.integers(0, 3, 200)
     few = np.arange(0, 200, 2)
-    assert judge(scaled, labels, few) == (
+    assert score_clustering(scaled, labels, few) == (
         pytest.approx(silhouette_score(scaled[few], labels[few])),
         pytest.approx(davies_bouldin_score(scaled, labels)),
     )
-    assert judge(scaled, np.zeros(200, int), few) == (None, None)
+    assert score_clustering(scaled, np.zeros(200, int), few) == (None, None)
 
 
 def test_stability_of__is_the_mean_over_pairs() -> None:
@@ -164,15 +170,15 @@ def test_stability_of__is_the_mean_over_pairs() -> None:
     labels = [rng.integers(0, 4, 300) for _ in range(4)]
     labels[1] = (labels[0] + 1) % 4  # the same under other numbers
     true = np.mean([adjusted_rand_score(a, b) for a, b in combinations(labels, 2)])
-    assert stability_of(labels, 4) == pytest.approx(true)
-    assert stability_of(labels[:2], 4) == 1
+    assert mean_stability(labels, 4) == pytest.approx(true)
+    assert mean_stability(labels[:2], 4) == 1
 
 
 def judged(
     inertia: list[float], silhouette: list[float], stability: list[float]
-) -> list[Judged]:
+) -> list[ClusterScores]:
     return [
-        Judged(k, i, i / 100, s, 1.0, t)
+        ClusterScores(k, i, i / 100, s, 1.0, t)
         for k, (i, s, t) in enumerate(zip(inertia, silhouette, stability, strict=True), 2)
     ]
 
@@ -182,10 +188,10 @@ def test_recommend__weighs_elbow_stability_and_silhouette() -> None:
     silhouette = [0.9, 0.5, 0.4, 0.6, 0.7, 0.3]
     entries = judged(inertia, silhouette, [1, 1, 1, 0.95, 0.5, 1])
     assert find_elbow(entries) == 4
-    k, reason = recommend(entries)
+    k, reason = recommend_k(entries)
     assert k == 5  # 2 is below the elbow, 6 is unstable
     assert "0.600" in reason
-    k, reason = recommend(judged(inertia, silhouette, [1, 1, 0.2, 0.3, 0.7, 0.1]))
+    k, reason = recommend_k(judged(inertia, silhouette, [1, 1, 0.2, 0.3, 0.7, 0.1]))
     assert k == 6
     assert "no fit agrees" in reason
-    assert recommend(judged([5.0], [0.1], [1]))[0] == 2
+    assert recommend_k(judged([5.0], [0.1], [1]))[0] == 2

@@ -16,7 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.metrics.cluster import contingency_matrix
 
 from cli_case import call, check_refused
-from hyperhpc.analysis.agreement import agreeing_pixels, confusion_table, match_labels
+from hyperhpc.analysis.agreement import confusion_table, count_agreeing_pixels, match_labels
 from hyperhpc.compute.stores import create_group, create_store
 from hyperhpc.scene.cube import Grid
 from hyperhpc.schema import CLUSTER, INDICES
@@ -192,7 +192,7 @@ def test_match_labels__no_other_match_has_more_pixels(shape: tuple[int, int]) ->
         sum(small[i, j] for i, j in enumerate(order))
         for order in permutations(range(small.shape[1]), small.shape[0])
     )
-    assert agreeing_pixels(table, matched) == best
+    assert count_agreeing_pixels(table, matched) == best
 
 
 def test_confusion_table__counts_pairs() -> None:

@@ -13,7 +13,7 @@ import pytest
 import shapely
 
 from cli_case import call, check_refused
-from hyperhpc.analysis.spectra import Moments
+from hyperhpc.analysis.spectra import SpectraMoments
 from raster_case import write_envi
 from run_case import RunCase
 from vector_case import geojson, geopackage
@@ -259,7 +259,7 @@ def test_moments__are_those_of_all_parts_together() -> None:
     values = rng.normal(1e6, 1e-2, (1000, 7))  # squares would cancel
     values[rng.random(values.shape) < 0.2] = np.nan
     values[:, 6] = np.nan
-    moments = Moments(7)
+    moments = SpectraMoments(7)
     for part in np.array_split(values, [0, 1, 5, 400, 401]):
         moments.add(part)
     assert moments.count == 1000

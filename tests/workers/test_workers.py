@@ -24,7 +24,7 @@ from distributed.comm import CommClosedError
 from cli_case import command_of
 from hyperhpc.compute import starts
 from hyperhpc.compute.sample import Sample
-from hyperhpc.compute.starts import SampleOnWorkers
+from hyperhpc.compute.sums import SampleOnWorkers
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import IncompleteRunError, ResourceError
 from hyperhpc.rundir.plan import Area

@@ -1,4 +1,12 @@
-"""How far two sets of labels agree."""
+"""How far two sets of labels agree, and how many clusters a scene has.
+
+Sources
+-------
+Adjusted Rand index: Hubert and Arabie (1985), doi:10.1007/BF01908075. Matching of labels:
+Kuhn (1955), doi:10.1002/nav.3800020109. Silhouette: Rousseeuw (1987),
+doi:10.1016/0377-0427(87)90125-7. Davies-Bouldin index: Davies and Bouldin (1979),
+doi:10.1109/TPAMI.1979.4766909. Elbow: Satopaa et al. (2011), doi:10.1109/ICDCSW.2011.20.
+"""
 
 from __future__ import annotations
 
@@ -10,34 +18,32 @@ from math import comb
 
 import numpy as np
 
+#: Fits whose mean adjusted Rand index between seeds is lower are called unstable.
+MIN_STABILITY = 0.9
+
 
 def confusion_table(a: np.ndarray, b: np.ndarray, n_a: int, n_b: int) -> np.ndarray:
-    """Number of pixels with each pair of labels.
+    """Number of pixels with each pair of labels, int64 (label a, label b).
 
     Parameters
     ----------
     a, b
-        Labels (pixel,), integers below ``n_a`` and ``n_b``; no-data left out.
-
-    Returns
-    -------
-    int64 (label a, label b).
+        Labels (pixel,) without no-data, integers below ``n_a`` and ``n_b``.
     """
     pairs = a.astype(np.int64) * n_b + b
     return np.bincount(pairs, minlength=n_a * n_b).reshape(n_a, n_b)
 
 
 def match_labels(confusion: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs of labels, each used once, that let most pixels agree (Kuhn 1955, Munkres 1957).
+    """Pairs (label a, label b) with which most pixels agree, by ascending a.
+
+    Each label is used at most once; if one side has more clusters, some of these have no
+    partner (Kuhn 1955).
 
     Parameters
     ----------
     confusion
-        int64 (label a, label b).
-
-    Returns
-    -------
-    (label a, label b) by ascending a; of the side with more clusters some have no partner.
+        int64 (label a, label b), from :func:`confusion_table`.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -45,23 +51,25 @@ def match_labels(confusion: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(first.tolist(), second.tolist(), strict=True))
 
 
-def agreeing_pixels(confusion: np.ndarray, matched: list[tuple[int, int]]) -> int:
-    """Pixels whose two labels are matched."""
+def count_agreeing_pixels(confusion: np.ndarray, matched: list[tuple[int, int]]) -> int:
+    """Number of pixels whose two labels are matched."""
     return sum(int(confusion[pair]) for pair in matched)
 
 
 def adjusted_rand_index(confusion: np.ndarray) -> float:
-    """Adjusted Rand index of two labellings (Hubert and Arabie 1985, J. Classif. 2, 193).
+    """Adjusted Rand index of two labellings (Hubert and Arabie 1985).
+
+    It is computed in whole numbers, so that every digit is exact.
 
     Parameters
     ----------
     confusion
-        int64 (label a, label b): number of pixels with both labels.
+        int64 (label a, label b), from :func:`confusion_table`.
 
     Returns
     -------
-    1 for the same partition, about 0 for independent ones; computed in whole numbers,
-    exact to the last digit. 1 where both have a single cluster.
+    1 for the same partition, also where both have a single cluster; about 0 for
+    independent labellings.
     """
     pairs = sum(comb(int(n), 2) for n in confusion.ravel())
     pairs_a = sum(comb(int(n), 2) for n in confusion.sum(axis=1))
@@ -74,30 +82,24 @@ def adjusted_rand_index(confusion: np.ndarray) -> float:
     return 1.0 if limit == expected else float((pairs - expected) / (limit - expected))
 
 
-# How many clusters: what each number is judged by, and which one is recommended.
-
-#: Fits that agree less than this from seed to seed are called unstable.
-STABLE = 0.9
-
-
 @dataclass(frozen=True)
-class Judged:
-    """One number of clusters.
+class ClusterScores:
+    """Scores of one number of clusters.
 
     Attributes
     ----------
     k
-        The number.
+        The number of clusters.
     inertia
         Sum of squared scaled distances to the centres, of the best fit.
     unexplained
-        Share of the scaled variance that it is.
+        The inertia as a share of the scaled variance, 0-1.
     silhouette
-        Mean over a few pixels, -1 to 1, high is good; None where one cluster holds all.
+        Mean over a few pixels, -1 to 1, higher is better; None if all are in one cluster.
     davies_bouldin
-        At least 0, low is good; None likewise.
+        At least 0, lower is better; None if all pixels are in one cluster.
     stability
-        Mean adjusted Rand index of the fits from different seeds, taken two by two.
+        Mean adjusted Rand index between the fits of different seeds.
     """
 
     k: int
@@ -108,7 +110,7 @@ class Judged:
     stability: float
 
 
-def stability_of(labels: Sequence[np.ndarray], k: int) -> float:
+def mean_stability(labels: Sequence[np.ndarray], k: int) -> float:
     """Mean adjusted Rand index of all pairs of labellings (pixel,) with labels below k."""
     scores = [
         adjusted_rand_index(confusion_table(a, b, k, k)) for a, b in combinations(labels, 2)
@@ -116,7 +118,9 @@ def stability_of(labels: Sequence[np.ndarray], k: int) -> float:
     return float(np.mean(scores)) if scores else 1.0
 
 
-def judge(scaled: np.ndarray, labels: np.ndarray, few: np.ndarray) -> tuple[float | None, ...]:
+def score_clustering(
+    scaled: np.ndarray, labels: np.ndarray, few: np.ndarray
+) -> tuple[float | None, ...]:
     """Silhouette (Rousseeuw 1987) and Davies-Bouldin index (1979) of labelled pixels.
 
     Parameters
@@ -126,7 +130,11 @@ def judge(scaled: np.ndarray, labels: np.ndarray, few: np.ndarray) -> tuple[floa
     labels
         (pixel,).
     few
-        Positions of the pixels of the silhouette, which takes all distances between them.
+        Positions of the pixels for the silhouette, which needs all distances between them.
+
+    Returns
+    -------
+    Both scores; None where the pixels have a single label.
     """
     from sklearn.metrics import davies_bouldin_score, silhouette_score
 
@@ -137,38 +145,38 @@ def judge(scaled: np.ndarray, labels: np.ndarray, few: np.ndarray) -> tuple[floa
     )
 
 
-def find_elbow(judged: Sequence[Judged]) -> int:
+def find_elbow(scores: Sequence[ClusterScores]) -> int:
     """The k farthest below the chord of the curve of inertia (Satopaa et al. 2011)."""
-    k = np.array([j.k for j in judged], dtype=float)
-    y = np.array([j.inertia for j in judged])
+    k = np.array([s.k for s in scores], dtype=float)
+    y = np.array([s.inertia for s in scores])
     if len(k) < 3 or y[0] <= y[-1]:
-        return judged[0].k
+        return scores[0].k
     chord = (k - k[0]) / (k[-1] - k[0])
     drop = (y[0] - y) / (y[0] - y[-1])
-    return judged[int(np.argmax(drop - chord))].k
+    return scores[int(np.argmax(drop - chord))].k
 
 
-def recommend(judged: Sequence[Judged]) -> tuple[int, str]:
-    """One k, and why in a sentence.
+def recommend_k(scores: Sequence[ClusterScores]) -> tuple[int, str]:
+    """One k, and a sentence that says why.
 
-    From the elbow of the inertia on, below which much is left unexplained, and among the
-    numbers whose fits agree from seed to seed: the one of the highest silhouette. The
-    silhouette alone would nearly always choose two: dark and bright.
+    Numbers below the elbow of the inertia leave much unexplained. From the elbow on, among
+    the numbers whose fits agree between seeds, the one with the highest silhouette is
+    recommended. The silhouette alone would nearly always choose two: dark and bright.
     """
-    elbow = find_elbow(judged)
-    beyond = [j for j in judged if j.k >= elbow]
-    stable = [j for j in beyond if j.stability >= STABLE]
+    elbow = find_elbow(scores)
+    candidates = [s for s in scores if s.k >= elbow]
+    stable = [s for s in candidates if s.stability >= MIN_STABILITY]
     if not stable:
-        best = max(beyond, key=lambda j: j.stability)
+        best = max(candidates, key=lambda s: s.stability)
         return best.k, (
-            f"from the elbow of the inertia (k = {elbow}) on, no fit agrees from seed to seed "
-            f"by an adjusted Rand index of {STABLE}; k = {best.k} comes nearest with "
+            f"from the elbow of the inertia (k = {elbow}) on, no fit agrees between seeds "
+            f"with an adjusted Rand index of {MIN_STABILITY}; k = {best.k} comes nearest with "
             f"{best.stability:.3f}."
         )
-    best = max(stable, key=lambda j: -1.0 if j.silhouette is None else j.silhouette)
+    best = max(stable, key=lambda s: -1.0 if s.silhouette is None else s.silhouette)
     silhouette = "none" if best.silhouette is None else f"{best.silhouette:.3f}"
     return best.k, (
-        f"of the numbers from the elbow of the inertia (k = {elbow}) on whose fits agree from "
-        f"seed to seed ({len(stable)} of {len(beyond)}), k = {best.k} has the highest "
+        f"of the numbers from the elbow of the inertia (k = {elbow}) on whose fits agree "
+        f"between seeds ({len(stable)} of {len(candidates)}), k = {best.k} has the highest "
         f"silhouette ({silhouette}; stability {best.stability:.3f})."
     )

@@ -1,7 +1,7 @@
-"""Index formulas: arithmetic on ``R(nm)``, parsed by a whitelist and never evaluated as code.
+"""Index formulas: arithmetic on ``R(nm)``, checked against a whitelist, never run as code.
 
-``(R(858.6) - R(648.2)) / (R(858.6) + R(648.2))``: numbers, ``R(nm)``, ``+ - * / **``,
-brackets, and the functions ln, exp, sqrt and abs; nothing else.
+A formula such as ``(R(858.6) - R(648.2)) / (R(858.6) + R(648.2))`` may hold numbers,
+``R(nm)``, ``+ - * / **``, brackets, and the functions ln, exp, sqrt and abs.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Formula:
     Attributes
     ----------
     text
-        As it was written.
+        The formula as it was written.
     wanted_nm
-        The wavelengths it reads, ascending, without repeats.
+        The wavelengths it reads, nm, ascending, without repeats.
     """
 
     text: str
@@ -68,7 +68,7 @@ class Formula:
         with np.errstate(all="ignore"):
             value = _compute(ast.parse(self.text, mode="eval").body, reflectance)
         is_value = np.isfinite(value)
-        if "**" in self.text:  # NaN ** 0 and 1 ** NaN are 1: the one way to lose a NaN
+        if "**" in self.text:  # NaN ** 0 and 1 ** NaN are 1: only a power can lose a NaN
             for nm in self.wanted_nm:
                 is_value = is_value & ~np.isnan(reflectance[nm])
         return np.where(is_value, value, np.nan)
@@ -85,24 +85,24 @@ def parse_formula(text: str) -> Formula:
     text = " ".join(text.split())
     if len(text) > _MAX_LENGTH:
         raise ConfigError(
-            f"formula of {len(text)} characters; at most {_MAX_LENGTH} are allowed"
+            f"Formula of {len(text)} characters; at most {_MAX_LENGTH} are allowed"
         )
     wanted: set[float] = set()
     try:
-        if "#" in text:  # lines have been joined: it would swallow all that follows
+        if "#" in text:  # lines were joined, so that a comment would hide all that follows
             raise ValueError("comments are not allowed")
-        with warnings.catch_warnings():  # of what Python thinks of 1or 2
+        with warnings.catch_warnings():  # Python warns of "1or 2"
             warnings.simplefilter("ignore")
             tree = ast.parse(text, mode="eval")
         _check(tree.body, wanted)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(
-            f"formula {text!r} is not arithmetic: {error}",
+            f"Formula {text!r} is not arithmetic: {error}",
             "write it with numbers, R(nm), + - * / **, brackets, ln, exp, sqrt and abs",
         ) from None
     if not wanted:
         raise ConfigError(
-            f"formula {text!r} reads no band", "name a band by its wavelength in nm: R(860)"
+            f"Formula {text!r} reads no band", "name a band by its wavelength in nm: R(860)"
         )
     return Formula(text, tuple(sorted(wanted)))
 
@@ -145,7 +145,7 @@ def _number(node: ast.AST) -> float:
 
 
 def _compute(node: ast.AST, reflectance: Mapping[float, np.ndarray]) -> np.ndarray:
-    """Walk a tree that :func:`_check` has passed."""
+    """Compute a tree that :func:`_check` has accepted."""
     if isinstance(node, ast.BinOp):
         return _OPERATORS[type(node.op)](
             _compute(node.left, reflectance), _compute(node.right, reflectance)

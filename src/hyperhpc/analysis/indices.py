@@ -1,13 +1,15 @@
 """The spectral indices: their definitions, the bands they read, their values.
 
-Computed in float64 from *all* bands of the scene (a band dropped from the clustering may
-well be the one an index needs), stored as float32 by the callers.
+Values are computed in float64 from *all* bands of the scene, because an index may need a
+band that the clustering drops; callers store them as float32. The source of each index is in
+``indices.toml``.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.analysis.bands import TOLERANCE_NM, in_windows, nearest_band, stored_marks
+from hyperhpc.analysis.bands import TOLERANCE_NM, in_windows, nearest_band
 from hyperhpc.analysis.formula import Formula, parse_formula
+from hyperhpc.analysis.spectra import to_reflectance
 from hyperhpc.errors import ConfigError
 
 #: The tutorial's NDLI, whose denominator has the wrong sign; only for --seed-compat.
@@ -35,7 +38,7 @@ class Index:
     formula
         Parsed formula.
     about
-        doi, citation, unit, range, diverging, long_name: for the report.
+        doi, citation, unit, range, diverging and long_name, for the report.
     """
 
     name: str
@@ -51,7 +54,7 @@ class BoundIndex:
     Attributes
     ----------
     index
-        Its definition.
+        The definition.
     bands
         Position in the scene of each wavelength of ``index.formula.wanted_nm``.
     """
@@ -71,7 +74,7 @@ def built_in() -> dict[str, Index]:
 
 
 def user_index(name: str, formula: str) -> Index:
-    """An index of the user's own.
+    """An index from a user's formula.
 
     Raises
     ------
@@ -105,71 +108,74 @@ def choose_indices(
     Parameters
     ----------
     names
-        Names of built-in indices; the single name ``all`` takes those the bands allow.
+        Names of built-in indices, in any case; the single name ``all`` takes all those
+        whose bands the scene has.
     formulas
-        The user's own, name to formula; these are always asked for by name.
+        The user's own indices, name to formula. Their names keep their case, but must
+        differ from all others in more than case.
     wavelength_nm
-        Band centres of the whole scene, any order.
+        Band centres of the whole scene, in any order.
     seed_compat_bands
-        If given, reproduce the tutorial: bands are looked up among these only, however
-        far, and NDLI has the tutorial's sign.
+        If given, reproduce the tutorial: bands are looked up among these positions only,
+        however far they are, and NDLI has the tutorial's sign.
 
     Returns
     -------
-    The bound indices, and for each one left out under ``all`` the reason.
+    The bound indices, and for each index left out under ``all`` the reason.
 
     Raises
     ------
     ConfigError
-        A name that is unknown or given twice, or a band further than 5 nm away for an
-        index asked for by name.
+        If a name is unknown or given twice, or an index asked for by name needs a band
+        that is further than 5 nm from all bands of the scene.
     """
     known = built_in()
-    take_all = list(names) == ["all"]
-    wanted = list(known) if take_all else list(names)
+    wanted = [name.lower() for name in names]
+    take_all = wanted == ["all"]
+    if take_all:
+        wanted = list(known)
     for name in wanted:
         if name not in known:
             raise ConfigError(
-                f"there is no index {name!r}",
-                f"choose of {' '.join(known)}, or give your own with --formula {name}=EXPR",
+                f"There is no index {name!r}",
+                f"choose from {' '.join(known)}, or give your own with --formula {name}=EXPR",
             )
     asked = [known[name] for name in wanted]
     asked += [user_index(name, formula) for name, formula in formulas.items()]
-    repeated = {i.name for i in asked if sum(j.name == i.name for j in asked) > 1}
-    if repeated:
-        raise ConfigError(
-            f"index given twice: {' '.join(sorted(repeated))}", "rename one of them"
-        )
+    counts = Counter(index.name.lower() for index in asked)
+    if repeated := sorted(name for name, n in counts.items() if n > 1):
+        raise ConfigError(f"Index given twice: {' '.join(repeated)}", "rename one of them")
     bound, skipped = [], {}
     for index in asked:
         try:
             bound.append(_bind(index, wavelength_nm, seed_compat_bands))
         except ConfigError as error:
             if not (take_all and index.name in known):
-                raise ConfigError(f"index {index.name}: {error.message}", error.hint) from None
+                raise ConfigError(f"Index {index.name}: {error.message}", error.hint) from None
             skipped[index.name] = error.message
     return bound, skipped
 
 
 def _bind(index: Index, wavelength_nm: np.ndarray, seed_bands: np.ndarray | None) -> BoundIndex:
+    wanted_nm = index.formula.wanted_nm
     if seed_bands is None:
-        bands = [
-            nearest_band(wavelength_nm, nm, TOLERANCE_NM) for nm in index.formula.wanted_nm
-        ]
+        bands = [nearest_band(wavelength_nm, nm, TOLERANCE_NM) for nm in wanted_nm]
         return BoundIndex(index, tuple(bands))
-    if index is built_in()["ndli"]:  # not a formula of the user's with that name
+    if index is built_in()["ndli"]:  # but not a user's formula of that name
         index = Index(index.name, index.title, parse_formula(SEED_NDLI), index.about)
+        wanted_nm = index.formula.wanted_nm
     kept = wavelength_nm[seed_bands]
-    bands = [int(seed_bands[nearest_band(kept, nm, np.inf)]) for nm in index.formula.wanted_nm]
+    bands = [int(seed_bands[nearest_band(kept, nm, np.inf)]) for nm in wanted_nm]
     return BoundIndex(index, tuple(bands))
 
 
 def gather_bands(indices: Sequence[BoundIndex]) -> tuple[list[int], list[BoundIndex]]:
-    """The bands that indices read, ascending, and the indices bound to these alone."""
+    """The bands that indices read, ascending, and the indices bound to these bands alone."""
     bands = sorted({band for bound in indices for band in bound.bands})
-    place = {band: i for i, band in enumerate(bands)}
+    position = {band: i for i, band in enumerate(bands)}
     return bands, [
-        BoundIndex(bound.index, tuple(place[band] for band in bound.bands)) for bound in indices
+        BoundIndex(bound.index, tuple(position[band] for band in bound.bands))
+        for bound in indices
     ]
 
 
@@ -183,42 +189,34 @@ def compute_indices(
     window_nodata: Sequence[float] = (),
     is_window_band: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Values of the indices.
+    """Values of the indices, float64 (index, ...).
+
+    A value is NaN at no-data, where a band is missing, and where the formula is not finite.
 
     Parameters
     ----------
     dn
         Digital numbers (..., band), all bands of the scene.
-    scale_factor
-        Divisor from DN to reflectance.
     is_missing
         Bool (...), pixels that are no-data.
-    nodata
-        DN that stand for a missing value in any band an index reads.
-    window_nodata, is_window_band
-        DN that do so only in the bands marked True (band), the water windows.
-
-    Returns
-    -------
-    float64 (index, ...): NaN at no-data, where a band is missing, and where the formula
-    is not finite.
+    scale_factor, nodata, window_nodata, is_window_band
+        As in :func:`~hyperhpc.analysis.spectra.to_reflectance`.
     """
     out = np.empty((len(indices), *dn.shape[:-1]), dtype=np.float64)
-    bands: dict[int, np.ndarray] = {}
-    for band in sorted({band for bound in indices for band in bound.bands}):
-        stored = dn[..., band]
-        reflectance = stored.astype(np.float64)
-        reflectance /= scale_factor
-        in_window = is_window_band is not None and is_window_band[band]
-        marks = (*nodata, *window_nodata) if in_window else nodata
-        for mark in stored_marks(marks, stored.dtype):
-            reflectance[stored == mark] = np.nan
-        reflectance[~np.isfinite(reflectance)] = np.nan  # 1 / inf would be a value
-        bands[band] = reflectance
+    reflectance = {
+        band: to_reflectance(
+            dn[..., band],
+            scale_factor,
+            nodata,
+            window_nodata,
+            is_window_band is not None and is_window_band[band],
+        )
+        for band in gather_bands(indices)[0]
+    }
     for i, bound in enumerate(indices):
-        wanted = bound.index.formula.wanted_nm
+        wanted_nm = bound.index.formula.wanted_nm
         out[i] = bound.index.formula.evaluate(
-            {nm: bands[band] for nm, band in zip(wanted, bound.bands, strict=True)}
+            {nm: reflectance[band] for nm, band in zip(wanted_nm, bound.bands, strict=True)}
         )
     if is_missing is not None:
         out[:, is_missing] = np.nan
@@ -228,17 +226,19 @@ def compute_indices(
 def describe_index(
     bound: BoundIndex, wavelength_nm: np.ndarray, dropped_nm: Sequence[tuple[float, float]]
 ) -> dict[str, Any]:
-    """What run.json and the report say of an index: formula, source, bands used."""
+    """What run.json and the report hold on an index: formula, source, bands used."""
     index = bound.index
     centres = wavelength_nm[list(bound.bands)]
-    dropped = in_windows(centres, dropped_nm)
+    is_dropped = in_windows(centres, dropped_nm)
     return {
         "name": index.name,
         "title": index.title,
         "formula": index.formula.text,
         **index.about,
         "bands": [
-            {"wanted_nm": nm, "centre_nm": float(centre), "dropped": bool(out)}
-            for nm, centre, out in zip(index.formula.wanted_nm, centres, dropped, strict=True)
+            {"wanted_nm": nm, "centre_nm": float(centre), "dropped": bool(dropped)}
+            for nm, centre, dropped in zip(
+                index.formula.wanted_nm, centres, is_dropped, strict=True
+            )
         ],
     }

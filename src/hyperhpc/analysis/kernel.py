@@ -1,15 +1,15 @@
-"""Nearest centres, fast and exact.
+"""Labels of the nearest centre, fast and exact.
 
-For integer scenes the label of a pixel is *defined* by scores in integer arithmetic:
-weights are rounded to integers of about 80 bits, held in three limbs so short that every
-float64 product with pixels is exact, in any order, on any machine. A float32 product is
-used first; only pixels whose two best scores lie closer than its error bound are scored
+For integer scenes the label of a pixel is *defined* by scores in integer arithmetic: weights
+are rounded to integers of about 80 bits, held in three limbs (parts) so short that every
+float64 product with pixels is exact, in any order, on any machine. A float32 product is used
+first; only pixels whose two best scores differ by less than its error bound are scored
 again. The labels are therefore the same bits for any tile, block, thread or processor.
-(Less than 80 bits will not do: a band that is constant but for a few pixels has weights
-1e11 times those of its neighbours, which must not be rounded away beside it.)
+(Fewer than 80 bits are not enough: a band that is constant except in a few pixels has
+weights 1e11 times those of its neighbours, which must not be lost by rounding.)
 
-Float scenes take the same road with float64 scores, and a sum of fixed order for the
-pixels near a tie.
+Float scenes use float64 scores in the same way, and a sum in fixed order for the pixels near
+a tie.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hyperhpc.analysis.bands import band_runs, stored_marks
+from hyperhpc.analysis.bands import band_runs, nodata_in_dtype
 
-#: Pixels cast and multiplied at a time: they stay in a core's own cache, and
+#: Pixels cast and multiplied at a time: they stay in the cache of one core, and
 #: 256 * 65535 < 2**24, so that float32 sums are exact.
 SLICE = 256
-#: Products of pixels and centres that are held at a time: enough to make numpy's calls cheap.
+#: Products of pixels and centres held at a time: so many that calls of numpy cost little.
 PRODUCTS = 2**18
-#: Pixels are multiplied as they are if their mean is no longer than so many deviations.
+#: The offset is not subtracted if its length is at most this many standard deviations.
 _PLAIN_REACH = 8.0
 
 
 @dataclass(frozen=True)
 class Scaler:
-    """Standard scaling, in digital numbers.
+    """Standard scaling, in digital numbers (DN).
 
     Attributes
     ----------
     mean, scale
         float64 (band): mean and population standard deviation of the sample, in DN.
     is_integer
-        True if the DN are integers, of 16 bits.
+        True if the DN are integers of 16 bits.
     """
 
     mean: np.ndarray
@@ -53,7 +53,7 @@ class Scaler:
         return np.rint(self.mean) if self.is_integer else self.mean
 
     def transform(self, dn: np.ndarray) -> np.ndarray:
-        """Scaled values, float64: (DN - mean) / scale, for estimators not our own."""
+        """Scaled values, float64: (DN - mean) / scale, for estimators of other libraries."""
         scaled = dn.astype(np.float64)
         scaled -= self.mean
         scaled /= self.scale
@@ -62,15 +62,15 @@ class Scaler:
 
 @dataclass(frozen=True)
 class _Limbs:
-    """Weights and biases as whole numbers of one unit, cut into short parts.
+    """Weights and biases as whole multiples of one unit, cut into short parts.
 
     Attributes
     ----------
     bits
         Length of the lower parts.
     weights, biases
-        Most significant part first, float64 (band, cluster) and (cluster): their sum,
-        each part after the first worth 2**-bits of the one before, is the number.
+        Parts, most significant first, float64 (band, cluster) and (cluster). The number is
+        the sum of the parts, where the unit of each is 2**-bits of the one before.
     """
 
     bits: int
@@ -92,16 +92,16 @@ class _Limbs:
             parts, rest = [], numbers
             for _ in range(3):
                 parts.append(np.rint(rest))
-                rest = (rest - parts[-1]) * 2.0**bits  # exact, both
+                rest = (rest - parts[-1]) * 2.0**bits  # both operations are exact
             limbs.append(parts)
         return cls(bits, *limbs)
 
     def total(self, parts: list[np.ndarray]) -> np.ndarray:
-        """The numbers themselves, rounded to float64."""
+        """The whole numbers, rounded to float64."""
         return parts[0] + (parts[1] + parts[2] * 2.0**-self.bits) * 2.0**-self.bits
 
     def label(self, centred: np.ndarray) -> np.ndarray:
-        """Label pixels (pixel, band), whole numbers in float64; the lower wins a tie."""
+        """Label pixels (pixel, band), whole numbers in float64; of a tie the lower label."""
         top, middle, low = (
             (centred @ w + b).astype(np.int64)
             for w, b in zip(self.weights, self.biases, strict=True)
@@ -115,7 +115,7 @@ class _Limbs:
 
 
 class Scorer:
-    """Labels of pixels for one set of centres.
+    """Labels pixels by one set of centres.
 
     Parameters
     ----------
@@ -146,26 +146,26 @@ class Scorer:
         #   n u |W| |x|     products and sums, in any order, fused or not
         #   u (|xW| + 2|b|) rounding of b, and its addition
         # to first order; |W| |x| is bounded by the product of the Euclidean lengths, with
-        # the largest |W| of each band. 4 units more and 5 % cover that these are
-        # themselves computed, and the higher orders (n u is below 1 % up to 1e5 bands).
+        # the largest |W| of each band. 4 more units and 5 % cover the rounding of these
+        # bounds themselves, and the higher orders (n u is below 1 % up to 1e5 bands).
         unit = 2.0**-24 if scaler.is_integer else 2.0**-53
         largest = np.abs(weights).max(axis=1)
         self._gamma = 1.05 * (n_bands + 6) * unit * math.sqrt(math.fsum(largest**2))
         self._bias_error = 2.1 * unit * float(np.abs(biases).max())
-        # Pixels as they are need no subtraction: (x - o).W + b = x.W + (b - o.W). Their |x| is
-        # longer, and so is the list of those near a tie, unless they vary enough.
+        # Without subtraction: (x - o).W + b = x.W + (b - o.W). Then |x| is longer, and more
+        # pixels are near a tie, unless the pixels vary enough.
         shares = scaler.offset[:, None] * weights
         self._plain_biases = biases - [math.fsum(column) for column in shares.T]
-        # b - o.W is itself off, by a unit of float64 for products, weights, sum and difference
+        # b - o.W has errors too: a unit of float64 for products, weights, sum and difference
         reach = np.abs(shares).sum(axis=0) + np.abs(biases)
         self._plain_error = 6.3 * 2.0**-53 * float(reach.max())
         self._plain_error += 2.1 * unit * float(np.abs(self._plain_biases).max())
-        #: True if pixels are multiplied as they are.
+        #: True if pixels are multiplied without subtracting the offset.
         self.is_plain = scaler.is_integer and bool(
             np.linalg.norm(scaler.offset) <= _PLAIN_REACH * np.linalg.norm(scaler.scale)
         )
-        # The gap of two scores is off by twice that. A second score that has errors of
-        # its own must not turn a gap the first one was sure of: twice as wide again.
+        # The error of the difference of two scores is twice that. A second score that has
+        # errors of its own must not reverse a difference that was certain: twice as wide.
         self._widths = 2.0 if scaler.is_integer else 4.0
 
     def choose(
@@ -174,21 +174,17 @@ class Scorer:
         length: np.ndarray,
         centred: Callable[[np.ndarray], np.ndarray],
     ) -> np.ndarray:
-        """The nearest centres, from products that are already there.
+        """Labels (pixel), uint8, of the nearest centres, from products computed before.
 
         Parameters
         ----------
         products
-            Pixels minus ``offset``, or as they are if ``is_plain``, times ``weights``
-            (pixel, cluster).
+            Pixels minus ``offset``, or without subtraction if ``is_plain``, times
+            ``weights`` (pixel, cluster).
         length
-            Squared Euclidean length of what was multiplied (pixel).
+            Squared Euclidean length (pixel) of the pixels that were multiplied.
         centred
-            Gives the pixels of some positions, minus ``offset``, to score them again.
-
-        Returns
-        -------
-        uint8 (pixel).
+            Returns the pixels at some positions, minus ``offset``, to score them again.
         """
         biases = self._plain_biases if self.is_plain else self._biases
         bias_error = self._plain_error if self.is_plain else self._bias_error
@@ -219,7 +215,7 @@ class Scorer:
     def _label_near(self, centred: np.ndarray) -> np.ndarray:
         if self._limbs:
             return self._limbs.label(centred)
-        # Not exact, but of one order that does not depend on the neighbours
+        # Not exact, but in an order that does not depend on the other pixels
         scores = [
             (centred * w).sum(axis=1) + b
             for w, b in zip(
@@ -244,7 +240,7 @@ def valid_pixels(
         Positions of the good bands in ``dn``; None if it holds good bands only.
     """
     is_float = np.issubdtype(dn.dtype, np.floating)
-    marks = stored_marks(nodata, dn.dtype)
+    marks = nodata_in_dtype(nodata, dn.dtype)
     is_valid = np.ones(len(dn), dtype=bool)
     if not is_float and dn.size and not _reaches(dn, marks):
         return is_valid
@@ -253,8 +249,8 @@ def valid_pixels(
         if is_float:
             is_valid &= np.isfinite(run).all(axis=1)
         for mark in marks:
-            # An extreme is found many times faster than all are compared, and an ignore
-            # value nearly always lies beyond everything else, on one side or the other
+            # To find the extreme is many times faster than to compare all values, and a
+            # no-data value is nearly always larger or smaller than all data
             reach = run.max(axis=1) >= mark if mark > 0 else run.min(axis=1) <= mark  # type: ignore[operator]
             suspects = np.flatnonzero(reach & is_valid)
             if suspects.size:
@@ -263,21 +259,21 @@ def valid_pixels(
 
 
 def _reaches(dn: np.ndarray, marks: Sequence[np.generic]) -> bool:
-    """False if no value at all is as extreme as a mark: most pieces hold only data."""
+    """False if no value is as extreme as a no-data value: most blocks hold only data."""
     return any(dn.max() >= mark if mark > 0 else dn.min() <= mark for mark in marks)  # type: ignore[operator]
 
 
 def centred_blocks(
     dn: np.ndarray, scaler: Scaler, bands: np.ndarray | None = None, *, is_plain: bool = False
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Pixels in blocks, cast and with the offset subtracted, in one reused buffer.
+    """Blocks of pixels, cast and with the offset subtracted, in one reused buffer.
 
     Parameters
     ----------
     dn
         DN (pixel, band).
     scaler
-        Gives the offset and the dtype (float32 for integers, for which this is exact).
+        Has the offset and decides the dtype (float32 for integers, for which it is exact).
     bands
         Positions of the good bands in ``dn``; None if it holds good bands only.
     is_plain
@@ -285,7 +281,7 @@ def centred_blocks(
 
     Yields
     ------
-    The slice of pixels, and the block (pixel, good band): valid until the next one.
+    The slice of pixels, and the block (pixel, good band), valid until the next one.
     """
     n_bands = len(scaler.mean)
     runs = band_runs(np.arange(n_bands) if bands is None else bands)
@@ -308,7 +304,7 @@ def label_pixels(
 ) -> np.ndarray:
     """Labels (model, pixel), uint8, of DN (pixel, band) for several models at once.
 
-    All are multiplied in one product. The scorers share their scaler; ``bands`` as in
+    All models share one matrix product, and must share their scaler. ``bands`` is as in
     :func:`centred_blocks`.
     """
     labels = np.empty((len(scorers), len(dn)), dtype=np.uint8)
@@ -326,20 +322,20 @@ def label_pixels(
             np.matmul(block, weights, out=products[rows])
             np.vecdot(block, block, out=length[rows])
 
-        def again(near: np.ndarray, part: np.ndarray = part) -> np.ndarray:
+        def centred(near: np.ndarray, part: np.ndarray = part) -> np.ndarray:
             chosen = part[near] if bands is None else part[near[:, None], bands]
             return chosen.astype(first.dtype) - first.offset
 
         for m, scorer in enumerate(scorers):
             own = products[:, edges[m] : edges[m + 1]]
-            chosen = scorer.choose(own, length, again)
+            chosen = scorer.choose(own, length, centred)
             labels[m, start : start + len(part)] = chosen
     return labels
 
 
 @dataclass
 class ClusterSums:
-    """Pixels and band sums of each cluster; exact for integer scenes, whatever the order.
+    """Pixels and band sums of each cluster; exact for integer scenes in any order.
 
     Attributes
     ----------
@@ -370,7 +366,7 @@ def sum_clusters(dn: np.ndarray, scorer: Scorer) -> ClusterSums:
     sums = np.zeros((n_clusters, n_bands), dtype=np.float64)
     one_hot = np.empty((n_clusters, SLICE), dtype=scorer.dtype)
     numbers = np.arange(n_clusters, dtype=np.uint8)[:, None]
-    # To cast pixels once more takes less than to keep them, which no cache could hold
+    # Casting the pixels again is faster than keeping them: they do not fit a cache
     for rows, block in centred_blocks(dn, scorer.scaler, is_plain=scorer.is_plain):
         hot = one_hot[:, : len(block)]
         np.equal(labels[rows], numbers, out=hot)

@@ -1,8 +1,11 @@
-"""Full-batch k-means (Lloyd) on exact sums.
+"""Full-batch k-means on exact sums.
 
-The driver :func:`lloyd` does not know where the pixels are: it is given a function that
-takes centres and returns sums. Stopping rule and number of iterations are
-scikit-learn's. Where it begins: :mod:`hyperhpc.analysis.starts`.
+:func:`run_lloyd` does not know where the pixels are: it calls a function that takes centres
+and returns sums. The stopping rule and the most iterations are scikit-learn's. The first
+centres come from :mod:`hyperhpc.analysis.starts`.
+
+Source: Lloyd S. (1982), Least squares quantization in PCM, IEEE Transactions on Information
+Theory 28, 129-137, doi:10.1109/TIT.1982.1056489.
 """
 
 from __future__ import annotations
@@ -53,14 +56,14 @@ class Moments:
 
 
 def measure_moments(dn: np.ndarray, reference: np.ndarray) -> Moments:
-    """Moments of valid pixels (pixel, band) about a reference (band) of whole DN."""
+    """Moments of valid pixels (pixel, band) relative to a reference (band) of whole DN."""
     is_integer = np.issubdtype(dn.dtype, np.integer)
     kind = np.int64 if is_integer else np.float64
     sums, squares = np.zeros(dn.shape[1], kind), np.zeros(dn.shape[1], kind)
-    for start in range(0, len(dn), SLICE):  # as much as the caches hold
+    for start in range(0, len(dn), SLICE):  # small enough for the caches
         part = dn[start : start + SLICE].astype(np.float64)
         part -= reference
-        # Integers: so many squares of less than 2**34 are exact in float64
+        # Integers: the sum of 256 squares below 2**34 is exact in float64
         sums += part.sum(axis=0).astype(kind)
         squares += np.square(part, out=part).sum(axis=0).astype(kind)
     return Moments(len(dn), sums, squares)
@@ -71,9 +74,9 @@ def fit_scaler(
 ) -> Scaler:
     """Mean and population standard deviation from moments.
 
-    For integer scenes mean and variance are the exact rationals, correctly rounded, and
-    the deviation is the root of that. A constant band gets a scale of 1 in units of
-    reflectance.
+    For integer scenes mean and variance are exact rational numbers, correctly rounded, and
+    the deviation is the square root of the rounded variance. The scale of a constant band
+    is ``scale_factor``, that is 1 in units of reflectance.
     """
     n = moments.count
     if is_integer:
@@ -85,24 +88,24 @@ def fit_scaler(
         )
     else:
         mean = reference + moments.sums / n
-    scale = np.sqrt(variance_of(moments))
+    scale = np.sqrt(compute_variance(moments))
     scale[scale == 0] = scale_factor
     return Scaler(mean, scale, is_integer)
 
 
-def variance_of(moments: Moments) -> np.ndarray:
+def compute_variance(moments: Moments) -> np.ndarray:
     """Population variance (band), float64; exactly 0 for a constant band."""
     n = moments.count
     if np.issubdtype(moments.sums.dtype, np.integer):
         pairs = [(int(s), int(q)) for s, q in zip(moments.sums, moments.squares, strict=True)]
         return np.array([float(Fraction(n * q - s * s, n * n)) for s, q in pairs])
     variance = np.maximum(moments.squares / n - (moments.sums / n) ** 2, 0.0)
-    # What is left of a constant band after rounding is not a variance
+    # The variance of a constant band may not be 0 after rounding
     variance[variance <= 1e-12 * moments.squares / n] = 0.0
     return variance
 
 
-def inertia_of(
+def compute_inertia(
     sums: ClusterSums, squares: np.ndarray, centres: np.ndarray, scaler: Scaler
 ) -> float:
     """Sum of squared scaled distances to the centres, from sums alone.
@@ -110,7 +113,7 @@ def inertia_of(
     Parameters
     ----------
     sums
-        Per cluster, of DN minus the scaler's offset.
+        Sums of each cluster, of DN minus the scaler's offset.
     squares
         (band) sum of squares of DN minus offset over all pixels.
     centres
@@ -124,18 +127,18 @@ def inertia_of(
 
 @dataclass(frozen=True)
 class Step:
-    """Where Lloyd's iterations are: all that is needed to go on from there.
+    """The state after an iteration: all that is needed to resume from it.
 
     Attributes
     ----------
     centres
         float64 (cluster, band), DN.
     n_iter
-        Iterations that led to them.
+        Number of iterations so far.
     limit
-        Of the move that ends the iterations; None before the first.
+        A move of the centres up to this ends the iterations; None before the first.
     is_settled
-        True if there is nothing left to do.
+        True if no more iterations are needed.
     """
 
     centres: np.ndarray
@@ -146,14 +149,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Fit:
-    """Outcome of a fit: centres float64 (cluster, band) in DN, and how it was reached."""
+    """Result of a fit: centres float64 (cluster, band) in DN, iterations and inertia."""
 
     centres: np.ndarray
     n_iter: int
     inertia: float
 
 
-def lloyd(
+def run_lloyd(
     sum_by: Callable[[np.ndarray], ClusterSums],
     farthest: Callable[[np.ndarray, int], np.ndarray],
     squares: np.ndarray,
@@ -164,25 +167,25 @@ def lloyd(
     max_iterations: int = MAX_ITERATIONS,
     on_step: Callable[[Step], None] | None = None,
 ) -> Step:
-    """Refine centres until they move less than scikit-learn's tolerance.
+    """Refine centres until they move less than scikit-learn's tolerance (Lloyd 1982).
 
     Parameters
     ----------
     sum_by
         Takes centres (cluster, band), labels every pixel and returns the sums.
     farthest
-        Takes centres and a number n, returns the n pixels (n, band; DN) farthest from
-        their centres, farthest first; fewer if fewer are off their centre. It is asked
-        only when a cluster has lost all its pixels, which is then moved there.
+        Takes centres and a number n, returns at most n pixels (n, band; DN): those farthest
+        from their centres, farthest first, without pixels that are on their centre. It is
+        called only when clusters have lost all their pixels; these are moved there.
     squares
         (band) sum of squares of DN minus offset over all pixels.
     step
-        Where to begin.
+        The first centres, or a step to resume from.
     tolerance
-        Of the summed squared move of the centres, in units of the mean scaled variance
-        of the pixels, as scikit-learn's is.
+        Largest summed squared move of the centres that ends the iterations, in units of the
+        mean scaled variance of the pixels, as in scikit-learn.
     on_step
-        Told each step.
+        Called with each step.
 
     Returns
     -------
@@ -193,7 +196,7 @@ def lloyd(
         limit = step.limit
         if limit is None:
             limit = tolerance * _mean_variance(sums, squares, scaler)
-        moved = means_of(sums, step.centres, scaler)
+        moved = compute_means(sums, step.centres, scaler)
         lost = np.flatnonzero(sums.counts == 0)
         if lost.size:
             pixels = farthest(step.centres, lost.size)
@@ -212,7 +215,7 @@ def _mean_variance(sums: ClusterSums, squares: np.ndarray, scaler: Scaler) -> fl
     return max(math.fsum(variance / scaler.scale**2) / len(variance), 0.0)
 
 
-def means_of(sums: ClusterSums, centres: np.ndarray, scaler: Scaler) -> np.ndarray:
+def compute_means(sums: ClusterSums, centres: np.ndarray, scaler: Scaler) -> np.ndarray:
     """Mean of each cluster; an empty one stays where it is."""
     moved = centres.copy()
     full = sums.counts > 0
@@ -220,15 +223,15 @@ def means_of(sums: ClusterSums, centres: np.ndarray, scaler: Scaler) -> np.ndarr
     return moved
 
 
-def farthest_pixels(
+def find_farthest_pixels(
     dn: np.ndarray, centres: np.ndarray, scaler: Scaler, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The n pixels farthest from their nearest centre.
 
     Returns
     -------
-    Squared scaled distances (n), descending, and pixels (n, band) in DN; pixels that
-    lie on their centre are left out, equal distances keep the order of the pixels.
+    Squared scaled distances (n), descending, and pixels (n, band) in DN. Pixels that are on
+    their centre are left out; equal distances keep the order of the pixels.
     """
     scorer = Scorer(centres, scaler)
     distance = np.empty(len(dn))
@@ -244,13 +247,13 @@ def farthest_pixels(
 def fit_in_memory(
     dn: np.ndarray, centres: np.ndarray, scaler: Scaler, squares: np.ndarray | None = None
 ) -> Fit:
-    """Lloyd over pixels in memory (pixel, band), from given centres in DN.
+    """Run Lloyd's iterations on pixels in memory (pixel, band), from given centres in DN.
 
     Parameters
     ----------
     squares
-        (band) sum of squares of DN minus offset; measured if None. An estimate will do where
-        fits of the same pixels are compared: it shifts the inertia of all of them alike.
+        (band) sum of squares of DN minus offset; measured if None. An estimate is enough to
+        compare fits of the same pixels: it shifts the inertia of all of them equally.
     """
     if squares is None:
         squares = measure_moments(dn, scaler.offset).squares.astype(np.float64)
@@ -258,26 +261,26 @@ def fit_in_memory(
     def sum_by(centres: np.ndarray) -> ClusterSums:
         return sum_clusters(dn, Scorer(centres, scaler))
 
-    last = lloyd(
+    last = run_lloyd(
         sum_by,
-        lambda centres, n: farthest_pixels(dn, centres, scaler, n)[1],
+        lambda centres, n: find_farthest_pixels(dn, centres, scaler, n)[1],
         squares,
         Step(centres),
         scaler,
     )
-    inertia = inertia_of(sum_by(last.centres), squares, last.centres, scaler)
+    inertia = compute_inertia(sum_by(last.centres), squares, last.centres, scaler)
     return Fit(last.centres, last.n_iter, inertia)
 
 
 def order_by_nir(centres: np.ndarray, wavelength_nm: np.ndarray) -> np.ndarray:
-    """Order (int64, cluster) of ascending mean near-infrared value; ties keep theirs.
+    """Order (int64, cluster) of ascending mean near-infrared value; ties keep their order.
 
     Parameters
     ----------
     centres
         (cluster, band), good bands; NaN sorts last.
     wavelength_nm
-        Their centres.
+        Centres of the good bands.
     """
     nir = centres[:, nir_bands(wavelength_nm)].mean(axis=1)
     return np.argsort(nir, kind="stable")
@@ -314,7 +317,7 @@ def measure_clusters(
     labels
         uint8 (model, pixel).
     sizes
-        Clusters of each model; those of one model follow those of the one before.
+        Number of clusters of each model; the models follow each other in the result.
     """
     shape = (sum(sizes), dn.shape[1])
     counts = np.concatenate(
@@ -324,7 +327,7 @@ def measure_clusters(
     model = np.repeat(np.arange(len(sizes)), sizes)
     number = np.concatenate([np.arange(size) for size in sizes])[:, None]
     for rows, block in centred_blocks(dn, scaler):
-        # Whole numbers of less than 2**34, added below 2**53: exact in any order
+        # Whole numbers below 2**34, with sums below 2**53: exact in any order
         part = block.astype(np.float64)
         hot = (labels[model, rows] == number).astype(np.float64)
         sums += hot @ part

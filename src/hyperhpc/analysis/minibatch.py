@@ -1,8 +1,8 @@
 """Mini-batch k-means (Sculley 2010) on exact sums.
 
-With its learning rate of one over the count, a centre is the mean of all pixels that were
-ever nearest to it. So sums and counts are kept, not centres, and nothing is rounded on the
-way. Centres of rare clusters are replaced as scikit-learn's ``MiniBatchKMeans`` does.
+The learning rate is one over the count, so a centre is the mean of all pixels that were ever
+nearest to it. Therefore sums and counts are kept instead of centres, and nothing is rounded
+on the way. Centres of rare clusters are replaced as in scikit-learn's ``MiniBatchKMeans``.
 
 Source: Sculley D. (2010), Web-scale k-means clustering, doi:10.1145/1772690.1772862.
 """
@@ -14,9 +14,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from hyperhpc.analysis.kernel import ClusterSums, Scaler, Scorer, sum_clusters
-from hyperhpc.analysis.kmeans import Step, means_of
+from hyperhpc.analysis.kmeans import Step, compute_means
 
-#: A cluster with less than this share of the pixels of the largest one begins anew.
+#: A cluster with less than this share of the pixels of the largest one gets a new centre.
 RARE = 0.01
 
 
@@ -31,11 +31,11 @@ def fit_batches(
     Parameters
     ----------
     batches
-        Valid pixels of each, good bands (pixel, band), DN; at least one pixel.
+        Valid pixels, good bands (pixel, band), DN, of each batch; at least one pixel.
     starts
-        float64 (cluster, band), DN: where to begin. They have no weight of their own.
+        float64 (cluster, band), DN: the first centres. They have no weight of their own.
     rng
-        Draws the pixels at which rare clusters begin anew.
+        Draws the pixels that become new centres of rare clusters.
 
     Returns
     -------
@@ -46,16 +46,16 @@ def fit_batches(
     centres, n_steps = starts, 0
     for dn in batches:
         total += sum_clusters(dn, Scorer(centres, scaler))
-        _begin_anew(total, dn, scaler, rng)
-        centres = means_of(total, centres, scaler)
+        _replace_rare(total, dn, scaler, rng)
+        centres = compute_means(total, centres, scaler)
         n_steps += 1
     return Step(centres, n_steps, is_settled=True)
 
 
-def _begin_anew(
+def _replace_rare(
     total: ClusterSums, dn: np.ndarray, scaler: Scaler, rng: np.random.Generator
 ) -> None:
-    """Put rare clusters at pixels of the batch, with the weight of the rarest other one."""
+    """Move rare clusters to pixels of the batch, with the weight of the rarest other one."""
     is_rare = total.counts < RARE * total.counts.max()
     most = len(dn) // 2
     if is_rare.sum() > most:

@@ -1,4 +1,4 @@
-"""Spectra at points."""
+"""Spectra at points, and mean and standard deviation of many spectra."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.analysis.bands import stored_marks
+from hyperhpc.analysis.bands import nodata_in_dtype
 
 #: Reads a window: (row0, row1, col0, col1) to DN (y, x, band).
 ReadWindow = Callable[[int, int, int, int], np.ndarray]
@@ -18,17 +18,27 @@ def to_reflectance(
     scale_factor: float,
     nodata: Sequence[float],
     window_nodata: Sequence[float] = (),
-    is_window_band: np.ndarray | None = None,
+    is_window_band: np.ndarray | bool = False,
 ) -> np.ndarray:
-    """Reflectance 0-1, float64, of DN (..., band); NaN where the stored value is no-data."""
+    """Reflectance 0-1, float64, of DN (..., band); NaN where the stored value is no-data.
+
+    Parameters
+    ----------
+    scale_factor
+        Divisor from DN to reflectance.
+    nodata
+        DN that stand for a missing value.
+    window_nodata, is_window_band
+        DN that do so only in the bands marked True (band), the water windows.
+    """
     reflectance = dn.astype(np.float64)
     reflectance /= scale_factor
-    for mark in stored_marks(nodata, dn.dtype):
-        reflectance[dn == mark] = np.nan
-    if is_window_band is not None:
-        for mark in stored_marks(window_nodata, dn.dtype):
-            reflectance[(dn == mark) & is_window_band] = np.nan
-    reflectance[~np.isfinite(reflectance)] = np.nan
+    for value in nodata_in_dtype(nodata, dn.dtype):
+        reflectance[dn == value] = np.nan
+    if np.any(is_window_band):
+        for value in nodata_in_dtype(window_nodata, dn.dtype):
+            reflectance[(dn == value) & is_window_band] = np.nan
+    reflectance[~np.isfinite(reflectance)] = np.nan  # 1 / inf would be a value
     return reflectance
 
 
@@ -46,7 +56,7 @@ def linear_spectrum(
     shape: tuple[int, int],
     to_values: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray | None:
-    """Spectrum (band) between the four pixel centres around a point.
+    """Spectrum (band), interpolated linearly between the four pixel centres around a point.
 
     Parameters
     ----------
@@ -57,8 +67,8 @@ def linear_spectrum(
 
     Returns
     -------
-    None if a neighbour lies outside the scene; bands that are no-data in any neighbour
-    are NaN. A neighbour of weight zero (below a millionth of a pixel) is not asked.
+    None if a neighbour lies outside the scene; a band that is no-data in any neighbour is
+    NaN. A neighbour whose weight is zero (below a millionth of a pixel) is not read.
     """
     # A pixel centre in metres is seldom exactly one in pixels
     row, col = (round(p) if abs(p - round(p)) < 1e-6 else p for p in (row, col))
@@ -73,14 +83,12 @@ def linear_spectrum(
     return upper * (1 - down) + lower * down if down else upper
 
 
-# Mean and standard deviation of spectra that come in parts.
+class SpectraMoments:
+    """Count, mean and sum of squared deviations per band, of spectra added in parts.
 
-
-class Moments:
-    """Count, mean and sum of squared deviations per band, merged part by part.
-
-    By Chan, Golub and LeVeque (1983, The American Statistician 37, 242-247), in float64:
-    no squares of values are summed, so that nothing cancels.
+    Computed in float64 by the method of Chan, Golub and LeVeque (1983, The American
+    Statistician 37, 242-247, doi:10.1080/00031305.1983.10483115), which sums no squares of
+    values, so that no digits cancel.
 
     Parameters
     ----------
@@ -89,9 +97,9 @@ class Moments:
     """
 
     def __init__(self, n_bands: int) -> None:
-        #: Spectra that were added.
+        #: Number of spectra added.
         self.count = 0
-        #: Values per band (band,), int64: a spectrum may lack some.
+        #: Number of values per band (band,), int64: some values of a spectrum may be missing.
         self.n = np.zeros(n_bands, np.int64)
         self.mean = np.zeros(n_bands)
         self._squares = np.zeros(n_bands)
@@ -114,11 +122,11 @@ class Moments:
 
     @property
     def sd(self) -> np.ndarray:
-        """Standard deviation (band,), divided by n; meaningless where n is 0."""
+        """Population standard deviation (band,); meaningless where n is 0."""
         return np.sqrt(self._squares / np.maximum(self.n, 1))
 
     def columns(self) -> list[Any]:
-        """Means, standard deviations and counts in a row; None where there is no value."""
+        """Means, standard deviations and counts in one list; None where there is no value."""
         parts = (self.mean, self.sd)
         rows = [
             [v if n else None for v, n in zip(p.tolist(), self.n, strict=True)] for p in parts

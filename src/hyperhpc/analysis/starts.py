@@ -1,10 +1,13 @@
-"""Where k-means begins: greedy k-means++ (Arthur and Vassilvitskii 2007, SODA), and tries.
+"""The start of k-means: greedy k-means++ (Arthur and Vassilvitskii 2007, SODA).
 
-Most of a start's way is gone in few bands. Neighbouring bands of a spectrum are nearly
-alike, so the mean of seven or eight of them, scaled, tells clusters apart as well as all of
-them do, at an eighth of the work; what is left to do in all bands takes an iteration or two.
-Values are rounded to sixteenths of a standard deviation, which makes every distance an
-integer and every draw the same on any machine.
+Most iterations of a start use few bands. Neighbouring bands of a spectrum are nearly alike,
+so the mean of seven or eight of them, scaled, separates clusters as well as all of them, at
+an eighth of the work; then one or two iterations in all bands are enough. Values are rounded
+to sixteenths of a standard deviation, which makes every distance an integer and every draw
+the same on any machine.
+
+Source: Arthur D., Vassilvitskii S. (2007), k-means++: the advantages of careful seeding,
+Proc. 18th ACM-SIAM Symposium on Discrete Algorithms, 1027-1035.
 """
 
 from __future__ import annotations
@@ -16,9 +19,9 @@ import numpy as np
 from hyperhpc.analysis.kernel import SLICE, Scaler, Scorer, label_pixels
 from hyperhpc.analysis.kmeans import Fit, fit_in_memory
 
-#: The most bands a start is tried in at first.
+#: The most bands of the first iterations of a start.
 MERGED = 48
-#: Steps to a standard deviation, and the largest value (7.9 deviations).
+#: Steps per standard deviation, and the largest value (7.9 standard deviations).
 _STEPS, _LARGEST = 16, 127
 
 
@@ -39,7 +42,7 @@ def merge_bands(dn: np.ndarray, scaler: Scaler) -> np.ndarray:
     edges = np.arange(n_merged + 1) * n_bands // n_merged
     widths = np.diff(edges)
     merged = np.empty((len(dn), len(widths)), dtype=np.int8)
-    for start in range(0, len(dn), SLICE):  # as much as the caches hold
+    for start in range(0, len(dn), SLICE):  # small enough for the caches
         rows = slice(start, start + SLICE)
         scaled = scaler.transform(dn[rows]) * float(_STEPS)
         steps = np.rint(np.clip(scaled, -1e6, 1e6, out=scaled), out=scaled).astype(np.int64)
@@ -49,12 +52,12 @@ def merge_bands(dn: np.ndarray, scaler: Scaler) -> np.ndarray:
 
 
 def draw_seeds(merged: np.ndarray, n_clusters: int, rng: np.random.Generator) -> np.ndarray:
-    """Greedy k-means++: positions (cluster) of the pixels to begin with.
+    """Greedy k-means++: positions (cluster) of the pixels that become the first centres.
 
     Parameters
     ----------
     merged
-        Of :func:`merge_bands`, at least ``n_clusters`` pixels.
+        At least ``n_clusters`` pixels from :func:`merge_bands`.
     """
     squares = (merged.astype(np.int32) ** 2).sum(axis=1, dtype=np.int64)
     trials = 2 + int(math.log(n_clusters))
@@ -62,7 +65,7 @@ def draw_seeds(merged: np.ndarray, n_clusters: int, rng: np.random.Generator) ->
     closest = _distances(merged, squares, np.array(chosen))[0]
     while len(chosen) < n_clusters:
         total = int(closest.sum())
-        if total == 0:  # fewer distinct pixels than clusters: any will do
+        if total == 0:  # fewer distinct pixels than clusters: any pixel will do
             chosen.append(int(rng.integers(len(merged))))
             continue
         draws = rng.integers(total, size=trials)
@@ -94,14 +97,14 @@ def fit_start(
     squares: np.ndarray,
     rng: np.random.Generator,
 ) -> Fit:
-    """One start, run to convergence in merged bands, then in all.
+    """Run one start to convergence in merged bands, then in all bands.
 
     Parameters
     ----------
     dn
-        Valid pixels, good bands (pixel, band), in memory.
+        Valid pixels, good bands (pixel, band).
     merged
-        The same pixels, of :func:`merge_bands`.
+        The same pixels from :func:`merge_bands`.
     squares
         As in :func:`~hyperhpc.analysis.kmeans.fit_in_memory`.
     """

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.compute.fitting import read_labellers
-from hyperhpc.compute.models import Labeller, or_null
-from hyperhpc.compute.selection import Selection, usable_nm
+from hyperhpc.compute.models import Labeller, nan_to_none
+from hyperhpc.compute.selection import Selection, usable_centres_nm
 from hyperhpc.config import MAX_CLUSTERS, MODELS
 from hyperhpc.errors import ConfigError
 from hyperhpc.rundir.folder import RunFolder, read_json, write_json
@@ -24,13 +24,13 @@ from hyperhpc.scene.cube import Scene
 
 #: The farthest a band of the scene may be from the model's, nm: half a band of NEON's.
 TOLERANCE_NM = 2.5
-#: What numbers of JSON raise that are not what they should be.
-_WRONG = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
+#: What reading numbers raises where JSON holds something else.
+_VALUE_ERRORS = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
 class AppliedModel:
-    """A model.json, its bands in the order of this scene.
+    """A model.json, with its bands in the order of this scene.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class AppliedModel:
     model
         What model.json of the new run holds.
     spectra
-        What clusters.json says of each model's spectra: of the scene it was fitted to.
+        Spectra of the clusters of each model, in the scene it was fitted to.
     bands
         Positions of its bands in this scene, ascending.
     """
@@ -55,17 +55,17 @@ class AppliedModel:
         return list(self.model["models"])
 
     def select(self, selection: Selection) -> Selection:
-        """Its bands in the place of those the run would have chosen."""
+        """A selection of the model's bands instead of those the run would have chosen."""
         return Selection((), self.bands, selection.is_window_band)
 
     def labellers(self, scene: Scene) -> list[Labeller]:
-        """What labels the pixels of this scene."""
+        """Labellers for the pixels of this scene."""
         is_integer = np.issubdtype(np.dtype(scene.dtype), np.integer)
         return read_labellers(self.model, scene.scale_factor, is_integer)
 
     def write(self, folder: RunFolder) -> None:
-        """Put the model, and what is known of its clusters, where a fit would have."""
-        write_json(folder.work / "cluster-spectra.json", self.spectra)
+        """Write the model and its clusters' spectra to the files that a fit would write."""
+        write_json(folder.cluster_spectra, self.spectra)
         write_json(folder.model, self.model)
 
 
@@ -77,37 +77,37 @@ def read_applied(path: Path, names: Sequence[str], scene: Scene) -> AppliedModel
     path
         A model.json.
     names
-        Models wanted of it; those it does not have are left out.
+        Models wanted from it; those it does not have are left out.
 
     Raises
     ------
     ConfigError
-        If it is no such file, holds none of the models, or a band of it is more than
-        2.5 nm from every band of the scene.
+        If it is not such a file, holds none of the models, or one of its bands is more
+        than 2.5 nm from every band of the scene.
     """
     model = read_json(path)
     try:
-        wavelength_nm = _finite(model["wavelength_nm"], 1)
+        wavelength_nm = _to_finite(model["wavelength_nm"], 1)
         n_bands = wavelength_nm.size
-        mean, scale = _finite(model["mean"], 1, n_bands), _finite(model["scale"], 1, n_bands)
+        mean, scale = (_to_finite(model[name], 1, n_bands) for name in ("mean", "scale"))
         wanted = {
-            name: entry | {"centers": _finite(entry["centers"], 2, n_bands)}
+            name: entry | {"centers": _to_finite(entry["centers"], 2, n_bands)}
             for name, entry in model["models"].items()
             if name in names and name in MODELS
         }
         most = max((len(entry["centers"]) for entry in wanted.values()), default=0)
         is_model = scale.min() > 0 and most <= MAX_CLUSTERS
-    except _WRONG:
+    except _VALUE_ERRORS:
         is_model = False
     if not is_model:
-        raise ConfigError(f"{path} is no model of hyperhpc", "give OUT/model.json of a run")
+        raise ConfigError(f"{path} is not a model of hyperhpc", "give OUT/model.json of a run")
     if not wanted:
         raise ConfigError(
-            f"{path} holds none of the models {', '.join(names)}, but "
+            f"{path} holds none of the models {', '.join(names)}; it holds "
             f"{', '.join(model['models']) or 'none'}",
-            "of an --estimator only its means are kept: it cannot be applied",
+            "a model of an --estimator cannot be applied: only its means are stored",
         )
-    bands = _match(wavelength_nm, usable_nm(scene), path)
+    bands = _match_bands(wavelength_nm, usable_centres_nm(scene), path)
     order = np.argsort(bands)
     return AppliedModel(
         hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -121,39 +121,38 @@ def read_applied(path: Path, names: Sequence[str], scene: Scene) -> AppliedModel
                 for name, entry in wanted.items()
             },
         },
-        _spectra_beside(path, wanted, order),
+        _read_spectra(path, wanted, order),
         bands[order],
     )
 
 
-def _match(model_nm: np.ndarray, scene_nm: np.ndarray, path: Path) -> np.ndarray:
+def _match_bands(model_nm: np.ndarray, scene_nm: np.ndarray, path: Path) -> np.ndarray:
     """Position of the nearest band of the scene for each band of the model."""
+    hint = "fit a model to this scene: omit --apply-model"
     distances = np.abs(scene_nm[None, :] - model_nm[:, None])
     bands = distances.argmin(axis=1)
     nearest = distances[np.arange(len(bands)), bands]
     if nearest.max() > TOLERANCE_NM:
         worst = int(nearest.argmax())
         raise ConfigError(
-            f"the band of {path} at {model_nm[worst]:.1f} nm is {nearest[worst]:.1f} nm from "
+            f"The band of {path} at {model_nm[worst]:.1f} nm is {nearest[worst]:.1f} nm from "
             f"the scene's nearest, {scene_nm[bands[worst]]:.1f} nm; {TOLERANCE_NM} nm are "
             "allowed",
-            "fit a model to this scene: leave --apply-model away",
+            hint,
         )
     if len(np.unique(bands)) < len(bands):
-        raise ConfigError(
-            f"two bands of {path} have the same nearest band in the scene",
-            "fit a model to this scene: leave --apply-model away",
-        )
+        raise ConfigError(f"Two bands of {path} have the same nearest band in the scene", hint)
     return bands
 
 
-def _finite(values: Any, ndim: int, n_bands: int | None = None) -> np.ndarray:
-    """Numbers of JSON as float64, all finite, the last dimension of so many bands.
+def _to_finite(values: Any, ndim: int, n_bands: int | None = None) -> np.ndarray:
+    """Finite float64 values; the last dimension has ``n_bands``.
 
     Raises
     ------
     ValueError
-        They are not; TypeError and OverflowError where they are no numbers at all.
+        If a value is not finite or the shape is wrong; TypeError or OverflowError if one
+        is not a number.
     """
     found = np.array(values, dtype=float)
     if found.ndim != ndim or found.shape[-1] != (n_bands or found.shape[-1]) or not found.size:
@@ -163,23 +162,23 @@ def _finite(values: Any, ndim: int, n_bands: int | None = None) -> np.ndarray:
     return found
 
 
-def _spectra_beside(path: Path, models: dict[str, Any], order: np.ndarray) -> dict[str, Any]:
-    """From clusters.json beside the model; else its centres, without a spread."""
-    beside = path.with_name("clusters.json")
-    known = read_json(beside) if beside.is_file() else {"models": {}}
+def _read_spectra(path: Path, models: dict[str, Any], order: np.ndarray) -> dict[str, Any]:
+    """From clusters.json next to the model; without it the centres, with no deviations."""
+    clusters = RunFolder(path.parent).clusters
+    known = read_json(clusters) if clusters.is_file() else {"models": {}}
     try:
         return {
-            name: _spectra(known["models"].get(name), entry, order)
+            name: _select_spectra(known["models"].get(name), entry, order)
             for name, entry in models.items()
         }
-    except _WRONG:
+    except _VALUE_ERRORS:
         raise ConfigError(
-            f"{path} and {beside.name} beside it do not fit together, or are damaged",
-            f"copy both again; without {beside.name} only the spreads are lost",
+            f"{path} and {clusters.name} next to it do not match, or one of them is damaged",
+            f"copy both again; without {clusters.name} only standard deviations are lost",
         ) from None
 
 
-def _spectra(rows: Any, entry: dict[str, Any], order: np.ndarray) -> dict[str, Any]:
+def _select_spectra(rows: Any, entry: dict[str, Any], order: np.ndarray) -> dict[str, Any]:
     n_clusters = len(entry["centers"])
     rows = rows or {
         "mean": entry["centers"],
@@ -195,8 +194,8 @@ def _spectra(rows: Any, entry: dict[str, Any], order: np.ndarray) -> dict[str, A
         if table.shape != (n_clusters, *bands):
             raise ValueError(f"{name} of shape {table.shape}")
     return {
-        "mean": or_null(tables["mean"][:, order]),
-        "sd": or_null(tables["sd"][:, order]),
+        "mean": nan_to_none(tables["mean"][:, order]),
+        "sd": nan_to_none(tables["sd"][:, order]),
         "counts": [int(count) for count in tables["counts"]],
-        "nir": or_null(tables["nir"]),
+        "nir": nan_to_none(tables["nir"]),
     }

@@ -1,4 +1,4 @@
-"""Pass 2: each tile is read once and gives indices, labels, counts and overview pixels."""
+"""The classify pass: each tile is read once and gives indices, labels and overview pixels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from numcodecs import BitRound
 from hyperhpc.analysis.agreement import confusion_table
 from hyperhpc.analysis.indices import BoundIndex, compute_indices, gather_bands
 from hyperhpc.analysis.kernel import valid_pixels
+from hyperhpc.compute.grid_file import GridFile
 from hyperhpc.compute.models import Labeller, label_all
-from hyperhpc.compute.sample import GridFile
 from hyperhpc.config import INDEX_BITS
 from hyperhpc.rundir.folder import disk_error
 from hyperhpc.rundir.integrity import Sums, measure_tile
@@ -24,8 +24,8 @@ from hyperhpc.rundir.plan import Area, Tile
 from hyperhpc.scene.cube import Scene
 from hyperhpc.schema import CLUSTER, COLORS, INDICES, NO_CLUSTER, QUICKLOOK
 
-#: Pixels whose indices are computed at a time: bounds the float64 values of their bands.
-STRIP = 65536
+#: Pixels whose indices are computed at a time: limits the float64 values of their bands.
+INDEX_PIXELS = 65536
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,25 @@ class OverviewFiles:
     ) -> OverviewFiles:
         """The files of an area, in the folder ``work``."""
         height, width = (-(-side // step) for side in area.shape)
+
+        def file(name: str, n_layers: int, dtype: str) -> GridFile:
+            return GridFile(work / f"overview-{name}.dat", (height, width, n_layers), dtype)
+
         return cls(
             step,
-            GridFile(
-                work / "overview-quicklook.dat", (height, width, len(COLORS)), QUICKLOOK.dtype
-            ),
-            GridFile(work / "overview-indices.dat", (height, width, n_indices), INDICES.dtype),
-            GridFile(work / "overview-cluster.dat", (height, width, n_models), CLUSTER.dtype),
+            file("quicklook", len(COLORS), QUICKLOOK.dtype),
+            file("indices", n_indices, INDICES.dtype),
+            file("cluster", n_models, CLUSTER.dtype),
         )
 
     def files(self) -> tuple[GridFile, ...]:
-        """All of them."""
+        """All of them, in the order of ``schema.OVERVIEW``."""
         return self.quicklook, self.indices, self.cluster
 
 
 @dataclass(frozen=True)
 class ClassifyJob:
-    """What each tile of pass 2 needs.
+    """What each tile of the classify pass needs.
 
     Attributes
     ----------
@@ -70,7 +72,7 @@ class ClassifyJob:
     colors
         Positions of the red, green, blue and near-infrared bands of the quicklook.
     index_bits
-        Of the 23 of the fraction of an index, how many are kept.
+        How many of the 23 fraction bits of an index are kept.
     """
 
     scene: Scene
@@ -86,61 +88,52 @@ class ClassifyJob:
 
 
 def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
-    """On a worker: one tile from the scene to all its outputs."""
+    """On a worker: read one tile of the scene and write all its outputs."""
     height, width = tile.shape
     bands, indices = gather_bands(job.indices)
-    kept = np.empty((height, width, len(bands)), dtype=job.scene.dtype)
+    index_dn = np.empty((height, width, len(bands)), dtype=job.scene.dtype)
     colors = np.empty((height, width, len(job.colors)), dtype=job.scene.dtype)
     is_valid = np.empty((height, width), dtype=bool)
     labels = np.empty((len(job.labellers), height, width), dtype=np.uint8)
-    first = job.area.row0 + tile.y0, job.area.col0 + tile.x0
-    pieces = job.scene.blocks(
-        slice(first[0], first[0] + height), slice(first[1], first[1] + width)
-    )
-    for row, col, dn in pieces:
-        y = slice(row - first[0], row - first[0] + dn.shape[0])
-        x = slice(col - first[1], col - first[1] + dn.shape[1])
+    row0, col0 = job.area.row0 + tile.y0, job.area.col0 + tile.x0
+    for row, col, dn in job.scene.blocks(slice(row0, row0 + height), slice(col0, col0 + width)):
+        y = slice(row - row0, row - row0 + dn.shape[0])
+        x = slice(col - col0, col - col0 + dn.shape[1])
         flat = dn.reshape(-1, dn.shape[2])
         valid = valid_pixels(flat, job.scene.nodata, job.bands)
         is_valid[y, x] = valid.reshape(dn.shape[:2])
         found = label_all(job.labellers, flat, job.bands, valid)
         labels[:, y, x] = found.reshape(-1, *dn.shape[:2])
         for i, band in enumerate(bands):
-            kept[y, x, i] = dn[..., band]
+            index_dn[y, x, i] = dn[..., band]
         for i, band in enumerate(job.colors):
             colors[y, x, i] = dn[..., band]
-    maps = _index_maps(job, kept, indices, job.is_window_band[bands], is_valid)
-    files = _write_results(job, tile, maps, labels)
-    _write_overview(job, tile, colors, is_valid, maps, labels)
-    pixel = job.scene.shape[2] * np.dtype(job.scene.stored_dtype).itemsize
-    record = _record(job, height * width * pixel, is_valid, maps, labels)
-    return record | {"files": files}
+    maps = _compute_maps(job, index_dn, indices, job.is_window_band[bands], is_valid)
+    pixel_bytes = job.scene.shape[2] * np.dtype(job.scene.stored_dtype).itemsize
+    return _write_tile(job, tile, height * width * pixel_bytes, is_valid, colors, maps, labels)
 
 
-def blank_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
-    """On a worker: a tile that cannot be read, as no-data."""
+def write_nodata_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
+    """On a worker: write a tile that cannot be read as no-data."""
     maps = np.full((len(job.indices), *tile.shape), np.nan, dtype=np.float32)
     labels = np.full((len(job.labellers), *tile.shape), NO_CLUSTER, dtype=np.uint8)
-    is_valid = np.zeros(tile.shape, dtype=bool)
     colors = np.zeros((*tile.shape, len(job.colors)), dtype=np.float32)
-    files = _write_results(job, tile, maps, labels)
-    _write_overview(job, tile, colors, is_valid, maps, labels)
-    return _record(job, 0, is_valid, maps, labels) | {"files": files}
+    return _write_tile(job, tile, 0, np.zeros(tile.shape, dtype=bool), colors, maps, labels)
 
 
-def _index_maps(
+def _compute_maps(
     job: ClassifyJob,
     dn: np.ndarray,
     indices: Sequence[BoundIndex],
     is_window_band: np.ndarray,
     is_valid: np.ndarray,
 ) -> np.ndarray:
-    """float32 (index, y, x), NaN where missing, from the bands that indices read."""
+    """float32 (index, y, x), NaN where missing, from the bands that the indices read."""
     flat, valid = dn.reshape(is_valid.size, dn.shape[2]), is_valid.reshape(-1)
     maps = np.empty((len(indices), len(flat)), dtype=np.float32)
-    for start in range(0, len(flat), STRIP):
-        rows = slice(start, start + STRIP)
-        with np.errstate(over="ignore"):  # beyond float32 is infinite, hence missing
+    for start in range(0, len(flat), INDEX_PIXELS):
+        rows = slice(start, start + INDEX_PIXELS)
+        with np.errstate(over="ignore"):  # too large for float32 is infinite, hence missing
             maps[:, rows] = compute_indices(
                 flat[rows],
                 indices,
@@ -156,14 +149,44 @@ def _index_maps(
     return maps.reshape(-1, *is_valid.shape)
 
 
-def _write_results(
-    job: ClassifyJob, tile: Tile, indices: np.ndarray, labels: np.ndarray
-) -> Sums:
+def _write_tile(
+    job: ClassifyJob,
+    tile: Tile,
+    bytes_read: int,
+    is_valid: np.ndarray,
+    colors: np.ndarray,
+    maps: np.ndarray,
+    labels: np.ndarray,
+) -> dict[str, Any]:
+    """Write results and overview pixels of a tile; return its record."""
+    files = _write_results(job, tile, maps, labels)
+    _write_overview(job, tile, colors, is_valid, maps, labels)
+    sizes = [labeller.n_clusters for labeller in job.labellers]
+    flat = labels[:, is_valid]
+    return {
+        "valid": int(is_valid.sum()),
+        "nodata": int((~is_valid).sum()),
+        "pixels": [
+            np.bincount(row, minlength=size).tolist()
+            for row, size in zip(flat, sizes, strict=True)
+        ],
+        "confusion": {
+            f"{a}-{b}": confusion_table(flat[a], flat[b], sizes[a], sizes[b]).tolist()
+            for a, b in combinations(range(len(sizes)), 2)
+        },
+        "missing": np.isnan(maps).sum(axis=(1, 2)).tolist(),
+        "bytes_read": bytes_read,
+        "bytes_written": maps.nbytes + labels.nbytes,
+        "files": files,
+    }
+
+
+def _write_results(job: ClassifyJob, tile: Tile, maps: np.ndarray, labels: np.ndarray) -> Sums:
     try:
         group = zarr.open_group(str(job.results), mode="r+", use_consolidated=False)
         window = (slice(None), slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
-        if len(indices):
-            group["indices"][window] = indices  # type: ignore[index]
+        if len(maps):
+            group["indices"][window] = maps  # type: ignore[index]
         if len(labels):
             clusters: zarr.Array = group["cluster"]  # type: ignore[assignment]
             clusters.with_config({"write_empty_chunks": True})[window] = labels
@@ -177,48 +200,19 @@ def _write_overview(
     tile: Tile,
     colors: np.ndarray,
     is_valid: np.ndarray,
-    indices: np.ndarray,
+    maps: np.ndarray,
     labels: np.ndarray,
 ) -> None:
+    """Write every ``step``-th pixel of the area that lies in this tile."""
     step = job.overview.step
-    first = [-(-start // step) * step for start in (tile.y0, tile.x0)]
-    if first[0] >= tile.y1 or first[1] >= tile.x1:
+    row, col = -(-tile.y0 // step), -(-tile.x0 // step)
+    if row * step >= tile.y1 or col * step >= tile.x1:
         return
-    y, x = (
-        slice(f - start, None, step) for f, start in zip(first, (tile.y0, tile.x0), strict=True)
-    )
+    y, x = slice(row * step - tile.y0, None, step), slice(col * step - tile.x0, None, step)
     quicklook = colors[y, x].astype(np.float32) / np.float32(job.scene.scale_factor)
     quicklook[~is_valid[y, x]] = np.nan
-    row, col = first[0] // step, first[1] // step
     job.overview.quicklook.write(row, col, quicklook)
-    if len(indices):
-        job.overview.indices.write(row, col, np.moveaxis(indices[:, y, x], 0, -1))
+    if len(maps):
+        job.overview.indices.write(row, col, np.moveaxis(maps[:, y, x], 0, -1))
     if len(labels):
         job.overview.cluster.write(row, col, np.moveaxis(labels[:, y, x], 0, -1))
-
-
-def _record(
-    job: ClassifyJob,
-    bytes_read: int,
-    is_valid: np.ndarray,
-    indices: np.ndarray,
-    labels: np.ndarray,
-) -> dict[str, Any]:
-    sizes = [labeller.n_clusters for labeller in job.labellers]
-    flat = labels[:, is_valid]
-    confusion = {
-        f"{a}-{b}": confusion_table(flat[a], flat[b], sizes[a], sizes[b]).tolist()
-        for a, b in combinations(range(len(sizes)), 2)
-    }
-    return {
-        "valid": int(is_valid.sum()),
-        "nodata": int((~is_valid).sum()),
-        "pixels": [
-            np.bincount(row, minlength=size).tolist()
-            for row, size in zip(flat, sizes, strict=True)
-        ],
-        "confusion": confusion,
-        "missing": np.isnan(indices).sum(axis=(1, 2)).tolist(),
-        "bytes_read": bytes_read,
-        "bytes_written": indices.nbytes + labels.nbytes,
-    }

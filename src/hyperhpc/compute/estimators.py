@@ -1,7 +1,7 @@
-"""Models fitted batch after batch: mini-batch k-means, and any ``partial_fit``.
+"""Models fitted batch by batch: mini-batch k-means, ``partial_fit`` and dask-ml's models.
 
-Batches are short runs of pixels from all over the sample, in a seeded order: what lies
-side by side in a scene is alike, and a model that sees one place after the other forgets.
+Batches are short runs of pixels from all over the sample, in a seeded order: neighbouring
+pixels are alike, and a model that sees one place after the other forgets the first ones.
 """
 
 from __future__ import annotations
@@ -16,23 +16,27 @@ from hyperhpc.analysis.kernel import Scaler
 from hyperhpc.analysis.kmeans import Step
 from hyperhpc.analysis.minibatch import fit_batches
 from hyperhpc.compute.sample import SAMPLE_BLOCK, Sample
-from hyperhpc.compute.starts import SampleOnWorkers, Subsample, seed_start
+from hyperhpc.compute.starts import Subsample, seed_start
+from hyperhpc.compute.sums import SampleOnWorkers
 from hyperhpc.errors import ConfigError, ResourceError
 
 #: Neighbouring grid pixels that stay together when batches are drawn.
-RUN = 64
-#: Pixels of a batch, and how many steps the model gets at least.
+RUN_PIXELS = 64
+#: Least and most pixels of a batch.
 BATCH_LIMITS = (1024, 4096)
+#: The model gets at least this many batches.
 MIN_STEPS = 100
+#: Batches given to dask-ml in one call: it reads them all at once.
+BATCHES_PER_CALL = 8
 
 
 def draw_batches(sample: Sample, seed: int, min_steps: int = 1) -> list[tuple[np.ndarray, int]]:
-    """Runs of pixels that make each batch, and how many valid pixels it has.
+    """Numbers of the runs that make each batch, and how many valid pixels it has.
 
-    At least ``min_steps`` batches: a small sample is gone through several times, drawn
-    anew each time.
+    There are at least ``min_steps`` batches: a small sample is used several times, in a
+    new order each time.
     """
-    counts = sample.counts(RUN)
+    counts = sample.counts(RUN_PIXELS)
     runs = np.flatnonzero(counts)
     n_valid = int(counts.sum())
     batch = int(np.clip(n_valid // MIN_STEPS, *BATCH_LIMITS))
@@ -50,25 +54,18 @@ def draw_batches(sample: Sample, seed: int, min_steps: int = 1) -> list[tuple[np
 
 
 def read_runs(sample: Sample, runs: np.ndarray) -> np.ndarray:
-    """Valid pixels of some runs (pixel, band), DN."""
-    parts = []
-    for run in runs.tolist():
-        start, stop = run * RUN, min((run + 1) * RUN, sample.n_pixels)
-        mask = sample.mask.read_pixels(start, stop)[:, 0].astype(bool)
-        parts.append(sample.values.read_pixels(start, stop)[mask])
-    return np.concatenate(parts)
+    """Valid pixels (pixel, band), DN, of some runs."""
+    starts = (runs * RUN_PIXELS).tolist()
+    return np.concatenate([sample.read_valid(start, start + RUN_PIXELS) for start in starts])
 
 
-def read_batch(sample: Sample, runs: np.ndarray, scaler: Scaler) -> np.ndarray:
-    """Valid pixels of some runs (pixel, band), float64, scaled."""
+def _read_scaled_runs(sample: Sample, runs: np.ndarray, scaler: Scaler) -> np.ndarray:
     return scaler.transform(read_runs(sample, runs))
 
 
-def _fit_by_parts(sample: Sample, estimator: Any, scaler: Scaler, seed: int) -> Any:
-    """On a worker: an estimator after ``partial_fit`` of every batch, in their order."""
-    for runs, _ in draw_batches(sample, seed):
-        estimator.partial_fit(read_batch(sample, runs, scaler))
-    return estimator
+def _read_scaled_block(sample: Sample, number: int, scaler: Scaler) -> np.ndarray:
+    (dn,) = sample.blocks(range(number, number + 1))
+    return scaler.transform(dn)
 
 
 def fit_minibatch(
@@ -84,7 +81,7 @@ def fit_minibatch(
 def fit_estimator(
     data: SampleOnWorkers, estimator: Any, subsample: Subsample, scaler: Scaler, seed: int
 ) -> Any:
-    """Any scikit-learn estimator, by ``partial_fit`` or else ``fit`` on the subsample.
+    """Fit any scikit-learn estimator, by ``partial_fit`` or else ``fit`` on the subsample.
 
     Raises
     ------
@@ -95,7 +92,7 @@ def fit_estimator(
     try:
         if hasattr(estimator, "partial_fit"):
             arguments = (data.sample, estimator, scaler, seed)
-            return submit(_fit_by_parts, *arguments, pure=False).result()
+            return submit(_fit_by_batches, *arguments, pure=False).result()
         return submit(_fit_at_once, subsample, estimator, scaler, pure=False).result()
     except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)
@@ -105,23 +102,26 @@ def fit_estimator(
         ) from error
 
 
+def _fit_by_batches(sample: Sample, estimator: Any, scaler: Scaler, seed: int) -> Any:
+    for runs, _ in draw_batches(sample, seed):
+        estimator.partial_fit(_read_scaled_runs(sample, runs, scaler))
+    return estimator
+
+
 def _fit_at_once(subsample: Subsample, estimator: Any, scaler: Scaler) -> Any:
     return estimator.fit(scaler.transform(subsample.load()))
 
 
-# ``--engine dask-ml``: its own estimators on the same sample, for comparison.
-
-#: Mini-batches handed to it at a time: it reads all it is given at once.
-AT_ONCE = 8
+# --- dask-ml's own models on the same sample, for comparison: --engine dask-ml ---------
 
 
-def fit_kmeans(data: SampleOnWorkers, n_clusters: int, scaler: Scaler, seed: int) -> Step:
+def fit_dask_kmeans(data: SampleOnWorkers, n_clusters: int, scaler: Scaler, seed: int) -> Step:
     """``dask_ml.cluster.KMeans`` of the whole sample, in the workers' memory as float64.
 
     Raises
     ------
     ResourceError
-        If it does not fit there.
+        If the sample does not fit there.
     """
     import dask.array as da
     from dask_ml.cluster import KMeans
@@ -133,10 +133,10 @@ def fit_kmeans(data: SampleOnWorkers, n_clusters: int, scaler: Scaler, seed: int
         raise ResourceError(
             f"--engine dask-ml needs about {need / 2**30:.1f} GiB for this sample; "
             f"the workers have {have / 2**30:.1f} GiB",
-            "leave --engine away: the built-in engine needs no copy of the sample",
+            "omit --engine: the built-in engine needs no copy of the sample",
         )
     blocks = [
-        _lazy(_read_block, n, data.sample, number, scaler)
+        _lazy(_read_scaled_block, n, data.sample, number, scaler)
         for number, n in enumerate(counts)
         if n
     ]
@@ -146,10 +146,10 @@ def fit_kmeans(data: SampleOnWorkers, n_clusters: int, scaler: Scaler, seed: int
     return Step(centres, int(model.n_iter_), is_settled=True)
 
 
-def fit_incremental(
+def fit_dask_minibatch(
     data: SampleOnWorkers, subsample: Subsample, n_clusters: int, scaler: Scaler, seed: int
 ) -> Step:
-    """``Incremental(MiniBatchKMeans)``: the batches and steps of the built-in engine."""
+    """``Incremental(MiniBatchKMeans)``, with the built-in engine's batches and start."""
     import dask.array as da
     from dask_ml.wrappers import Incremental
     from sklearn.cluster import MiniBatchKMeans
@@ -164,13 +164,13 @@ def fit_incremental(
         random_state=seed,
         compute_labels=False,
     )
-    # The batches are drawn already; their order is part of the result
+    # The batches are already in random order, and this order is part of the result
     model = Incremental(model, shuffle_blocks=False)
     batches = (
-        _lazy(read_batch, n, data.sample, runs, scaler)
+        _lazy(_read_scaled_runs, n, data.sample, runs, scaler)
         for runs, n in draw_batches(data.sample, seed, MIN_STEPS)
     )
-    while some := list(islice(batches, AT_ONCE)):
+    while some := list(islice(batches, BATCHES_PER_CALL)):
         model.partial_fit(da.concatenate(some))
     fitted = model.estimator_
     centres = scaler.mean + fitted.cluster_centers_ * scaler.scale
@@ -184,8 +184,3 @@ def _lazy(function: Callable[..., np.ndarray], n_rows: int, sample: Sample, *arg
 
     delayed = dask.delayed(function, pure=False)(sample, *args)
     return da.from_delayed(delayed, (n_rows, sample.values.shape[2]), np.float64)
-
-
-def _read_block(sample: Sample, number: int, scaler: Scaler) -> np.ndarray:
-    (dn,) = sample.blocks(range(number, number + 1))
-    return scaler.transform(dn)

@@ -1,4 +1,8 @@
-"""From the sample to model.json: every model fitted, numbered and measured."""
+"""From the sample to model.json: every model is fitted, numbered and measured.
+
+A model that was fitted before is not fitted again, and a full-batch fit that was stopped
+resumes from its last checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -16,26 +20,38 @@ from hyperhpc.analysis.kmeans import (
     ClusterMoments,
     Moments,
     Step,
-    farthest_pixels,
-    inertia_of,
-    lloyd,
+    compute_inertia,
+    compute_variance,
+    find_farthest_pixels,
     order_by_nir,
-    variance_of,
+    run_lloyd,
 )
-from hyperhpc.compute import estimators
-from hyperhpc.compute.estimators import fit_estimator, fit_minibatch
-from hyperhpc.compute.models import Labeller, load_estimator, or_null, own_labels
+from hyperhpc.compute.estimators import (
+    fit_dask_kmeans,
+    fit_dask_minibatch,
+    fit_estimator,
+    fit_minibatch,
+)
+from hyperhpc.compute.models import (
+    Labeller,
+    count_labels,
+    load_estimator,
+    nan_to_none,
+    predict_in_parts,
+)
 from hyperhpc.compute.sample import Sample
 from hyperhpc.compute.starts import (
     STARTS,
-    SampleOnWorkers,
     Subsample,
     find_start,
-    measure_models,
-    measure_scaler,
-    squares_about,
     write_merged,
     write_subsample,
+)
+from hyperhpc.compute.sums import (
+    SampleOnWorkers,
+    measure_models,
+    measure_scaler,
+    shift_squares,
 )
 from hyperhpc.compute.tiles import shorten
 from hyperhpc.config import RunConfig
@@ -43,10 +59,10 @@ from hyperhpc.errors import ConfigError
 from hyperhpc.rundir.folder import RunFolder, read_json, write_json
 from hyperhpc.rundir.progress import Progress
 
-# How far a fit has come, kept so that a run that was stopped goes on from there.
-
-#: Seconds of iterations that may be lost.
-EVERY = 5.0
+#: Seconds of iterations that may be lost when a fit is stopped.
+CHECKPOINT_INTERVAL_S = 5.0
+#: With fewer sampled pixels per cluster, chance decides where the centres are.
+MIN_PIXELS_PER_CLUSTER = 100
 
 
 class Checkpoint:
@@ -57,98 +73,25 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def read(self) -> Step | None:
-        """The step that was kept, if any."""
+        """The stored step, if there is one."""
         if not self.path.exists():
             return None
-        kept = read_json(self.path)
+        stored = read_json(self.path)
         return Step(
-            np.array(kept["centres"]), kept["n_iter"], kept["limit"], kept["is_settled"]
+            np.array(stored["centres"]), stored["n_iter"], stored["limit"], stored["is_settled"]
         )
 
     def keep(self, step: Step) -> None:
-        """Keep a step, unless another was kept just now; the last one always."""
-        if not step.is_settled and time.monotonic() - self._written < EVERY:
+        """Store a step: the last one always, others at most every five seconds."""
+        if not step.is_settled and time.monotonic() - self._written < CHECKPOINT_INTERVAL_S:
             return
         write_json(self.path, vars(step) | {"centres": step.centres.tolist()})
         self._written = time.monotonic()
 
 
-# The full-batch model: Lloyd's iterations over the whole sample, from the best start.
-#
-# Workers add up, the decisions are taken here.
-
-
-def fit_lloyd(
-    data: SampleOnWorkers,
-    subsample: Subsample,
-    n_clusters: int,
-    scaler: Scaler,
-    squares: np.ndarray,
-    seed: int,
-    progress: Progress,
-    checkpoint: Checkpoint,
-) -> Step:
-    """Full-batch k-means of the whole sample; goes on from the last checkpoint.
-
-    Parameters
-    ----------
-    squares
-        (band) sum of squares of DN minus offset over the sample.
-    progress
-        Told each start and each iteration.
-    checkpoint
-        Where the last step is kept.
-    """
-    step = checkpoint.read()
-    if step is None:
-        step = Step(find_start(data, subsample, n_clusters, scaler, squares, seed, progress))
-
-    def keep(step: Step) -> None:
-        progress.advance(1)
-        checkpoint.keep(step)
-
-    return lloyd(
-        lambda centres: _sums(data, centres, scaler),
-        lambda centres, n: _farthest(data, centres, scaler, n),
-        squares,
-        step,
-        scaler,
-        on_step=keep,
-    )
-
-
-def _sums(data: SampleOnWorkers, centres: np.ndarray, scaler: Scaler) -> ClusterSums:
-    return data.add_up(_sum_by_centres, centres, scaler)
-
-
-def _sum_by_centres(dn: np.ndarray, centres: np.ndarray, scaler: Scaler) -> ClusterSums:
-    return sum_clusters(dn, Scorer(centres, scaler))
-
-
-def _farthest(data: SampleOnWorkers, centres: np.ndarray, scaler: Scaler, n: int) -> np.ndarray:
-    parts = data.map_parts(_farthest_of_part, centres, scaler, n)
-    distances = np.concatenate([distance for distance, _ in parts])
-    pixels = np.concatenate([pixel for _, pixel in parts])
-    return pixels[np.argsort(-distances, kind="stable")[:n]]
-
-
-def _farthest_of_part(
-    sample: Sample, numbers: range, centres: np.ndarray, scaler: Scaler, n: int
-) -> tuple[np.ndarray, np.ndarray]:
-    found = [farthest_pixels(dn, centres, scaler, n) for dn in sample.blocks(numbers)]
-    distances = np.concatenate([distance for distance, _ in found])
-    pixels = np.concatenate([pixel for _, pixel in found])
-    order = np.argsort(-distances, kind="stable")[:n]
-    return distances[order], pixels[order]
-
-
-#: Sampled pixels per cluster; with fewer it is chance where the centres come to lie.
-_FEW = 100
-
-
 @dataclass(frozen=True)
 class FitJob:
-    """What the fits need to know.
+    """What the fits need.
 
     Attributes
     ----------
@@ -157,7 +100,7 @@ class FitJob:
     scale_factor
         Divisor from DN to reflectance.
     warn
-        Told what is odd about the sample or a model.
+        Receives a sentence on anything odd about the sample or a model.
     """
 
     config: RunConfig
@@ -169,32 +112,24 @@ class FitJob:
 
     @property
     def subsample(self) -> Subsample:
-        """The pixels starts are tried on."""
+        """The pixels on which starts are tried."""
         return Subsample.at(self.folder.work)
 
     def checkpoint(self, name: str) -> Checkpoint:
-        """How far a model has come."""
+        """The checkpoint of one model."""
         return Checkpoint(self.folder.work / f"fit-{name}.json")
 
-    @property
-    def spectra(self) -> Path:
-        """Mean and standard deviation of the clusters, kept for clusters.json."""
-        return self.folder.work / "cluster-spectra.json"
 
-    @property
-    def is_integer(self) -> bool:
-        """True if DN are integers."""
-        return np.issubdtype(np.dtype(self.data.sample.values.dtype), np.integer)
-
-
-def model_names(config: RunConfig) -> list[str]:
-    """Names of the models of a run, in their order."""
-    own = [config.estimator.partition(":")[2]] if config.estimator else []
-    return [*config.models, *own]
+def check_models(config: RunConfig) -> Sequence[str]:
+    """Names of the models, in order; raises ConfigError if the estimator cannot be made."""
+    if not config.estimator:
+        return list(config.models)
+    load_estimator(config.estimator, config.clusters, config.seed)
+    return [*config.models, config.estimator.partition(":")[2]]
 
 
 def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
-    """Fit what model.json does not hold yet, write it, and return the labellers.
+    """Fit the models unless model.json holds them, write it, and return the labellers.
 
     Raises
     ------
@@ -204,21 +139,21 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
     config = job.config
     model = _read_fitted(job)
     if model is not None and not config.estimator:
-        return read_labellers(model, job.scale_factor, job.is_integer)
+        return read_labellers(model, job.scale_factor, job.data.sample.is_integer)
     _check_sample(job)
     submit = job.data.workers.client.submit
     with progress.stage("scaling the sample"):
         drawn = submit(write_subsample, job.data.sample, config.seed, job.subsample, pure=False)
         scaler, moments, reference = measure_scaler(job.data, job.scale_factor)
-        scaler = _as_stored(scaler, job.scale_factor)
-        squares = squares_about(moments, reference, scaler.offset)
+        scaler = _round_as_stored(scaler, job.scale_factor)
+        squares = shift_squares(moments, reference, scaler.offset)
         drawn.result()
         submit(write_merged, job.subsample, scaler, pure=False).result()
-    _warn_of_constant(job, moments)
-    names = model_names(config)
-    begun = [_begin(job, name, scaler, squares, progress) for name in names]
+    _warn_of_constant_bands(job, moments)
+    names = check_models(config)
+    finishers = [_start_fit(job, name, scaler, squares, progress) for name in names]
     fitted = []
-    for name, finish in zip(names, begun, strict=True):
+    for name, finish in zip(names, finishers, strict=True):
         with progress.stage(f"fitting {name}", STARTS if name == "lloyd" else None, "steps"):
             fitted.append(finish())
     with progress.stage("measuring clusters"):
@@ -227,11 +162,11 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
     for name, (labeller, n_iter), moment in zip(names, fitted, measured, strict=True):
         if labeller.centres is None:
             labeller, moment = _renumber(labeller, moment, job.wavelength_nm)
-        _warn_of_empty(job, name, moment)
+        _warn_of_empty_clusters(job, name, moment)
         labellers.append(labeller)
         entries[name] = _describe(job, labeller, moment, squares, n_iter)
-        spectra[name] = _spectra(job, moment, scaler)
-    write_json(job.spectra, spectra)
+        spectra[name] = _describe_spectra(job, moment, scaler)
+    write_json(job.folder.cluster_spectra, spectra)
     write_json(
         job.folder.model,
         {
@@ -245,12 +180,34 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
     return labellers
 
 
+def read_labellers(
+    model: dict[str, Any], scale_factor: float, is_integer: bool
+) -> list[Labeller]:
+    """Labellers of the models of nearest centres in model.json.
+
+    Parameters
+    ----------
+    model
+        Contents of model.json.
+    scale_factor
+        Divisor from DN to reflectance.
+    is_integer
+        True if DN are integers.
+    """
+    mean, scale = (np.array(model[name]) * scale_factor for name in ("mean", "scale"))
+    scaler = Scaler(mean, scale, is_integer)
+    return [
+        Labeller(scaler, len(entry["centers"]), np.array(entry["centers"]) * scale_factor)
+        for entry in model["models"].values()
+    ]
+
+
 def _read_fitted(job: FitJob) -> dict[str, Any] | None:
-    """model.json; None if the models are not fitted yet, or what was kept is damaged."""
-    if not (job.folder.model.exists() and job.spectra.exists()):
+    """model.json; None if the models are not fitted yet, or a file is damaged."""
+    if not (job.folder.model.exists() and job.folder.cluster_spectra.exists()):
         return None
     try:
-        read_json(job.spectra)
+        read_json(job.folder.cluster_spectra)
         model: dict[str, Any] = read_json(job.folder.model)
     except ConfigError as error:
         job.warn(f"{error.message}, so that the models are fitted again")
@@ -258,28 +215,16 @@ def _read_fitted(job: FitJob) -> dict[str, Any] | None:
     return model
 
 
-def read_labellers(
-    model: dict[str, Any], scale_factor: float, is_integer: bool
-) -> list[Labeller]:
-    """Labellers of the models of nearest centres in model.json."""
-    scaler = Scaler(
-        np.array(model["mean"]) * scale_factor,
-        np.array(model["scale"]) * scale_factor,
-        is_integer,
-    )
-    return [
-        Labeller(scaler, len(entry["centers"]), np.array(entry["centers"]) * scale_factor)
-        for entry in model["models"].values()
-    ]
-
-
-def _as_stored(scaler: Scaler, scale_factor: float) -> Scaler:
-    """The scaling as it comes back from model.json: what is stored is what is used."""
+def _round_as_stored(scaler: Scaler, scale_factor: float) -> Scaler:
+    """The scaling as it comes back from model.json: the stored numbers are the model."""
     return Scaler(
         scaler.mean / scale_factor * scale_factor,
         scaler.scale / scale_factor * scale_factor,
         scaler.is_integer,
     )
+
+
+# --- checks and warnings ---------------------------------------------------------------
 
 
 def _check_sample(job: FitJob) -> None:
@@ -289,24 +234,24 @@ def _check_sample(job: FitJob) -> None:
             f"{n_valid} valid sampled pixels are fewer than {n_clusters} clusters",
             "give a smaller --stride or fewer --clusters",
         )
-    if n_valid < _FEW * n_clusters and job.config.stride > 1:
+    if n_valid < MIN_PIXELS_PER_CLUSTER * n_clusters and job.config.stride > 1:
         job.warn(
             f"{n_valid} sampled pixels are few for {n_clusters} clusters; --stride "
             f"{job.config.stride} leaves out the others, --stride 1 would take all"
         )
 
 
-def _warn_of_constant(job: FitJob, moments: Moments) -> None:
-    constant = np.flatnonzero(variance_of(moments) == 0)
+def _warn_of_constant_bands(job: FitJob, moments: Moments) -> None:
+    constant = np.flatnonzero(compute_variance(moments) == 0)
     if constant.size:
         nm = [f"{wavelength:.1f}" for wavelength in job.wavelength_nm[constant]]
         job.warn(
             f"{constant.size} of {job.wavelength_nm.size} bands have one value in all sampled "
-            f"pixels and tell no clusters apart: {shorten(nm)} nm"
+            f"pixels and do not separate clusters: {shorten(nm)} nm"
         )
 
 
-def _warn_of_empty(job: FitJob, name: str, moments: ClusterMoments) -> None:
+def _warn_of_empty_clusters(job: FitJob, name: str, moments: ClusterMoments) -> None:
     empty = np.flatnonzero(moments.counts == 0)
     if empty.size:
         job.warn(
@@ -315,27 +260,30 @@ def _warn_of_empty(job: FitJob, name: str, moments: ClusterMoments) -> None:
         )
 
 
-def _begin(
+# --- one model -------------------------------------------------------------------------
+
+
+def _start_fit(
     job: FitJob, name: str, scaler: Scaler, squares: np.ndarray, progress: Progress
 ) -> Callable[[], tuple[Labeller, int | None]]:
-    """Begin one model; what is returned finishes it."""
+    """Start to fit one model; the function returned waits for it or does the rest."""
     if name == "lloyd":
-        return lambda: _numbered(job, scaler, _fit_lloyd(job, scaler, squares, progress))
+        return lambda: _number(job, scaler, _fit_lloyd(job, scaler, squares, progress))
     if name == "minibatch":
-        step = _begin_minibatch(job, scaler)
-        return lambda: _numbered(job, scaler, step())
+        finish = _start_minibatch(job, scaler)
+        return lambda: _number(job, scaler, finish())
     return lambda: _fit_estimator(job, scaler)
 
 
-def _begin_minibatch(job: FitJob, scaler: Scaler) -> Callable[[], Step]:
-    """Its steps follow one another, on one worker: the others try starts meanwhile."""
+def _start_minibatch(job: FitJob, scaler: Scaler) -> Callable[[], Step]:
+    """Its steps depend on each other: one worker takes them while others try starts."""
     config, data, checkpoint = job.config, job.data, job.checkpoint("minibatch")
     arguments = (job.subsample, config.clusters, scaler, config.seed)
-    kept = checkpoint.read()
-    if kept is not None:
-        return lambda: kept
+    stored = checkpoint.read()
+    if stored is not None:
+        return lambda: stored
     if config.engine == "dask-ml":
-        return lambda: estimators.fit_incremental(data, *arguments)
+        return lambda: fit_dask_minibatch(data, *arguments)
     future = data.workers.engage(fit_minibatch, data.sample, *arguments)
 
     def wait() -> Step:
@@ -347,51 +295,93 @@ def _begin_minibatch(job: FitJob, scaler: Scaler) -> Callable[[], Step]:
 
 
 def _fit_lloyd(job: FitJob, scaler: Scaler, squares: np.ndarray, progress: Progress) -> Step:
+    """Full-batch k-means of the whole sample; resumes from its checkpoint.
+
+    The workers compute the sums, this process takes the decisions.
+    """
     config, data, checkpoint = job.config, job.data, job.checkpoint("lloyd")
     if config.engine == "dask-ml":
-        return estimators.fit_kmeans(data, config.clusters, scaler, config.seed)
-    return fit_lloyd(
-        data, job.subsample, config.clusters, scaler, squares, config.seed, progress, checkpoint
+        return fit_dask_kmeans(data, config.clusters, scaler, config.seed)
+    step = checkpoint.read()
+    if step is None:
+        arguments = (config.clusters, scaler, squares, config.seed, progress)
+        step = Step(find_start(data, job.subsample, *arguments))
+
+    def on_step(step: Step) -> None:
+        progress.advance(1)
+        checkpoint.keep(step)
+
+    return run_lloyd(
+        lambda centres: data.add_up(_sum_by_centres, centres, scaler),
+        lambda centres, n: _find_farthest(data, centres, scaler, n),
+        squares,
+        step,
+        scaler,
+        on_step=on_step,
     )
 
 
-def _numbered(job: FitJob, scaler: Scaler, step: Step) -> tuple[Labeller, int]:
-    """Clusters numbered by ascending near-infrared reflectance of their centres."""
+def _sum_by_centres(dn: np.ndarray, centres: np.ndarray, scaler: Scaler) -> ClusterSums:
+    return sum_clusters(dn, Scorer(centres, scaler))
+
+
+def _find_farthest(
+    data: SampleOnWorkers, centres: np.ndarray, scaler: Scaler, n: int
+) -> np.ndarray:
+    parts = data.map_parts(_find_farthest_of_part, centres, scaler, n)
+    return _merge_farthest(parts, n)[1]
+
+
+def _find_farthest_of_part(
+    sample: Sample, numbers: range, centres: np.ndarray, scaler: Scaler, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    blocks = [find_farthest_pixels(dn, centres, scaler, n) for dn in sample.blocks(numbers)]
+    return _merge_farthest(blocks, n)
+
+
+def _merge_farthest(
+    found: Sequence[tuple[np.ndarray, np.ndarray]], n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The n farthest of pixels found in parts: distances, descending, and pixels."""
+    distances = np.concatenate([distance for distance, _ in found])
+    pixels = np.concatenate([pixel for _, pixel in found])
+    order = np.argsort(-distances, kind="stable")[:n]
+    return distances[order], pixels[order]
+
+
+def _number(job: FitJob, scaler: Scaler, step: Step) -> tuple[Labeller, int]:
+    """Number clusters by ascending near-infrared reflectance of their centres."""
     order = order_by_nir(step.centres, job.wavelength_nm)
     centres = step.centres[order] / job.scale_factor * job.scale_factor  # as stored
     return Labeller(scaler, len(order), centres), step.n_iter
 
 
 def _fit_estimator(job: FitJob, scaler: Scaler) -> tuple[Labeller, int | None]:
-    """A model of scikit-learn, its clusters numbered as they came."""
+    """Fit a model of scikit-learn; its clusters keep their own numbers."""
     config, data = job.config, job.data
     estimator = load_estimator(str(config.estimator), config.clusters, config.seed)
     estimator = fit_estimator(data, estimator, job.subsample, scaler, config.seed)
     seen = data.workers.client.submit(
-        _seen_labels, estimator, job.subsample, scaler, pure=False
+        _find_labels, estimator, job.subsample, scaler, pure=False
     ).result()
-    n = own_labels(estimator, seen)
+    n = count_labels(estimator, seen)
     numbers = np.arange(n, dtype=np.uint8)
     n_iter = getattr(estimator, "n_iter_", None)
     n_iter = int(n_iter) if isinstance(n_iter, int | np.integer) else None
     return Labeller(scaler, n, estimator=estimator, numbers=numbers), n_iter
 
 
-def _seen_labels(estimator: Any, subsample: Subsample, scaler: Scaler) -> np.ndarray:
-    """On a worker: the labels an estimator gives on the subsample."""
-    dn = subsample.load()
-    parts = [
-        np.unique(estimator.predict(scaler.transform(dn[start : start + 16384])))
-        for start in range(0, len(dn), 16384)
-    ]
-    return np.unique(np.concatenate(parts))
+def _find_labels(estimator: Any, subsample: Subsample, scaler: Scaler) -> np.ndarray:
+    """On a worker: the different labels that an estimator gives on the subsample."""
+    parts = predict_in_parts(estimator, scaler, subsample.load())
+    return np.unique(np.concatenate([np.unique(labels) for _, labels in parts]))
 
 
 def _renumber(
     labeller: Labeller, moments: ClusterMoments, wavelength_nm: np.ndarray
 ) -> tuple[Labeller, ClusterMoments]:
     """Number the clusters of an estimator by ascending near-infrared reflectance."""
-    order = order_by_nir(_means(moments, labeller.scaler), wavelength_nm)
+    order = order_by_nir(_mean_dn(moments, labeller.scaler), wavelength_nm)
     numbers = np.empty(len(order), dtype=np.uint8)
     numbers[order] = np.arange(len(order), dtype=np.uint8)
     numbered = Labeller(
@@ -400,7 +390,10 @@ def _renumber(
     return numbered, moments[order]
 
 
-def _means(moments: ClusterMoments, scaler: Scaler) -> np.ndarray:
+# --- what is stored of a model ---------------------------------------------------------
+
+
+def _mean_dn(moments: ClusterMoments, scaler: Scaler) -> np.ndarray:
     """Mean DN (cluster, band); NaN for a cluster without pixels."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return scaler.offset + moments.sums / moments.counts[:, None]
@@ -417,35 +410,28 @@ def _describe(
     scaler = labeller.scaler
     centres = labeller.centres
     if centres is None:  # an estimator without centres is described by its means
-        means = _means(moments, scaler)
+        means = _mean_dn(moments, scaler)
         centres = np.where(np.isnan(means), scaler.mean, means)
     sums = ClusterSums(moments.counts, moments.sums)
     return {
         "centers": (centres / job.scale_factor).tolist(),
-        "inertia": inertia_of(sums, squares, centres, scaler),
+        "inertia": compute_inertia(sums, squares, centres, scaler),
         "n_iter": n_iter,
         "counts": moments.counts.tolist(),
     }
 
 
-def _spectra(job: FitJob, moments: ClusterMoments, scaler: Scaler) -> dict[str, Any]:
+def _describe_spectra(job: FitJob, moments: ClusterMoments, scaler: Scaler) -> dict[str, Any]:
     """Mean and population standard deviation of each cluster; null where it is empty."""
-    mean = _means(moments, scaler)
+    mean = _mean_dn(moments, scaler)
     with np.errstate(invalid="ignore", divide="ignore"):
-        spread = moments.sums / moments.counts[:, None]
-        variance = moments.squares / moments.counts[:, None] - spread**2
+        centred_mean = moments.sums / moments.counts[:, None]
+        variance = moments.squares / moments.counts[:, None] - centred_mean**2
     sd = np.sqrt(np.maximum(variance, 0.0))
     nir = mean[:, nir_bands(job.wavelength_nm)].mean(axis=1)
     return {
-        "mean": or_null(mean / job.scale_factor),
-        "sd": or_null(sd / job.scale_factor),
+        "mean": nan_to_none(mean / job.scale_factor),
+        "sd": nan_to_none(sd / job.scale_factor),
         "counts": moments.counts.tolist(),
-        "nir": or_null(nir / job.scale_factor),
+        "nir": nan_to_none(nir / job.scale_factor),
     }
-
-
-def check_models(config: RunConfig) -> Sequence[str]:
-    """Names of the models; raises ConfigError if the estimator cannot be made."""
-    if config.estimator:
-        load_estimator(config.estimator, config.clusters, config.seed)
-    return model_names(config)

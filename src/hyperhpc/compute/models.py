@@ -1,7 +1,7 @@
 """What a fitted model is: centres by which pixels are labelled, or an estimator.
 
-``model.json`` is the model: labels are always computed from the numbers that stand
-there, whether the run has just fitted them or found them on disk.
+``model.json`` is the model: labels are always computed from the numbers stored there,
+whether the run has just fitted them or found them on disk.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,22 +21,26 @@ from hyperhpc.config import MAX_CLUSTERS
 from hyperhpc.errors import ConfigError
 from hyperhpc.schema import NO_CLUSTER
 
+#: Pixels an estimator labels at a time: limits their float64 copy.
+_PREDICT_PIXELS = 16384
+_EXAMPLE_HINT = "for example --estimator sklearn.cluster:Birch"
+
 
 @dataclass(frozen=True)
 class Labeller:
-    """Gives pixels their labels under one model.
+    """Labels pixels by one model.
 
     Attributes
     ----------
     scaler
-        The scaling the model was fitted under.
+        The scaling under which the model was fitted.
     n_clusters
         Labels are 0 to n_clusters - 1.
     centres
         (cluster, band) in DN, for a model of nearest centres; else None.
     estimator, numbers
-        For any other model: a fitted scikit-learn estimator, and (its label) the label
-        of ours for each of its own.
+        For any other model: a fitted scikit-learn estimator, and for each label of the
+        estimator the label it is stored as.
     """
 
     scaler: Scaler
@@ -47,7 +51,7 @@ class Labeller:
 
     @cached_property
     def scorer(self) -> Scorer | None:
-        """What labels by the centres; made once where this object is used."""
+        """Labels by the centres, if there are any; made once in each process."""
         return None if self.centres is None else Scorer(self.centres, self.scaler)
 
     def label(self, dn: np.ndarray) -> np.ndarray:
@@ -55,13 +59,11 @@ class Labeller:
         if self.scorer is not None:
             return label_pixels(dn, [self.scorer])[0]
         labels = np.empty(len(dn), dtype=np.uint8)
-        for start in range(0, len(dn), 16384):  # bounds the float64 copy
-            rows = slice(start, start + 16384)
-            labels[rows] = self._predict(dn[rows])
+        for rows, own in predict_in_parts(self.estimator, self.scaler, dn):
+            labels[rows] = self._renumber(own)
         return labels
 
-    def _predict(self, dn: np.ndarray) -> np.ndarray:
-        own = np.asarray(self.estimator.predict(self.scaler.transform(dn)))
+    def _renumber(self, own: np.ndarray) -> np.ndarray:
         if self.numbers is None:
             return own
         if own.size and (own.min() < 0 or own.max() >= len(self.numbers)):
@@ -73,12 +75,21 @@ class Labeller:
         return self.numbers[own]
 
 
+def predict_in_parts(
+    estimator: Any, scaler: Scaler, dn: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Slices of the pixels (pixel, good band; DN) and the estimator's labels of each."""
+    for start in range(0, len(dn), _PREDICT_PIXELS):
+        rows = slice(start, start + _PREDICT_PIXELS)
+        yield rows, np.asarray(estimator.predict(scaler.transform(dn[rows])))
+
+
 def label_all(
     labellers: Sequence[Labeller], dn: np.ndarray, bands: np.ndarray, is_valid: np.ndarray
 ) -> np.ndarray:
-    """Labels (model, pixel), uint8, of pixels under all models; 255 where not valid.
+    """Labels (model, pixel), uint8, of pixels by all models; 255 where not valid.
 
-    Models of nearest centres share one cast of the pixels, and one product.
+    Models of nearest centres share one cast of the pixels, and one matrix product.
 
     Parameters
     ----------
@@ -95,8 +106,8 @@ def label_all(
         return labels
     scorers = [labeller.scorer for labeller in labellers if labeller.scorer is not None]
     by_centres = [m for m, labeller in enumerate(labellers) if labeller.scorer is not None]
-    if 2 * n_valid > len(dn):  # cheaper to label some for nothing than to copy the rest
-        with np.errstate(invalid="ignore", over="ignore"):  # of floats that are no data
+    if 2 * n_valid > len(dn):  # labelling a few too many is cheaper than copying the others
+        with np.errstate(invalid="ignore", over="ignore"):  # floats that are no-data
             found = label_pixels(dn, scorers, bands)
         labels[by_centres] = np.where(is_valid, found, NO_CLUSTER)
     else:
@@ -111,59 +122,57 @@ def label_all(
 def load_estimator(spec: str, n_clusters: int, seed: int) -> Any:
     """A new scikit-learn estimator from ``module:Class``.
 
-    It gets ``n_clusters`` (or ``n_components``) and ``random_state`` where it knows them.
+    Its parameters ``n_clusters``, ``n_components`` and ``random_state`` are set where it
+    has them.
 
     Raises
     ------
     ConfigError
-        If there is no such class, or it cannot be fitted and predict.
+        If there is no such class, or it cannot fit and predict clusters.
     """
     module_name, _, class_name = spec.partition(":")
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # a module may greet; stdout is the result
+        # A module may print while it is imported; standard output is for results
+        with contextlib.redirect_stdout(sys.stderr):
             kind = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, TypeError) as error:
-        raise ConfigError(
-            f"--estimator {spec}: {error}", "for example --estimator sklearn.cluster:Birch"
-        ) from None
+        raise ConfigError(f"--estimator {spec}: {error}", _EXAMPLE_HINT) from None
     if not all(hasattr(kind, name) for name in ("get_params", "fit", "predict")):
         raise ConfigError(
-            f"--estimator {spec} is no scikit-learn estimator with fit and predict",
-            "for example --estimator sklearn.cluster:Birch",
+            f"--estimator {spec} is not a scikit-learn estimator with fit and predict",
+            _EXAMPLE_HINT,
         )
     try:
         estimator = kind()
         known = estimator.get_params()
-        settings: dict[str, Any] = {"n_clusters": n_clusters, "n_components": n_clusters}
-        settings = {k: v for k, v in settings.items() if k in known}
-        settings |= {"random_state": seed} if "random_state" in known else {}
-        estimator = estimator.set_params(**settings)
+        settings = {"n_clusters": n_clusters, "n_components": n_clusters, "random_state": seed}
+        estimator = estimator.set_params(**{k: v for k, v in settings.items() if k in known})
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"--estimator {spec} cannot be made without arguments: {error}",
-            "for example --estimator sklearn.cluster:Birch",
+            f"--estimator {spec} cannot be made without arguments: {error}", _EXAMPLE_HINT
         ) from None
-    if (sort := _sort_of(estimator)) in ("classifier", "regressor", "outlier_detector"):
+    estimator_type = _estimator_type(estimator)
+    if estimator_type in ("classifier", "regressor", "outlier_detector"):
         raise ConfigError(
-            f"--estimator {spec} finds no clusters (it is called a {sort}); "
+            f"--estimator {spec} is a {estimator_type} and finds no clusters; "
             "a clusterer is needed",
-            "for example --estimator sklearn.cluster:Birch",
+            _EXAMPLE_HINT,
         )
     return estimator
 
 
-def _sort_of(estimator: Any) -> str | None:
-    """What scikit-learn calls it (clusterer, regressor, ...); None if it has no word."""
+def _estimator_type(estimator: Any) -> str | None:
+    """What scikit-learn calls it (clusterer, regressor, ...); None if unknown."""
     from sklearn.utils import get_tags
 
     try:
         return get_tags(estimator).estimator_type
-    except AttributeError:  # from elsewhere, with fit and predict but without tags
+    except AttributeError:  # from another library, with fit and predict but without tags
         return None
 
 
-def own_labels(estimator: Any, seen: np.ndarray) -> int:
-    """How many labels of its own a fitted estimator may give (0 to n - 1).
+def count_labels(estimator: Any, seen: np.ndarray) -> int:
+    """How many labels a fitted estimator may give (0 to n - 1), from those seen so far.
 
     Raises
     ------
@@ -188,7 +197,7 @@ def own_labels(estimator: Any, seen: np.ndarray) -> int:
     return max(sizes)
 
 
-def or_null(table: np.ndarray) -> Any:
+def nan_to_none(table: np.ndarray) -> Any:
     """Numbers as nested lists for JSON, with None where one is not finite."""
     found = table.astype(object)
     found[~np.isfinite(table)] = None

@@ -18,11 +18,7 @@ from hyperhpc.analysis.bands import (
     in_windows,
     seed_bands,
 )
-from hyperhpc.analysis.spectra import (
-    linear_spectrum,
-    nearest_spectrum,
-    to_reflectance,
-)
+from hyperhpc.analysis.spectra import linear_spectrum, nearest_spectrum, to_reflectance
 from hyperhpc.errors import ConfigError
 from hyperhpc.scene.cube import Scene
 
@@ -54,25 +50,29 @@ def select_bands(
     Raises
     ------
     ConfigError
-        If no band is left, or ``seed_compat`` meets other than 426 bands.
+        If no band is left, or with ``seed_compat`` if the scene does not have 426 bands.
     """
     centres = scene.wavelength_nm
-    is_window_band = in_windows(centres, scene.bad_band_windows_nm or WATER_WINDOWS_NM)
+    is_window_band = _in_water_windows(scene)
     if seed_compat:
         return Selection((), seed_bands(len(centres)), is_window_band)
     windows = drop_windows(scene.bad_band_windows_nm, drop)
     return Selection(windows, good_bands(centres, windows, scene.bad_bands), is_window_band)
 
 
-def usable_nm(scene: Scene) -> np.ndarray:
-    """Band centres (band,), nm; infinite where the file flags a band, which is near to none."""
+def _in_water_windows(scene: Scene) -> np.ndarray:
+    return in_windows(scene.wavelength_nm, scene.bad_band_windows_nm or WATER_WINDOWS_NM)
+
+
+def usable_centres_nm(scene: Scene) -> np.ndarray:
+    """Band centres (band,), nm; infinite, so near to none, where the file flags a band."""
     centres = scene.wavelength_nm.copy()
     centres[list(scene.bad_bands)] = np.inf
     return centres
 
 
 def describe_bands(scene: Scene, selection: Selection) -> dict[str, Any]:
-    """What run.json says of the bands; an open end of a window is null."""
+    """What run.json holds on the bands; an open end of a window is null."""
     centres = scene.wavelength_nm
     return {
         "n_bands": len(centres),
@@ -88,25 +88,9 @@ def describe_bands(scene: Scene, selection: Selection) -> dict[str, Any]:
     }
 
 
-def _pixel_of(scene: Scene, x: float, y: float) -> tuple[int, int]:
-    """Row and column of a point; ConfigError if it lies outside the scene."""
-    if np.isfinite(x) and np.isfinite(y):
-        row, col = scene.grid.pixel_of(x, y)
-        if 0 <= row < scene.shape[0] and 0 <= col < scene.shape[1]:
-            return row, col
-    xmin, ymin, xmax, ymax = scene.bounds
-    raise ConfigError(
-        f"point {x:.10g},{y:.10g} lies outside the scene, which spans "
-        f"{xmin:.10g} to {xmax:.10g} in x and {ymin:.10g} to {ymax:.10g} in y",
-        f"see hyperhpc info {shlex.quote(scene.path)}",
-    )
-
-
-def reflectance_of(scene: Scene) -> Callable[[np.ndarray], np.ndarray]:
-    """From DN (..., band), all bands, to reflectance 0-1, float64, NaN where no-data."""
-    is_window_band = in_windows(
-        scene.wavelength_nm, scene.bad_band_windows_nm or WATER_WINDOWS_NM
-    )
+def reflectance_converter(scene: Scene) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from DN (..., all bands) to reflectance 0-1, float64, NaN where no-data."""
+    is_window_band = _in_water_windows(scene)
     return lambda dn: to_reflectance(
         dn, scene.scale_factor, scene.nodata, scene.window_nodata, is_window_band
     )
@@ -131,27 +115,27 @@ def spectra_at(
 
     Returns
     -------
-    For each point x, y, row, col, wavelength_nm and reflectance, all bands in the order
-    of the file; null where the stored value is no-data.
+    For each point x, y, row, col, wavelength_nm and reflectance (0-1), all bands in the
+    order of the file; null where the stored value is no-data.
 
     Raises
     ------
     ConfigError
-        A point outside the scene or on no-data, or without four valid neighbours.
+        If a point is outside the scene or on no-data, or has no four valid neighbours.
     """
     height, width, _ = scene.shape
-    to_values = reflectance_of(scene)
+    to_values = reflectance_converter(scene)
 
     def read(row0: int, row1: int, col0: int, col1: int) -> np.ndarray:
         return scene.read(slice(row0, row1), slice(col0, col1))
 
     spectra = []
     for x, y in points:
-        row, col = _pixel_of(scene, x, y)
+        row, col = _find_pixel(scene, x, y)
         values: np.ndarray | None = nearest_spectrum(read, row, col, to_values)
         if values is None or np.isnan(values[bands]).any():
             raise ConfigError(
-                f"point {x:.10g},{y:.10g} (row {row}, column {col}) is no-data",
+                f"Point {x:.10g},{y:.10g} (row {row}, column {col}) is no-data",
                 "choose a point inside the flown area",
             )
         if method == "linear":
@@ -160,7 +144,7 @@ def spectra_at(
             values = linear_spectrum(read, *position, (height, width), to_values)
             if values is None or np.isnan(values[bands]).any():
                 raise ConfigError(
-                    f"point {x:.10g},{y:.10g} has not got four valid neighbours",
+                    f"Point {x:.10g},{y:.10g} does not have four valid neighbours",
                     "give --method nearest",
                 )
         spectra.append(
@@ -174,3 +158,17 @@ def spectra_at(
             }
         )
     return spectra
+
+
+def _find_pixel(scene: Scene, x: float, y: float) -> tuple[int, int]:
+    """Row and column of a point; ConfigError if it lies outside the scene."""
+    if np.isfinite(x) and np.isfinite(y):
+        row, col = scene.grid.pixel_of(x, y)
+        if 0 <= row < scene.shape[0] and 0 <= col < scene.shape[1]:
+            return row, col
+    xmin, ymin, xmax, ymax = scene.bounds
+    raise ConfigError(
+        f"Point {x:.10g},{y:.10g} lies outside the scene, which spans "
+        f"{xmin:.10g} to {xmax:.10g} in x and {ymin:.10g} to {ymax:.10g} in y",
+        f"see hyperhpc info {shlex.quote(scene.path)}",
+    )

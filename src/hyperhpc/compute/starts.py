@@ -1,154 +1,49 @@
-"""The start of the full-batch model: many starts on few pixels, the best on more."""
+"""The start of the full-batch model: many starts on few pixels, the best ones on more."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 from itertools import islice, pairwise
-from operator import add
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from hyperhpc.analysis.kernel import Scaler
-from hyperhpc.analysis.kmeans import (
-    ClusterMoments,
-    Fit,
-    Moments,
-    fit_in_memory,
-    fit_scaler,
-    measure_clusters,
-    measure_moments,
-)
+from hyperhpc.analysis.kmeans import Fit, fit_in_memory
 from hyperhpc.analysis.starts import draw_seeds, fit_start, merge_bands
-from hyperhpc.compute.models import Labeller, label_all
 from hyperhpc.compute.sample import Sample
+from hyperhpc.compute.sums import SampleOnWorkers
 from hyperhpc.rundir.plan import SUBSAMPLE, starts_at_once
 from hyperhpc.rundir.progress import Progress
-from hyperhpc.workers import Workers
 
-# Sums over the sample, taken on workers: the only thing the fits ask of all its pixels.
-#
-# Every sum is taken over fixed blocks of the sample and added in the order of the blocks,
-# so neither workers nor tiles change a bit.
-
-
-@dataclass(frozen=True)
-class SampleOnWorkers:
-    """The sample, and workers to run functions over its blocks.
-
-    Attributes
-    ----------
-    sample
-        Where it lies.
-    workers
-        Who reads it.
-    """
-
-    sample: Sample
-    workers: Workers
-
-    def add_up(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Sum of ``function(dn, *args)`` over all blocks, in the order of the blocks."""
-        parts = self.map_parts(_sum_blocks, function, *args)
-        return reduce(add, (block for part in parts for block in part))
-
-    def map_parts(self, function: Callable[..., Any], *args: Any) -> list[Any]:
-        """``function(sample, block numbers, *args)`` for consecutive parts of the sample."""
-        n_parts = min(self.sample.n_blocks, 4 * self.workers.count * self.workers.threads)
-        edges = np.linspace(0, self.sample.n_blocks, n_parts + 1).astype(int)
-        futures = [
-            self.workers.client.submit(
-                function, self.sample, range(start, stop), *args, pure=False
-            )
-            for start, stop in pairwise(edges.tolist())
-        ]
-        return list(self.workers.client.gather(futures))
-
-
-def _sum_blocks(sample: Sample, numbers: range, function: Callable, *args: Any) -> list[Any]:
-    """On a worker: one value for a part of integers, one for each block of floats."""
-    values = [function(dn, *args) for dn in sample.blocks(numbers)]
-    is_exact = np.issubdtype(np.dtype(sample.values.dtype), np.integer)
-    return [reduce(add, values)] if is_exact else values
-
-
-def measure_scaler(
-    data: SampleOnWorkers, scale_factor: float
-) -> tuple[Scaler, Moments, np.ndarray]:
-    """Scaler of the sample, its moments, and the reference they are about."""
-    n_bands = data.sample.values.shape[2]
-    is_integer = np.issubdtype(np.dtype(data.sample.values.dtype), np.integer)
-    reference = np.zeros(n_bands)
-    if not is_integer:  # sums about a typical pixel lose fewer digits
-        for dn in data.sample.blocks(range(data.sample.n_blocks)):
-            if len(dn):
-                reference = dn[0].astype(np.float64)
-                break
-    moments = data.add_up(measure_moments, reference)
-    return (
-        fit_scaler(moments, reference, scale_factor, is_integer=is_integer),
-        moments,
-        reference,
-    )
-
-
-def squares_about(moments: Moments, reference: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """(band) sum of squares about another offset; exact, as float64, for integers."""
-    if np.issubdtype(moments.sums.dtype, np.integer):
-        shift = [int(o) - int(r) for o, r in zip(offset, reference, strict=True)]
-        exact = [
-            int(q) - 2 * d * int(s) + moments.count * d * d
-            for q, s, d in zip(moments.squares, moments.sums, shift, strict=True)
-        ]
-        return np.array(exact, dtype=np.float64)
-    d = offset - reference
-    return moments.squares - 2 * d * moments.sums + moments.count * d**2
-
-
-def measure_models(
-    data: SampleOnWorkers, labellers: Sequence[Labeller], scaler: Scaler
-) -> list[ClusterMoments]:
-    """Pixels, sums and squares of the clusters of each model over the whole sample."""
-    total = data.add_up(_measure_block, labellers, scaler)
-    edges = np.cumsum([0, *(labeller.n_clusters for labeller in labellers)])
-    return [total[start:stop] for start, stop in pairwise(edges.tolist())]
-
-
-def _measure_block(
-    dn: np.ndarray, labellers: Sequence[Labeller], scaler: Scaler
-) -> ClusterMoments:
-    labels = label_all(labellers, dn, np.arange(dn.shape[1]), np.ones(len(dn), dtype=bool))
-    sizes = [labeller.n_clusters for labeller in labellers]
-    return measure_clusters(dn, labels, sizes, scaler)
-
-
-#: Starts of the full-batch model,
+#: Starts of the full-batch model.
 STARTS = 10
-#: how many of them go on to more pixels,
+#: How many of them are refined on more pixels.
 FINALISTS = 3
-#: by how much less inertia two of them are told apart,
-SAME = 1e-4
-#: how far behind the best one may lie: its pixels are few, but the same for all,
-BEHIND = 0.02
-#: and the most pixels they begin with.
-COARSE = 25_000
+#: Two fits whose inertia differs by less than this share are the same fit.
+DUPLICATE_RTOL = 1e-4
+#: The share by which a finalist's inertia may exceed the best: both are from few pixels.
+MAX_GAP = 0.02
+#: The most pixels a start is first tried on.
+MAX_COARSE_PIXELS = 25_000
+#: Pixels of the sample read at a time.
+_READ_PIXELS = 4096
 
 
 @dataclass(frozen=True)
 class Subsample:
-    """Pixels of the sample drawn once, small enough for the memory of one worker.
+    """Pixels of the sample drawn once, few enough for the memory of one worker.
 
     Attributes
     ----------
     path
-        Their file: DN (pixel, good band).
+        File of DN (pixel, good band).
     coarse
-        That of a part of them.
+        File of DN (pixel, good band) of at most 25,000 of these pixels, taken evenly.
     merged
-        Those of the part in few bands, int8 (pixel, merged band).
+        File of the coarse pixels in few bands, int8 (pixel, merged band).
     """
 
     path: Path
@@ -162,56 +57,56 @@ class Subsample:
         return cls(*(work / name for name in names))
 
     def load(self) -> np.ndarray:
-        """All of it (pixel, band), in memory."""
+        """DN (pixel, band) of all its pixels."""
         return np.load(self.path, allow_pickle=False)
 
     def load_coarse(self) -> np.ndarray:
-        """At most 25,000 pixels of it (pixel, band), taken evenly, in memory."""
+        """DN (pixel, band) of the coarse pixels."""
         return np.load(self.coarse, allow_pickle=False)
 
     def load_merged(self) -> np.ndarray:
-        """The same pixels in few bands (pixel, merged band), in memory."""
+        """The coarse pixels in few bands (pixel, merged band)."""
         return np.load(self.merged, allow_pickle=False)
 
 
 def write_subsample(sample: Sample, seed: int, subsample: Subsample) -> int:
-    """On a worker: at most 200,000 valid pixels, drawn evenly, in pixel order, to files."""
+    """On a worker: draw at most 200,000 valid pixels evenly and write them in pixel order."""
     positions = np.flatnonzero(sample.is_valid())
     if positions.size > SUBSAMPLE:
         rng = np.random.default_rng([seed, 1])
         positions = np.sort(rng.choice(positions, SUBSAMPLE, replace=False))
-    step = max(1, -(-positions.size // COARSE))
-    with subsample.path.open("wb") as whole, subsample.coarse.open("wb") as part:
-        for file, n_pixels in ((whole, positions.size), (part, -(-positions.size // step))):
-            _write_header(file, (n_pixels, sample.values.shape[2]), sample.values.dtype)
-        for start, rows in _by_block(positions):
-            stop = min(start + 4096, sample.n_pixels)
+    step = max(1, -(-positions.size // MAX_COARSE_PIXELS))
+    with subsample.path.open("wb") as all_file, subsample.coarse.open("wb") as coarse_file:
+        n_coarse = -(-positions.size // step)
+        for file, n_pixels in ((all_file, positions.size), (coarse_file, n_coarse)):
+            _write_npy_header(file, (n_pixels, sample.values.shape[2]), sample.values.dtype)
+        for start, rows in _split_by_read(positions):
+            stop = min(start + _READ_PIXELS, sample.n_pixels)
             dn = sample.values.read_pixels(start, stop)[positions[rows] - start]
-            whole.write(dn.data)
-            part.write(np.ascontiguousarray(dn[-rows.start % step :: step]).data)
+            all_file.write(dn.data)
+            coarse_file.write(np.ascontiguousarray(dn[-rows.start % step :: step]).data)
     return int(positions.size)
 
 
 def write_merged(subsample: Subsample, scaler: Scaler) -> None:
-    """On a worker: the part of the subsample once more, in few bands."""
+    """On a worker: write the coarse pixels in few bands."""
     np.save(subsample.merged, merge_bands(subsample.load_coarse(), scaler))
 
 
-def _write_header(file: BinaryIO, shape: tuple[int, int], dtype: str) -> None:
-    """That of an .npy file; its rows follow."""
-    about = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, about)
+def _write_npy_header(file: BinaryIO, shape: tuple[int, int], dtype: str) -> None:
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
-def _by_block(positions: np.ndarray) -> list[tuple[int, slice]]:
-    """Sorted positions in runs that lie in the same 4096 pixels."""
-    blocks = positions // 4096
-    edges = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(positions)]
-    return [(int(blocks[a]) * 4096, slice(a, b)) for a, b in pairwise(edges) if b > a]
+def _split_by_read(positions: np.ndarray) -> list[tuple[int, slice]]:
+    """First pixel of each read, and the slice of the sorted positions that it covers."""
+    reads = positions // _READ_PIXELS
+    edges = [0, *(np.flatnonzero(np.diff(reads)) + 1).tolist(), len(positions)]
+    return [(int(reads[a]) * _READ_PIXELS, slice(a, b)) for a, b in pairwise(edges) if b > a]
 
 
 def seed_start(subsample: Subsample, n_clusters: int, key: list[int]) -> np.ndarray:
-    """On a worker: k-means++ centres (cluster, band), DN, from a part of the subsample."""
+    """On a worker: k-means++ centres (cluster, band), DN, from the coarse pixels."""
     seeds = draw_seeds(subsample.load_merged(), n_clusters, np.random.default_rng(key))
     return subsample.load_coarse()[seeds].astype(np.float64)
 
@@ -223,7 +118,7 @@ def try_start(
     mean_squares: np.ndarray,
     key: list[int],
 ) -> Fit:
-    """On a worker: one start, run to convergence on a part of the subsample."""
+    """On a worker: run one start to convergence on the coarse pixels."""
     dn, rng = subsample.load_coarse(), np.random.default_rng(key)
     squares = mean_squares * len(dn)
     return fit_start(dn, subsample.load_merged(), n_clusters, scaler, squares, rng)
@@ -232,7 +127,7 @@ def try_start(
 def refine_start(
     subsample: Subsample, scaler: Scaler, mean_squares: np.ndarray, centres: np.ndarray
 ) -> Fit:
-    """On a worker: a start that did well, run to convergence on the whole subsample."""
+    """On a worker: run one of the best starts to convergence on the whole subsample."""
     dn = subsample.load()
     return fit_in_memory(dn, centres, scaler, mean_squares * len(dn))
 
@@ -246,7 +141,7 @@ def find_start(
     seed: int,
     progress: Progress,
 ) -> np.ndarray:
-    """Centres (cluster, band), DN, to begin with on the whole sample.
+    """Centres (cluster, band), DN, from which the fit of the whole sample begins.
 
     Parameters
     ----------
@@ -256,63 +151,65 @@ def find_start(
     n_valid = int(data.sample.is_valid().sum())
     mean_squares = squares / n_valid
     keys = [[seed, 2, number] for number in range(STARTS)]
-    hands: list[tuple] = [(subsample, n_clusters, scaler, mean_squares, key) for key in keys]
-    best = _best_of(_deal(data, try_start, hands, progress))
-    if len(best) > 1 and n_valid > COARSE:  # else more pixels have nothing to decide
-        hands = [(subsample, scaler, mean_squares, fit.centres) for fit in best]
-        best = _best_of(_deal(data, refine_start, hands, progress))
+    tasks: list[tuple] = [(subsample, n_clusters, scaler, mean_squares, key) for key in keys]
+    best = _choose_best(_schedule(data, try_start, tasks, progress))
+    if len(best) > 1 and n_valid > MAX_COARSE_PIXELS:  # else there are no more pixels
+        tasks = [(subsample, scaler, mean_squares, fit.centres) for fit in best]
+        best = _choose_best(_schedule(data, refine_start, tasks, progress))
     return best[0].centres
 
 
-def _best_of(fits: list[Fit]) -> list[Fit]:
-    """The best first; of those that have come to the same end only one, and none far behind."""
+def _choose_best(fits: list[Fit]) -> list[Fit]:
+    """The best first, without duplicates and without those far behind it."""
     best: list[Fit] = []
-    for fit in sorted(fits, key=lambda fit: fit.inertia):  # equals stay in their order
-        if not best or fit.inertia > best[-1].inertia * (1 + SAME):
+    for fit in sorted(fits, key=lambda fit: fit.inertia):  # equal ones keep their order
+        if not best or fit.inertia > best[-1].inertia * (1 + DUPLICATE_RTOL):
             best.append(fit)
-    return [fit for fit in best[:FINALISTS] if fit.inertia <= best[0].inertia * (1 + BEHIND)]
+    return [fit for fit in best[:FINALISTS] if fit.inertia <= best[0].inertia * (1 + MAX_GAP)]
 
 
-def _deal(
-    data: SampleOnWorkers, function: Callable[..., Fit], hands: list[tuple], progress: Progress
+def _schedule(
+    data: SampleOnWorkers, function: Callable[..., Fit], tasks: list[tuple], progress: Progress
 ) -> list[Fit]:
-    """``function`` of each hand, as many at a time as the memory of the workers holds."""
+    """``function(*task)`` of each task, as many at a time as fit the workers' memory."""
     from distributed import as_completed
 
     client, workers = data.workers.client, data.workers
-    each = starts_at_once(
+    per_worker = starts_at_once(
         data.sample.values.pixel_bytes,
         min(SUBSAMPLE, data.sample.n_pixels),
         workers.memory_bytes,
         workers.threads,
     )
-    # Dealt out one by one: two on a worker that has room for one would be too much
-    places = workers.places() * max(each, 1)
-    waiting = iter(enumerate(hands))
-    held: dict[Any, tuple[int, str]] = {}
+    # Submitted one by one: two on a worker with room for one would take too much memory
+    free = workers.places() * max(per_worker, 1)
+    waiting = iter(enumerate(tasks))
+    running: dict[Any, tuple[int, str]] = {}
     fits: dict[int, Fit] = {}
-    engaged = {future: place for future, place in workers.engaged.items() if place in places}
+    pinned = {future: address for future, address in workers.engaged.items() if address in free}
 
-    def give(place: str) -> list[Any]:
-        given = []
-        for number, hand in islice(waiting, 1):
+    def submit_next(address: str) -> list[Any]:
+        """Submit the next task, if there is one, preferably to a worker."""
+        submitted = []
+        for number, task in islice(waiting, 1):
             future = client.submit(
-                function, *hand, pure=False, workers=[place], allow_other_workers=True
+                function, *task, pure=False, workers=[address], allow_other_workers=True
             )
-            held[future] = number, place
-            given.append(future)
-        return given
+            running[future] = number, address
+            submitted.append(future)
+        return submitted
 
-    for place in engaged.values():  # its turn comes when that is done
-        places.remove(place)
-    done = as_completed([*engaged, *(future for place in places for future in give(place))])
+    for address in pinned.values():  # free again when its pinned task is done
+        free.remove(address)
+    first = [future for address in free for future in submit_next(address)]
+    done = as_completed([*pinned, *first])
     for future in done:
-        if future in engaged:
-            place = engaged[future]
+        if future in pinned:
+            address = pinned[future]
         else:
-            number, place = held.pop(future)
+            number, address = running.pop(future)
             fits[number] = future.result()
             progress.advance(1)
-        for following in give(place):
+        for following in submit_next(address):
             done.add(following)
-    return [fits[number] for number in range(len(hands))]
+    return [fits[number] for number in range(len(tasks))]

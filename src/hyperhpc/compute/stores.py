@@ -1,4 +1,4 @@
-"""The Zarr stores of a run: made empty from the data dictionary, filled by windows.
+"""The Zarr stores of a run: created empty from ``schema``, then filled in windows.
 
 Zarr v2, because GDAL, R and plain ``xarray.open_zarr`` all read it
 (docs/decisions/0001). One chunk is one tile, so no two tasks write the same file.
@@ -18,9 +18,30 @@ from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.georef import grid_mapping_attributes
 from hyperhpc.schema import Variable, fill_value
 
-#: A few percent larger than Zstandard makes it, and written several times as fast
+#: Files are a few percent larger than with Zstandard, and written several times as fast
 #: (docs/decisions/0021).
 COMPRESSOR = Blosc(cname="lz4", clevel=5, shuffle=Blosc.SHUFFLE)
+
+
+def create_store(path: Path) -> zarr.Group:
+    """Create an empty Zarr v2 store."""
+    return zarr.create_group(str(path), zarr_format=2)
+
+
+def consolidate(path: Path) -> None:
+    """Copy all metadata into one file, so that opening the store takes one read."""
+    zarr.consolidate_metadata(str(path), zarr_format=2)
+
+
+def set_attributes(path: Path, **attributes: Any) -> None:
+    """Set attributes of a store, in the consolidated metadata too.
+
+    Both are written even if nothing changes: a run killed between the two has left right
+    attributes but wrong consolidated metadata, which some readers use.
+    """
+    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    group.attrs.update(attributes)
+    consolidate(path)
 
 
 def create_group(
@@ -42,81 +63,92 @@ def create_group(
     shape, chunk
         (rows, columns) of the arrays and of their chunks.
     attributes
-        Of the group.
+        Attributes of the group.
     """
     group.attrs.update(dict(attributes))
     height, width = shape
-    coordinates: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
-        "y": (grid.y_centres(0, height), _axis("y", grid)),
-        "x": (grid.x_centres(0, width), _axis("x", grid)),
+    _create_coordinate(group, "y", grid.y_centres(0, height), _axis_attributes("y", grid))
+    _create_coordinate(group, "x", grid.x_centres(0, width), _axis_attributes("x", grid))
+    for variable, labels in variables.items():
+        name = variable.dims[0]
+        n_characters = max([1, *map(len, labels)])
+        values = np.array(labels, dtype=f"<U{n_characters}")
+        _create_coordinate(group, name, values, {"long_name": name})
+    _create_array(group, "spatial_ref", (), (), "int64", grid_mapping_attributes(grid))[...] = 0
+    for variable, labels in variables.items():
+        _create_variable(group, variable, (len(labels), height, width), chunk, grid)
+
+
+def _create_coordinate(
+    group: zarr.Group, name: str, values: np.ndarray, attributes: Mapping[str, Any]
+) -> None:
+    array = _create_array(group, name, values.shape, (name,), values.dtype, attributes)
+    if values.size:
+        array[:] = values
+
+
+def _create_variable(
+    group: zarr.Group,
+    variable: Variable,
+    shape: tuple[int, int, int],
+    chunk: tuple[int, int],
+    grid: Grid,
+) -> None:
+    attributes: dict[str, Any] = {
+        "long_name": variable.about,
+        "units": variable.unit,
+        "grid_mapping": "spatial_ref",
+        # xarray makes a coordinate of what is named here, without an option
+        "coordinates": "spatial_ref",
     }
-    for variable, labels in variables.items():
-        dimension = variable.dims[0]
-        width_of = max([1, *map(len, labels)])
-        coordinates[dimension] = (
-            np.array(labels, dtype=f"<U{width_of}"),
-            {"long_name": dimension},
-        )
-    for name, (values, about) in coordinates.items():
-        _create(group, name, values.shape, values.shape, values.dtype, None, (name,), about)
-        if values.size:
-            group[name][:] = values  # type: ignore[index]
-    _create(
-        group, "spatial_ref", (), (), np.dtype("int64"), None, (), grid_mapping_attributes(grid)
+    if grid.wkt:
+        attributes["_CRS"] = {"wkt": grid.wkt}  # where GDAL looks
+    # With a fill value, xarray would turn integers into floats: the missing label is written
+    # instead, so that a pixel no tile has reached yet reads as missing too
+    is_integer = np.issubdtype(np.dtype(variable.dtype), np.integer)
+    rows = max(min(chunk[0], shape[1]), 1)
+    array = _create_array(
+        group,
+        variable.name,
+        shape,
+        variable.dims,
+        variable.dtype,
+        attributes,
+        chunks=(1, rows, max(min(chunk[1], shape[2]), 1)),
+        compressors=COMPRESSOR,
+        fill_value=None if is_integer else fill_value(variable),
     )
-    group["spatial_ref"][...] = 0  # type: ignore[index]
-    for variable, labels in variables.items():
-        described: dict[str, Any] = {
-            "long_name": variable.about,
-            "units": variable.unit,
-            "grid_mapping": "spatial_ref",
-            # xarray makes a coordinate of what is named here, also without being asked
-            "coordinates": "spatial_ref",
-        }
-        if grid.wkt:
-            described["_CRS"] = {"wkt": grid.wkt}  # where GDAL looks
-        _create(
-            group,
-            variable.name,
-            (len(labels), height, width),
-            (1, min(chunk[0], height), min(chunk[1], width)),
-            np.dtype(variable.dtype),
-            variable,
-            variable.dims,
-            described,
-        )
+    if is_integer:
+        for row in range(0, shape[1], rows):
+            array[:, row : row + rows] = variable.missing or 0
 
 
-def _create(
+def _create_array(
     group: zarr.Group,
     name: str,
     shape: tuple[int, ...],
-    chunks: tuple[int, ...],
-    dtype: np.dtype,
-    variable: Variable | None,
     dims: tuple[str, ...],
+    dtype: Any,
     attributes: Mapping[str, Any],
-) -> None:
-    fill = fill_value(variable) if variable else None
-    is_integer = np.issubdtype(dtype, np.integer)
-    array = group.create_array(
+    **options: Any,
+) -> zarr.Array:
+    """Create an array, of one chunk without compression unless ``options`` say otherwise."""
+    defaults = {
+        "chunks": tuple(max(side, 1) for side in shape),
+        "compressors": None,
+        "fill_value": None,
+    }
+    return group.create_array(
         name,
         shape=shape,
-        chunks=tuple(max(side, 1) for side in chunks),
         dtype=dtype,
-        compressors=COMPRESSOR if variable else None,
-        # Of integers xarray would make floats if there were a fill value; so the missing
-        # label is written, and a pixel no tile has reached yet reads as missing too
-        fill_value=None if is_integer else fill,
         attributes={"_ARRAY_DIMENSIONS": list(dims), **attributes},
-        config={"write_empty_chunks": is_integer},
+        config={"write_empty_chunks": np.issubdtype(np.dtype(dtype), np.integer)},
+        **(defaults | options),
     )
-    if variable and is_integer:
-        for rows in range(0, shape[-2], chunks[-2]):
-            array[:, rows : rows + chunks[-2]] = variable.missing or 0
 
 
-def _axis(name: str, grid: Grid) -> dict[str, Any]:
+def _axis_attributes(name: str, grid: Grid) -> dict[str, Any]:
     from pyproj import CRS
 
     if grid.wkt and CRS.from_wkt(grid.wkt).is_geographic:
@@ -127,24 +159,3 @@ def _axis(name: str, grid: Grid) -> dict[str, Any]:
     else:
         standard, unit = f"projection_{name}_coordinate", "m"
     return {"standard_name": standard, "units": unit, "axis": name.upper()}
-
-
-def create_store(path: Path) -> zarr.Group:
-    """An empty Zarr v2 store."""
-    return zarr.create_group(str(path), zarr_format=2)
-
-
-def consolidate(path: Path) -> None:
-    """Put all metadata into one file, so that opening takes one read."""
-    zarr.consolidate_metadata(str(path), zarr_format=2)
-
-
-def mark(path: Path, **attributes: Any) -> None:
-    """Set attributes of a store, in the consolidated metadata too.
-
-    Both are written whether they differ or not: a run killed between the two has left the
-    attributes right and the consolidated metadata, which some readers take, wrong.
-    """
-    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
-    group.attrs.update(attributes)
-    consolidate(path)

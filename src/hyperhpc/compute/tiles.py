@@ -1,8 +1,9 @@
-"""Apply one function to every tile, so that it can be stopped and gone on with.
+"""Run one function on every tile of a scene, so that a stopped run can resume.
 
-A task does its work, writes its own files, and last of all a record; a tile with a
-record is finished. Few tasks are in flight at a time, so a scene of any size needs the
-same memory here and on the scheduler.
+A task does its work, writes its own files, and writes a record last; a tile that has a
+record is finished. Only a few tasks are in flight at a time, so the memory needed here and
+on the scheduler does not grow with the scene. A tile that cannot be read is tried again;
+then the run stops with the name of the damaged file, or the tile is written as no-data.
 """
 
 from __future__ import annotations
@@ -33,66 +34,22 @@ from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.window import describe_window, mirror
 from hyperhpc.workers import MOST_DEATHS, Workers, scheduler_errors
 
-# Which file of a scene is damaged: found only when a window could not be read.
+#: Does the work of one tile on a worker and returns its record (JSON).
+Work = Callable[[Any, Tile], dict[str, Any]]
 
+#: Seconds before each further try: a file server may be busy, or restarting.
+RETRY_PAUSES_S = (0.5, 2.0)
 
-def find_damaged_chunk(scene: Scene, rows: slice, cols: slice, bands: slice) -> str | None:
-    """Read the stored chunks of a window one by one; the first that cannot be read, in words.
-
-    Parameters
-    ----------
-    rows, cols, bands
-        Slices with start and stop, step 1.
-    """
-    unit = scene.shards or scene.chunks
-    ranges = [
-        range(part.start // size * size, part.stop, size)
-        for part, size in zip((rows, cols, bands), unit, strict=True)
-    ]
-    for first in product(*ranges):
-        place = [
-            slice(max(start, part.start), min(start + size, part.stop))
-            for start, part, size in zip(first, (rows, cols, bands), unit, strict=True)
-        ]
-        try:
-            if place[2].stop - place[2].start == scene.shape[2]:
-                deque(scene.blocks(place[0], place[1]), maxlen=0)  # as the passes read it
-            else:
-                scene.read(*place)
-        except SceneError:
-            return _name(scene, place)
-    return None
-
-
-def _name(scene: Scene, place: list[slice]) -> str:
-    from hyperhpc.scene.formats.zarr import ZarrScene, open_array
-
-    if not isinstance(scene, ZarrScene):
-        return f"the chunk at {describe_window(*place)}"
-    array = open_array(scene.store, scene.array, scene.zarr_format)
-    if scene.is_south_up:
-        place = [mirror(place[0], scene.shape[0]), *place[1:]]
-    stored = array.shards or array.chunks
-    key = [0, 0, 0]
-    for axis, part in zip(scene.order, place, strict=True):
-        key[axis] = part.start // stored[axis]
-    name = array.metadata.encode_chunk_key(tuple(key))
-    return f"chunk file {os.path.join(scene.store, scene.array, name)}"
-
-
-# A tile of which a part cannot be read: tried again, then named, or left as no-data.
-
-#: Seconds before each further try: a file server that is busy, or started again.
-PAUSES_S = (0.5, 2.0)
-#: Scenes are told from changed ones by the times of their files, among others.
-_COPY = (
+_RESUME_HINT = "give the same command again: it resumes from the finished tiles"
+# The times of files are part of a scene's fingerprint
+_COPY_HINT = (
     "copy the file again, or the scene with its times (cp -p, rsync -a), then give the same "
-    "command: it goes on"
+    "command: it resumes"
 )
-_SKIP = f"{_COPY}; with --skip-bad-tiles it goes on too, and leaves such tiles as no-data"
-_USED = (
-    "its pixels are in the sample, so it could be read before: give the same command again; "
-    "if it stays so, add --restart"
+_SKIP_HINT = f"{_COPY_HINT}; with --skip-bad-tiles such tiles are left as no-data"
+_SAMPLED_HINT = (
+    "its pixels are in the sample, so it was readable before: give the same command again; "
+    "if the error stays, add --restart"
 )
 
 
@@ -100,56 +57,193 @@ class DamagedTileError(SceneError):
     """A part of the scene cannot be read; the finished tiles are kept."""
 
 
-#: Does a tile's work and returns its record.
-Work = Callable[[Any, Tile], dict[str, Any]]
-
-
 @dataclass(frozen=True)
-class Skipping:
-    """How a pass leaves out the tiles that cannot be read.
+class SkipPolicy:
+    """How a pass leaves out tiles that cannot be read.
 
     Attributes
     ----------
-    blank
+    write_nodata
         Writes a tile as no-data.
     known
-        Tiles that an earlier pass left out, and why: they are not read again.
+        Names of tiles that an earlier pass left out, and why: they are not read again.
     used
-        Tiles whose pixels an earlier pass has used: they cannot be left out any more.
+        Names of tiles whose pixels an earlier pass has used: they must not be left out.
     """
 
-    blank: Work
+    write_nodata: Work
     known: Mapping[str, str]
     used: frozenset[str]
 
-    def of_tile(self, tile: Tile) -> TileSkipping:
-        """What a task must know."""
-        blank = None if tile.name in self.used else self.blank
-        return TileSkipping(blank, self.known.get(tile.name))
+    def for_tile(self, tile: Tile) -> SkipPolicy:
+        """The part that concerns one tile, small enough to be sent with its task."""
+        known = {tile.name: self.known[tile.name]} if tile.name in self.known else {}
+        return SkipPolicy(self.write_nodata, known, self.used & {tile.name})
 
 
-@dataclass(frozen=True)
-class TileSkipping:
-    """The same for one tile."""
+def run_tiles(
+    workers: Workers,
+    function: Work,
+    job: Any,
+    tiles: Iterable[Tile],
+    folder: Path,
+    progress: Progress,
+    claim: Claim,
+    skip_policy: SkipPolicy | None = None,
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """Run ``function(job, tile)`` on every tile that has no record yet.
 
-    blank: Work | None
-    why: str | None
+    Parameters
+    ----------
+    function
+        Runs on a worker, writes the tile's files and returns a small record (JSON).
+    job
+        What all tiles share; it is small and sent with each task.
+    folder
+        Where the records are kept, one file per tile.
+    progress
+        Receives the number of pixels of each finished tile.
+    claim
+        Each task asks it whether OUT still belongs to this run.
+    skip_policy
+        How tiles that cannot be read are left out; None stops at the first one.
+
+    Returns
+    -------
+    The records of all tiles by name, and how many tiles were finished before.
+
+    Raises
+    ------
+    HyperhpcError
+        What a tile raised; an unexpected error comes as IncompleteRunError with the
+        tile's name. Finished tiles are kept either way.
+    ResourceError
+        If a tile has killed three workers, or the disk is full.
+    """
+    from distributed import as_completed
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for mark in folder.glob(".*.on-*"):  # left by a run that was killed as a whole
+        mark.unlink(missing_ok=True)
+    records: dict[str, dict[str, Any]] = {}
+    waiting = []
+    for tile in tiles:
+        record = read_record(folder / f"{tile.name}.json")
+        if record is not None:
+            records[tile.name] = record
+            progress.advance(tile.shape[0] * tile.shape[1])
+        else:
+            waiting.append(tile)
+    n_resumed, queue = len(records), iter(waiting)
+    in_flight: dict[Any, Tile] = {}
+    tries: Counter[str] = Counter()
+
+    def submit(tile: Tile) -> Any:
+        tries[tile.name] += 1
+        tile_policy = skip_policy.for_tile(tile) if skip_policy else None
+        key = f"{folder.name}-{tile.name}-{tries[tile.name]}"
+        arguments = (function, job, tile, folder, claim, tile_policy)
+        future = workers.client.submit(_run_task, *arguments, pure=False, key=key)
+        in_flight[future] = tile
+        return future
+
+    first = [submit(tile) for tile in islice(queue, 2 * workers.count * workers.threads + 1)]
+    done = as_completed(first)
+    for future in done:
+        tile = in_flight.pop(future)
+        record = _get_record(future, tile, folder, tries[tile.name], workers.memory_bytes)
+        if record is None:
+            done.add(submit(tile))
+            continue
+        records[tile.name] = record
+        progress.advance(tile.shape[0] * tile.shape[1])
+        for following in islice(queue, 1):
+            done.add(submit(following))
+    return records, n_resumed
 
 
-def work_patiently(
-    function: Work, job: Any, tile: Tile, skipping: TileSkipping | None
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The record of a finished tile; None if there is no readable one."""
+    if not path.exists():
+        return None
+    try:
+        record: dict[str, Any] = read_json(path)
+    except ConfigError:
+        return None
+    return record
+
+
+def _run_task(
+    function: Work,
+    job: Any,
+    tile: Tile,
+    folder: Path,
+    claim: Claim,
+    skip_policy: SkipPolicy | None,
+) -> dict[str, Any]:
+    """On a worker: do the work of a tile, then write its record."""
+    claim.check()
+    # This file stays if the tile kills the process
+    mark = folder / f".{tile.name}.on-{secrets.token_hex(4)}"
+    try:
+        mark.touch()
+        record = run_with_retries(function, job, tile, skip_policy)
+        claim.check()
+        write_json(folder / f"{tile.name}.json", record)
+    except OSError as error:
+        raise disk_error(error, folder) from None
+    finally:
+        with contextlib.suppress(OSError):
+            mark.unlink(missing_ok=True)
+    return record
+
+
+def _get_record(
+    future: Any, tile: Tile, folder: Path, tries: int, memory_bytes: int
+) -> dict[str, Any] | None:
+    """The record of a tile; None if the tile must be tried again."""
+    from distributed.scheduler import KilledWorker
+
+    try:
+        return future.result()
+    except HyperhpcError:
+        raise
+    except scheduler_errors():
+        raise
+    except KilledWorker:
+        deaths = len(list(folder.glob(f".{tile.name}.on-*")))
+        if deaths < MOST_DEATHS and tries < MOST_DEATHS:
+            return None  # it was queued on workers that another tile killed
+        raise ResourceError(
+            f"Tile {tile.name} has ended {max(deaths, MOST_DEATHS)} workers, each with "
+            f"{memory_bytes // 2**20} MiB; probably they ran out of memory",
+            f"give --memory-per-worker {memory_bytes * 3 // 2 // 2**20}MiB or more: the run "
+            "resumes from the finished tiles",
+        ) from None
+    except Exception as error:  # the tile's name is worth more than a foreign traceback
+        raise IncompleteRunError(
+            f"Tile {tile.name} failed: {type(error).__name__}: {error}", _RESUME_HINT
+        ) from error
+
+
+# --- tiles that cannot be read ---------------------------------------------------------
+
+
+def run_with_retries(
+    function: Work, job: Any, tile: Tile, skip_policy: SkipPolicy | None
 ) -> dict[str, Any]:
     """On a worker: the tile's record; ``bad`` in it says why the tile was left out.
 
     Raises
     ------
     DamagedTileError
-        If the tile cannot be read, with its name and that of the damaged file.
+        If the tile cannot be read and must not be left out; names the damaged file.
     """
-    if skipping and skipping.blank and skipping.why:
-        return skipping.blank(job, tile) | {"bad": skipping.why}
+    may_skip = skip_policy is not None and tile.name not in skip_policy.used
+    if skip_policy and may_skip and tile.name in skip_policy.known:
+        return skip_policy.write_nodata(job, tile) | {"bad": skip_policy.known[tile.name]}
     error: SceneError | None = None
-    for pause in (0.0, *PAUSES_S):
+    for pause in (0.0, *RETRY_PAUSES_S):
         time.sleep(pause)
         try:
             return function(job, tile)
@@ -157,13 +251,15 @@ def work_patiently(
             error = caught
     assert error is not None
     why = _explain(job.scene, job.area, tile, error.message)
-    if skipping and skipping.blank:
-        return skipping.blank(job, tile) | {"bad": why}
-    hint = _USED if skipping else _COPY if isinstance(tile, Slab) else _SKIP
-    raise DamagedTileError(f"tile {tile.name}: {why}", hint) from None
+    if skip_policy and may_skip:
+        return skip_policy.write_nodata(job, tile) | {"bad": why}
+    other_hint = _COPY_HINT if isinstance(tile, Slab) else _SKIP_HINT
+    hint = _SAMPLED_HINT if skip_policy else other_hint
+    raise DamagedTileError(f"Tile {tile.name}: {why}", hint) from None
 
 
 def _explain(scene: Scene, area: Area, tile: Tile, message: str) -> str:
+    """The message, with the damaged chunk added if it does not name it."""
     rows = slice(area.row0 + tile.y0, area.row0 + tile.y1)
     cols = slice(area.col0 + tile.x0, area.col0 + tile.x1)
     bands = slice(0, scene.shape[2])
@@ -176,12 +272,56 @@ def _explain(scene: Scene, area: Area, tile: Tile, message: str) -> str:
     return f"{message} ({chunk})"
 
 
-def bad_tiles(records: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Tiles that were left out, and why."""
+def find_damaged_chunk(scene: Scene, rows: slice, cols: slice, bands: slice) -> str | None:
+    """Read the stored chunks of a window one by one; describe the first unreadable one.
+
+    Parameters
+    ----------
+    rows, cols, bands
+        Slices with start and stop, step 1.
+    """
+    unit = scene.shards or scene.chunks
+    ranges = [
+        range(part.start // size * size, part.stop, size)
+        for part, size in zip((rows, cols, bands), unit, strict=True)
+    ]
+    for first in product(*ranges):
+        window = [
+            slice(max(start, part.start), min(start + size, part.stop))
+            for start, part, size in zip(first, (rows, cols, bands), unit, strict=True)
+        ]
+        try:
+            if window[2].stop - window[2].start == scene.shape[2]:
+                deque(scene.blocks(window[0], window[1]), maxlen=0)  # as the passes read it
+            else:
+                scene.read(*window)
+        except SceneError:
+            return _describe_chunk(scene, window)
+    return None
+
+
+def _describe_chunk(scene: Scene, window: list[slice]) -> str:
+    from hyperhpc.scene.formats.zarr import ZarrScene, open_array
+
+    if not isinstance(scene, ZarrScene):
+        return f"the chunk at {describe_window(*window)}"
+    array = open_array(scene.store, scene.array, scene.zarr_format)
+    if scene.is_south_up:
+        window = [mirror(window[0], scene.shape[0]), *window[1:]]
+    stored = array.shards or array.chunks
+    key = [0, 0, 0]
+    for axis, part in zip(scene.order, window, strict=True):
+        key[axis] = part.start // stored[axis]
+    name = array.metadata.encode_chunk_key(tuple(key))
+    return f"chunk file {os.path.join(scene.store, scene.array, name)}"
+
+
+def collect_bad_tiles(records: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Names of the tiles that were left out, and why."""
     return {name: record["bad"] for name, record in records.items() if "bad" in record}
 
 
-def describe_bad(tiles: Iterable[Tile], area: Area, bad: Mapping[str, str]) -> list[dict]:
+def describe_bad_tiles(tiles: Iterable[Tile], area: Area, bad: Mapping[str, str]) -> list[dict]:
     """``bad_tiles`` of run.json; rows and columns of the scene, the last one included."""
     return [
         {
@@ -195,170 +335,18 @@ def describe_bad(tiles: Iterable[Tile], area: Area, bad: Mapping[str, str]) -> l
     ]
 
 
-def check_none_bad(bad: list[dict[str, Any]], report: Any) -> None:
-    """Say at the end of a run that it has holes.
-
-    Raises
-    ------
-    IncompleteRunError
-        If tiles were left out.
-    """
+def check_no_bad_tiles(bad: list[dict[str, Any]], report: Any) -> None:
+    """Raise IncompleteRunError if tiles were left out of a finished run."""
     if bad:
         listed = "; ".join(f"{entry['tile']}: {entry['why']}" for entry in bad[:12])
         more = f"; and {len(bad) - 12} more, see run.json" if len(bad) > 12 else ""
         raise IncompleteRunError(
             f"{len(bad)} tiles could not be read and are no-data in {report}: {listed}{more}",
-            "copy the scene again, then the same command with --restart",
+            "copy the scene again, then give the same command with --restart",
         )
 
 
-def run_tiles(
-    workers: Workers,
-    function: Work,
-    job: Any,
-    tiles: Iterable[Tile],
-    folder: Path,
-    progress: Progress,
-    claim: Claim,
-    skipping: Skipping | None = None,
-) -> tuple[dict[str, dict[str, Any]], int]:
-    """Run ``function(job, tile)`` on every tile that has no record yet.
-
-    Parameters
-    ----------
-    function
-        Runs on a worker, writes the tile's files and returns a small record (JSON).
-    job
-        What all tiles share; small, sent along with each.
-    folder
-        Where the records are kept, one file a tile.
-    progress
-        Told the pixels of each tile as it is finished.
-    claim
-        Asked by each task whether OUT is still this run's.
-    skipping
-        How tiles that cannot be read are left out; None stops at the first.
-
-    Returns
-    -------
-    The records of all tiles by name, and how many were there before.
-
-    Raises
-    ------
-    HyperhpcError
-        What a tile raised; an unforeseen error comes as IncompleteRunError with the
-        tile's name. Finished tiles are kept either way.
-    ResourceError
-        If a tile has killed three workers, or the disk is full.
-    """
-    from distributed import as_completed
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for mark in folder.glob(".*.on-*"):  # of a run that was killed as a whole
-        mark.unlink(missing_ok=True)
-    records: dict[str, dict[str, Any]] = {}
-    waiting = []
-    for tile in tiles:
-        record = read_record(folder / f"{tile.name}.json")
-        if record is not None:
-            records[tile.name] = record
-            progress.advance(tile.shape[0] * tile.shape[1])
-        else:
-            waiting.append(tile)
-    resumed, queue = len(records), iter(waiting)
-    in_flight: dict[Any, Tile] = {}
-    tries: Counter[str] = Counter()
-
-    def submit(tile: Tile) -> Any:
-        tries[tile.name] += 1
-        how = skipping.of_tile(tile) if skipping else None
-        name = f"{folder.name}-{tile.name}-{tries[tile.name]}"
-        arguments = (function, job, tile, folder, claim, how)
-        future = workers.client.submit(_run_one, *arguments, pure=False, key=name)
-        in_flight[future] = tile
-        return future
-
-    first = [submit(tile) for tile in islice(queue, 2 * workers.count * workers.threads + 1)]
-    done = as_completed(first)
-    for future in done:
-        tile = in_flight.pop(future)
-        record = _result(future, tile, folder, tries[tile.name], workers.memory_bytes)
-        if record is None:
-            done.add(submit(tile))
-            continue
-        records[tile.name] = record
-        progress.advance(tile.shape[0] * tile.shape[1])
-        for following in islice(queue, 1):
-            done.add(submit(following))
-    return records, resumed
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """The record of a finished tile; None if there is none that is whole."""
-    if not path.exists():
-        return None
-    try:
-        record: dict[str, Any] = read_json(path)
-    except ConfigError:
-        return None
-    return record
-
-
-def _run_one(
-    function: Work,
-    job: Any,
-    tile: Tile,
-    folder: Path,
-    claim: Claim,
-    skipping: TileSkipping | None,
-) -> dict[str, Any]:
-    """On the worker: the work first, its record after."""
-    claim.check()
-    # Stays if this process dies of the tile
-    mark = folder / f".{tile.name}.on-{secrets.token_hex(4)}"
-    try:
-        mark.touch()
-        record = work_patiently(function, job, tile, skipping)
-        claim.check()
-        write_json(folder / f"{tile.name}.json", record)
-    except OSError as error:
-        raise disk_error(error, folder) from None
-    finally:
-        with contextlib.suppress(OSError):
-            mark.unlink(missing_ok=True)
-    return record
-
-
-def _result(
-    future: Any, tile: Tile, folder: Path, tries: int, memory_bytes: int
-) -> dict[str, Any] | None:
-    """The record of a tile; None if it is to be tried again."""
-    from distributed.scheduler import KilledWorker
-
-    try:
-        return future.result()
-    except HyperhpcError:
-        raise
-    except scheduler_errors():
-        raise
-    except KilledWorker:
-        deaths = len(list(folder.glob(f".{tile.name}.on-*")))
-        if deaths < MOST_DEATHS and tries < MOST_DEATHS:
-            return None  # it waited in workers that died of another
-        raise ResourceError(
-            f"tile {tile.name} has ended {max(deaths, MOST_DEATHS)} workers, each with "
-            f"{memory_bytes // 2**20} MiB; probably they ran out of memory",
-            f"give --memory-per-worker {memory_bytes * 3 // 2 // 2**20}MiB or more: the run "
-            "goes on from the tiles that are finished",
-        ) from None
-    except Exception as error:  # the tile's name is worth more than a foreign traceback
-        raise IncompleteRunError(
-            f"tile {tile.name} failed: {type(error).__name__}: {error}",
-            "give the same command again: it goes on from the tiles that are finished",
-        ) from error
-
-
 def shorten(names: Sequence[str], most: int = 12) -> str:
-    """Names with commas; of many the first ones."""
+    """Names separated by commas; of many names only the first ones and a count."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

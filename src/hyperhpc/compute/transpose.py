@@ -1,11 +1,12 @@
-"""Turn a scene stored band by band into one that can be read tile by tile.
+"""Rewrite a scene stored band by band so that it can be read tile by tile.
 
-NEON files since 2022 hold one whole band per chunk: a window of all bands then costs
-decoding the whole cube. Read once band by band, written to OUT/work in chunks of few
-pixels and many bands, each tile becomes cheap.
+NEON files since 2022 hold one whole band per chunk: to read a window of all bands, the whole
+cube has to be decoded. Such a scene is read once, band by band, and written to OUT/work in
+chunks of few pixels and many bands.
 
-A mosaic of such files is turned block by block, a block being what one chunk covers, so
-that no chunk is decoded twice and no more than a few bands of one block are in memory.
+A mosaic of such files is rewritten block by block. A block is the part of the area that one
+stored chunk covers, so no chunk is decoded twice and only a few bands of one block are in
+memory.
 """
 
 from __future__ import annotations
@@ -38,31 +39,29 @@ from hyperhpc.scene.mosaic import MosaicScene
 from hyperhpc.scene.window import intersect, length, normalise
 from hyperhpc.workers import Workers
 
-_MOST_BANDS = 64
+_MAX_BANDS = 64
 #: Rows and columns of the chunks written here: all bands of one fit the processor's cache.
-_SIDE = 64
+_CHUNK_SIDE = 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BlockScene(Scene):
-    """A part of another scene, in OUT/work: an array for every few bands."""
+    """One block of another scene, in OUT/work: an array for every few bands."""
 
     def read(
         self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
     ) -> np.ndarray:
-        """Read one window, in rows and columns of the part."""
+        """Read one window, in rows and columns of the block."""
         if isinstance(bands, np.ndarray):
             return np.ascontiguousarray(self.read(rows, cols)[:, :, bands])
         rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
         bands = normalise(slice(None) if bands is None else bands, self.shape[2])
         out = np.empty((length(rows), length(cols), length(bands)), self.dtype)
         # All bands of few pixels before the next pixels: what is written stays in the cache
-        for row0, row1 in _cut(rows.start, rows.stop, self.chunks[0]):
-            for col0, col1 in _cut(cols.start, cols.stop, self.chunks[1]):
-                down, across = (
-                    intersect(rows, row0, row1 - row0),
-                    intersect(cols, col0, col1 - col0),
-                )
+        for row0, row1 in _cut_at_chunks(rows.start, rows.stop, self.chunks[0]):
+            for col0, col1 in _cut_at_chunks(cols.start, cols.stop, self.chunks[1]):
+                down = intersect(rows, row0, row1 - row0)
+                across = intersect(cols, col0, col1 - col0)
                 if down and across:
                     part = out[down[1], across[1]]
                     self._fill(part, (row0, row1, down[0]), (col0, col1, across[0]), bands)
@@ -86,7 +85,7 @@ class BlockScene(Scene):
     def _pieces(
         self, first: int, rows: range, cols: range
     ) -> Iterator[tuple[int, int, np.ndarray]]:
-        """What is stored of some bands, chunk by chunk."""
+        """What is stored of the bands from ``first`` on, chunk by chunk."""
         name = f"{first:04d}"
         reader = chunk_reader(open_array(self.path, name, 3), str(Path(self.path, name)))
         assert reader is not None
@@ -94,7 +93,8 @@ class BlockScene(Scene):
             yield from reader.blocks(rows, cols)
         except READ_ERRORS as error:
             raise SceneError(
-                f"{self.path} cannot be read: {cause(error)}", "give --restart to begin anew"
+                f"{self.path} cannot be read: {cause(error)}",
+                "give --restart to start from the beginning",
             ) from error
 
 
@@ -116,7 +116,7 @@ def transpose_scene(
     progress: Progress,
     claim: Claim,
 ) -> tuple[Scene, dict[str, dict[str, Any]], int]:
-    """Turn the area of a scene, or go on with it.
+    """Transpose the area of a scene, or resume doing so.
 
     Parameters
     ----------
@@ -125,10 +125,10 @@ def transpose_scene(
 
     Returns
     -------
-    The scene that reads what was turned, and what :func:`run_tiles` returns.
+    The scene that reads the transposed copy, and what :func:`run_tiles` returns.
     """
     path, records = work / "transposed.zarr", work / "transpose"
-    # The depth of the chunks is fixed by the first run, like the tiles
+    # The first run decides the depth of the chunks, as it decides the tiles
     depth_file = work / "band-groups.json"
     if path.exists() and depth_file.exists():
         depth = read_json(depth_file)["bands"]
@@ -136,15 +136,17 @@ def transpose_scene(
         shutil.rmtree(records, ignore_errors=True)
         depth = bands_at_once(scene, area, config.memory_bytes, config.threads_per_worker)
         write_json(depth_file, {"bands": depth})
-    turned = create_transposed(scene, area, depth, path)
+    transposed = create_transposed(scene, area, depth, path)
     job = TransposeJob(scene, area, path)
     slabs = cut_slabs(scene, area, depth)
-    results, resumed = run_tiles(workers, transpose_bands, job, slabs, records, progress, claim)
-    return turned, results, resumed
+    results, n_resumed = run_tiles(
+        workers, transpose_bands, job, slabs, records, progress, claim
+    )
+    return transposed, results, n_resumed
 
 
 def explain_transposing(scene: Scene, area: Area, work: Path) -> str:
-    """Why, and what it takes."""
+    """Why the scene is transposed, and how large the copy is."""
     volume = area.shape[0] * area.shape[1] * scene.shape[2] * np.dtype(scene.dtype).itemsize
     return (
         f"the scene is stored in chunks of {scene.chunks} (rows, columns, bands): it is "
@@ -155,7 +157,7 @@ def explain_transposing(scene: Scene, area: Area, work: Path) -> str:
 def cut_blocks(scene: Scene, area: Area) -> list[Area]:
     """The area, cut at the edges of the stored chunks."""
     rows, cols = (
-        list(_cut(*span, chunk))
+        list(_cut_at_chunks(*span, chunk))
         for span, chunk in zip(
             ((area.row0, area.row1), (area.col0, area.col1)), scene.chunks[:2], strict=True
         )
@@ -163,7 +165,7 @@ def cut_blocks(scene: Scene, area: Area) -> list[Area]:
     return [Area(*down, *across) for down in rows for across in cols]
 
 
-def _cut(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
+def _cut_at_chunks(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
     while start < stop:
         end = min((start // step + 1) * step, stop)
         yield start, end
@@ -177,12 +179,12 @@ def bands_at_once(scene: Scene, area: Area, memory_bytes: int, threads: int) -> 
         np.dtype(dtype).itemsize for dtype in (scene.stored_dtype, scene.dtype)
     )
     stored = min(scene.chunks[2], scene.shape[2])
-    fitting = min(int(tile_promise(memory_bytes, threads) // plane), _MOST_BANDS)
-    return max(stored, fitting // stored * stored)
+    n_fitting = min(int(tile_promise(memory_bytes, threads) // plane), _MAX_BANDS)
+    return max(stored, n_fitting // stored * stored)
 
 
 def cut_slabs(scene: Scene, area: Area, depth: int) -> list[Slab]:
-    """So many bands of a block each, the unit of work."""
+    """The units of work: ``depth`` bands of one block each."""
     n_bands = scene.shape[2]
     return [
         Slab(
@@ -200,21 +202,29 @@ def cut_slabs(scene: Scene, area: Area, depth: int) -> list[Slab]:
 
 
 def create_transposed(scene: Scene, area: Area, depth: int, path: Path) -> Scene:
-    """The folders of the blocks, and the scene that reads what will be in them.
+    """Create the folders of the blocks; return the scene that will read them.
 
-    It has the rows and columns of the original one; outside the area there is nothing.
+    It has the rows and columns of the original; outside the area there is nothing.
     """
+    fields = scene_fields(scene) | {
+        "shards": None,
+        "stored_dtype": scene.dtype,
+        "thinned": None,
+    }
     blocks = cut_blocks(scene, area)
     members = []
     for block in blocks:
         height, width = block.shape
-        chunks = (min(_SIDE, height), min(_SIDE, width), depth)
-        place = path / _name(block)
-        place.mkdir(parents=True, exist_ok=True)
-        fields = _plain(scene) | {"path": str(place), "chunks": chunks}
-        members.append(BlockScene(**fields | {"shape": (height, width, scene.shape[2])}))
+        folder = path / _block_name(block)
+        folder.mkdir(parents=True, exist_ok=True)
+        member = {
+            "path": str(folder),
+            "chunks": (min(_CHUNK_SIDE, height), min(_CHUNK_SIDE, width), depth),
+            "shape": (height, width, scene.shape[2]),
+        }
+        members.append(BlockScene(**fields | member))
     return MosaicScene(
-        **_plain(scene) | {"path": str(path), "chunks": members[0].chunks},
+        **fields | {"path": str(path), "chunks": members[0].chunks},
         members=tuple(members),
         places=tuple((block.row0, block.col0) for block in blocks),
         overlap="first",
@@ -226,18 +236,12 @@ def create_transposed(scene: Scene, area: Area, depth: int, path: Path) -> Scene
     )
 
 
-def _plain(scene: Scene) -> dict[str, Any]:
-    """What the scene says of itself, but for how it is stored."""
-    other = {"shards": None, "stored_dtype": scene.dtype, "thinned": None}
-    return scene_fields(scene) | other
-
-
-def _name(block: Area) -> str:
+def _block_name(block: Area) -> str:
     return f"{block.row0:06d}-{block.col0:06d}"
 
 
 def transpose_bands(job: TransposeJob, slab: Tile) -> dict[str, Any]:
-    """On a worker: some bands of a block, from the scene into an array."""
+    """On a worker: copy some bands of a block from the scene to an array."""
     assert isinstance(slab, Slab)
     area = job.area
     block = Area(
@@ -246,10 +250,10 @@ def transpose_bands(job: TransposeJob, slab: Tile) -> dict[str, Any]:
     window = job.scene.read(
         slice(block.row0, block.row1), slice(block.col0, block.col1), slice(slab.b0, slab.b1)
     )
-    place = job.path / _name(block) / f"{slab.b0:04d}"
-    chunk = tuple(min(_SIDE, n) for n in window.shape[:2])
+    path = job.path / _block_name(block) / f"{slab.b0:04d}"
+    chunk = tuple(min(_CHUNK_SIDE, n) for n in window.shape[:2])
     array = zarr.create_array(
-        str(place),
+        str(path),
         shape=window.shape,
         chunks=(*chunk, window.shape[2]),
         shards=(
@@ -261,5 +265,5 @@ def transpose_bands(job: TransposeJob, slab: Tile) -> dict[str, Any]:
         attributes={EMPTY_CHUNKS: []},  # no file may be absent
         overwrite=True,
     )
-    write_shards(array, place, 0, 0, window, keep_empty=True)
+    write_shards(array, path, 0, 0, window, keep_empty=True)
     return {"bytes_read": window.nbytes, "bytes_written": window.nbytes}

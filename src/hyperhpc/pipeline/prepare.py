@@ -16,8 +16,8 @@ from hyperhpc.analysis.indices import BoundIndex, choose_indices
 from hyperhpc.compute.applied import AppliedModel, read_applied
 from hyperhpc.compute.fitting import check_models
 from hyperhpc.compute.overview import finest_step
-from hyperhpc.compute.sample import is_from_copy, tiles_at_once
-from hyperhpc.compute.selection import Selection, select_bands, spectra_at, usable_nm
+from hyperhpc.compute.sample import tiles_per_side, uses_thinned_copy
+from hyperhpc.compute.selection import Selection, select_bands, spectra_at, usable_centres_nm
 from hyperhpc.config import RunConfig
 from hyperhpc.rundir.folder import RunFolder, check_folder
 from hyperhpc.rundir.plan import (
@@ -63,9 +63,9 @@ def estimate(prepared: Prepared, workers: int) -> dict[str, Any]:
     )
     stored = scene.shape[2] * np.dtype(scene.stored_dtype).itemsize
     n_read: dict[str, float] = dict.fromkeys(passes, n_pixels)
-    if "sample" in passes and is_from_copy(scene, plan.area, config.stride):
+    if "sample" in passes and uses_thinned_copy(scene, plan.area, config.stride):
         n_read["sample"] = n_pixels / THINNED_STEP**2
-    times = tiles_at_once(scene, plan, config.stride, is_skipping=config.skip_bad_tiles)
+    times = tiles_per_side(scene, plan, config.stride, skips_bad_tiles=config.skip_bad_tiles)
     tasks = {name: plan.n_tiles(times if name == "sample" else 1) for name in passes}
     return {
         "tiles": n_tiles,
@@ -158,7 +158,7 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> Prepared:
     indices, skipped = choose_indices(
         config.indices,
         config.formula,
-        scene.wavelength_nm if config.seed_compat else usable_nm(scene),
+        scene.wavelength_nm if config.seed_compat else usable_centres_nm(scene),
         seed_compat_bands=selection.bands if config.seed_compat else None,
     )
     model_names = applied.names if applied else check_models(config)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hyperhpc.analysis.indices import describe_index
 from hyperhpc.compute.applied import TOLERANCE_NM
 from hyperhpc.compute.selection import describe_bands
-from hyperhpc.compute.tiles import describe_bad
+from hyperhpc.compute.tiles import describe_bad_tiles
 from hyperhpc.config import INDEX_BITS
 from hyperhpc.rundir.folder import describe_machine, read_json, read_versions, write_json
 from hyperhpc.scene import describe
@@ -70,7 +70,7 @@ class Journal:
     def note_bad(self, bad: dict[str, str]) -> None:
         """Tiles that were left out, and why."""
         plan = self._run.plan
-        for entry in describe_bad(plan.tiles(), plan.area, bad):
+        for entry in describe_bad_tiles(plan.tiles(), plan.area, bad):
             if entry not in self.bad_tiles:
                 self.bad_tiles.append(entry)
                 self.warn(f"tile {entry['tile']} is left as no-data: {entry['why']}")

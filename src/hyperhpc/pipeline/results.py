@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hyperhpc.compute.stores import consolidate, create_group, create_store, mark
+from hyperhpc.compute.stores import consolidate, create_group, create_store, set_attributes
 from hyperhpc.compute.tiles import read_record, shorten
 from hyperhpc.files import atomic_write, remove_partial_files
 from hyperhpc.rundir.folder import read_json, write_json
@@ -79,7 +79,8 @@ def drop_damaged(this: Run, records: Path) -> None:
         sums |= files
     damaged = dict(find_damage(results, sums))
     if damaged:
-        mark(results, complete=False)  # first: a start after a kill here finds the damage again
+        # First, so that a start after a kill here finds the damage again
+        set_attributes(results, complete=False)
         for name in damaged:
             paths[name].unlink(missing_ok=True)
         tiles = sorted({paths[name].stem for name in damaged})

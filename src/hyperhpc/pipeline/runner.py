@@ -14,26 +14,31 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.analysis.agreement import adjusted_rand_index
-from hyperhpc.compute.classify import ClassifyJob, OverviewFiles, blank_tile, classify_tile
+from hyperhpc.compute.classify import (
+    ClassifyJob,
+    OverviewFiles,
+    classify_tile,
+    write_nodata_tile,
+)
 from hyperhpc.compute.fitting import FitJob, fit_models, read_labellers
 from hyperhpc.compute.models import Labeller
-from hyperhpc.compute.overview import OverviewAbout, finest_step, write_overview
+from hyperhpc.compute.overview import OverviewMetadata, finest_step, write_overview
 from hyperhpc.compute.sample import (
     Sample,
     SampleJob,
-    blank_sample,
     count_valid,
-    is_from_copy,
     sample_tile,
-    tiles_at_once,
+    tiles_per_side,
+    uses_thinned_copy,
+    write_nodata_sample,
 )
-from hyperhpc.compute.starts import SampleOnWorkers
-from hyperhpc.compute.stores import mark
+from hyperhpc.compute.stores import set_attributes
+from hyperhpc.compute.sums import SampleOnWorkers
 from hyperhpc.compute.tiles import (
     DamagedTileError,
-    Skipping,
-    bad_tiles,
-    check_none_bad,
+    SkipPolicy,
+    check_no_bad_tiles,
+    collect_bad_tiles,
     run_tiles,
     shorten,
 )
@@ -95,8 +100,8 @@ def transpose(this: Run, workers: Workers) -> Scene:
 
 def take_sample(this: Run, scene: Scene, workers: Workers) -> Sample:
     """Stage 1: the sample."""
-    plan, is_skipping = this.plan, this.config.skip_bad_tiles
-    skipping = Skipping(blank_sample, {}, frozenset()) if is_skipping else None
+    plan, skips_bad_tiles = this.plan, this.config.skip_bad_tiles
+    skip_policy = SkipPolicy(write_nodata_sample, {}, frozenset()) if skips_bad_tiles else None
     sample = Sample.at(
         this.folder.work,
         plan.area,
@@ -105,24 +110,24 @@ def take_sample(this: Run, scene: Scene, workers: Workers) -> Sample:
         this.scene.dtype,
     )
     records = this.folder.records("sample")
-    if not (sample.values.is_whole() and sample.mask.is_whole()):
+    if not (sample.values.is_complete() and sample.mask.is_complete()):
         shutil.rmtree(records, ignore_errors=True)
         sample.values.create()
         sample.mask.create()
     job = SampleJob(scene, plan.area, this.config.stride, this.selection.bands, sample)
-    times = tiles_at_once(scene, plan, this.config.stride, is_skipping=is_skipping)
+    times = tiles_per_side(scene, plan, this.config.stride, skips_bad_tiles=skips_bad_tiles)
     tiles = list(plan.tiles(times))
     with this.stage("sample", "reading the sample", _pixels(plan), len(tiles)) as s:
         results, resumed = run_tiles(
-            workers, sample_tile, job, tiles, records, this.progress, this.claim, skipping
+            workers, sample_tile, job, tiles, records, this.progress, this.claim, skip_policy
         )
         s.update(_totals(results, resumed))
-    bad = bad_tiles(results)
+    bad = collect_bad_tiles(results)
     if not any(record["valid"] for record in results.values()):
         rest = [tile for tile in plan.tiles() if tile.name not in bad]
         _check_any_valid(this, job, workers, rest, bad)
     this.journal.note_bad(bad)
-    if not is_from_copy(scene, plan.area, this.config.stride):
+    if not uses_thinned_copy(scene, plan.area, this.config.stride):
         this.used = frozenset(name for name, record in results.items() if record["sampled"])
     return sample
 
@@ -180,14 +185,14 @@ def classify(
     plan, folder = this.plan, this.folder
     job = classify_job(this, scene, labellers)
     records = folder.records("classify")
-    if is_frame_whole(this) and all(file.is_whole() for file in job.overview.files()):
+    if is_frame_whole(this) and all(file.is_complete() for file in job.overview.files()):
         drop_damaged(this, records)
     else:
         shutil.rmtree(records, ignore_errors=True)
         create_results(this)
         for file in job.overview.files():
             file.create()
-    about = OverviewAbout(
+    about = OverviewMetadata(
         job.overview.step,
         this.grid,
         [bound.index.name for bound in this.indices],
@@ -196,19 +201,19 @@ def classify(
     )
     about.write(folder.work)
     tiles = list(plan.tiles())
-    skipping = None
+    skip_policy = None
     if this.config.skip_bad_tiles:
         known = {entry["tile"]: entry["why"] for entry in this.journal.bad_tiles}
-        skipping = Skipping(blank_tile, known, this.used)
+        skip_policy = SkipPolicy(write_nodata_tile, known, this.used)
     with this.stage("classify", "indices and labels", _pixels(plan), len(tiles)) as s:
         results, resumed = run_tiles(
-            workers, classify_tile, job, tiles, records, this.progress, this.claim, skipping
+            workers, classify_tile, job, tiles, records, this.progress, this.claim, skip_policy
         )
         s.update(_totals(results, resumed))
-    bad = bad_tiles(results)
+    bad = collect_bad_tiles(results)
     this.journal.note_bad(bad)
     remove_partial_files(folder.results)  # of workers that were lost
-    mark(folder.results, complete=True, **({"bad_tiles": sorted(bad)} if bad else {}))
+    set_attributes(folder.results, complete=True, **({"bad_tiles": sorted(bad)} if bad else {}))
     with this.stage("overview", "building overviews"):
         write_overview(folder.overview, job.overview, about, plan.area.shape, workers.apply)
     return results
@@ -224,7 +229,7 @@ def summarise(this: Run, records: dict[str, dict[str, Any]]) -> None:
     """
     if not any(record["valid"] for record in records.values()):
         raise _no_valid_pixel(this)
-    spectra = read_json(this.folder.work / "cluster-spectra.json")
+    spectra = read_json(this.folder.cluster_spectra)
     names = list(this.model_names)
     models = {
         name: spectra[name]
@@ -311,7 +316,7 @@ def mend(this: Run, damaged: Mapping[str, str]) -> None:
         file.create()
     known = {entry["tile"]: entry["why"] for entry in this.journal.bad_tiles}
     used = frozenset(tile.name for tile in tiles if tile.name not in known)
-    skipping = Skipping(blank_tile, known, used) if known else None
+    skip_policy = SkipPolicy(write_nodata_tile, known, used) if known else None
     n_pixels = sum(tile.shape[0] * tile.shape[1] for tile in tiles)
     with (
         launch_workers(this.config, this.progress.note) as workers,
@@ -319,7 +324,7 @@ def mend(this: Run, damaged: Mapping[str, str]) -> None:
         this.progress.stage("mending tiles", n_pixels, tiles=len(tiles)),
     ):
         run_tiles(
-            workers, classify_tile, job, tiles, records, this.progress, this.claim, skipping
+            workers, classify_tile, job, tiles, records, this.progress, this.claim, skip_policy
         )
     remove_partial_files(folder.results)
     left = find_harm(folder)
@@ -442,7 +447,7 @@ def run(
         release_gang(config)
         clear_leftovers(folder, config.launcher, progress.note)
         progress.note(f"{config.out} is complete; --restart would begin anew")
-        check_none_bad(read_json(folder.run).get("bad_tiles", []), folder.report)
+        check_no_bad_tiles(read_json(folder.run).get("bad_tiles", []), folder.report)
         return folder
     for note in prepared.scene.notes:
         progress.note(f"note: {note}")
@@ -454,7 +459,7 @@ def run(
             else:
                 _go(this)
         shutil.rmtree(this.folder.work, ignore_errors=True)  # all of it is in the results now
-    check_none_bad(this.journal.bad_tiles, folder.report)
+    check_no_bad_tiles(this.journal.bad_tiles, folder.report)
     return folder
 
 

@@ -89,6 +89,11 @@ class RunFolder:
         return self.out / "work"
 
     @property
+    def cluster_spectra(self) -> Path:
+        """Mean and standard deviation of the clusters, kept for clusters.json."""
+        return self.work / "cluster-spectra.json"
+
+    @property
     def report(self) -> Path:
         """What people look at."""
         return self.out / "report.html"

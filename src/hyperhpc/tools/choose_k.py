@@ -12,13 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.analysis.agreement import Judged, find_elbow, judge, recommend, stability_of
+from hyperhpc.analysis.agreement import (
+    ClusterScores,
+    find_elbow,
+    mean_stability,
+    recommend_k,
+    score_clustering,
+)
 from hyperhpc.analysis.kernel import Scorer, label_pixels
 from hyperhpc.analysis.kmeans import fit_scaler, measure_moments
 from hyperhpc.analysis.starts import fit_start, merge_bands
 from hyperhpc.compute.sample import Sample, SampleJob, sample_tile
 from hyperhpc.compute.selection import select_bands
-from hyperhpc.compute.starts import COARSE, Subsample, write_subsample
+from hyperhpc.compute.starts import MAX_COARSE_PIXELS, Subsample, write_subsample
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError
 from hyperhpc.files import atomic_outputs
@@ -64,7 +70,10 @@ class Trial:
     @property
     def n_pixels(self) -> int:
         """Upper bound of the number of pixels that are fitted."""
-        return min(COARSE, math.prod(-(-side // self.stride) for side in self.plan.area.shape))
+        return min(
+            MAX_COARSE_PIXELS,
+            math.prod(-(-side // self.stride) for side in self.plan.area.shape),
+        )
 
     def describe_cost(self) -> str:
         """Pixels, memory and time, in a sentence."""
@@ -106,7 +115,7 @@ def prepare_trial(config: RunConfig, ks: Sequence[int]) -> Trial:
             f"Store it by pixels: hyperhpc ingest {shlex.quote(scene.path)} scene.zarr",
         )
     bands = select_bands(scene, config.drop).bands
-    stride = max(1, math.isqrt(math.prod(plan.area.shape) // (2 * COARSE)))
+    stride = max(1, math.isqrt(math.prod(plan.area.shape) // (2 * MAX_COARSE_PIXELS)))
     if stride > 2:  # a multiple of this step can be read from a thinned copy
         stride = -(-stride // THINNED_STEP) * THINNED_STEP
     return Trial(config, scene, bands, plan, ks, stride)
@@ -152,14 +161,14 @@ def choose_k(trial: Trial, progress: Progress | None = None) -> dict[str, Any]:
             labels = [label_pixels(dn, [Scorer(fit.centres, scaler)])[0] for fit in fits]
             best = min(range(N_SEEDS), key=lambda i: fits[i].inertia)
             inertia = fits[best].inertia
-            silhouette, davies_bouldin = judge(scaled, labels[best], few)
+            silhouette, davies_bouldin = score_clustering(scaled, labels[best], few)
             judged.append(
-                Judged(
+                ClusterScores(
                     k, inertia, inertia / total if total else 0.0, silhouette, davies_bouldin,
-                    stability_of(labels, k),
+                    mean_stability(labels, k),
                 )
             )  # fmt: skip
-    k, reason = recommend(judged)
+    k, reason = recommend_k(judged)
     return {
         "scene": trial.scene.path,
         "shape": list(trial.plan.area.shape),

@@ -10,8 +10,8 @@ import numpy as np
 
 from hyperhpc.analysis.agreement import (
     adjusted_rand_index,
-    agreeing_pixels,
     confusion_table,
+    count_agreeing_pixels,
     match_labels,
 )
 from hyperhpc.errors import ConfigError
@@ -115,7 +115,7 @@ def _describe(pair: tuple[str, str], table: np.ndarray) -> dict[str, Any]:
     """Facts about one pair of models."""
     matched = match_labels(table)
     total = int(table.sum())
-    agreeing = agreeing_pixels(table, matched)
+    agreeing = count_agreeing_pixels(table, matched)
     rest = table.copy()
     for cell in matched:
         rest[cell] = 0

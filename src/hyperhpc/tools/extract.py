@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.analysis.spectra import Moments
-from hyperhpc.compute.selection import reflectance_of, select_bands
+from hyperhpc.analysis.spectra import SpectraMoments
+from hyperhpc.compute.selection import reflectance_converter, select_bands
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError
 from hyperhpc.files import atomic_outputs
@@ -141,7 +141,7 @@ def _point_rows(scene: Scene, points: np.ndarray) -> tuple[list[str], Iterator[l
     rows = np.floor((grid.ymax - y) / grid.py)
     cols = np.floor((x - grid.xmin) / grid.px)
     is_in = (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)
-    good, to_values = select_bands(scene).bands, reflectance_of(scene)
+    good, to_values = select_bands(scene).bands, reflectance_converter(scene)
     spectra = np.full((len(points), n_bands), np.nan)
     side = _window_side(scene)
     windows: dict[tuple[int, int], list[int]] = {}
@@ -195,11 +195,11 @@ def _area_rows(
     return ["x", "y", "state", "pixels", "valid", *columns], make_rows()
 
 
-def _measure_area(scene: Scene, geometry: Any, buffer: float) -> tuple[int, Moments]:
+def _measure_area(scene: Scene, geometry: Any, buffer: float) -> tuple[int, SpectraMoments]:
     """Number of pixels in one area, and the moments of the valid ones."""
     import shapely
 
-    good, to_values = select_bands(scene).bands, reflectance_of(scene)
+    good, to_values = select_bands(scene).bands, reflectance_converter(scene)
     height, width, n_bands = scene.shape
     grid, side = scene.grid, _window_side(scene)
     xmin, ymin, xmax, ymax = geometry.bounds
@@ -208,7 +208,7 @@ def _measure_area(scene: Scene, geometry: Any, buffer: float) -> tuple[int, Mome
     row0, row1 = max(row0, 0), min(row1 + 1, height)
     col0, col1 = max(col0, 0), min(col1 + 1, width)
     shapely.prepare(geometry)
-    pixels, moments = 0, Moments(n_bands)
+    pixels, moments = 0, SpectraMoments(n_bands)
     for top in range(row0 // side * side, row1, side):
         for left in range(col0 // side * side, col1, side):
             rows = slice(max(top, row0), min(top + side, row1))

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from hyperhpc.compute.classify import OverviewFiles
-from hyperhpc.compute.overview import OverviewAbout, write_overview
-from hyperhpc.compute.sample import GridFile
+from hyperhpc.compute.grid_file import GridFile
+from hyperhpc.compute.overview import OverviewMetadata, write_overview
 from hyperhpc.compute.tiles import shorten
 from hyperhpc.errors import IncompleteRunError
 from hyperhpc.rundir.folder import RunFolder, out_of, read_json
@@ -138,7 +138,7 @@ def write_partial_overview(
     folder: RunFolder, plan: Plan, missing: tuple[Tile, ...], path: Path
 ) -> None:
     """Write the overviews of an unfinished run; the missing tiles have missing values."""
-    about = OverviewAbout.read(folder.work)
+    about = OverviewMetadata.read(folder.work)
     n_indices, n_models = len(about.index_names), len(about.model_names)
     files = OverviewFiles.at(folder.work, plan.area, about.step, n_indices, n_models)
     partial = (

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.compute.overview import OverviewAbout
+from hyperhpc.compute.overview import OverviewMetadata
 from hyperhpc.compute.selection import Selection, select_bands
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, HyperhpcError, IncompleteRunError, cause
@@ -134,7 +134,7 @@ def _find_overview(folder: RunFolder, scratch: Path) -> tuple[Path, list[str]]:
 def _grid_of(results: RunResults, folder: RunFolder, area: Area) -> Grid:
     bounds = results.area.get("bounds")
     if not bounds:  # run.json of a run at work may not hold them yet
-        return OverviewAbout.read(folder.work).grid
+        return OverviewMetadata.read(folder.work).grid
     height, width = area.shape
     px, py = (bounds[2] - bounds[0]) / width, (bounds[3] - bounds[1]) / height
     return Grid(bounds[0], bounds[3], px, py)

@@ -1,0 +1,122 @@
+"""A raw array (y, x, layer) on disk, written in windows and read in runs of pixels.
+
+It uses plain ``pwrite`` and ``pread``: any number of processes write their own windows at
+the same time, whatever the tiles, and no mapped pages count as memory of a reader.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hyperhpc.errors import ResourceError
+from hyperhpc.rundir.folder import disk_error
+
+
+@dataclass(frozen=True)
+class GridFile:
+    """A raw array on disk.
+
+    Attributes
+    ----------
+    path
+        The file: C order, native byte order, no header.
+    shape
+        (rows, columns, layers).
+    dtype
+        Name of the dtype.
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+    dtype: str
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of one pixel."""
+        return self.shape[2] * np.dtype(self.dtype).itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole file."""
+        return self.shape[0] * self.shape[1] * self.pixel_bytes
+
+    def is_complete(self) -> bool:
+        """True if the file exists and has its full length."""
+        return self.path.is_file() and self.path.stat().st_size == self.nbytes
+
+    def create(self) -> None:
+        """Create the file, all zero (sparse where the file system supports it)."""
+        with self.path.open("wb") as file:
+            file.truncate(self.nbytes)
+
+    def write(self, row: int, col: int, window: np.ndarray) -> None:
+        """Write a window (y, x, layer) whose upper-left pixel is at (row, col), and flush it.
+
+        Raises
+        ------
+        ResourceError
+            If the disk is full or the file cannot be written.
+        """
+        window = np.ascontiguousarray(window, dtype=self.dtype)
+        if window.shape[1] == self.shape[1]:  # whole rows are contiguous in the file
+            window = window.reshape(1, -1, self.shape[2])
+        try:
+            with self.path.open("r+b", buffering=0) as file:
+                for i, line in enumerate(window):
+                    offset = ((row + i) * self.shape[1] + col) * self.pixel_bytes
+                    _write_all(file.fileno(), _bytes_view(line), offset)
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise disk_error(error, self.path) from None
+
+    def read_pixels(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Read pixels [start, stop), counted along rows, as (pixel, layer).
+
+        Parameters
+        ----------
+        out
+            Buffer (at least stop - start, layer) of the file's dtype; if given, the result
+            is a view of it.
+        """
+        if out is None:
+            out = np.empty((stop - start, self.shape[2]), dtype=self.dtype)
+        pixels = out[: stop - start]
+        with self.path.open("rb", buffering=0) as file:
+            _read_all(file.fileno(), _bytes_view(pixels), start * self.pixel_bytes)
+        return pixels
+
+    def read_window(self, rows: slice, cols: slice) -> np.ndarray:
+        """Read a window (y, x, layer)."""
+        shape = (rows.stop - rows.start, cols.stop - cols.start, self.shape[2])
+        window = np.empty(shape, dtype=self.dtype)
+        with self.path.open("rb", buffering=0) as file:
+            for row, line in enumerate(window, rows.start):
+                offset = (row * self.shape[1] + cols.start) * self.pixel_bytes
+                _read_all(file.fileno(), _bytes_view(line), offset)
+        return window
+
+
+def _bytes_view(array: np.ndarray) -> memoryview:
+    """The bytes of a contiguous array, without a copy."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _write_all(fd: int, data: memoryview, offset: int) -> None:
+    while data.nbytes:
+        done = os.pwrite(fd, data, offset)
+        data, offset = data[done:], offset + done
+
+
+def _read_all(fd: int, data: memoryview, offset: int) -> None:
+    while data.nbytes:
+        done = os.preadv(fd, [data], offset)
+        if not done:
+            raise ResourceError(
+                f"A file of the run is shorter than when it was written (at byte {offset})",
+                "give --restart to start the run from the beginning",
+            )
+        data, offset = data[done:], offset + done
