@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from hyperhpc import errors
-from hyperhpc.cli.main import cli
+from hyperhpc.cli.commands import cli
 
 PAGE = Path(__file__).resolve().parent / "reference.md"
 

@@ -1,4 +1,10 @@
-"""What a run is asked to do: flags over a TOML file over defaults, checked at once."""
+"""The options of a run: one table, from which everything that takes options follows.
+
+A field made by :func:`option` says all there is to say of an option: its name, type, default,
+help, parser, choices, limits and former names. :class:`SceneOptions` and :class:`RunConfig`
+check themselves with it; the command line (:mod:`hyperhpc.cli.options`), the keys of TOML
+files, ``--help``, docs/reference.md and the signature of ``hyperhpc.run`` are made from it.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +12,30 @@ import dataclasses
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
-from numbers import Integral
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hyperhpc.errors import ConfigError
+from hyperhpc.parsers import (
+    Parser,
+    parse_amount,
+    parse_choice,
+    parse_choices,
+    parse_flag,
+    parse_formulas,
+    parse_integer,
+    parse_list,
+    parse_memory,
+    parse_numbers,
+    parse_path,
+    parse_text,
+    parse_words,
+)
 
 MODELS = ("lloyd", "minibatch")
-ENGINES = ("hyperhpc", "dask-ml")
-LAUNCHERS = ("local", "gang", "elastic", "external")
 OVERLAPS = ("first", "last", "nadir")
 MASKS = ("weather", "shadow", "cloud")
 BANDS = ("same", "intersect")
@@ -25,165 +43,401 @@ BANDS = ("same", "intersect")
 MAX_CLUSTERS = 255
 #: Bits of the fraction of a float32.
 INDEX_BITS = 23
-#: What scikit-learn takes as random_state.
+#: The largest random_state that scikit-learn takes.
 MAX_SEED = 2**32 - 1
 
-#: Names of options that were renamed; files, calls and command lines may still use them.
-ALIASES = {"index": "formula", "model": "apply_model"}
-#: Values of ``launcher`` that were renamed.
-_LAUNCHER_ALIASES = {"scheduler": "external"}
-#: Names under which plan.json and run.json keep options, where they differ.
-STORED_NAMES = {"formula": "index", "apply_model": "model"}
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """What is known of one option besides its name and its type.
+
+    Attributes
+    ----------
+    default
+        Value if the option is not given.
+    help
+        What it does, with its unit, as one plain sentence.
+    parse
+        A value from a file, a call or a command line in, the clean value out; it raises
+        ValueError with what is needed instead.
+    default_text
+        The default in words, where ``default`` does not say it.
+    section
+        Heading in ``hyperhpc run --help``.
+    metavar
+        What stands for the value in ``--help``.
+    choices
+        All words allowed, in any case; for a list, those it may hold.
+    limits
+        The smallest and the largest number allowed, both inclusive.
+    flag
+        Name on the command line, if it is not the field's with dashes.
+    is_repeatable
+        True if the command line takes it several times.
+    former_names, former_choices
+        Names and words that were replaced but are still understood.
+    stored_as
+        Key in plan.json and run.json, if it is not the field's name.
+    changes_results
+        True if it must stay the same when a run resumes.
+    """
+
+    default: Any
+    help: str
+    parse: Parser
+    default_text: str = ""
+    section: str = "Analysis"
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    flag: str | None = None
+    is_repeatable: bool = False
+    former_names: tuple[str, ...] = ()
+    former_choices: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    stored_as: str | None = None
+    changes_results: bool = True
 
 
-def present_name(stored: str) -> str:
-    """Name of the option that plan.json and run.json keep under a name."""
-    return ALIASES.get(stored, stored)
+def option(default: Any, help: str, parse: Parser | None = None, **more: Any) -> Any:
+    """Make a field of an option; with ``choices``, the parser follows from the default."""
+    if parse is None:
+        make = parse_choice if isinstance(default, str) else parse_choices
+        parse = make(more["choices"], more.get("former_choices", {}))
+    entry = Option(default=default, help=help, parse=parse, **more)
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=dict, metadata={"option": entry})
+    return dataclasses.field(default=default, metadata={"option": entry})
 
 
-_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+_scene_option = partial(option, section="Scene")
+_first_option = partial(option, section="Options that matter first")
+_worker_option = partial(option, section="Workers", changes_results=False)
+
+
+def options_of(kind: type[SceneOptions]) -> dict[str, Option]:
+    """Name to option, in the order of the fields."""
+    fields = dataclasses.fields(kind)
+    return {f.name: f.metadata["option"] for f in fields if "option" in f.metadata}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SceneOptions:
-    """How a scene is read: what its files leave open, and which of its pixels count.
-
-    Attributes
-    ----------
-    group
-        Group that holds the cube; by default it is searched.
-    wavelengths
-        File of band centres (nm, one per line) for files that carry none.
-    overlap
-        Whose pixels a mosaic shows where sources overlap, one of :data:`OVERLAPS`.
-    mask
-        Quality layers, of :data:`MASKS`, whose pixels become no-data.
-    aoi
-        File of polygons (GeoPackage or GeoJSON); pixels outside become no-data.
-    bands
-        What a mosaic does with bands that not all sources have, one of :data:`BANDS`.
-    resample_bands
-        Interpolate all sources of a mosaic to the band centres of the first.
+    """How a scene is read. Each option is described by ``options_of(SceneOptions)``.
 
     Raises
     ------
     ConfigError
-        A choice that does not exist.
+        Naming every problem found, not only the first.
     """
 
-    group: str | None = None
-    wavelengths: Path | None = None
-    overlap: str = "first"
-    mask: tuple[str, ...] = ()
-    aoi: Path | None = None
-    bands: str = "same"
-    resample_bands: bool = False
+    group: str | None = _scene_option(
+        None,
+        "Read the cube from this group of the file.",
+        parse_text,
+        default_text="the only group with a cube",
+    )
+    wavelengths: Path | None = _scene_option(
+        None,
+        "Read the band centres (nm, one per line) from this file, for a scene without them.",
+        parse_path,
+        metavar="FILE",
+        changes_results=False,  # its content does: Plan.options
+    )
+    overlap: str = _scene_option(
+        "first",
+        "Choose the source whose pixels a mosaic takes where its sources overlap.",
+        choices=OVERLAPS,
+    )
+    mask: tuple[str, ...] = _scene_option(
+        (), "Treat pixels with these quality flags as no-data.", choices=MASKS
+    )
+    aoi: Path | None = _scene_option(
+        None,
+        "Treat pixels outside the polygons of this GeoPackage or GeoJSON file as no-data.",
+        parse_path,
+        metavar="FILE",
+        changes_results=False,  # its content does: Plan.options
+    )
+    bands: str = _scene_option(
+        "same",
+        "Require that all sources of a mosaic have the same bands, or use those they share.",
+        choices=BANDS,
+    )
+    resample_bands: bool = _scene_option(
+        False,
+        "Interpolate all sources of a mosaic to the band centres of the first one.",
+        parse_flag,
+    )
 
     def __post_init__(self) -> None:
-        """Refuse unknown choices."""
-        if problems := self._find_problems():
-            raise ConfigError("; ".join(problems), "see hyperhpc info --help")
+        """Parse every option, and refuse what cannot be used."""
+        problems = []
+        for name, entry in options_of(type(self)).items():
+            value = getattr(self, name)
+            if value is None and entry.default is None:
+                continue
+            try:
+                clean = entry.parse(value)
+                low, high = entry.limits
+                if isinstance(clean, int) and not low <= clean <= high:
+                    need = (
+                        f"{low} to {high} are possible"
+                        if high < math.inf
+                        else f"at least {low}"
+                    )
+                    raise ValueError(need)
+            except (TypeError, ValueError, OverflowError) as error:
+                problems.append(f"{name} = {value!r}: {error}")
+                clean = entry.default
+            object.__setattr__(self, name, clean)
+        if problems := problems + self._find_problems():
+            raise ConfigError("; ".join(problems), "see hyperhpc run --help")
 
     def _find_problems(self) -> list[str]:
-        asked = [("overlap", self.overlap, OVERLAPS), ("bands", self.bands, BANDS)]
-        asked += [("mask", name, MASKS) for name in self.mask]
-        return [
-            f"{name} = {value!r}: choose of {', '.join(known)}"
-            for name, value, known in asked
-            if value not in known
-        ]
+        """What is wrong with options together."""
+        return []
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """All options of a run.
+class RunConfig(SceneOptions):
+    """All options of a run. Each is described by ``options_of(RunConfig)``.
 
-    Fields marked ``changes results`` must agree when a run is continued; the others may
-    differ from one call to the next.
+    Attributes
+    ----------
+    scene
+        File, store or folder that is read.
+    out
+        Folder of the run.
+
+    Raises
+    ------
+    ConfigError
+        Naming every problem found, not only the first.
     """
 
     scene: Path
     out: Path
-    group: str | None = dataclasses.field(default=None, metadata={"changes results": True})
-    wavelengths: Path | None = None  # this and aoi count by their content: Plan.options
-    overlap: str = dataclasses.field(default="first", metadata={"changes results": True})
-    mask: tuple[str, ...] = dataclasses.field(default=(), metadata={"changes results": True})
-    aoi: Path | None = None
-    bands: str = dataclasses.field(default="same", metadata={"changes results": True})
-    resample_bands: bool = dataclasses.field(default=False, metadata={"changes results": True})
-    bbox: tuple[float, float, float, float] | None = dataclasses.field(
-        default=None, metadata={"changes results": True}
+    bbox: tuple[float, float, float, float] | None = _first_option(
+        None,
+        "Analyse only this rectangle, given in the scene's CRS.",
+        parse_numbers(4),
+        default_text="the whole scene",
+        metavar="XMIN,YMIN,XMAX,YMAX",
     )
-    drop: tuple[tuple[float, float], ...] | None = dataclasses.field(
-        default=None, metadata={"changes results": True}
+    drop: tuple[tuple[float, float], ...] | None = option(
+        None,
+        "Leave out the bands from LO to HI nm; repeat it for several windows.",
+        parse_list(parse_numbers(2, "-")),
+        default_text="water vapour and the noisy ends",
+        metavar="LO-HI",
+        is_repeatable=True,
     )
-    clusters: int = dataclasses.field(default=8, metadata={"changes results": True})
-    stride: int = dataclasses.field(default=4, metadata={"changes results": True})
-    models: tuple[str, ...] = dataclasses.field(
-        default=MODELS, metadata={"changes results": True}
+    clusters: int = _first_option(
+        8,
+        f"Group the pixels into this number of clusters (1 to {MAX_CLUSTERS}).",
+        parse_integer,
+        limits=(1, MAX_CLUSTERS),
     )
-    indices: tuple[str, ...] = dataclasses.field(
-        default=("all",), metadata={"changes results": True}
+    stride: int = option(
+        4,
+        "Fit the models to every n-th row and column of pixels; all pixels get a cluster.",
+        parse_integer,
+        limits=(1, math.inf),
     )
-    formula: Mapping[str, str] = dataclasses.field(
-        default_factory=dict, metadata={"changes results": True}
+    models: tuple[str, ...] = option(
+        MODELS, "Fit these k-means models, with commas between.", choices=MODELS
     )
-    index_bits: int = dataclasses.field(default=INDEX_BITS, metadata={"changes results": True})
-    points: tuple[tuple[float, float], ...] = dataclasses.field(
-        default=(), metadata={"changes results": True}
+    indices: tuple[str, ...] = _first_option(
+        ("all",),
+        "Compute these spectral indices, such as ndvi,cai with commas between.",
+        parse_words,
+        metavar="NAME,...",
     )
-    seed: int = dataclasses.field(default=0, metadata={"changes results": True})
-    engine: str = dataclasses.field(default="hyperhpc", metadata={"changes results": True})
-    estimator: str | None = dataclasses.field(default=None, metadata={"changes results": True})
-    seed_compat: bool = dataclasses.field(default=False, metadata={"changes results": True})
-    apply_model: Path | None = None  # it counts by its content: Plan.options
-    skip_bad_tiles: bool = dataclasses.field(default=False, metadata={"changes results": True})
-    workers: int | None = None
-    threads_per_worker: int = 1
-    memory_per_worker: str = "4GiB"
-    launcher: str = "local"
-    address: str | None = None
-    interface: str | None = None
-    insecure: bool = False
-    dashboard: bool = False
-    restart: bool = False
+    formula: Mapping[str, str] = option(
+        {},
+        "Compute your own index too, such as g=R(550)/R(670): R(nm) is reflectance (0-1). "
+        "Repeat it for several.",
+        parse_formulas,
+        metavar="NAME=EXPR",
+        is_repeatable=True,
+        former_names=("index",),
+        stored_as="index",
+    )
+    index_bits: int = option(
+        INDEX_BITS,
+        f"Keep this number of bits (1 to {INDEX_BITS}) of an index's fraction; "
+        "11 make maps a third smaller.",
+        parse_integer,
+        limits=(1, INDEX_BITS),
+    )
+    points: tuple[tuple[float, float], ...] = _first_option(
+        (),
+        "Report the spectrum at this easting and northing in the scene's CRS; repeat it for "
+        "several points.",
+        parse_list(parse_numbers(2)),
+        metavar="E,N",
+        flag="--point",
+        is_repeatable=True,
+    )
+    seed: int = option(
+        0, "Start all random choices from this number.", parse_integer, limits=(0, MAX_SEED)
+    )
+    engine: str = option(
+        "hyperhpc",
+        "Fit the models with hyperhpc's exact code, or with dask-ml for comparison.",
+        choices=("hyperhpc", "dask-ml"),
+    )
+    estimator: str | None = option(
+        None,
+        "Fit this model of scikit-learn too, such as sklearn.cluster:Birch.",
+        parse_text,
+        metavar="MODULE:CLASS",
+    )
+    seed_compat: bool = option(
+        False, "Choose bands and formulas as the original tutorial did.", parse_flag
+    )
+    apply_model: Path | None = option(
+        None,
+        "Apply OUT/model.json of another run instead of fitting models.",
+        parse_path,
+        metavar="FILE",
+        former_names=("model",),
+        stored_as="model",
+        changes_results=False,  # its content does: Plan.options
+    )
+    skip_bad_tiles: bool = option(
+        False, "Treat tiles that cannot be read as no-data instead of stopping.", parse_flag
+    )
+    workers: int | None = _worker_option(
+        None,
+        "Start this number of worker processes.",
+        parse_integer,
+        default_text="as many as fit the machine",
+        limits=(1, math.inf),
+    )
+    threads_per_worker: int = _worker_option(
+        1,
+        "Run this number of threads in each worker process.",
+        parse_integer,
+        limits=(1, math.inf),
+    )
+    memory_per_worker: str = _first_option(
+        "4GiB",
+        "Let each worker process use this much memory, such as 512MiB or 2GiB.",
+        parse_amount,
+        metavar="SIZE",
+        changes_results=False,
+    )
+    launcher: str = _worker_option(
+        "local",
+        "Run the workers on this machine (local), in this Slurm job (gang), in Slurm jobs of "
+        "their own (elastic), or in a Dask cluster that you started (external).",
+        choices=("local", "gang", "elastic", "external"),
+        former_choices={"scheduler": "external"},
+    )
+    address: str | None = _worker_option(
+        None,
+        "Connect to the Dask scheduler at this address, with --launcher external.",
+        parse_text,
+        metavar="tls://HOST:PORT",
+    )
+    interface: str | None = _worker_option(
+        None,
+        "Connect the nodes over this network interface, such as ib0.",
+        parse_text,
+        default_text="found automatically",
+        metavar="NAME",
+    )
+    insecure: bool = _worker_option(
+        False,
+        "Switch off encryption (TLS): whoever reaches the ports can run programs as you.",
+        parse_flag,
+    )
+    dashboard: bool = _worker_option(
+        False,
+        "Open Dask's dashboard on the loopback address, and print its secret link.",
+        parse_flag,
+    )
+    restart: bool = option(
+        False,
+        "Rename what an earlier call has written, and start from the beginning.",
+        parse_flag,
+        section="General",
+        changes_results=False,
+    )
 
     def result_options(self) -> dict[str, Any]:
-        """The options that change results, as plain JSON values."""
+        """The options that change results, as plain JSON values, as plan.json holds them."""
         return {
-            STORED_NAMES.get(field.name, field.name): _plain(getattr(self, field.name))
-            for field in dataclasses.fields(self)
-            if field.metadata.get("changes results")
+            entry.stored_as or name: _to_json(getattr(self, name))
+            for name, entry in options_of(type(self)).items()
+            if entry.changes_results
         }
 
     @property
     def scene_options(self) -> SceneOptions:
-        """Those of the options that say how the scene is read."""
-        names = (field.name for field in dataclasses.fields(SceneOptions))
-        return SceneOptions(**{name: getattr(self, name) for name in names})
+        """The options that say how the scene is read."""
+        return SceneOptions(**{name: getattr(self, name) for name in options_of(SceneOptions)})
 
     @property
     def memory_bytes(self) -> int:
         """``memory_per_worker`` in bytes."""
         return parse_memory(self.memory_per_worker)
 
+    def _find_problems(self) -> list[str]:
+        problems = []
+        if len(set(self.models)) < len(self.models):
+            problems.append(f"models = {','.join(self.models)}: name each model once")
+        if not self.models and not self.estimator:
+            problems.append("no model: give --models or --estimator")
+        if self.apply_model and self.estimator:
+            problems.append(
+                "apply_model and estimator: give one of them, as an applied model is not fitted"
+            )
+        if self.estimator and not re.fullmatch(r"[\w.]+:\w+", self.estimator):
+            problems.append(f"estimator = {self.estimator!r}: write MODULE:CLASS")
+        if self.bbox and not (self.bbox[0] < self.bbox[2] and self.bbox[1] < self.bbox[3]):
+            problems.append(f"bbox = {self.bbox}: XMIN < XMAX and YMIN < YMAX are needed")
+        problems += [
+            f"drop {low:g}-{high:g}: the first must not be larger"
+            for low, high in self.drop or ()
+            if low > high
+        ]
+        problems += [
+            f"point {x:g},{y:g}: both numbers must be finite"
+            for x, y in self.points
+            if not (math.isfinite(x) and math.isfinite(y))
+        ]
+        return problems + self._find_launcher_problems()
 
-def parse_memory(text: str) -> int:
-    """Bytes in ``4GiB``, ``512MiB``, ``3.5G`` (powers of 1024) or ``4GB`` (of 1000).
+    def _find_launcher_problems(self) -> list[str]:
+        problems = []
+        address = self.address or ""
+        if self.launcher == "external" and not address:
+            problems.append("launcher = 'external' needs --address tls://HOST:PORT")
+        if address and self.launcher != "external":
+            problems.append("address: give it only with --launcher external")
+        if address and not re.fullmatch(r"(tls|tcp)://\S+:\d+", address):
+            problems.append(f"address = {address!r}: write tls://HOST:PORT")
+        elif address.startswith("tcp://") and not self.insecure:
+            problems.append(
+                f"address = {address!r}: whoever reaches an unencrypted port runs programs as "
+                "you; --insecure allows it"
+            )
+        if self.launcher == "local" and (self.insecure or self.interface):
+            problems.append("insecure and interface: a local run has no network")
+        return problems
 
-    Raises
-    ------
-    ConfigError
-        If it is no amount of memory.
-    """
-    match = re.fullmatch(
-        r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*(?:([KMGT])(i?B?)|B?)\s*", str(text), re.IGNORECASE
-    )
-    if not match:
-        raise ConfigError(f"{text!r} is no amount of memory", "write it as 4GiB or 512MiB")
-    unit = (match[2] or "").upper()
-    base = 1000 if unit and match[3].upper() == "B" else 1024
-    return int(Fraction(match[1]) * base ** _UNITS[unit])
+
+OPTIONS = options_of(RunConfig)
+_FORMER_NAMES = {old: name for name, entry in OPTIONS.items() for old in entry.former_names}
+#: Key in plan.json and run.json to name of the option, where they differ.
+_STORED = {entry.stored_as: name for name, entry in OPTIONS.items() if entry.stored_as}
+
+
+def present_name(stored: str) -> str:
+    """Name of the option that plan.json and run.json keep under a key."""
+    return _STORED.get(stored, stored)
 
 
 def load_config(
@@ -194,9 +448,9 @@ def load_config(
     Parameters
     ----------
     flags
-        Field name to value; None means not given.
+        Name of the option to value; None means not given.
     file
-        TOML file whose keys are the field names.
+        TOML file whose keys are the names of options.
 
     Raises
     ------
@@ -207,32 +461,25 @@ def load_config(
     values = _rename(_read_toml(Path(file)), problems) if file else {}
     given = {name: value for name, value in flags.items() if value is not None}
     values |= _rename(given, problems)
-    fields = {f.name for f in dataclasses.fields(RunConfig)} - {"scene", "out"}
-    clean: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in fields:
-            problems.append(f"unknown key {name!r}")
-            continue
-        try:
-            clean[name] = _CLEANERS[name](value)
-        except (TypeError, ValueError, OverflowError) as error:
-            problems.append(f"{name} = {value!r}: {error}")
-    config = RunConfig(scene=Path(scene), out=Path(out), **clean)
-    problems += _find_problems(config)
+    unknown = [name for name in values if name not in OPTIONS]
+    problems += [f"unknown key {name!r}" for name in unknown]
+    hint = f"known keys: {' '.join(sorted(OPTIONS))}" if unknown else "see hyperhpc run --help"
+    known = {name: value for name, value in values.items() if name in OPTIONS}
+    try:
+        config = RunConfig(scene=Path(scene), out=Path(out), **known)
+    except ConfigError as error:
+        problems.append(error.message)
     if problems:
-        known = f"known keys: {' '.join(sorted(fields))}"
-        raise ConfigError(
-            "; ".join(problems), known if values.keys() - fields else "see hyperhpc run --help"
-        )
+        raise ConfigError("; ".join(problems), hint)
     return config
 
 
 def _rename(values: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     """Use the present names of options that were renamed."""
-    for old, new in ALIASES.items():
+    for old, new in _FORMER_NAMES.items():
         if old in values and new in values:
             problems.append(f"{old} is the former name of {new}: give {new} only")
-    return {ALIASES.get(name, name): value for name, value in values.items()}
+    return {_FORMER_NAMES.get(name, name): value for name, value in values.items()}
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -244,188 +491,9 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
 
 
-def _find_problems(config: RunConfig) -> list[str]:
-    problems = []
-    if not 1 <= config.clusters <= MAX_CLUSTERS:
-        problems.append(f"clusters = {config.clusters}: 1 to {MAX_CLUSTERS} are possible")
-    if config.stride < 1:
-        problems.append(f"stride = {config.stride}: at least 1")
-    if not 1 <= config.index_bits <= INDEX_BITS:
-        problems.append(f"index_bits = {config.index_bits}: 1 to {INDEX_BITS} are possible")
-    if not 0 <= config.seed <= MAX_SEED:
-        problems.append(f"seed = {config.seed}: 0 to {MAX_SEED} are possible")
-    problems += [
-        f"model {m!r}: choose of {', '.join(MODELS)}" for m in config.models if m not in MODELS
-    ]
-    if len(set(config.models)) < len(config.models):
-        problems.append(f"models = {','.join(config.models)}: each once")
-    if not config.models and not config.estimator:
-        problems.append("no model: give --models or --estimator")
-    if config.engine not in ENGINES:
-        problems.append(f"engine = {config.engine!r}: choose of {', '.join(ENGINES)}")
-    if config.launcher not in LAUNCHERS:
-        problems.append(f"launcher = {config.launcher!r}: choose of {', '.join(LAUNCHERS)}")
-    try:
-        config.scene_options  # noqa: B018 - it checks itself
-    except ConfigError as error:
-        problems.append(error.message)
-    problems += _find_launcher_problems(config)
-    if config.apply_model and config.estimator:
-        problems.append("apply_model and estimator: a model that is applied is not fitted")
-    if config.estimator and not re.fullmatch(r"[\w.]+:\w+", config.estimator):
-        problems.append(f"estimator = {config.estimator!r}: write module:Class")
-    if config.workers is not None and config.workers < 1:
-        problems.append(f"workers = {config.workers}: at least 1")
-    if config.threads_per_worker < 1:
-        problems.append(f"threads-per-worker = {config.threads_per_worker}: at least 1")
-    if config.bbox and not (
-        config.bbox[0] < config.bbox[2] and config.bbox[1] < config.bbox[3]
-    ):
-        problems.append(f"bbox = {config.bbox}: XMIN < XMAX and YMIN < YMAX")
-    problems += [
-        f"drop {lo:g}-{hi:g}: the first must not be larger"
-        for lo, hi in config.drop or ()
-        if lo > hi
-    ]
-    problems += [
-        f"point {x:g},{y:g}: both must be finite"
-        for x, y in config.points
-        if not (math.isfinite(x) and math.isfinite(y))
-    ]
-    try:
-        if config.memory_bytes < 1:
-            problems.append(f"memory-per-worker = {config.memory_per_worker}: more than 0")
-    except ConfigError as error:
-        problems.append(error.message)
-    return problems
-
-
-def _find_launcher_problems(config: RunConfig) -> list[str]:
-    problems = []
-    if config.launcher == "external" and not config.address:
-        problems.append("launcher = 'external' needs --address tls://HOST:PORT")
-    if config.address and config.launcher != "external":
-        problems.append("address: only with --launcher external")
-    if config.address and not re.fullmatch(r"(tls|tcp)://\S+:\d+", config.address):
-        problems.append(f"address = {config.address!r}: write tls://HOST:PORT")
-    elif config.address and config.address.startswith("tcp://") and not config.insecure:
-        problems.append(
-            f"address = {config.address!r}: whoever reaches an unencrypted port runs "
-            "programs as you; --insecure allows it"
-        )
-    if config.launcher == "local" and (config.insecure or config.interface):
-        problems.append("insecure and interface: a local run has no network")
-    return problems
-
-
-def _integer(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral | float) or value % 1 != 0:
-        raise ValueError("a whole number is needed")
-    number = int(value)
-    if abs(number) >= 2**63:  # Python reads on where TOML ends, and floats follow no further
-        raise ValueError("a number of at most 63 bits is needed")
-    return number
-
-
-def _items(value: Any, what: str) -> list[Any]:
-    """What a list, tuple or array holds; letters and keys are not meant."""
-    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
-        raise ValueError(what)
-    return list(value)
-
-
-def _words(value: Any) -> tuple[str, ...]:
-    words = _items(value.split(",") if isinstance(value, str) else value, "names are needed")
-    if not all(isinstance(word, str) for word in words):
-        raise ValueError("names are needed")
-    return tuple(word.strip() for word in words if word.strip())
-
-
-def _numbers(count: int) -> Any:
-    what = f"{count} numbers are needed"
-
-    def clean(value: Any) -> tuple[float, ...]:
-        numbers = _items(value.split(",") if isinstance(value, str) else value, what)
-        if len(numbers) != count or any(isinstance(number, bool) for number in numbers):
-            raise ValueError(what)
-        clean = tuple(float(number) for number in numbers)
-        if any(math.isnan(number) for number in clean):
-            raise ValueError("NaN is no number")
-        return clean
-
-    return clean
-
-
-def _list_of(clean: Any) -> Any:
-    return lambda values: tuple(clean(value) for value in _items(values, "a list is needed"))
-
-
-def _formulas(value: Any) -> dict[str, str]:
-    if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
-        raise ValueError("a table of name = formula is needed")
-    return dict(value)
-
-
-def _truth(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("true or false is needed")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("text is needed")
-    return value
-
-
-def _launcher(value: Any) -> str:
-    return _LAUNCHER_ALIASES.get(_text(value), value)
-
-
-def _path(value: Any) -> Path:
-    if not isinstance(value, str | Path) or not str(value):
-        raise ValueError("a path is needed")
-    return Path(value)
-
-
-_CLEANERS: dict[str, Any] = {
-    "group": _text,
-    "wavelengths": _path,
-    "overlap": _text,
-    "mask": _words,
-    "aoi": _path,
-    "bands": _text,
-    "resample_bands": _truth,
-    "bbox": _numbers(4),
-    "drop": _list_of(_numbers(2)),
-    "clusters": _integer,
-    "stride": _integer,
-    "models": _words,
-    "indices": lambda value: tuple(name.lower() for name in _words(value)),
-    "formula": _formulas,
-    "index_bits": _integer,
-    "points": _list_of(_numbers(2)),
-    "seed": _integer,
-    "engine": _text,
-    "estimator": _text,
-    "seed_compat": _truth,
-    "apply_model": _path,
-    "skip_bad_tiles": _truth,
-    "workers": _integer,
-    "threads_per_worker": _integer,
-    "memory_per_worker": _text,
-    "launcher": _launcher,
-    "address": _text,
-    "interface": _text,
-    "insecure": _truth,
-    "dashboard": _truth,
-    "restart": _truth,
-}
-
-
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [_to_json(item) for item in value]
     if isinstance(value, Mapping):  # a list: the order is that of the results
         return [f"{name}={text}" for name, text in value.items()]
     if isinstance(value, float) and value in (float("inf"), float("-inf")):

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from cli_case import call, check_refused, program
-from hyperhpc.cli.main import cli
+from hyperhpc.cli.commands import cli
 from hyperhpc.simulate.scene import simulate
 
 INFO = {

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperhpc.config import RunConfig, load_config, parse_memory
+from hyperhpc.config import RunConfig, load_config
 from hyperhpc.errors import ConfigError
+from hyperhpc.parsers import parse_memory
 
 
 def load(text: str | None = None, tmp_path: Path | None = None, **flags: Any) -> RunConfig:
@@ -213,7 +214,7 @@ def test_parse_memory__units(text: str, expected: int) -> None:
              "4GiB 2", ".5G", "9" * 400 + "T", "None"],
 )  # fmt: skip
 def test_parse_memory__refuses(text: str) -> None:
-    with pytest.raises(ConfigError, match="no amount of memory"):
+    with pytest.raises(ConfigError, match="is not an amount of memory"):
         parse_memory(text)
 
 

@@ -106,7 +106,7 @@ def test_run__takes_the_former_names_of_options(small_scene: Path, tmp_path: Pat
     assert "--formula NAME=EXPR" in shown
     assert "--apply-model FILE" in shown
     assert "external" in shown
-    for former_name in ("--index ", "--model ", "scheduler"):
+    for former_name in ("--index ", "--model ", "|scheduler"):
         assert former_name not in shown
 
 

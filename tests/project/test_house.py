@@ -196,3 +196,200 @@ def test_decisions__follow_the_template() -> None:
         assert len(text.splitlines()) <= 70, f"{path.name} is longer than a page"
     assert numbers[0] == "0000"
     assert len(set(numbers)) == len(numbers), "a number was taken twice"
+<<<<<<< HEAD
+=======
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CHANGELOG.md", "jobs/README.md", "container/README.md"]
+)
+def test_documents__link_to_files_and_headings_that_exist(page: str) -> None:
+    path = ROOT / page
+    text = path.read_text("utf-8")
+    headings = {
+        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+    for target in re.findall(r"(?<!!)\[[^\]]+\]\(([^)]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in headings, target
+        elif "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+def test_readme__names_files_that_exist() -> None:
+    table = README.split("## To change X, go to Y")[1]
+    for name in re.findall(r"`((?:src|container|jobs|docs|\.ci)/[\w./-]*)`", table):
+        assert (ROOT / name).exists(), name
+
+
+# --- the commands in the README -------------------------------------------------------
+
+
+def blocks(kind: str) -> list[str]:
+    """Fenced blocks of the README whose opening line is exactly this."""
+    return re.findall(rf"^```{re.escape(kind)}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def readme_commands() -> list[str]:
+    """Each `hyperhpc ...` command, examples and synopsis; continued lines joined."""
+    needs = re.findall(r"^```(sh needs-(?!slurm).*)$", README, re.MULTILINE)
+    kinds = ("sh", "text", *needs)
+    text = "\n".join(block for kind in kinds for block in blocks(kind))
+    text = re.sub(r"\n {3,}(?=[-\[])", " ", text)
+    return [line for line in text.splitlines() if line.startswith("hyperhpc ")]
+
+
+@pytest.fixture(scope="module")
+def cli() -> click.Group:
+    from hyperhpc.cli.commands import cli
+
+    assert isinstance(cli, click.Group)
+    return cli
+
+
+@pytest.mark.parametrize(
+    "line", readme_commands(), ids=lambda line: " ".join(line.split()[1:3])
+)
+def test_readme__commands_and_options_exist(cli: click.Group, line: str) -> None:
+    name = line.split()[1]
+    assert name in cli.commands
+    parameters = cli.commands[name].params
+    known = {option for parameter in parameters for option in parameter.opts}
+    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", line.split(" # ")[0]))
+    assert used <= known, f"hyperhpc {name} has no {used - known}"
+
+
+def test_readme__options_table_names_options_of_run(cli: click.Group) -> None:
+    table = README.split("## Options that matter")[1].split("\n## ")[0]
+    used = {
+        option
+        for cell in re.findall(r"^\| (`--.*?) \|", table, re.MULTILINE)
+        for option in re.findall(r"--[a-z-]+", cell)
+    }
+    assert len(used) > 10
+    assert used <= {option for item in cli.commands["run"].params for option in item.opts}
+
+
+def test_readme__exit_codes_are_those_of_the_errors() -> None:
+    from hyperhpc import errors
+
+    table = README.split("## Exit codes")[1].split("\n## ")[0]
+    listed = {
+        int(code)
+        for cell in re.findall(r"^\| ([\d, ]+) \|", table, re.MULTILINE)
+        for code in cell.split(",")
+    }
+    raised = {kind.exit_code for kind in errors.HyperhpcError.__subclasses__()}
+    assert listed == raised | {0, 2, 130, 143}
+
+
+def test_readme__make_targets_exist() -> None:
+    lines = [line for block in blocks("sh make") for line in block.splitlines()]
+    used = {shlex.split(line)[1] for line in lines if line.startswith("make ")}
+    assert {"demo", "test", "setup"} <= used <= set(make_targets())
+
+
+def run_blocks(kind: str, folder: Path) -> None:
+    """Run the blocks one after the other, as a reader would, with this Python's hyperhpc."""
+    programs = folder / "programs"
+    programs.mkdir()
+    hyperhpc = programs / "hyperhpc"
+    hyperhpc.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m hyperhpc "$@"\n')
+    hyperhpc.chmod(0o755)
+    script = "set -eu\n" + "\n".join(blocks(kind))
+    path = os.pathsep.join([str(programs), os.environ.get("PATH", os.defpath)])
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+
+
+def test_readme__first_run_works_and_leaves_what_it_says(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    run_blocks("sh", folder)
+    assert (folder / "spectrum.png").stat().st_size > 0
+    layout = next(block for block in blocks("text") if block.startswith("out/\n"))
+    promised = re.findall(r"^  ([\w.]+)/?  ", layout, re.MULTILINE)
+    assert len(promised) > 8
+    assert sorted(path.name for path in (folder / "out").iterdir()) == sorted(promised)
+
+
+def test_readme__works_on_a_neon_file(tmp_path: Path) -> None:
+    source = ROOT.parent / "shared" / "data" / "neon_sjer_h5" / "NEON_SJER_2017_subset.h5"
+    if not source.exists():
+        pytest.skip("no NEON file beside the checkout: ../shared/data/neon_sjer_h5")
+    (name,) = {
+        word
+        for block in blocks("sh needs-neon-file")
+        for word in block.split()
+        if word.endswith(".h5")
+    }
+    (tmp_path / name).symlink_to(source)
+    run_blocks("sh needs-neon-file", tmp_path)
+    assert (tmp_path / "sjer" / "report.html").exists()
+
+
+def test_readme__works_on_rasters(tmp_path: Path, shared_data: Path) -> None:
+    (data,) = (path for path in (shared_data / "emit").iterdir() if not path.suffix)
+    crop = shared_data / "neon_sjer_tif" / "SJER_052_hyperspectral.tif"
+    for name, source in (("emit", data), ("emit.hdr", f"{data}.hdr"), (crop.name, crop)):
+        (tmp_path / name).symlink_to(source)
+    tile = shared_data / "neon_sjer_h5" / "NEON_SJER_2017_subset.h5"
+    with h5py.File(tile) as file:
+        centres = file["SJER/Reflectance/Metadata/Spectral_Data/Wavelength"][()]
+    np.savetxt(tmp_path / "centres.txt", centres)
+    run_blocks("sh needs-raster-files", tmp_path)
+    assert (tmp_path / "plot052" / "report.html").exists()
+
+
+def test_readme__works_on_some_of_the_pixels(tmp_path: Path) -> None:
+    tile = tmp_path / "tile.h5"
+    simulate(tile, 60, 60, layout="neon", seed=2)
+    scene = open_scene(tile)
+    to_degrees = pyproj.Transformer.from_crs(scene.grid.epsg, 4326, always_xy=True).transform
+    xmin, ymin, _, _ = scene.bounds
+    ring = [to_degrees(xmin + x, ymin + y) for x, y in ((5, 5), (50, 9), (20, 55), (5, 5))]
+    polygon = {"type": "Polygon", "coordinates": [ring]}
+    (tmp_path / "pastures.geojson").write_text(json.dumps(polygon))
+    run_blocks("sh needs-polygons", tmp_path)
+    valid = {
+        name: json.loads((tmp_path / name / "run.json").read_text("utf-8"))["pixels"]["valid"]
+        for name in ("pastures", "clear")
+    }
+    assert valid["pastures"] < valid["clear"] < 3600
+
+
+def test_readme__chooses_a_number_of_clusters(tmp_path: Path) -> None:
+    simulate(tmp_path / "tile.h5", 60, 60, layout="neon", seed=2)
+    run_blocks("sh needs-a-tile", tmp_path)
+    assert (tmp_path / "choice" / "choose-k.png").stat().st_size > 10_000
+
+
+def test_readme__extracts_plots(tmp_path: Path) -> None:
+    simulate(tmp_path / "tile.h5", 60, 60, layout="neon", seed=2)
+    xmin, ymin, _, _ = open_scene(tmp_path / "tile.h5").bounds
+    (tmp_path / "plots.csv").write_text(f"x,y\n{xmin + 20.5},{ymin + 30.5}\n")
+    geopackage(tmp_path / "plots.gpkg", shapely.Point(xmin + 20.5, ymin + 30.5))
+    field = shapely.box(xmin + 9, ymin + 9, xmin + 19, ymin + 29)
+    named = {"crs": {"properties": {"name": "EPSG:32613"}}}
+    geojson(tmp_path / "fields.geojson", field, **named)
+    run_blocks("sh needs-plots", tmp_path)
+    with (tmp_path / "fields-spectra.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["state"], row["pixels"]) == ("ok", "200")
+
+
+def test_readme__works_on_a_folder_of_tiles(tmp_path: Path) -> None:
+    simulate(tmp_path / "tiles", 60, 70, layout="neon", tiles=(2, 2), overlap=6)
+    run_blocks("sh needs-tiles", tmp_path)
+    run = json.loads((tmp_path / "mosaic" / "run.json").read_text("utf-8"))
+    assert run["area"]["shape"] == [60, 70]
+>>>>>>> 879581b (Make options, help and checks from one table)

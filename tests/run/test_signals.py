@@ -65,7 +65,7 @@ def check_stopped(outcome: Outcome, code: int, how: str, words: list[str]) -> No
     assert outcome.out == ""
     *before, last = [line for line in outcome.err.splitlines() if line]
     again = shlex.join(["hyperhpc", *(word for word in words if word != "--restart")])
-    assert last == f"{how}; what is finished is kept. To go on: {again}"
+    assert last == f"{how}; finished work is kept. To resume: {again}"
     assert all(line.endswith(" ...") for line in before), outcome.err
 
 
@@ -121,15 +121,15 @@ def test_run__signals_while_workers_start(words: list[str]) -> None:
 def test_signal__lost_in_a_destructor_comes_again() -> None:
     script = (
         "import os, signal, sys, time, click\n"
-        "from hyperhpc import cli\n"
+        "from hyperhpc.cli.main import cli, main\n"
         "class Dying:\n"
         "    def __del__(self):\n"
         "        signal.raise_signal(int(sys.argv[1]))\n"
-        "@cli.cli.command()\n"
+        "@cli.command()\n"
         "def die():\n"
         "    Dying()\n"
         "    time.sleep(60)\n"
-        "cli.main(['die'])\n"
+        "main(['die'])\n"
     )
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         done = subprocess.run(

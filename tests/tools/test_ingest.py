@@ -291,7 +291,7 @@ def test_ingest__says_how_to_go_on(
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 143, said
-    assert f"To go on: hyperhpc ingest {scene} {out}" in said
+    assert f"To resume: hyperhpc ingest {scene} {out}" in said
     ingest(scene, out)
     assert files_in(out) == expected
 

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner
 
-from hyperhpc.cli.main import cli
+from hyperhpc.cli.commands import cli
 from hyperhpc.scene import open_scene
 from hyperhpc.simulate.land import cut_tiles
 from hyperhpc.simulate.scene import simulate

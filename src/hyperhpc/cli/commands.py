@@ -1,207 +1,137 @@
-"""Commands that take results and spectra elsewhere; :mod:`hyperhpc.cli.main` adds them."""
+"""The group of all commands, the run itself, and commands about this installation."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from hyperhpc.cli import run_commands, scene_commands
 from hyperhpc.cli.options import (
-    SCENE_OPTIONS,
-    SPEECH_OPTIONS,
+    RUN_OPTIONS,
+    VERBOSITY_OPTIONS,
     AnyPath,
+    SectionedCommand,
     add_options,
-    bbox_option,
-    drop_option,
+    json_option,
     make_progress,
-    read_numbers,
-    read_scene_options,
-    read_windows,
 )
+from hyperhpc.cli.output import print_error, print_facts, typed_command
+from hyperhpc.errors import ResourceError
+from hyperhpc.version import __version__
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.command(epilog="Example: hyperhpc export out clusters.tif --what lloyd")
-@click.argument("out", type=AnyPath())
-@click.argument("dest", type=AnyPath())
-@click.option(
-    "--what",
-    default="clusters",
-    show_default=True,
-    metavar="NAME",
-    help="clusters, indices, one model, one index, or (CSV) points.",
-)
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice(["cog", "geotiff", "csv"]),
-    help="By default what the ending of DEST says: .tif (cog) or .csv.",
-)
-def export(out: Path, dest: Path, what: str, kind: str | None) -> None:
-    """Write maps of the run in OUT as a GeoTIFF for QGIS, or its tables as CSV for R.
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="hyperhpc", help="Show the version and exit.")
+def cli() -> None:
+    """Hyperspectral analysis of whole scenes: indices, clusters, maps, a report.
 
-    A GeoTIFF has one band per model or index. Beside it lie its styles for QGIS (.qml) and
-    the names of the clusters for GDAL (.aux.xml). A table has one row per cluster (areas,
-    mean of each index, mean and sd spectra) or per point of the run.
+    Start with: hyperhpc demo demo/
     """
-    from hyperhpc.tools.export import export as export_run
-
-    for path in export_run(out, dest, what, kind):
-        click.echo(path)
 
 
-@click.command(epilog="Example: hyperhpc extract tile.h5 plots.csv --points plots.gpkg")
-@click.argument("scene", type=AnyPath())
-@click.argument("dest", type=AnyPath())
-@click.option(
-    "--points",
-    "--polygons",
-    "features",
-    type=AnyPath(),
-    required=True,
-    metavar="FILE",
-    help="GeoPackage, GeoJSON, or CSV with x,y (of the scene's CRS) or lon,lat.",
+@cli.command(
+    cls=SectionedCommand,
+    epilog="Example: hyperhpc run scene.zarr out --clusters 12 --point 517100,4525900",
 )
-@click.option("--buffer", type=float, metavar="M", help="All pixels within this distance.")
-@add_options(*SCENE_OPTIONS)
-def extract(
-    scene: Path, dest: Path, features: Path, buffer: float | None, **options: Any
-) -> None:
-    """Write the spectra of SCENE at points, or mean, sd and n in polygons, into a CSV.
+@add_options(*RUN_OPTIONS, *VERBOSITY_OPTIONS)
+@click.option("--json", "as_json", is_flag=True, help="Print run.json at the end.")
+def run(as_json: bool, **options: Any) -> None:
+    """Run the whole analysis of SCENE into the folder OUT, or resume it.
 
-    One row per feature of the file, with its attributes; one column per band, named by its
-    centre in nm. What lies outside the scene or on no-data has a row with empty values.
+    It computes spectral indices and clusters of every pixel, overviews, and OUT/report.html.
+    A run that was stopped resumes with the same command; workers and memory may differ, the
+    results do not. Only one run at a time works in a folder.
     """
-    from hyperhpc.tools.extract import extract as extract_spectra
+    from hyperhpc.pipeline.runner import run as run_stages
+    from hyperhpc.rundir.progress import stoppable
+    from hyperhpc.workers import serve_gang
 
-    done = extract_spectra(scene, read_scene_options(options), features, dest, buffer)
-    if done.without:
-        click.echo(f"note: rows without values, of {done.rows}: {done.without}", err=True)
-    click.echo(done.path)
-
-
-@click.command(epilog="Example: hyperhpc compare out2017 out2019 --figure changes.png")
-@click.argument("first", type=AnyPath(), metavar="OUT1")
-@click.argument("second", type=AnyPath(), metavar="OUT2")
-@click.option("--figure", type=AnyPath(), help="Draw both maps and where they differ.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def compare(first: Path, second: Path, figure: Path | None, as_json: bool) -> None:
-    """Say how far the clusters of two runs of the same place agree, and where not.
-
-    Each model of the one is compared with each of the other, in the pixels that both have.
-    Clusters are matched one to one so that most pixels agree.
-    """
-    from hyperhpc.tools.compare import compare as compare_runs
-    from hyperhpc.tools.compare import draw_comparison
-    from hyperhpc.tools.inspect import check_figure
-
-    if figure:
-        check_figure(figure)
-    facts, overlap = compare_runs(first, second)
-    if as_json:
-        click.echo(json.dumps(facts, indent=1))
-    else:
-        for line in _comparison_lines(facts):
-            click.echo(line)
-    if figure:
-        draw_comparison(facts, overlap, figure)
-        click.echo(f"figure: {figure}", err=True)
-
-
-def _comparison_lines(facts: dict[str, Any]) -> Iterator[str]:
-    rows, cols = facts["shape"]
-    pixels = facts["pixels"]
-    area = "the whole area" if facts["same_area"] else "what they have in common"
-    yield f"compared: {rows} x {cols} pixels, {area}"
-    yield (
-        f"pixels with a cluster: {pixels['both']} in both, {pixels['only_first']} only in the "
-        f"first, {pixels['only_second']} only in the second"
-    )
-    for pair in facts["pairs"]:
-        share = pair["share_agreeing"]
-        agree = "no pixel to compare" if share is None else f"{share:.2%} of pixels agree"
-        yield ""
-        yield (
-            f"{' / '.join(pair['models'])}: {agree}, adjusted Rand index "
-            f"{pair['adjusted_rand_index']:.4f}"
-        )
-        yield "  matched: " + " ".join(f"C{a}=C{b}" for a, b in pair["matched"])
-        for worst in pair["largest_disagreements"]:
-            a, b = worst["clusters"]
-            yield f"  C{a} / C{b}: {worst['pixels']} pixels ({worst['share']:.2%})"
-
-
-def _read_range(context: Any, parameter: Any, value: str) -> list[int]:
-    """Numbers of clusters of ``2..20``."""
-    low, dots, high = value.partition("..")
-    high = high if dots else low
-    if not (low.isdecimal() and high.isdecimal() and 2 <= int(low) <= int(high) <= 255):
-        raise click.BadParameter(
-            f"{value!r} is no range; write LOW..HIGH, from 2 to 255, for example 2..20"
-        )
-    return list(range(int(low), int(high) + 1))
-
-
-@click.command(
-    "choose-k", epilog="Example: hyperhpc choose-k scene.zarr --k 2..20 --out choice"
-)
-@click.argument("scene", type=AnyPath())
-@click.option(
-    "--k",
-    "ks",
-    callback=_read_range,
-    default="2..20",
-    show_default=True,
-    metavar="LOW..HIGH",
-    help="Numbers of clusters to try.",
-)
-@click.option(
-    "--out", type=AnyPath(), metavar="FOLDER", help="Table, figure and JSON, into it."
-)
-@click.option("--seed", type=int, help="Of every random choice.  [default: 0]")
-@bbox_option
-@drop_option
-@add_options(*SCENE_OPTIONS, *SPEECH_OPTIONS)
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def choose_k(
-    scene: Path, ks: list[int], out: Path | None, as_json: bool, **options: Any
-) -> None:
-    """Try numbers of clusters on few pixels of SCENE, and recommend one.
-
-    Each number is fitted from several seeds to at most 25,000 pixels and judged by inertia,
-    silhouette, Davies-Bouldin index and stability. Memory and time are told beforehand.
-    """
-    from hyperhpc.config import load_config
-    from hyperhpc.tools.choose_k import choose_k as choose
-    from hyperhpc.tools.choose_k import prepare_trial, save_choice
-
-    options["bbox"] = read_numbers(options["bbox"], 4, "--bbox")
-    options["drop"] = read_windows(options["drop"])
-    trial = prepare_trial(load_config(scene, out or Path("."), options), ks)
-    progress = make_progress()
-    progress.note(f"choose-k: {trial.describe_cost()}")
-    found = choose(trial, progress)
-    if out:
-        for path in save_choice(found, out):
-            click.echo(f"written: {path}", err=True)
-    if as_json:
-        click.echo(json.dumps(found, indent=1))
+    config = _read_config(**options)
+    if serve_gang(config):
         return
-    click.echo(
-        f"{'k':>3} {'unexplained':>12} {'silhouette':>11} {'Davies-B.':>10} {'stability':>10}"
-    )
-    for row in found["table"]:
-        cells = (row["silhouette"], row["davies_bouldin"])
-        middle = " ".join(
-            f"{'' if v is None else format(v, '.3f'):>{w}}"
-            for v, w in zip(cells, (11, 10), strict=True)
-        )
-        click.echo(
-            f"{row['k']:>3} {row['unexplained']:>12.2%} {middle} {row['stability']:>10.3f}"
-        )
-    click.echo(f"recommended: {found['recommended']} clusters; {found['reason']}")
+    with stoppable():
+        folder = run_stages(config, make_progress(), typed_command())
+    if as_json:
+        click.echo(folder.run.read_text("utf-8"), nl=False)
+    else:
+        click.echo(f"report: {folder.report}")
 
 
-COMMANDS = (export, extract, compare, choose_k)
+@cli.command(
+    cls=SectionedCommand,
+    epilog="Example: hyperhpc plan scene.zarr out --memory-per-worker 2GiB",
+)
+@add_options(*RUN_OPTIONS, json_option)
+def plan(as_json: bool, **options: Any) -> None:
+    """Show what run would do with the same options, or why it would refuse.
+
+    It shows tiles, passes, bytes to read and to write, memory and workers, and writes nothing.
+    """
+    from hyperhpc.pipeline.prepare import describe_plan
+
+    print_facts(describe_plan(_read_config(**options)), as_json)
+
+
+def _read_config(scene: Path, out: Path, file: Path | None, **flags: Any) -> Any:
+    from hyperhpc.config import load_config
+
+    config = load_config(scene, out, flags, file)
+    if config.insecure:
+        print_error(
+            "warning: --insecure: whoever reaches the ports of this run runs programs as you"
+        )
+    return config
+
+
+@cli.command(hidden=True)
+@click.argument("connection", type=AnyPath())
+@click.option("--name", required=True, help="Name of this worker.")
+@click.option("--threads", type=int, required=True, help="Number of threads.")
+@click.option("--memory", type=int, required=True, help="Memory in bytes.")
+def worker(connection: Path, name: str, threads: int, memory: int) -> None:
+    """Start a worker of a run on Slurm; its job script calls this."""
+    from hyperhpc.workers.gang import serve_worker
+
+    serve_worker(connection, name, threads, memory)
+
+
+@cli.command(epilog="Example: hyperhpc completion bash > ~/.hyperhpc-completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print a script that makes a shell complete commands and options; source it."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(cli, {}, "hyperhpc", "_HYPERHPC_COMPLETE").source())
+
+
+@cli.command(epilog="Example: hyperhpc doctor --json")
+@json_option
+def doctor(as_json: bool) -> None:
+    """Check the environment in which hyperhpc runs here.
+
+    Packages, libraries, limits, memory, scratch, network, TLS and Slurm; what to type for
+    each fault. The exit code is 5 if there is an error.
+    """
+    from hyperhpc.doctor import examine, show_json, show_lines
+
+    lines = examine()
+    if as_json:
+        click.echo(show_json(lines))
+    else:
+        show_lines(lines)
+    wrong = [line.check for line in lines if line.status == "error"]
+    if wrong:
+        raise ResourceError(
+            f"The environment is not fit for a run: {', '.join(wrong)}",
+            "Type what the lines above name, then hyperhpc doctor again",
+        )
+
+
+for command in (*scene_commands.COMMANDS, *run_commands.COMMANDS):
+    cli.add_command(command)

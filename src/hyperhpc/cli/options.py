@@ -1,124 +1,156 @@
-"""Options that several commands share, and how their words are read."""
+"""Options of commands: made from the table in :mod:`hyperhpc.config`, and some of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
+
+from hyperhpc.config import OPTIONS, Option, SceneOptions, options_of
+from hyperhpc.parsers import parse_flag, parse_integer, parse_path, parse_words
+
+# --- types of values ---------------------------------------------------------------------
 
 
 class AnyPath(click.Path):
     """A path that is not empty: the empty one would mean the current folder."""
 
     def convert(self, value: Any, parameter: Any, context: Any) -> Path:
-        """Turn a word into a path."""
+        """Turn text into a path."""
         if value == "":
             self.fail("the path is empty", parameter, context)
         return Path(value)
 
 
-def read_size(context: Any, parameter: Any, value: str | None) -> tuple[int, int] | None:
-    """Rows and columns in ``1000x1000``; None if the option is not given."""
-    if value is None:
-        return None
-    rows, _, cols = value.lower().partition("x")
-    if not (rows.isdecimal() and cols.isdecimal() and int(rows) and int(cols)):
-        raise click.BadParameter(
-            f"{value!r} is no size; write ROWSxCOLS, for example 1000x1000"
-        )
-    return int(rows), int(cols)
+class Word(click.Choice):
+    """One word of a closed set, in any case; words that were replaced are understood."""
+
+    def __init__(self, option: Option) -> None:
+        super().__init__(option.choices, case_sensitive=False)
+        self._former = option.former_choices
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> Any:
+        """Return the word as the set spells it."""
+        return super().convert(self._former.get(value.lower(), value), parameter, context)
 
 
-size_option = click.option(
-    "--size",
-    callback=read_size,
-    default="1000x1000",
-    show_default=True,
-    metavar="ROWSxCOLS",
-    help="Pixels.",
-)
+class Words(click.ParamType):
+    """Words with commas between, in any case; the shell completes each of them.
+
+    Parameters
+    ----------
+    known
+        Words that are completed.
+    is_closed
+        True if no other words are allowed.
+    """
+
+    name = "words"
+
+    def __init__(self, known: Callable[[], tuple[str, ...]], is_closed: bool) -> None:
+        self._known, self._is_closed = known, is_closed
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> tuple[str, ...]:
+        """Split the text; refuse words that are not in a closed set."""
+        words = parse_words(value)
+        known = self._known() if self._is_closed else words
+        for word in words:
+            if word not in known:
+                self.fail(f"{word!r} is not one of {', '.join(known)}", parameter, context)
+        return words
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Show all words of a closed set."""
+        return f"[{'|'.join(self._known())}],..." if self._is_closed else "NAME,..."
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Offer the words that are not yet in the text."""
+        before, comma, start = incomplete.rpartition(",")
+        given = parse_words(before)
+        return [
+            CompletionItem(f"{before}{comma}{word}")
+            for word in self._known()
+            if word.startswith(start.lower()) and word not in given
+        ]
 
 
-def read_numbers(text: str | None, count: int, option: str) -> Any:
-    """So many numbers with commas between; None if the option is not given."""
-    if text is None:
-        return None
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != count:
-        raise click.BadParameter(
-            f"{text!r} is not {count} numbers with commas between", param_hint=option
-        )
-    return numbers
+def index_names() -> tuple[str, ...]:
+    """Names of the built-in spectral indices, and ``all``."""
+    table = resources.files("hyperhpc.analysis") / "indices.toml"
+    return ("all", *tomllib.loads(table.read_text("utf-8")))
 
 
-def read_formulas(texts: Sequence[str]) -> dict[str, str]:
-    """Names and formulas of ``NAME=EXPR``."""
-    formulas = {}
-    for text in texts:
-        name, equals, formula = text.partition("=")
-        name = name.strip()
-        if not equals or name in formulas:
-            problem = "is given twice" if equals else "has no formula; write NAME=EXPR"
-            raise click.BadParameter(f"{name!r} {problem}", param_hint="--formula")
-        formulas[name] = formula
-    return formulas
+# --- options of the table ----------------------------------------------------------------
 
 
-#: How a scene is read; of every command that takes one.
-SCENE_OPTIONS = (
-    click.option("--group", help="Group that holds the cube, if there are several."),
-    click.option(
-        "--wavelengths",
-        type=AnyPath(),
-        metavar="FILE",
-        help="Band centres, if the scene has none.",
-    ),
-    click.option("--overlap", help="Of a mosaic: first, last or nadir.  [default: first]"),
-    click.option("--mask", help="No-data by quality: of weather,shadow,cloud."),
-    click.option(
-        "--aoi", type=AnyPath(), metavar="FILE", help="Only inside polygons (.gpkg, .geojson)."
-    ),
-    click.option("--bands", help="Of a mosaic: same or intersect.  [default: same]"),
-    click.option(
-        "--resample-bands",
-        is_flag=True,
-        default=None,
-        help="Of a mosaic: to the first's centres.",
-    ),
-)
+class TableOption(click.Option):
+    """An option of the table; its former names are understood, and shown nowhere."""
+
+    def __init__(self, *names: Any, entry: Option, **more: Any) -> None:
+        super().__init__(*names, **more)
+        self.section = entry.section
+        self._former = [f"--{name}" for name in entry.former_names]
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Let the parser take the former names too."""
+        shown, self.opts = self.opts, self.opts + self._former
+        super().add_to_parser(parser, ctx)
+        self.opts = shown
 
 
-_SPEECH = "hyperhpc.speech"
+def table_option(name: str) -> Any:
+    """Make the option of this name in :data:`hyperhpc.config.OPTIONS`."""
+    entry = OPTIONS[name]
+    more: dict[str, Any] = {"metavar": entry.metavar, "multiple": entry.is_repeatable}
+    if entry.parse is parse_flag:
+        more |= {"is_flag": True, "default": None}
+    elif entry.parse is parse_integer:
+        more["type"] = int
+    elif entry.parse is parse_path:
+        more["type"] = AnyPath()
+    elif entry.parse is parse_words:
+        more["type"] = Words(index_names, is_closed=False)
+    elif isinstance(entry.default, str) and entry.choices:
+        more["type"] = Word(entry)
+    elif entry.choices:
+        more["type"] = Words(lambda: entry.choices, is_closed=True)
+    else:
+        more |= {"type": str, "callback": _parse_with(entry)}
+    flag = entry.flag or f"--{name.replace('_', '-')}"
+    return click.option(flag, name, cls=TableOption, entry=entry, help=_help_of(entry), **more)
 
 
-def _note_speech(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value:
-        if context.meta.get(_SPEECH, parameter.name) != parameter.name:
-            raise click.UsageError("--quiet and --verbose: one of them")
-        context.meta[_SPEECH] = parameter.name
+def _help_of(entry: Option) -> str:
+    """Help and default. click is told no default, as None says that nothing was given."""
+    default = entry.default_text
+    if not default and isinstance(entry.default, tuple):
+        default = ",".join(entry.default)
+    elif not default and not isinstance(entry.default, dict | bool | None):
+        default = str(entry.default)
+    return f"{entry.help}  [default: {default}]" if default else entry.help
 
 
-#: How much is said on standard error; :func:`make_progress` follows.
-SPEECH_OPTIONS = tuple(
-    click.option(*names, is_flag=True, expose_value=False, callback=_note_speech, help=words)
-    for names, words in (
-        (("-q", "--quiet"), "Say only warnings and errors."),
-        (("-v", "--verbose"), "Say more: times, and progress in logs too."),
-    )
-)
+def _parse_with(entry: Option) -> Any:
+    def parse(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        if value is None or value == ():
+            return None
+        try:
+            return entry.parse(value)
+        except ValueError as error:
+            raise click.BadParameter(f"{_show(value)}: {error}") from None
+
+    return parse
 
 
-def make_progress() -> Any:
-    """What the options of the current command ask for."""
-    from hyperhpc.rundir.progress import QuietProgress, TerminalProgress
-
-    speech = click.get_current_context().meta.get(_SPEECH)
-    return QuietProgress() if speech == "quiet" else TerminalProgress(speech == "verbose")
+def _show(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else " ".join(map(repr, value))
 
 
 def add_options(*options: Any) -> Any:
@@ -132,102 +164,95 @@ def add_options(*options: Any) -> Any:
     return add
 
 
-def read_scene_options(values: dict[str, Any]) -> Any:
-    """What was given of :data:`SCENE_OPTIONS`."""
-    from hyperhpc.config import SceneOptions
-
-    given = {name: value for name, value in values.items() if value is not None}
-    if "mask" in given:
-        given["mask"] = tuple(name.strip() for name in given["mask"].split(",") if name.strip())
-    return SceneOptions(**given)
+def read_scene_options(values: dict[str, Any]) -> SceneOptions:
+    """Make the options that were given of :data:`SCENE_OPTIONS`."""
+    return SceneOptions(**{name: value for name, value in values.items() if value is not None})
 
 
-drop_option = click.option(
-    "--drop",
-    multiple=True,
-    metavar="LO-HI",
-    help="Drop bands from LO to HI nm, instead of the usual windows. Repeatable.",
+class SectionedCommand(click.Command):
+    """A command whose options are shown below the headings of the table."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one list of options for each heading."""
+        sections: dict[str, list[tuple[str, str]]] = dict.fromkeys(_SECTIONS, ())  # type: ignore[arg-type]
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, click.Option) and (
+                record := parameter.get_help_record(ctx)
+            ):
+                title = getattr(parameter, "section", _SECTIONS[-1])
+                sections[title] = [*sections[title], record]
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+_SECTIONS = ("Options that matter first", "Analysis", "Scene", "Workers", "General")
+
+# --- options that several commands share -------------------------------------------------
+
+#: How a scene is read; for every command that takes one.
+SCENE_OPTIONS = tuple(table_option(name) for name in options_of(SceneOptions))
+#: How many workers, and how large; for every command that starts some.
+WORKER_OPTIONS = tuple(
+    table_option(name) for name in ("workers", "threads_per_worker", "memory_per_worker")
 )
-bbox_option = click.option(
-    "--bbox", metavar="XMIN,YMIN,XMAX,YMAX", help="Only this area, in the scene's CRS."
-)
-
-
-def read_windows(texts: Sequence[str]) -> list[tuple[float, float]] | None:
-    """Windows (nm) of ``LO-HI``; None if there are none."""
-    windows = []
-    for text in texts:
-        low, _, high = text.partition("-")
-        try:
-            windows.append((float(low), float(high)))
-        except ValueError:
-            raise click.BadParameter(
-                f"{text!r} is no window; write LO-HI in nm, for example 1340-1445",
-                param_hint="--drop",
-            ) from None
-    return windows or None
-
-
-#: How many workers, and how large; of every command that starts some.
-WORKER_OPTIONS = (
-    click.option(
-        "--workers", type=int, help="Worker processes.  [default: as fit the machine]"
-    ),
-    click.option("--threads-per-worker", type=int, help="Threads of each.  [default: 1]"),
-    click.option("--memory-per-worker", help="Of each, such as 2GiB.  [default: 4GiB]"),
-)
-#: Of ``run``; ``plan`` takes them too.
+#: For ``run`` and ``plan``.
 RUN_OPTIONS = (
     click.argument("scene", type=AnyPath()),
     click.argument("out", type=AnyPath()),
-    *SCENE_OPTIONS,
-    bbox_option,
-    drop_option,
-    click.option("--clusters", type=int, help="Number of clusters.  [default: 8]"),
-    click.option("--stride", type=int, help="Fit to every n-th row and column.  [default: 4]"),
-    click.option("--models", help="Of lloyd,minibatch.  [default: both]"),
-    click.option("--indices", help="Names with commas, or all.  [default: all]"),
-    click.option("--formula", multiple=True, metavar="NAME=EXPR", help="Your own index."),
-    click.option("--index", multiple=True, hidden=True),
-    click.option(
-        "--index-bits",
-        type=int,
-        help="Bits kept of an index's fraction; 11 save disk.  [default: 23, all]",
+    *(
+        table_option(name)
+        for name in sorted(OPTIONS, key=lambda name: _SECTIONS.index(OPTIONS[name].section))
     ),
     click.option(
-        "--point", "points", multiple=True, metavar="E,N", help="Spectrum here. Repeatable."
-    ),
-    click.option("--seed", type=int, help="Of every random choice.  [default: 0]"),
-    click.option(
-        "--skip-bad-tiles", is_flag=True, default=None, help="No-data where it is unreadable."
-    ),
-    *WORKER_OPTIONS,
-    click.option(
-        "--launcher",
-        help="Where workers run: local, gang, elastic, external.  [default: local]",
-    ),
-    click.option("--address", metavar="tls://HOST:PORT", help="Of --launcher external."),
-    click.option("--interface", help="Network between nodes, if it is not found out right."),
-    click.option("--insecure", is_flag=True, default=None, help="No TLS: others can intrude."),
-    click.option("--engine", help="hyperhpc or dask-ml.  [default: hyperhpc]"),
-    click.option(
-        "--estimator", metavar="MODULE:CLASS", help="One more model from scikit-learn."
-    ),
-    click.option(
-        "--apply-model",
+        "--config",
+        "file",
         type=AnyPath(),
         metavar="FILE",
-        help="Apply OUT/model.json of another run.",
-    ),
-    click.option("--model", type=AnyPath(), hidden=True),
-    click.option(
-        "--seed-compat", is_flag=True, default=None, help="The tutorial's own choices."
-    ),
-    click.option("--config", "file", type=AnyPath(), help="Options as TOML."),
-    click.option(
-        "--dashboard", is_flag=True, default=None, help="Dask's dashboard, on loopback."
-    ),
-    click.option(
-        "--restart", is_flag=True, default=None, help="Rename the old run, begin anew."
+        help="Read options from this TOML file; those of the command line replace them.",
     ),
 )
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as JSON, for programs."
+)
+
+
+def read_size(context: Any, parameter: Any, value: str | None) -> tuple[int, int] | None:
+    """Rows and columns in ``1000x1000``; None if the option is not given."""
+    if value is None:
+        return None
+    rows, _, cols = value.lower().partition("x")
+    if not (rows.isdecimal() and cols.isdecimal() and int(rows) and int(cols)):
+        raise click.BadParameter(
+            f"{value!r} is not a size; write ROWSxCOLS, for example 1000x1000"
+        )
+    return int(rows), int(cols)
+
+
+_VERBOSITY = "hyperhpc.verbosity"
+
+
+def _note_verbosity(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        if context.meta.get(_VERBOSITY, parameter.name) != parameter.name:
+            raise click.UsageError("--quiet and --verbose exclude each other; give one of them")
+        context.meta[_VERBOSITY] = parameter.name
+
+
+#: How much is written to standard error; :func:`make_progress` follows.
+VERBOSITY_OPTIONS = tuple(
+    click.option(*names, is_flag=True, expose_value=False, callback=_note_verbosity, help=help)
+    for names, help in (
+        (("-q", "--quiet"), "Write only warnings and errors to standard error."),
+        (("-v", "--verbose"), "Write times too, and progress also into logs."),
+    )
+)
+
+
+def make_progress() -> Any:
+    """Make the progress display that the options of the current command ask for."""
+    from hyperhpc.rundir.progress import QuietProgress, TerminalProgress
+
+    verbosity = click.get_current_context().meta.get(_VERBOSITY)
+    return QuietProgress() if verbosity == "quiet" else TerminalProgress(verbosity == "verbose")

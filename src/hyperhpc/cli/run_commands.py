@@ -1,0 +1,180 @@
+"""Commands that read the folder of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hyperhpc.cli.options import AnyPath, json_option
+from hyperhpc.cli.output import print_error, print_facts
+from hyperhpc.errors import IncompleteRunError
+
+
+@click.command(epilog="Example: hyperhpc status out")
+@click.argument("out", type=AnyPath())
+@json_option
+def status(out: Path, as_json: bool) -> None:
+    """Show what the run in OUT is doing, wherever it runs, or how it ended.
+
+    It reads OUT/status.txt, and OUT/slurm/job of a job that was submitted: no connection to the
+    run is needed.
+    """
+    from hyperhpc.rundir.progress import read_status
+
+    print_facts(read_status(out), as_json)
+
+
+@click.command(epilog="Example: hyperhpc report out")
+@click.argument("out", type=AnyPath())
+def report(out: Path) -> None:
+    """Draw the report again, or the report of an unfinished run, from what is on disk.
+
+    The scene is not read. The report of an unfinished run lists the tiles that are missing.
+    """
+    from hyperhpc.tools.preview import report_run
+
+    click.echo(f"report: {report_run(out, print_error)}")
+
+
+@click.command(epilog="Example: hyperhpc view out --scene /data/scene.zarr --port 5006")
+@click.argument("out", type=AnyPath())
+@click.option(
+    "--scene",
+    type=AnyPath(),
+    metavar="PATH",
+    help="Read spectra from the scene at this path, if it was moved.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="Use this port of the loopback address; 0 takes any free one.",
+)
+def view(out: Path, scene: Path | None, port: int) -> None:
+    """Show the maps of OUT on a page of this machine: zoom, click, see spectra."""
+    from hyperhpc.view import view_run
+
+    view_run(out, scene, port, lambda address: click.echo(f"page: {address}"), print_error)
+
+
+@click.command(epilog="Example: hyperhpc verify out")
+@click.argument("out", type=AnyPath())
+@json_option
+def verify(out: Path, as_json: bool) -> None:
+    """Compare every file of the results in OUT with its checksum; nothing is changed.
+
+    Damaged files are listed, and the exit code is 7; the same run computes damaged tiles again.
+    """
+    from dataclasses import asdict
+
+    from hyperhpc.tools.verify import verify as verify_run
+
+    found = verify_run(out)
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=1))
+    else:
+        for name, what in found.damaged.items():
+            click.echo(f"{name} {what}")
+        what = "files" if found.complete else "files of the tiles finished so far"
+        click.echo(
+            f"{found.files} {what}, {found.nbytes / 1e6:.1f} MB: {len(found.damaged)} damaged"
+        )
+    if found.damaged:
+        raise IncompleteRunError(
+            f"{len(found.damaged)} of {found.files} files in {out} are not as they were "
+            f"written; the first is {next(iter(found.damaged))}",
+            found.hint,
+        )
+
+
+@click.command(epilog="Example: hyperhpc export out clusters.tif --what lloyd")
+@click.argument("out", type=AnyPath())
+@click.argument("dest", type=AnyPath())
+@click.option(
+    "--what",
+    default="clusters",
+    show_default=True,
+    metavar="NAME",
+    help="Export clusters, indices, one model, one index, or (only as CSV) points.",
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["cog", "geotiff", "csv"], case_sensitive=False),
+    help="Write this format.  [default: cog if DEST ends in .tif, csv if in .csv]",
+)
+def export(out: Path, dest: Path, what: str, kind: str | None) -> None:
+    """Write maps of the run in OUT as a GeoTIFF for QGIS, or its tables as CSV for R.
+
+    A GeoTIFF has one band per model or index. Files next to it hold its styles for QGIS (.qml)
+    and the names of the clusters for GDAL (.aux.xml). A table has one row per cluster (areas,
+    mean of each index, mean and sd spectra) or per point of the run.
+    """
+    from hyperhpc.tools.export import export as export_run
+
+    for path in export_run(out, dest, what, kind):
+        click.echo(path)
+
+
+@click.command(epilog="Example: hyperhpc compare out2017 out2019 --figure changes.png")
+@click.argument("first", type=AnyPath(), metavar="OUT1")
+@click.argument("second", type=AnyPath(), metavar="OUT2")
+@click.option(
+    "--figure",
+    type=AnyPath(),
+    metavar="FILE",
+    help="Draw both maps and where they differ into this file (.png, .pdf or .svg).",
+)
+@json_option
+def compare(first: Path, second: Path, figure: Path | None, as_json: bool) -> None:
+    """Show how far the clusters of two runs of the same place agree, and where not.
+
+    Each model of the one is compared with each of the other, in the pixels that both have.
+    Clusters are matched one to one so that most pixels agree.
+    """
+    from hyperhpc.tools.compare import compare as compare_runs
+    from hyperhpc.tools.compare import draw_comparison
+    from hyperhpc.tools.inspect import check_figure
+
+    if figure:
+        check_figure(figure)
+    facts, overlap = compare_runs(first, second)
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        for line in _comparison_lines(facts):
+            click.echo(line)
+    if figure:
+        draw_comparison(facts, overlap, figure)
+        click.echo(f"figure: {figure}", err=True)
+
+
+def _comparison_lines(facts: dict[str, Any]) -> Iterator[str]:
+    rows, cols = facts["shape"]
+    pixels = facts["pixels"]
+    area = "the whole area" if facts["same_area"] else "what they have in common"
+    yield f"compared: {rows} x {cols} pixels, {area}"
+    yield (
+        f"pixels with a cluster: {pixels['both']} in both, {pixels['only_first']} only in the "
+        f"first, {pixels['only_second']} only in the second"
+    )
+    for pair in facts["pairs"]:
+        share = pair["share_agreeing"]
+        agree = "no pixel to compare" if share is None else f"{share:.2%} of pixels agree"
+        yield ""
+        yield (
+            f"{' / '.join(pair['models'])}: {agree}, adjusted Rand index "
+            f"{pair['adjusted_rand_index']:.4f}"
+        )
+        yield "  matched: " + " ".join(f"C{a}=C{b}" for a, b in pair["matched"])
+        for worst in pair["largest_disagreements"]:
+            a, b = worst["clusters"]
+            yield f"  C{a} / C{b}: {worst['pixels']} pixels ({worst['share']:.2%})"
+
+
+COMMANDS = (status, report, view, verify, export, compare)

@@ -1,0 +1,354 @@
+"""Commands that read or write scenes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hyperhpc.cli.options import (
+    SCENE_OPTIONS,
+    VERBOSITY_OPTIONS,
+    WORKER_OPTIONS,
+    AnyPath,
+    add_options,
+    json_option,
+    make_progress,
+    read_scene_options,
+    read_size,
+    table_option,
+)
+from hyperhpc.cli.output import print_facts, typed_command
+
+
+@click.command(epilog="Example: hyperhpc simulate scene.zarr --size 1000x1000 --seed 7")
+@click.argument("out", type=AnyPath())
+@click.option(
+    "--size",
+    callback=read_size,
+    required=True,
+    metavar="ROWSxCOLS",
+    help="Make a scene of this many rows and columns of pixels.",
+)
+@click.option(
+    "--bands", type=int, default=426, show_default=True, help="Make this number of bands."
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Start all random choices from this number; another number gives another scene.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["zarr", "neon"], case_sensitive=False),
+    default="zarr",
+    show_default=True,
+    help="Write a Zarr store like the tutorial's, or a NEON HDF5 tile.",
+)
+@click.option(
+    "--nodata-fraction",
+    type=float,
+    default=0.15,
+    show_default=True,
+    help="Make this share of the pixels no-data, at ragged edges (0-1).",
+)
+@click.option(
+    "--tiles",
+    callback=read_size,
+    metavar="ROWSxCOLS",
+    help="Cut the scene into a folder of this many rows and columns of NEON tiles.",
+)
+@click.option(
+    "--overlap",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Let neighbouring tiles share this number of pixels.",
+)
+@click.option(
+    "--product",
+    type=click.Choice(["001", "002"]),
+    default="001",
+    show_default=True,
+    help="Write NEON's product DP3.30006.001 (directional) or .002 (bidirectional).",
+)
+@click.option(
+    "--neon-chunks",
+    type=click.Choice(["old", "band"], case_sensitive=False),
+    default="old",
+    show_default=True,
+    help="Store NEON tiles in chunks as until 2021 (old), or one chunk per band.",
+)
+@add_options(*VERBOSITY_OPTIONS)
+def simulate(out: Path, size: tuple[int, int], product: str, **options: Any) -> None:
+    """Write a scene that looks like NEON land, and a map of its true classes.
+
+    The same options give the same scene.
+    """
+    from hyperhpc.simulate.scene import simulate as simulate_scene
+
+    scene = _with_bar(
+        make_progress(),
+        "simulating",
+        lambda tick: simulate_scene(
+            out, *size, bidirectional=product == "002", progress=tick, **options
+        ),
+    )
+    click.echo(f"scene: {scene.path}")
+    click.echo(f"true classes: {scene.truth_path}")
+
+
+def _with_bar(
+    progress: Any, title: str, work: Callable[[Callable[[int, int], None]], Any]
+) -> Any:
+    """Run work that reports (done, total), under a progress bar."""
+    with progress.stage(title, 1000, ""):
+        shown = 0
+
+        def tick(done: int, total: int) -> None:
+            nonlocal shown
+            progress.advance(1000 * done // max(total, 1) - shown)
+            shown = 1000 * done // max(total, 1)
+
+        return work(tick)
+
+
+@click.command(epilog="Example: hyperhpc demo demo/")
+@click.argument("out", type=AnyPath())
+@click.option(
+    "--size",
+    callback=read_size,
+    default="1000x1000",
+    show_default=True,
+    metavar="ROWSxCOLS",
+    help="Make a scene of this many rows and columns of pixels.",
+)
+@add_options(*VERBOSITY_OPTIONS)
+def demo(out: Path, size: tuple[int, int]) -> None:
+    """Make a NEON-like scene and run the full analysis on this machine.
+
+    OUT/scene.zarr is the scene, OUT/report.html shows what was found in it.
+    """
+    from hyperhpc.tools.demo import run_demo
+
+    progress = make_progress()
+    folder = run_demo(out, size, progress, lambda title, work: _with_bar(progress, title, work))
+    click.echo(f"report: {folder.report}")
+
+
+@click.command(epilog="Example: hyperhpc info scene.zarr --json")
+@click.argument("scene", type=AnyPath())
+@add_options(*SCENE_OPTIONS, table_option("bbox"), json_option)
+def info(scene: Path, bbox: Any, as_json: bool, **options: Any) -> None:
+    """Show what a scene holds and how it was understood.
+
+    Size, bands, scale, no-data, reference system and what is left out. Only metadata is read.
+    """
+    from hyperhpc.tools.inspect import inspect_scene
+
+    print_facts(inspect_scene(scene, read_scene_options(options), bbox), as_json)
+
+
+@click.command(
+    epilog="Example: hyperhpc spectrum scene.zarr --x 517100 --y 4525900 --figure spectrum.png"
+)
+@click.argument("scene", type=AnyPath())
+@add_options(*SCENE_OPTIONS, table_option("bbox"))
+@click.option(
+    "--x",
+    "xs",
+    type=float,
+    multiple=True,
+    required=True,
+    help="Read the spectrum at this easting, in the scene's CRS; repeat it for more points.",
+)
+@click.option(
+    "--y",
+    "ys",
+    type=float,
+    multiple=True,
+    required=True,
+    help="Read the spectrum at this northing, in the scene's CRS; repeat it for more points.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["nearest", "linear"], case_sensitive=False),
+    default="nearest",
+    show_default=True,
+    help="Take the pixel at the point, or interpolate between the four around it.",
+)
+@json_option
+@click.option(
+    "--figure",
+    type=AnyPath(),
+    metavar="FILE",
+    help="Draw the spectra into this file (.png, .pdf or .svg).",
+)
+def spectrum(
+    scene: Path,
+    xs: Sequence[float],
+    ys: Sequence[float],
+    bbox: Any,
+    method: str,
+    as_json: bool,
+    figure: Path | None,
+    **options: Any,
+) -> None:
+    """Print the spectra at points (--x and --y, repeated in pairs).
+
+    The CSV table has one row per band and one column of reflectance (0-1) per point. A point
+    outside the scene or the --bbox, or on no-data, is an error (exit code 3).
+    """
+    if len(xs) != len(ys):
+        raise click.UsageError(f"{len(xs)} --x but {len(ys)} --y; give them in pairs")
+    from hyperhpc.tools.inspect import check_figure, draw_spectra, read_spectra
+
+    if figure:
+        check_figure(figure)
+    how = read_scene_options(options)
+    spectra = read_spectra(scene, how, list(zip(xs, ys, strict=True)), method, bbox)
+    if figure:
+        draw_spectra(scene, how, spectra, figure)
+        click.echo(f"figure: {figure}", err=True)
+    if as_json:
+        click.echo(json.dumps(spectra, indent=1))
+    elif not figure:
+        click.echo("wavelength_nm," + ",".join(f"{s['x']:.10g}_{s['y']:.10g}" for s in spectra))
+        for i, nm in enumerate(spectra[0]["wavelength_nm"]):
+            values = (s["reflectance"][i] for s in spectra)
+            row = ",".join("" if v is None else f"{v:.6g}" for v in values)
+            click.echo(f"{nm:.3f},{row}")
+
+
+@click.command(epilog="Example: hyperhpc extract tile.h5 plots.csv --points plots.gpkg")
+@click.argument("scene", type=AnyPath())
+@click.argument("dest", type=AnyPath())
+@click.option(
+    "--points",
+    "--polygons",
+    "features",
+    type=AnyPath(),
+    required=True,
+    metavar="FILE",
+    help="Read points or polygons from this GeoPackage or GeoJSON file, or points from a CSV "
+    "file with columns x,y (in the scene's CRS) or lon,lat.",
+)
+@click.option(
+    "--buffer", type=float, metavar="M", help="Take all pixels within this distance in metres."
+)
+@add_options(*SCENE_OPTIONS)
+def extract(
+    scene: Path, dest: Path, features: Path, buffer: float | None, **options: Any
+) -> None:
+    """Write the spectra of SCENE at points, or mean, sd and n in polygons, into a CSV.
+
+    One row per feature of the file, with its attributes; one column per band, named by its
+    centre in nm. A feature outside the scene or on no-data has a row with empty values.
+    """
+    from hyperhpc.tools.extract import extract as extract_spectra
+
+    done = extract_spectra(scene, read_scene_options(options), features, dest, buffer)
+    if done.without:
+        click.echo(f"note: {done.without} of {done.rows} rows have no values", err=True)
+    click.echo(done.path)
+
+
+@click.command(epilog="Example: hyperhpc ingest NEON_tiles/ site.zarr")
+@click.argument("sources", type=AnyPath(), nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("out", type=AnyPath(), metavar="OUT.zarr")
+@add_options(*SCENE_OPTIONS, table_option("bbox"), *WORKER_OPTIONS, *VERBOSITY_OPTIONS)
+@click.option(
+    "--restart",
+    is_flag=True,
+    help="Start from the beginning, and drop what an earlier call has written.",
+)
+def ingest(sources: tuple[Path, ...], out: Path, **flags: Any) -> None:
+    """Write files, or folders of files, as one store that is read fastest.
+
+    Tiles of a site become one mosaic. A call that was stopped resumes with the same command.
+    """
+    from hyperhpc.config import load_config
+    from hyperhpc.rundir.progress import stoppable
+    from hyperhpc.tools.ingest import ingest as ingest_scene
+
+    config = load_config(sources[0], out, flags)
+    with stoppable():
+        done = ingest_scene(sources, config, make_progress(), typed_command())
+    click.echo(f"store: {done.path}, {done.files} files, {done.nbytes / 1e9:.3f} GB")
+
+
+def _read_range(context: Any, parameter: Any, value: str) -> list[int]:
+    """Numbers of clusters in ``2..20``."""
+    low, dots, high = value.partition("..")
+    high = high if dots else low
+    if not (low.isdecimal() and high.isdecimal() and 2 <= int(low) <= int(high) <= 255):
+        raise click.BadParameter(
+            f"{value!r} is not a range; write LOW..HIGH, from 2 to 255, for example 2..20"
+        )
+    return list(range(int(low), int(high) + 1))
+
+
+@click.command(
+    "choose-k", epilog="Example: hyperhpc choose-k scene.zarr --k 2..20 --out choice"
+)
+@click.argument("scene", type=AnyPath())
+@click.option(
+    "--k",
+    "ks",
+    callback=_read_range,
+    default="2..20",
+    show_default=True,
+    metavar="LOW..HIGH",
+    help="Try these numbers of clusters.",
+)
+@click.option(
+    "--out",
+    type=AnyPath(),
+    metavar="FOLDER",
+    help="Write the table, the figure and the JSON into this folder.",
+)
+@add_options(*map(table_option, ("seed", "bbox", "drop")), *SCENE_OPTIONS, *VERBOSITY_OPTIONS)
+@json_option
+def choose_k(
+    scene: Path, ks: list[int], out: Path | None, as_json: bool, **options: Any
+) -> None:
+    """Try numbers of clusters on few pixels of SCENE, and recommend one.
+
+    Each number is fitted from several seeds to at most 25,000 pixels and judged by inertia,
+    silhouette, Davies-Bouldin index and stability. Memory and time are shown beforehand.
+    """
+    from hyperhpc.config import load_config
+    from hyperhpc.tools.choose_k import choose_k as choose
+    from hyperhpc.tools.choose_k import prepare_trial, save_choice
+
+    trial = prepare_trial(load_config(scene, out or Path("."), options), ks)
+    progress = make_progress()
+    progress.note(f"choose-k: {trial.describe_cost()}")
+    found = choose(trial, progress)
+    if out:
+        for path in save_choice(found, out):
+            click.echo(f"written: {path}", err=True)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    click.echo(
+        f"{'k':>3} {'unexplained':>12} {'silhouette':>11} {'Davies-B.':>10} {'stability':>10}"
+    )
+    for row in found["table"]:
+        cells = (row["silhouette"], row["davies_bouldin"])
+        middle = " ".join(
+            f"{'' if v is None else format(v, '.3f'):>{w}}"
+            for v, w in zip(cells, (11, 10), strict=True)
+        )
+        click.echo(
+            f"{row['k']:>3} {row['unexplained']:>12.2%} {middle} {row['stability']:>10.3f}"
+        )
+    click.echo(f"recommended: {found['recommended']} clusters; {found['reason']}")
+
+
+COMMANDS = (simulate, demo, info, spectrum, extract, ingest, choose_k)
