@@ -182,7 +182,7 @@ def test_doctor__survives_a_broken_numpy_in_the_home_folder(tmp_path: Path) -> N
         text=True,
         check=True,
     )
-    assert "is not looked at" in quiet.stdout
+    assert "is not used" in quiet.stdout
     assert "status='ok'" in quiet.stdout
 
 
@@ -469,7 +469,7 @@ def test_tmpdir__on_the_network_or_in_memory(
     (tmp_path / "my scratch").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "my scratch"))
     found = check_tmpdir(mounts)
-    assert (found.status, "it is memory" in found.value) == ("ok", True)
+    assert (found.status, "count as memory" in found.value) == ("ok", True)
     assert mount_type(Path("/usr"), mounts) == "ext4"
     for free, status in ((2**20, "error"), (64 * 2**20, "warning")):
         monkeypatch.setattr(

@@ -1,8 +1,16 @@
-"""What is right and wrong with the environment a command stands in: ``hyperhpc doctor``.
+"""Checks of the environment in which hyperhpc runs: ``hyperhpc doctor``.
 
-Each check is a function without arguments (those it has are for tests) that returns a
-:class:`Finding`. It imports what it needs itself, so that a broken package spoils its own
-lines only.
+Each check is a function that returns a :class:`Finding`; its arguments are for tests only. It
+imports what it needs itself, so that a broken package affects its own lines only.
+
+:mod:`~hyperhpc.doctor.finding`
+    What a check returns, and how the lines are shown.
+:mod:`~hyperhpc.doctor.machine`
+    Cores, memory, control groups, container, Slurm, locale and limits.
+:mod:`~hyperhpc.doctor.packages`
+    Python, versions, where modules come from, threads, BLAS and codecs.
+:mod:`~hyperhpc.doctor.files`, :mod:`~hyperhpc.doctor.network`
+    Folders for scratch and caches; interfaces and TLS.
 """
 
 from __future__ import annotations
@@ -18,7 +26,7 @@ from hyperhpc.doctor.finding import Finding, Line, show_json, show_lines
 
 __all__ = ["CHECKS", "Finding", "Line", "examine", "show_json", "show_lines"]
 
-#: In the order they are shown: what it runs on, in what, with what, and whom it can reach.
+#: Name to check, in the order they are shown.
 CHECKS: Mapping[str, Callable[[], Finding]] = {
     "python": packages.check_python,
     "packages": packages.check_versions,
@@ -48,11 +56,11 @@ CHECKS: Mapping[str, Callable[[], Finding]] = {
 
 
 def examine(checks: Mapping[str, Callable[[], Finding]] | None = None) -> list[Line]:
-    """Make all checks; one that fails by itself is an error line, never a traceback."""
+    """Make all checks; a check that raises becomes an error line, never a traceback."""
     before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # what libraries have to say is in the lines
+    logging.disable(logging.CRITICAL)  # what libraries log is in the lines
     try:
-        # Nor may a package that prints while it is imported get between the lines
+        # A package that prints while it is imported must not write between the lines
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return [_line(name, check) for name, check in (checks or CHECKS).items()]
@@ -68,6 +76,6 @@ def _line(name: str, check: Callable[[], Finding]) -> Line:
         found = Finding(
             "error",
             f"the check itself failed: {type(error).__name__}: {what}",
-            "see the errors of other lines first; if there is none, please report this line",
+            "see the errors of other lines first; if there are none, please report this line",
         )
     return Line(name, found.status, found.value, found.remedy)

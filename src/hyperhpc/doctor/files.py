@@ -1,4 +1,4 @@
-"""Folders that must take files: scratch and caches."""
+"""Folders in which files are made: scratch and caches."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from hyperhpc.doctor.finding import Finding, gib
+from hyperhpc.doctor.finding import Finding, format_bytes
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK = re.compile(
     r"9p|afs|beegfs\w*|ceph|cifs|daos|(fuse\.)?(gluster|weka|juice|cvm|ceph)\w*|fuse\.sshfs|"
     r"glusterfs|gpfs|lustre|nfs\d?|orangefs|panfs|pvfs2|smb\d?|smbfs|wekafs"
 )
-#: Below the first, little runs; Apptainer's --contain gives 64 MiB.
-_LEAST_BYTES, _GOOD_BYTES = 16 * 2**20, 2**30
+#: With less free space than the first most runs fail. Apptainer's --contain gives 64 MiB.
+_MIN_BYTES, _GOOD_BYTES = 16 * 2**20, 2**30
 
 
 def check_tmpdir(mounts: Path = _MOUNTS) -> Finding:
-    """The scratch folder: can it be written, is it on this node, has it room."""
+    """Check that the scratch folder can be written, is on this node and has room."""
     asked = os.environ.get("TMPDIR")
-    elsewhere = "export TMPDIR=$(mktemp -d /tmp/hyperhpc-XXXXXX)"
+    other_folder = "export TMPDIR=$(mktemp -d /tmp/hyperhpc-XXXXXX)"
     if asked:
         folder = Path(asked)
     else:
@@ -33,16 +33,18 @@ def check_tmpdir(mounts: Path = _MOUNTS) -> Finding:
     problem = why_not_writable(folder)
     if problem:
         bind = '; in a container: --bind "$TMPDIR"' if asked else ""
-        return Finding("error", f"{folder}: {problem}", elsewhere + bind)
+        return Finding("error", f"{folder}: {problem}", other_folder + bind)
     free, kind = shutil.disk_usage(folder).free, mount_type(folder, mounts)
-    value = f"{folder}{'' if asked else ' (TMPDIR is not set)'}, {kind}, {gib(free)} free"
+    value = (
+        f"{folder}{'' if asked else ' (TMPDIR is not set)'}, {kind}, {format_bytes(free)} free"
+    )
     if kind == "tmpfs":
-        value += "; it is memory, and counts as such"
+        value += "; its files count as memory"
     if free < _GOOD_BYTES:
         remedy = "export TMPDIR=FOLDER with 1 GiB of room; with --contain also --workdir FOLDER"
-        return Finding("error" if free < _LEAST_BYTES else "warning", value, remedy)
+        return Finding("error" if free < _MIN_BYTES else "warning", value, remedy)
     if is_network(kind):
-        remedy = f"{elsewhere}, or what your site names as node-local"
+        remedy = f"{other_folder}, or what your site names as node-local"
         return Finding("warning", f"{value}; a network file system", remedy)
     return Finding("ok", value)
 
@@ -53,7 +55,7 @@ def is_network(kind: str) -> bool:
 
 
 def why_not_writable(folder: Path) -> str | None:
-    """None if a file can be written there: by writing one, since modes do not tell."""
+    """Write a file to see if it is possible, as modes do not show it; None if it is."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(4096))
@@ -64,7 +66,7 @@ def why_not_writable(folder: Path) -> str | None:
 
 
 def mount_type(folder: Path, mounts: Path = _MOUNTS) -> str:
-    """Type of the file system a folder is on, by the longest mount point above it."""
+    """Type of the file system of a folder, by the longest mount point above it."""
     real = os.path.realpath(folder)
     best, kind = "", "an unknown file system"
     try:
@@ -78,30 +80,30 @@ def mount_type(folder: Path, mounts: Path = _MOUNTS) -> str:
             continue
         point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), words[4])
         inside = real == point or real.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):  # the later one lies on top
+        if inside and len(point) >= len(best):  # a later mount hides an earlier one
             best, kind = point, types[0]
     return kind
 
 
 def check_caches() -> Finding:
-    """Folders where libraries keep compiled code and lists of fonts."""
+    """Check the folders where libraries keep compiled code and lists of fonts."""
     home = os.path.expanduser("~")
     defaults = {
         "XDG_CACHE_HOME": f"{home}/.cache",
         "XDG_CONFIG_HOME": f"{home}/.config",
         "MPLCONFIGDIR": f"{os.environ.get('XDG_CONFIG_HOME') or home + '/.config'}/matplotlib",
-        "NUMBA_CACHE_DIR": None,  # numba writes beside the code, or else below the cache
+        "NUMBA_CACHE_DIR": None,  # numba writes next to the code, or else below the cache
         "XDG_DATA_HOME": None,
     }
     good: list[str] = []
     bad: list[str] = []
     for name, default in defaults.items():
-        place = os.environ.get(name) or default
-        if place is None:
+        folder = os.environ.get(name) or default
+        if folder is None:
             continue
-        problem = _why_not_creatable(Path(place))
+        problem = _why_not_creatable(Path(folder))
         (bad if problem else good).append(
-            f"{name} {place}" + (f": {problem}" if problem else "")
+            f"{name} {folder}" + (f": {problem}" if problem else "")
         )
     if bad:
         names = [text.split()[0] for text in bad]
@@ -111,7 +113,7 @@ def check_caches() -> Finding:
 
 
 def _why_not_creatable(folder: Path) -> str | None:
-    """None if the folder can be written, or be made; nothing is left behind."""
+    """None if the folder can be written or made; nothing is left behind."""
     if not folder.is_absolute():
         return "not an absolute path"
     while not os.path.lexists(folder) and folder != folder.parent:

@@ -1,4 +1,4 @@
-"""What a check finds, and the line that is shown of it."""
+"""What a check finds, and how the lines are shown: in colour, as plain text or as JSON."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ class Finding:
     Attributes
     ----------
     status
-        ``warning``: runs, but slower, less safely or with other bits; ``error``: will fail.
+        ``warning``: a run works, but slower, less safely or with other bits; ``error``: it
+        fails.
     value
         What was found, on one line.
     remedy
-        What to type, or None if all is well.
+        What to type, or None if the status is ``ok``.
     """
 
     status: Status
@@ -43,25 +44,23 @@ class Line:
     remedy: str | None
 
 
-def gib(number: float) -> str:
-    """Bytes, as people read them."""
+def format_bytes(number: float) -> str:
+    """Format a number of bytes in MiB, GiB or TiB."""
     if number < 2**30:
         return f"{number / 2**20:.0f} MiB"
     return f"{number / 2**30:.1f} GiB" if number < 2**40 else f"{number / 2**40:.1f} TiB"
 
 
-# Print the lines: in colour on a terminal, plain into files, JSON for programs.
-
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 
 def show_json(lines: Sequence[Line]) -> str:
-    """A list of objects with the keys check, status, value and remedy."""
+    """Make a JSON list of objects with the keys check, status, value and remedy."""
     return json.dumps([dataclasses.asdict(line) for line in lines], indent=1)
 
 
 def show_lines(lines: Sequence[Line], file: TextIO | None = None) -> None:
-    """Print one row per check, its remedy below it, and a count at the end."""
+    """Print one row for each check, its remedy below it, and a count at the end."""
     file = file or sys.stdout
     if file.isatty():
         try:
@@ -75,11 +74,11 @@ def show_lines(lines: Sequence[Line], file: TextIO | None = None) -> None:
         if line.remedy:
             _write(file, f"{'':<8} {'':<{width}}  -> {line.remedy}")
     _write(file, count_lines(lines))
-    file.flush()  # here, where a reader that has gone is no error
+    file.flush()  # here, where it is no error if the reader has ended
 
 
 def count_lines(lines: Sequence[Line]) -> str:
-    """How many lines have which status."""
+    """Count the lines of each status."""
     counts = Counter(line.status for line in lines)
     warnings, errors = counts["warning"], counts["error"]
     return (
@@ -113,7 +112,7 @@ def _write(file: TextIO, text: str) -> None:
 
 
 def _printable(text: str, file: TextIO) -> str:
-    """The text as this file can take it: paths may hold bytes that are no characters."""
+    """Escape what this file cannot hold: paths may have bytes that are no characters."""
     encoding = file.encoding or "utf-8"
     whole = text.encode(encoding, "backslashreplace").decode(encoding)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in whole)

@@ -1,4 +1,4 @@
-"""Cores and memory, as the machine has them and as this process may use them."""
+"""Cores, memory, control groups, container, Slurm, locale and limits of this process."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperhpc.doctor.finding import Finding, gib
+from hyperhpc.doctor.finding import Finding, format_bytes
 from hyperhpc.doctor.packages import find_lock
 
-# Limits of the control group this process is in, version 1 or 2.
+# --- limits of the control group, version 1 or 2 ---------------------------------------
 
-#: Version 1 says "no limit" with a number near 2**63.
-_ENDLESS = 2**60
+#: Version 1 writes "no limit" with a number near 2**63.
+_NO_LIMIT = 2**60
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The smallest limit on the way from the process's own group to the root.
+    """The smallest limits of the process's own group and of those above it.
 
     Attributes
     ----------
     version
         ``v1``, ``v2`` or ``none``.
     group
-        The group that memory is accounted to.
+        The group whose memory is counted.
     cpus, memory_bytes
         None for no limit.
     """
@@ -43,10 +43,10 @@ class Limits:
 
 
 def read_limits(root: Path = Path("/")) -> Limits:
-    """Read the limits; `root` is where proc and sys are looked for.
+    """Read the limits; `root` is the folder of proc and sys.
 
-    Dask looks at the root of the hierarchy only, which is this process's group in a container
-    of its own namespace, but not in a job of Slurm.
+    Dask reads the root of the hierarchy only. In a container with a namespace of its own this
+    is the process's group, but in a Slurm job it is not.
     """
     groups = _read_groups(root / "proc/self/cgroup")
     base = root / "sys/fs/cgroup"
@@ -79,7 +79,7 @@ def read_limits(root: Path = Path("/")) -> Limits:
 
 
 def _read_groups(file: Path) -> dict[str, str]:
-    """Controller to group; version 2's has no name."""
+    """Controller to group; the controller of version 2 has no name."""
     groups: dict[str, str] = {}
     for line in _read(file).splitlines():
         _, controllers, group = line.split(":", 2)
@@ -88,7 +88,7 @@ def _read_groups(file: Path) -> dict[str, str]:
 
 
 def _upwards(mount: Path, group: str) -> Iterator[Path]:
-    """The group's folder and those above it; some cannot be seen from within a container."""
+    """The group's folder and those above it; a container does not show all of them."""
     folder = mount / group.strip("/")
     while folder != mount and ".." not in folder.parts:
         if folder.is_dir():
@@ -114,30 +114,32 @@ def _least(values: list[float | None]) -> float | None:
 
 
 def _memory(amounts: list[int]) -> int | None:
-    return min((amount for amount in amounts if amount < _ENDLESS), default=None)
+    return min((amount for amount in amounts if amount < _NO_LIMIT), default=None)
 
 
-#: Part of a limit that workers are given: the rest is for what nobody counts.
+# --- cores and memory ------------------------------------------------------------------
+
+#: Part of a limit that workers get; the rest is a reserve.
 _SHARE = 0.9
 _MIB = 2**20
 
 
 def usable() -> tuple[int, int]:
-    """Cores and bytes that ``hyperhpc run`` would take by itself."""
+    """Cores and bytes that ``hyperhpc run`` would take by default."""
     from hyperhpc.workers.workers import usable_cores, usable_memory
 
     return usable_cores(), usable_memory()
 
 
 def run_options(cores: float, memory_bytes: int) -> str:
-    """The command that stays within these cores and this memory."""
+    """The command that keeps within these cores and this memory."""
     from hyperhpc.workers.workers import BASE_BYTES
 
-    promise, room = _default_memory(), int(memory_bytes * _SHARE)
-    count = max(1, min(int(cores), room // promise))
+    default, room = _default_memory(), int(memory_bytes * _SHARE)
+    count = max(1, min(int(cores), room // default))
     command = f"hyperhpc run SCENE OUT --workers {count}"
     each = room // count
-    if each < promise:
+    if each < default:
         command += f" --memory-per-worker {max(each, BASE_BYTES) // _MIB}MiB"
     return command
 
@@ -149,37 +151,37 @@ def _default_memory() -> int:
 
 
 def check_cores() -> Finding:
-    """Cores of the machine, and those this process may run on."""
+    """Show the cores of the machine, and those this process may use."""
     allowed = len(os.sched_getaffinity(0))
     total = os.cpu_count() or allowed
-    load = os.getloadavg()[0]  # no reason to warn: it may be the run one is looking at
+    load = os.getloadavg()[0]  # no reason to warn: a run may cause it
     return Finding("ok", f"{allowed} of {total} by affinity, load {load:.1f}")
 
 
 def check_memory() -> Finding:
-    """Memory of the machine, and what is available now."""
+    """Check that the memory that is available now is enough for one worker."""
     import psutil
 
     from hyperhpc.workers.workers import BASE_BYTES
 
-    memory, promise = psutil.virtual_memory(), _default_memory()
-    value = f"{gib(memory.total)}, {gib(memory.available)} available"
+    memory, default = psutil.virtual_memory(), _default_memory()
+    value = f"{format_bytes(memory.total)}, {format_bytes(memory.available)} available"
     if memory.available < 2 * BASE_BYTES:
-        least = f"less than the {gib(2 * BASE_BYTES)} of one worker and its scheduler"
-        return Finding("error", f"{value}: {least}", "end other programs, or ask for more")
-    if memory.available < promise:
-        less = f"less than one worker's {gib(promise)}"
+        need = f"less than the {format_bytes(2 * BASE_BYTES)} of one worker and its scheduler"
+        return Finding("error", f"{value}: {need}", "end other programs, or ask for more")
+    if memory.available < default:
+        less = f"less than one worker's {format_bytes(default)}"
         return Finding("warning", f"{value}: {less}", run_options(1, memory.available))
     return Finding("ok", value)
 
 
 def check_cgroup(root: Path = Path("/"), seen: tuple[int, int] | None = None) -> Finding:
-    """Limits of the control group, and whether ``hyperhpc run`` would keep them.
+    """Check that ``hyperhpc run`` would keep within the limits of the control group.
 
     Parameters
     ----------
     root
-        Where proc and sys are looked for.
+        Folder of proc and sys.
     seen
         Cores and bytes that a run would take; by default those it would take here.
     """
@@ -191,17 +193,17 @@ def check_cgroup(root: Path = Path("/"), seen: tuple[int, int] | None = None) ->
     if limits.cpus is not None:
         parts.append(f"{limits.cpus:.4g} cores")
     if limits.memory_bytes is not None:
-        parts.append(gib(limits.memory_bytes))
+        parts.append(format_bytes(limits.memory_bytes))
     value = f"{limits.version}: {', '.join(parts) or 'no limit'}"
     most_cores = math.ceil(limits.cpus) if limits.cpus else cores
     most_memory = limits.memory_bytes or memory
     if cores > most_cores or memory > most_memory:
-        takes = f"a run would take {cores} cores and {gib(memory)}"
+        takes = f"a run would take {cores} cores and {format_bytes(memory)}"
         return Finding("warning", f"{value}; {takes}", run_options(most_cores, most_memory))
     return Finding("ok", value)
 
 
-# Which container this is, if any.
+# --- container -------------------------------------------------------------------------
 
 _SHOWN = ("title", "version", "revision", "created")
 _OCI = "org.opencontainers.image."
@@ -219,7 +221,7 @@ def find_container(root: Path = Path("/")) -> str | None:
 
 
 def check_container(root: Path = Path("/")) -> Finding:
-    """The kind of container and its labels, which Docker's cannot see from within."""
+    """Show the kind of container and its labels; Docker does not show them inside."""
     kind = find_container(root)
     if kind is None:
         return Finding("ok", "none")
@@ -233,7 +235,7 @@ def check_container(root: Path = Path("/")) -> Finding:
     if lock and len(wanted) == 64 and wanted != hashlib.sha256(lock.read_bytes()).hexdigest():
         return Finding(
             "warning",
-            f"{value}; its label names another lock than the one hyperhpc has here",
+            f"{value}; its label names a different lock from that of this hyperhpc",
             "use hyperhpc of the image: unset PYTHONPATH",
         )
     return Finding("ok", value)
@@ -247,10 +249,10 @@ def _read_labels(file: Path) -> dict[str, str]:
     return {str(key): str(text) for key, text in labels.items()}
 
 
-# The Slurm allocation, if any, and whether Slurm can be asked from here.
+# --- Slurm -----------------------------------------------------------------------------
 
 _COMMANDS = ("sbatch", "squeue", "scancel", "srun", "sinfo", "scontrol")
-#: The last is where nodes without a file of their own keep what the controller sent.
+#: Nodes without a file of their own keep what the controller sent in the last one.
 _CONFIGURATIONS = (
     "etc/slurm/slurm.conf",
     "etc/slurm-llnl/slurm.conf",
@@ -270,12 +272,12 @@ def in_job() -> bool:
 
 
 def check_allocation(root: Path = Path("/"), seen: tuple[int, int] | None = None) -> Finding:
-    """What Slurm gave this job here, and whether ``hyperhpc run`` would keep to it.
+    """Check that ``hyperhpc run`` would keep within what Slurm gave this job here.
 
     Parameters
     ----------
     root
-        Where proc and sys are looked for.
+        Folder of proc and sys.
     seen
         Cores and bytes that a run would take; by default those it would take here.
     """
@@ -284,10 +286,10 @@ def check_allocation(root: Path = Path("/"), seen: tuple[int, int] | None = None
         if "/slurm" in group and "/job_" in group:
             return Finding(
                 "warning",
-                f"the control group {group} is a job's, but no SLURM_* variable is here",
-                "leave out --cleanenv, or hand them over as APPTAINERENV_SLURM_*",
+                f"the control group {group} belongs to a job, but no SLURM_* variable is set",
+                "leave out --cleanenv, or pass them as APPTAINERENV_SLURM_*",
             )
-        return Finding("ok", "none: this is no Slurm job")
+        return Finding("ok", "none: this is not a Slurm job")
     cpus = _number("SLURM_CPUS_ON_NODE")
     memory = _allocated_memory(cpus)
     nodes = _number("SLURM_JOB_NUM_NODES") or _number("SLURM_NNODES") or 1
@@ -295,16 +297,16 @@ def check_allocation(root: Path = Path("/"), seen: tuple[int, int] | None = None
     value = (
         f"job {os.environ['SLURM_JOB_ID']}: {_count(nodes, 'node')}, {_count(tasks, 'task')}; "
         f"here {_count(cpus, 'core') if cpus else 'some cores'}, "
-        f"{gib(memory) if memory else 'no limit of memory'}"
+        f"{format_bytes(memory) if memory else 'no limit of memory'}"
     )
     cores, available = seen or usable()
     if (cpus and cores > cpus) or (memory and available > memory):
-        takes = f"a run would take {cores} cores and {gib(available)}"
+        takes = f"a run would take {cores} cores and {format_bytes(available)}"
         least = min(cores, cpus or cores), min(available, memory or available)
         return Finding("warning", f"{value}; {takes}", run_options(*least))
     each = _number("SLURM_CPUS_PER_TASK")
     if each and cores < each and os.environ.get("SLURM_STEP_ID", "").isdecimal():
-        # Since Slurm 22.05 srun no longer takes it over from sbatch
+        # Since Slurm 22.05 srun does not inherit it from sbatch
         return Finding(
             "warning",
             f"{value}; this step has {cores} of its {each} cores",
@@ -326,7 +328,7 @@ def _allocated_memory(cpus: int | None) -> int | None:
 
 
 def check_commands(root: Path = Path("/")) -> Finding:
-    """Slurm's commands, configuration and munge's socket: what a driver job needs."""
+    """Check for Slurm's commands, its configuration and munge's socket."""
     commands = [name for name in _COMMANDS if shutil.which(name)]
     named = os.environ.get("SLURM_CONF", "").lstrip("/")
     files = [named] if named else _CONFIGURATIONS
@@ -346,23 +348,23 @@ def check_commands(root: Path = Path("/")) -> Finding:
     return Finding("ok", value)
 
 
-# What this process was started with: locale and limits.
+# --- locale and limits of this process ---------------------------------------------------
 
 #: What Python sets LC_CTYPE to by itself if the locale is C.
 _COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
-#: Files and sockets of one process: a run on this machine, and each further Slurm task.
+#: Files and sockets that one process needs on this machine, and for each Slurm task.
 _FILES, _FILES_PER_TASK = 512, 8
 
 
 def check_locale() -> Finding:
-    """Whether names of files and text are UTF-8, here and in programs we start."""
+    """Check that names of files and text are UTF-8, here and in programs we start."""
     encodings = {sys.getfilesystemencoding(), (sys.stdout and sys.stdout.encoding) or "utf-8"}
     wrong = sorted(name for name in encodings if name.lower().replace("-", "") != "utf8")
     variable, text = _locale()
     named = f"{variable}={text}" if variable else "LANG is not set"
     if wrong:
         remedy = "unset LC_ALL PYTHONIOENCODING PYTHONUTF8; export LANG=C.UTF-8"
-        return Finding("error", f"Python takes text as {', '.join(wrong)}; {named}", remedy)
+        return Finding("error", f"Python reads text as {', '.join(wrong)}; {named}", remedy)
     if "utf8" not in text.lower().replace("-", ""):
         unset = "unset LC_ALL; " if variable == "LC_ALL" else ""
         here = "Python uses UTF-8 all the same, other programs do not"
@@ -371,7 +373,7 @@ def check_locale() -> Finding:
 
 
 def _locale() -> tuple[str, str]:
-    """The variable that decides, and its value."""
+    """The variable that sets the locale, and its value."""
     for name in ("LC_ALL", "LC_CTYPE", "LANG"):
         text = os.environ.get(name, "")
         if text and not (name == "LC_CTYPE" and text in _COERCED):
@@ -380,7 +382,7 @@ def _locale() -> tuple[str, str]:
 
 
 def check_open_files() -> Finding:
-    """How many files and sockets one process may have open."""
+    """Check how many files and sockets one process may have open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     tasks = os.environ.get("SLURM_NTASKS", "")
     needed = _FILES + _FILES_PER_TASK * (int(tasks) if tasks.isdecimal() else 0)
@@ -400,7 +402,7 @@ def check_open_files() -> Finding:
 
 
 def check_core_files() -> Finding:
-    """Whether a process that dies leaves a file as large as its memory."""
+    """Check if a process that dies leaves a file as large as its memory."""
     soft, _ = resource.getrlimit(resource.RLIMIT_CORE)
     if soft == 0:
         return Finding("ok", "none are written")

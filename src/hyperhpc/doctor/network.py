@@ -1,4 +1,4 @@
-"""Interfaces, and the encryption that all traffic between workers goes through."""
+"""Network interfaces, and the encryption of all traffic between workers."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from hyperhpc.doctor.finding import Finding
 if TYPE_CHECKING:
     from distributed.security import Security
 
-#: Interfaces to containers and virtual machines on this node.
-_LOCAL_NAMES = ("br-", "cni", "docker", "lxc", "lxd", "podman", "veth", "virbr", "vmnet")
-_SECONDS = 20
+#: Starts of names of interfaces to containers and virtual machines on this node.
+_LOCAL_PREFIXES = ("br-", "cni", "docker", "lxc", "lxd", "podman", "veth", "virbr", "vmnet")
+_TIMEOUT_S = 20
 
 
 def check_interfaces() -> Finding:
-    """Interfaces with their addresses, and which of them lead to other nodes."""
+    """List interfaces with their addresses, and which of them lead to other nodes."""
     import psutil
 
     up = {name for name, state in psutil.net_if_stats().items() if state.isup}
-    between: list[str] = []
+    far: list[str] = []
     local: list[str] = []
     for name, addresses in sorted(psutil.net_if_addrs().items()):
         for address in addresses:
             if name in up and address.family in (socket.AF_INET, socket.AF_INET6):
                 ip = ipaddress.ip_address(address.address.partition("%")[0])
-                far = not (ip.is_loopback or ip.is_link_local)
-                far = far and not name.startswith(_LOCAL_NAMES)
-                (between if far else local).append(f"{name} {ip}")
-    value = f"between nodes: {', '.join(between) or 'none'}; this node only: "
+                is_local = ip.is_loopback or ip.is_link_local
+                is_local = is_local or name.startswith(_LOCAL_PREFIXES)
+                (local if is_local else far).append(f"{name} {ip}")
+    value = f"between nodes: {', '.join(far) or 'none'}; this node only: "
     value += ", ".join(local) or "none"
     if not any("127." in text for text in local):
         return Finding("error", f"{value}; workers need loopback", "ip link set lo up")
     nodes = os.environ.get("SLURM_JOB_NUM_NODES") or os.environ.get("SLURM_NNODES") or "1"
-    if not between and nodes != "1":
+    if not far and nodes != "1":
         remedy = "give the container the network of its host (no --net, no --network none)"
         return Finding("error", f"{value}; the job has {nodes} nodes", remedy)
-    route = _address_towards(os.environ.get("SLURM_LAUNCH_NODE_IPADDR", ""))
+    address = _address_towards(os.environ.get("SLURM_LAUNCH_NODE_IPADDR", ""))
     return Finding(
-        "ok", value + (f"; {route} leads to the node that started this" if route else "")
+        "ok", value + (f"; {address} leads to the node that started this" if address else "")
     )
 
 
 def _address_towards(host: str) -> str | None:
-    """This node's address on the way to another; nothing is sent."""
+    """The address by which this node reaches another; nothing is sent."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
             end.connect((host, 9))
@@ -61,7 +61,7 @@ def _address_towards(host: str) -> str | None:
 def check_openssl(
     python: tuple[int, ...] | None = None, openssl: tuple[int, ...] | None = None
 ) -> Finding:
-    """The libraries of TLS, and the pair that is known to break Dask's.
+    """Check the libraries of TLS for the pair that is known to break Dask's connections.
 
     Parameters
     ----------
@@ -75,23 +75,23 @@ def check_openssl(
     if python[:2] == (3, 13) and openssl[:2] >= (3, 5):
         return Finding(
             "warning",
-            f"{value}: with Python 3.13 it breaks connections of Dask now and then",
+            f"{value}: with Python 3.13 it breaks some connections of Dask",
             "use the image, or make setup PYTHON=python3.11",
         )
     return Finding("ok", value)
 
 
 def check_tls() -> Finding:
-    """Send something through Dask's own TLS, with keys that exist in memory only."""
+    """Send a message through Dask's own TLS, with keys that exist in memory only."""
     from hyperhpc.workers.connection import temporary_security
 
     remedy = "see the lines imports, openssl and interfaces"
     try:
-        version = asyncio.run(asyncio.wait_for(_round_trip(temporary_security()), _SECONDS))
+        version = asyncio.run(asyncio.wait_for(_round_trip(temporary_security()), _TIMEOUT_S))
     except (OSError, TimeoutError, ssl.SSLError) as error:
-        what = " ".join(str(error).split())[:150] or f"nothing came within {_SECONDS} s"
+        what = " ".join(str(error).split())[:150] or f"no answer within {_TIMEOUT_S} s"
         return Finding("error", f"no connection: {type(error).__name__}: {what}", remedy)
-    return Finding("ok", f"{version}, there and back")
+    return Finding("ok", f"{version}, sent and received")
 
 
 async def _round_trip(security: Security) -> str:
@@ -104,14 +104,14 @@ async def _round_trip(security: Security) -> str:
     async with listen("tls://127.0.0.1:0", echo, **arguments) as listener:
         comm = await connect(
             listener.contact_address,
-            timeout=_SECONDS,
+            timeout=_TIMEOUT_S,
             **security.get_connection_args("client"),
         )
         try:
             sent = {"numbers": tuple(range(1000))}  # a list would come back as a tuple
             await comm.write(sent)
             if await comm.read() != sent:
-                raise OSError("what came back is not what was sent")
+                raise OSError("the answer is not what was sent")
             return str(comm.stream.socket.version())
         finally:
             await comm.close()

@@ -1,4 +1,4 @@
-"""Python and the packages, against the lock."""
+"""Python, the installed packages, where they come from, and how they are set."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 _LOCK = "requirements.lock"
-#: Those that are compiled or that much else stands on, and are quick to import.
+#: Packages that are compiled or that many others need, and that import quickly.
 _IMPORTED = ("numpy", "h5py", "pyproj", "cryptography", "zarr", "distributed")
 
 
 def check_python() -> Finding:
-    """The interpreter, and where it and hyperhpc lie."""
+    """Check the version of Python; show where it and hyperhpc are installed."""
     version = platform.python_version()
     value = (
         f"{platform.python_implementation()} {version} in {sys.prefix}; "
@@ -42,14 +42,14 @@ def check_python() -> Finding:
 
 
 def find_lock() -> Path | None:
-    """The lock this hyperhpc was tested with: in the wheel, or in the checkout."""
+    """Find the lock this hyperhpc was tested with: in the wheel, or in the checkout."""
     shipped = Path(str(importlib.resources.files(hyperhpc) / _LOCK))
     checkout = Path(hyperhpc.__file__).resolve().parents[2] / "container" / _LOCK
     return next((path for path in (shipped, checkout) if path.is_file()), None)
 
 
 def read_lock(lock: Path) -> dict[str, Requirement]:
-    """Name to requirement, of the entries whose marker holds for this Python."""
+    """Read name and requirement of the entries that apply to this Python."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
@@ -64,46 +64,50 @@ def read_lock(lock: Path) -> dict[str, Requirement]:
 
 
 def check_versions(lock: Path | None = None) -> Finding:
-    """Installed versions against the lock's.
+    """Compare the installed versions with the lock.
 
-    A version that hyperhpc does not allow, or a missing package it needs, is an error;
-    another version than the tested one is a warning: the results may differ in bits.
+    A version that hyperhpc does not allow, or a missing package that it needs, is an error;
+    any other version than the tested one is a warning: the results may differ in bits.
     """
     lock = lock or find_lock()
     if lock is None:
-        return Finding("warning", "no lock found beside hyperhpc", "install hyperhpc's wheel")
-    pins, needs = read_lock(lock), _needs()
+        return Finding("warning", "no lock was found with hyperhpc", "install hyperhpc's wheel")
+    pins, needs = read_lock(lock), _find_needs()
     missing: list[str] = []
-    unfit: list[str] = []
-    other: list[str] = []
+    not_allowed: list[str] = []
+    not_tested: list[str] = []
     for name, pin in pins.items():
         version = _version(name)
         wanted = str(pin.specifier).removeprefix("==")
         if version is None:
-            if name in needs:  # others are for tests and building
+            if name in needs:  # the others are for tests and builds
                 missing.append(f"{name} {wanted} is missing")
         elif not pin.specifier.contains(version, prereleases=True):
-            unfit_here = any(
+            is_refused = any(
                 not need.specifier.contains(version, prereleases=True)
                 for need in needs.get(name, ())
             )
-            (unfit if unfit_here else other).append(f"{name} {version} is not {wanted}")
-    bad = missing + unfit
-    if not bad + other:
-        there = sum(_version(name) is not None for name in pins)
-        return Finding("ok", f"{there} packages, each as in the lock")
+            (not_allowed if is_refused else not_tested).append(
+                f"{name} {version} is not {wanted}"
+            )
+    bad = missing + not_allowed
+    if not bad + not_tested:
+        count = sum(_version(name) is not None for name in pins)
+        return Finding("ok", f"{count} packages, each as in the lock")
     return Finding(
-        "error" if bad else "warning", _some([*bad, *other], 6), _install_command(lock)
+        "error" if bad else "warning",
+        _list_some([*bad, *not_tested], 6),
+        _install_command(lock),
     )
 
 
-def _some(items: list[str], count: int) -> str:
+def _list_some(items: list[str], count: int) -> str:
     more = f" and {len(items) - count} more" if len(items) > count else ""
     return ", ".join(items[:count]) + more
 
 
 def _install_command(lock: Path) -> str:
-    """How to get the locked packages, which depends on how this hyperhpc came here."""
+    """The command that installs the locked packages, by the way hyperhpc was installed."""
     if sys.prefix.startswith("/opt/hyperhpc/"):
         return "use the image as it was built: unset PYTHONPATH, export PYTHONNOUSERSITE=1"
     if lock.parent.name == "container" and (lock.parent / "venv.sh").exists():
@@ -119,8 +123,8 @@ def _version(name: str) -> str | None:
         return None  # KeyError: metadata without a version, as a broken install leaves it
 
 
-def _needs() -> dict[str, list[Requirement]]:
-    """Packages that hyperhpc needs to run, its own demands first, then theirs."""
+def _find_needs() -> dict[str, list[Requirement]]:
+    """Requirements of hyperhpc, and of the packages that it needs, by name."""
     from packaging.utils import canonicalize_name
 
     needs: dict[str, list[Requirement]] = {}
@@ -148,7 +152,7 @@ def _requires(name: str) -> Iterator[Requirement]:
 
 
 def check_imports() -> Finding:
-    """Import, for real, the packages that break most easily."""
+    """Import the packages that break most easily."""
     broken = []
     for name in _IMPORTED:
         try:
@@ -160,18 +164,18 @@ def check_imports() -> Finding:
         lock = find_lock()
         remedy = "unset PYTHONPATH; export PYTHONNOUSERSITE=1"
         if lock:
-            remedy += f"; if that is not it: {_install_command(lock)}"
-        return Finding("error", _some(broken, 2), remedy)
+            remedy += f"; if this does not help: {_install_command(lock)}"
+        return Finding("error", _list_some(broken, 2), remedy)
     return Finding("ok", ", ".join(_IMPORTED))
 
 
-# Packages and settings of elsewhere that get into this Python.
+# --- packages and settings from outside this environment -----------------------------
 
 _PATH_VARIABLES = ("PYTHONPATH", "PYTHONHOME")
 
 
 def check_pythonpath() -> Finding:
-    """Whether variables put folders before the installed packages."""
+    """Check if variables put folders before the installed packages."""
     found = [f"{name}={os.environ[name]}" for name in _PATH_VARIABLES if os.environ.get(name)]
     if found:
         return Finding("warning", ", ".join(found), f"unset {' '.join(_PATH_VARIABLES)}")
@@ -179,14 +183,14 @@ def check_pythonpath() -> Finding:
 
 
 def check_user_site() -> Finding:
-    """Whether packages below the home folder can be seen."""
+    """Check if packages below the home folder are visible."""
     try:
         folder = Path(site.getusersitepackages())
         names = sorted(path.name for path in folder.iterdir() if path.name != "__pycache__")
     except OSError:
         names = []
     if not site.ENABLE_USER_SITE:
-        return Finding("ok", "off" + (f"; {folder} is not looked at" if names else ""))
+        return Finding("ok", "off" + (f"; {folder} is not used" if names else ""))
     if not names:
         return Finding("ok", "on, and empty")
     packages = [name for name in names if not name.endswith((".dist-info", ".egg-info"))]
@@ -195,43 +199,49 @@ def check_user_site() -> Finding:
 
 
 def check_conda() -> Finding:
-    """Whether a conda environment is active that is not this Python's."""
+    """Check if a conda environment is active that is not this Python's."""
     prefix = os.environ.get("CONDA_PREFIX")
     if not prefix:
         return Finding("ok", "none active")
     if Path(sys.prefix).resolve() == Path(prefix).resolve():
-        return Finding("ok", f"this Python is that of {prefix}")
-    return Finding("warning", f"{prefix} is active, but not this Python's", "conda deactivate")
+        return Finding("ok", f"this Python belongs to {prefix}")
+    return Finding(
+        "warning",
+        f"{prefix} is active, but this Python does not belong to it",
+        "conda deactivate",
+    )
 
 
 def check_origins() -> Finding:
-    """Whether modules come from outside the environment.
+    """Check if modules come from outside the environment.
 
-    The folders that belong to it are those the same interpreter has when it looks neither
-    at variables, nor at the home folder, nor at the current one. A package of the lock, or
-    a module of Python itself, that comes from elsewhere is an error: it is not the tested.
+    Inside are the folders that the same interpreter searches when it ignores variables, the
+    home folder and the current folder. A package of the lock, or a module of Python itself,
+    from any other folder is an error: it is not the one that was tested.
     """
-    inside = [os.path.realpath(entry) for entry in _own_path()]
+    inside = [os.path.realpath(entry) for entry in _isolated_path()]
     locked = _locked_names()
     specs = {name: _find(name) for name in locked}
     for name, module in list(sys.modules.items()):
         if "." not in name:
             specs[name] = getattr(module, "__spec__", None)
-    strange: dict[str, list[str]] = {}
+    outside: dict[str, list[str]] = {}
     for name, spec in sorted(specs.items()):
-        if spec is not None and (folder := _outside(spec, inside)):
-            strange.setdefault(folder, []).append(name)
-    if not strange:
+        if spec is not None and (folder := _find_outside(spec, inside)):
+            outside.setdefault(folder, []).append(name)
+    if not outside:
         return Finding("ok", f"all modules come from {sys.prefix} and its Python")
     known = locked | sys.stdlib_module_names
     return Finding(
-        "error" if any(known.intersection(names) for names in strange.values()) else "warning",
-        "; ".join(f"from {folder}: {_some(names, 4)}" for folder, names in strange.items()),
+        "error" if any(known.intersection(names) for names in outside.values()) else "warning",
+        "; ".join(
+            f"from {folder}: {_list_some(names, 4)}" for folder, names in outside.items()
+        ),
         "unset PYTHONPATH; export PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1",
     )
 
 
-def _own_path() -> list[str]:
+def _isolated_path() -> list[str]:
     program = "import json, sys; print(json.dumps(sys.path))"
     done = subprocess.run(  # noqa: S603 - this very interpreter
         [sys.executable, "-I", "-c", program],
@@ -259,27 +269,27 @@ def _locked_names() -> set[str]:
 
 def _find(name: str) -> importlib.machinery.ModuleSpec | None:
     try:
-        return importlib.util.find_spec(name)  # looks, and does not import
+        return importlib.util.find_spec(name)  # searches, and does not import
     except (ImportError, ValueError):
         return None
 
 
-def _outside(spec: importlib.machinery.ModuleSpec, inside: list[str]) -> str | None:
-    """The folder a module or package was found in, unless it is one of those inside."""
+def _find_outside(spec: importlib.machinery.ModuleSpec, inside: list[str]) -> str | None:
+    """The folder in which a module was found, if it is not inside the environment."""
     if not (spec.has_location and spec.origin):
-        return None  # built in; or a folder without __init__.py, which hides no package
-    for place in spec.submodule_search_locations or [spec.origin]:
-        real = os.path.realpath(place)
+        return None  # built in, or a namespace package, which hides no other
+    for location in spec.submodule_search_locations or [spec.origin]:
+        real = os.path.realpath(location)
         if not any(real.startswith(folder.rstrip("/") + "/") for folder in inside):
-            return os.path.dirname(place)
+            return os.path.dirname(location)
     return None
 
 
-# What the libraries will do: threads, BLAS, Zarr's codecs.
+# --- settings of libraries: threads, BLAS, codecs of Zarr ------------------------------
 
 
 def check_threads(cores: int | None = None) -> Finding:
-    """Variables that say how many threads libraries start."""
+    """Check the variables that set how many threads libraries start."""
     from hyperhpc.workers.dask_setup import THREAD_VARIABLES
 
     cores = cores or len(os.sched_getaffinity(0))
@@ -304,7 +314,7 @@ def _fits(text: str, cores: int) -> bool:
 
 
 def check_blas(cores: int | None = None) -> Finding:
-    """Threads of the BLAS that numpy has loaded."""
+    """Check the number of threads of the BLAS that numpy has loaded."""
     import numpy as np
     from threadpoolctl import threadpool_info
 
@@ -323,7 +333,7 @@ def check_blas(cores: int | None = None) -> Finding:
 
 
 def check_codecs() -> Finding:
-    """The pipeline through which Zarr reads chunks; it must give back what was written."""
+    """Check that Zarr's codec pipeline returns what was written."""
     import zarr
 
     path = zarr.config.get("codec_pipeline.path")
@@ -350,4 +360,4 @@ def _write_and_read() -> None:
     array = zarr.create_array({}, shape=(4, 6), chunks=(2, 6), dtype="int16")
     array[:] = written
     if not np.array_equal(array[:], written):
-        raise ValueError("what was read is not what was written")
+        raise ValueError("it does not return what was written")
