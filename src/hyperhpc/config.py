@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,7 @@ class SceneOptions:
                 clean = entry.default
             object.__setattr__(self, name, clean)
         if problems := problems + self._find_problems():
-            raise ConfigError("; ".join(problems), "see hyperhpc run --help")
+            raise ConfigError("; ".join(problems), "See hyperhpc run --help")
 
     def _find_problems(self) -> list[str]:
         """What is wrong with options together."""
@@ -389,7 +390,7 @@ class RunConfig(SceneOptions):
         if len(set(self.models)) < len(self.models):
             problems.append(f"models = {','.join(self.models)}: name each model once")
         if not self.models and not self.estimator:
-            problems.append("no model: give --models or --estimator")
+            problems.append("models is empty: give --models or --estimator")
         if self.apply_model and self.estimator:
             problems.append(
                 "apply_model and estimator: give one of them, as an applied model is not fitted"
@@ -404,7 +405,7 @@ class RunConfig(SceneOptions):
             if low > high
         ]
         problems += [
-            f"point {x:g},{y:g}: both numbers must be finite"
+            f"points {x:g},{y:g}: both numbers must be finite"
             for x, y in self.points
             if not (math.isfinite(x) and math.isfinite(y))
         ]
@@ -440,6 +441,20 @@ def present_name(stored: str) -> str:
     return _STORED.get(stored, stored)
 
 
+def option_parameters() -> list[Parameter]:
+    """The options as keyword parameters, for the signature of ``hyperhpc.run``."""
+    return [
+        Parameter(
+            field.name,
+            Parameter.KEYWORD_ONLY,
+            default=OPTIONS[field.name].default,
+            annotation=field.type,
+        )
+        for field in dataclasses.fields(RunConfig)
+        if field.name in OPTIONS
+    ]
+
+
 def load_config(
     scene: str | Path, out: str | Path, flags: Mapping[str, Any], file: str | Path | None = None
 ) -> RunConfig:
@@ -462,8 +477,10 @@ def load_config(
     given = {name: value for name, value in flags.items() if value is not None}
     values |= _rename(given, problems)
     unknown = [name for name in values if name not in OPTIONS]
-    problems += [f"unknown key {name!r}" for name in unknown]
-    hint = f"known keys: {' '.join(sorted(OPTIONS))}" if unknown else "see hyperhpc run --help"
+    problems += [f"{name!r} is not an option" for name in unknown]
+    hint = (
+        f"The options are {' '.join(sorted(OPTIONS))}" if unknown else "See hyperhpc run --help"
+    )
     known = {name: value for name, value in values.items() if name in OPTIONS}
     try:
         config = RunConfig(scene=Path(scene), out=Path(out), **known)

@@ -1,41 +1,41 @@
-"""What can go wrong, and the exit status each kind of trouble gives.
+"""The errors a user can cause, and their exit codes.
 
 ::
 
-    HyperhpcError              1   never raised itself
-    ├── ConfigError            3   an option, a point, a band, a formula, a foreign OUT
+    HyperhpcError              1   base class, never raised itself
+    ├── ConfigError            3   option, point, band, formula, or OUT of another run
     ├── SceneError             4   unreadable, no cube, no wavelengths, nothing valid
     ├── ResourceError          5   memory, disk
-    ├── SlurmError             6   the batch system said no
-    └── IncompleteRunError     7   the run stopped before its end and can go on
+    ├── SlurmError             6   Slurm refused or lost a job
+    └── IncompleteRunError     7   the run stopped before its end and can resume
 
-Usage errors (2) are click's; an interrupt is 130, a termination 143. Every message
-holds the value, the limit, and, as ``hint``, what to type next. They are caught in one
-place, :mod:`hyperhpc.cli.main`; a traceback is a bug of ours.
+click reports errors of usage (2); an interrupt gives 130, a termination 143. A message holds
+the value and the limit, the hint what to type next. Both are in sentence case and have no full
+stop at the end, as it might be taken for part of a path. :mod:`hyperhpc.cli.main` is the only
+place that catches them; a traceback is a bug.
 """
 
 from __future__ import annotations
 
-#: What a terminal obeys, but for the end of a line. Parts of a message may come out of a
-#: damaged file.
+#: Control characters except the end of a line: parts of a message may come from a damaged file.
 _CONTROLS = dict.fromkeys({*range(32), *range(127, 160)} - {10}, "?")
 
 
 def cause(error: BaseException) -> str:
-    """One line for an error of a library: its kind and what it says."""
+    """Describe an error of a library on one line: its class and its message."""
     text = " ".join(str(error).split()).rstrip(".")[:300]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class HyperhpcError(Exception):
-    """Base of all errors a user can cause or mend.
+    """Base of all errors that a user can cause or correct.
 
     Parameters
     ----------
     message
-        One or two sentences with the value found and the value allowed.
+        The value found and the value allowed.
     hint
-        What to do or type next; shown on its own line.
+        What to type next; shown on its own line.
     """
 
     exit_code = 1
@@ -50,30 +50,30 @@ class HyperhpcError(Exception):
 
 
 class ConfigError(HyperhpcError):
-    """What was asked for cannot be done: an option, a point, a band, a formula."""
+    """An option, a point, a band or a formula cannot be used, or OUT is another run's."""
 
     exit_code = 3
 
 
 class SceneError(HyperhpcError):
-    """The scene cannot be read as a hyperspectral cube, or holds nothing valid."""
+    """The scene cannot be read as a hyperspectral cube, or has no valid pixel."""
 
     exit_code = 4
 
 
 class ResourceError(HyperhpcError):
-    """The machine has not got what the plan needs."""
+    """The machine does not have the memory or the disk space that the plan needs."""
 
     exit_code = 5
 
 
 class SlurmError(HyperhpcError):
-    """Slurm refused, or lost, a job."""
+    """Slurm refused or lost a job."""
 
     exit_code = 6
 
 
 class IncompleteRunError(HyperhpcError):
-    """The run stopped before its end; what is finished is kept."""
+    """The run stopped before its end; finished work is kept."""
 
     exit_code = 7

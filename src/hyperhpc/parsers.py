@@ -131,7 +131,7 @@ def parse_memory(text: str) -> int:
         r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*(?:([KMGT])(i?B?)|B?)\s*", str(text), re.IGNORECASE
     )
     if not match:
-        raise ConfigError(f"{text!r} is not an amount of memory", "write it as 2GiB or 512MiB")
+        raise ConfigError(f"{text!r} is not an amount of memory", "Write it as 2GiB or 512MiB")
     unit = (match[2] or "").upper()
     base = 1000 if unit and match[3].upper() == "B" else 1024
     return int(Fraction(match[1]) * base ** _UNITS[unit])

@@ -49,10 +49,6 @@ QUICKLOOK = Variable(
     "quicklook", ("color", "y", "x"), "float32", float("nan"), "1",
     "Reflectance at red, green, blue and near infrared, of every n-th pixel.",
 )  # fmt: skip
-SAMPLE = Variable(
-    "sample", ("y", "x", "band"), "as the scene", None, "DN",
-    "Good bands of every stride-th pixel; work/sample.dat, raw, C order.",
-)  # fmt: skip
 SAMPLE_MASK = Variable(
     "sample_mask", ("y", "x"), "uint8", 0, "1",
     "1 where the sampled pixel is valid; work/sample-mask.dat, raw, C order.",

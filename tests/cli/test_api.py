@@ -185,7 +185,7 @@ def test_run__of_a_complete_run_opens_it(
 
 def test_run__bad_options(run_case: RunCase, tmp_path: Path) -> None:
     for options, part in (
-        ({"clutsers": 3}, "unknown key 'clutsers'"),
+        ({"clutsers": 3}, "'clutsers' is not an option"),
         ({"clusters": 0}, "clusters = 0"),
         ({"points": [(0, 0)]}, "Point 0,0 lies outside"),
     ):

@@ -50,7 +50,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "hyperhpc"
-        code = _report_error(error.format_message(), f"see {command} --help", error.exit_code)
+        code = _report_error(error.format_message(), f"See {command} --help", error.exit_code)
     except HyperhpcError as error:
         code = _report_error(error.message, error.hint, error.exit_code)
     except BrokenPipeError:
@@ -60,12 +60,14 @@ def main(args: Sequence[str] | None = None) -> None:
         where = f"{error.filename}: " if error.filename else ""
         code = _report_error(
             f"{where}{error.strerror or error}",
-            "see that the disk has room and the folder may be written",
+            "Check that the disk has room and that the folder can be written",
             ResourceError.exit_code,
         )
     except MemoryError as error:
         code = _report_error(
-            f"not enough memory: {error}", "ask for less", ResourceError.exit_code
+            f"Not enough memory: {error}",
+            "Use fewer workers, or ask for more memory",
+            ResourceError.exit_code,
         )
     finally:
         signal.signal(signal.SIGTERM, before[0])

@@ -128,7 +128,7 @@ def table_option(name: str) -> Any:
 
 
 def _help_of(entry: Option) -> str:
-    """Help and default. click is told no default, as None says that nothing was given."""
+    """Help and default. click gets no default, so that None means not given."""
     default = entry.default_text
     if not default and isinstance(entry.default, tuple):
         default = ",".join(entry.default)
