@@ -133,3 +133,13 @@ def test_help__starts_quickly() -> None:
         before = after
         time.sleep(0.05)
     assert best < 0.3
+
+
+def test_help__is_made_of_whole_sentences() -> None:
+    for name, command in cli.commands.items():
+        for option in command.params:
+            if isinstance(option, click.Option) and not option.hidden:
+                text = (option.help or "").split("  [default")[0]
+                assert text[:1].isupper(), (name, option.opts, text)
+                assert text.endswith("."), (name, option.opts, text)
+                assert len(text.split()) > 3, (name, option.opts, text)

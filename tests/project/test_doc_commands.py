@@ -19,7 +19,7 @@ import pytest
 import shapely
 
 from docs_case import PAGES, ROOT, blocks, make_targets, read
-from hyperhpc.cli.main import cli
+from hyperhpc.cli.commands import cli
 from hyperhpc.scene import open_scene
 from hyperhpc.simulate.scene import simulate
 from vector_case import geojson, geopackage

@@ -17,13 +17,8 @@ import pytest
 
 import hyperhpc
 from cli_case import call
-<<<<<<< HEAD
 from docs_case import DOCS, PAGES, ROOT, blocks, read
-from hyperhpc.cli.main import cli
-=======
-from docs_case import DOCS, ROOT, blocks
 from hyperhpc.cli.commands import cli
->>>>>>> 879581b (Make options, help and checks from one table)
 
 REFERENCE = (DOCS / "reference.md").read_text("utf-8")
 COMMANDS = {name: command for name, command in cli.commands.items() if not command.hidden}

@@ -89,9 +89,9 @@ def _read_config(scene: Path, out: Path, file: Path | None, **flags: Any) -> Any
 
 @cli.command(hidden=True)
 @click.argument("connection", type=AnyPath())
-@click.option("--name", required=True, help="Name of this worker.")
-@click.option("--threads", type=int, required=True, help="Number of threads.")
-@click.option("--memory", type=int, required=True, help="Memory in bytes.")
+@click.option("--name", required=True, help="Use this name for the worker.")
+@click.option("--threads", type=int, required=True, help="Run this number of threads.")
+@click.option("--memory", type=int, required=True, help="Use this much memory, in bytes.")
 def worker(connection: Path, name: str, threads: int, memory: int) -> None:
     """Start a worker of a run on Slurm; its job script calls this."""
     from hyperhpc.workers.gang import serve_worker

@@ -106,7 +106,7 @@ def verify(out: Path, as_json: bool) -> None:
     "--format",
     "kind",
     type=click.Choice(["cog", "geotiff", "csv"], case_sensitive=False),
-    help="Write this format.  [default: cog if DEST ends in .tif, csv if in .csv]",
+    help="Write the file in this format.  [default: cog if DEST ends in .tif, csv if in .csv]",
 )
 def export(out: Path, dest: Path, what: str, kind: str | None) -> None:
     """Write maps of the run in OUT as a GeoTIFF for QGIS, or its tables as CSV for R.
