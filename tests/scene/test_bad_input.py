@@ -80,12 +80,12 @@ def make_empty(path: Path) -> None:
     ("make", "part"),
     [
         (make_missing, "does not exist"),
-        (make_no_cube, "no array in it has three dimensions"),
+        (make_no_cube, "no array in the store has three dimensions"),
         (make_no_wavelengths, "no wavelength"),
         (make_far_micrometres, "outside 300-3000 nm"),
         (make_short_micrometres, "wavelength 100 nm is outside 300-3000 nm"),
         (make_truncated_hdf5, "truncated"),
-        (make_text, "no Zarr store, HDF5, TIFF or ENVI file"),
+        (make_text, "HDF5, GeoTIFF, ENVI"),
         (make_empty, "empty file"),
     ],
 )

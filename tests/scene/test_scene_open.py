@@ -76,8 +76,8 @@ def test_open_scene__missing_path(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "empty file"),
-        (b"PK\x03\x04 zip", "HDF5, TIFF or ENVI"),
-        (b"\x89HDF", "HDF5, TIFF or ENVI"),
+        (b"PK\x03\x04 zip", "not of a known format .*HDF5, GeoTIFF, ENVI"),
+        (b"\x89HDF", "not of a known format .*HDF5, GeoTIFF, ENVI"),
     ],
 )
 def test_open_scene__unknown_kind(tmp_path: Path, content: bytes, message: str) -> None:
@@ -159,12 +159,21 @@ def test_to_xarray__rioxarray_reads_the_georeference(store: Path) -> None:
     assert array["spatial_ref"].attrs["GeoTransform"] == "7.0 1.0 0.0 100.0 0.0 -1.0"
 
 
+class NoScene(Scene):
+    """A scene of any shape, without pixels."""
+
+    def read(
+        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
+    ) -> np.ndarray:
+        raise AssertionError("no pixel is needed")
+
+
 def scene_of(
     shape: tuple[int, int, int],
     chunks: tuple[int, int, int],
     shards: tuple[int, int, int] | None = None,
 ) -> Scene:
-    return Scene(
+    return NoScene(
         path="/nowhere",
         format="zarr3",
         shape=shape,

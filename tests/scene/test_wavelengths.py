@@ -31,28 +31,27 @@ from hyperhpc.simulate.scene import simulate
 def test_read_wavelengths__of_texts(tmp_path: Path, text: str, expected: list[float]) -> None:
     path = tmp_path / "w.txt"
     path.write_text(text, "utf-8")
-    centres, notes = read_wavelengths(path, 3)
-    np.testing.assert_array_equal(centres, expected)
-    assert "w.txt" in notes[0]
+    given = read_wavelengths(path)
+    np.testing.assert_array_equal(given.wavelength_nm, expected)
+    assert "w.txt" in given.where
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds 0 band centres; the scene has 3"),
-        ("400\n410\n", "holds 2 band centres; the scene has 3"),
+        ("", "holds no band centres"),
         ("400\nx\n420\n", "line 2 begins with 'x'"),
         ("a\nb\n420\n", "line 2 begins with 'b'"),
         ("400\n410\nnan\n", "not finite"),
         ("1\n2\n4000\n", "outside 300-3000"),
-        ("\0\1\2", "holds 0"),
+        ("\0\1\2", "holds no band centres"),
     ],
 )
 def test_read_wavelengths__refuses(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "w.txt"
     path.write_text(text, "utf-8")
     with pytest.raises(ConfigError, match=message) as caught:
-        read_wavelengths(path, 3)
+        read_wavelengths(path)
     assert str(path) in caught.value.message
     assert caught.value.hint
 
@@ -60,7 +59,23 @@ def test_read_wavelengths__refuses(tmp_path: Path, text: str, message: str) -> N
 @pytest.mark.parametrize("name", ["none.txt", "."])
 def test_read_wavelengths__no_such_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
-        read_wavelengths(tmp_path / name, 3)
+        read_wavelengths(tmp_path / name)
+
+
+def test_open__other_number_of_centres(tmp_path: Path) -> None:
+    store = simulate(tmp_path / "s.zarr", 6, 7, bands=3).path
+    path = tmp_path / "w.txt"
+    path.write_text("400\n410\n", "utf-8")
+    with pytest.raises(ConfigError, match=r"holds 2 band centres; .* has 3 bands") as caught:
+        open_scene(store, options=SceneOptions(wavelengths=path))
+    assert str(path) in caught.value.message
+    assert caught.value.hint
+
+
+def test_open__notes_given_centres(tmp_path: Path) -> None:
+    store = simulate(tmp_path / "s.zarr", 6, 7, bands=20).path
+    scene = open_scene(store, options=SceneOptions(wavelengths=_shift(tmp_path)))
+    assert "Band centres are those of w.txt." in scene.notes
 
 
 def _shift(path: Path) -> Path:

@@ -15,7 +15,7 @@ import zarr
 from numcodecs import Blosc
 
 from hyperhpc.scene.cube import Grid
-from hyperhpc.scene.georef import grid_mapping_attributes
+from hyperhpc.scene.georef import cf_georeference
 from hyperhpc.schema import Variable, fill_value
 
 #: Files are a few percent larger than with Zstandard, and written several times as fast
@@ -67,14 +67,16 @@ def create_group(
     """
     group.attrs.update(dict(attributes))
     height, width = shape
-    _create_coordinate(group, "y", grid.y_centres(0, height), _axis_attributes("y", grid))
-    _create_coordinate(group, "x", grid.x_centres(0, width), _axis_attributes("x", grid))
+    georeference = cf_georeference(grid, height, width)
+    for axis in ("y", "x"):
+        _create_coordinate(group, axis, *georeference[axis][1:])
     for variable, labels in variables.items():
         name = variable.dims[0]
         n_characters = max([1, *map(len, labels)])
         values = np.array(labels, dtype=f"<U{n_characters}")
         _create_coordinate(group, name, values, {"long_name": name})
-    _create_array(group, "spatial_ref", (), (), "int64", grid_mapping_attributes(grid))[...] = 0
+    mapping = georeference["spatial_ref"][2]
+    _create_array(group, "spatial_ref", (), (), "int64", mapping)[...] = 0
     for variable, labels in variables.items():
         _create_variable(group, variable, (len(labels), height, width), chunk, grid)
 
@@ -146,16 +148,3 @@ def _create_array(
         config={"write_empty_chunks": np.issubdtype(np.dtype(dtype), np.integer)},
         **(defaults | options),
     )
-
-
-def _axis_attributes(name: str, grid: Grid) -> dict[str, Any]:
-    from pyproj import CRS
-
-    if grid.wkt and CRS.from_wkt(grid.wkt).is_geographic:
-        standard, unit = {
-            "x": ("longitude", "degrees_east"),
-            "y": ("latitude", "degrees_north"),
-        }[name]
-    else:
-        standard, unit = f"projection_{name}_coordinate", "m"
-    return {"standard_name": standard, "units": unit, "axis": name.upper()}

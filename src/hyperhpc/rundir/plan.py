@@ -140,7 +140,7 @@ def choose_area(scene: Scene, bbox: tuple[float, float, float, float] | None) ->
         If the box is reversed, or holds no pixel centre of the scene.
     """
     height, width, _ = scene.shape
-    box, what = bbox or scene.interest, "the bounding box"
+    box, what = bbox or scene.aoi_bounds, "the bounding box"
     if box is None:
         return Area(0, height, 0, width)
     if bbox and (bbox[0] > bbox[2] or bbox[1] > bbox[3]):
@@ -148,8 +148,8 @@ def choose_area(scene: Scene, bbox: tuple[float, float, float, float] | None) ->
             f"the bounding box {_words(bbox)} is reversed",
             "give XMIN,YMIN,XMAX,YMAX in this order",
         )
-    if bbox and scene.interest:
-        (x0, y0, x1, y1), (u0, v0, u1, v1) = bbox, scene.interest
+    if bbox and scene.aoi_bounds:
+        (x0, y0, x1, y1), (u0, v0, u1, v1) = bbox, scene.aoi_bounds
         box = max(x0, u0), max(y0, v0), min(x1, u1), min(y1, v1)
         what = "what the bounding box and the area of interest share,"
     grid = scene.grid

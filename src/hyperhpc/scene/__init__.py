@@ -1,17 +1,28 @@
-"""Formats in, canonical scenes out. The door is :func:`open_scene`."""
+"""Formats in, canonical scenes out. The door is :func:`open_scene`.
+
+formats/ (one module a format) | cube (what a scene is) | files (what scenes in files have in
+common) | window (slices) | metadata (what numbers and bands mean) | georef (grids and CF
+georeference) | mosaic (several scenes as one) | views (masked, picked, resampled) | vectors
+(GeoJSON, GeoPackage, CSV) | origins (where pixels come from) | thinned (every 4th pixel) |
+lazy (xarray).
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from hyperhpc.config import SceneOptions
-from hyperhpc.errors import SceneError
+from hyperhpc.errors import ConfigError, SceneError
 from hyperhpc.scene.cube import Grid, Scene
+from hyperhpc.scene.formats import FORMATS, find_format
+from hyperhpc.scene.formats.hdf5 import is_hdf5
 from hyperhpc.scene.lazy import describe, to_xarray
+from hyperhpc.scene.metadata import GivenCentres, read_wavelengths
 
-__all__ = ["Grid", "Scene", "describe", "open_scene", "to_xarray"]
+__all__ = ["FORMATS", "Grid", "Scene", "describe", "open_scene", "to_xarray"]
 
 
 def open_scene(
@@ -20,7 +31,7 @@ def open_scene(
     *,
     options: SceneOptions | None = None,
 ) -> Scene:
-    """Open a scene of any known kind, by what is on disk, not by its name.
+    """Open a scene of any known format, by what is on disk, not by its name.
 
     Lazy: metadata and coordinates are read, no pixel.
 
@@ -33,22 +44,29 @@ def open_scene(
     group
         Group that holds the cube; by default it is searched.
     options
-        All that is left open by the files; ``group`` counts where it gives none.
+        All that the files do not say; ``group`` counts where it gives none.
 
     Raises
     ------
     SceneError
-        A missing path, an unknown kind of file, files that do not fit together, or what the
+        A missing path, an unknown format, files that do not fit together, or what the
         format's own opener raises.
+    ConfigError
+        A file of band centres or polygons that is unreadable or does not fit the scene.
     """
     options = options or SceneOptions()
     given = [path] if isinstance(path, str | os.PathLike) else path
     paths = [os.path.abspath(os.path.expanduser(os.fspath(one))) for one in given]
-    files = [file for one in paths for file in _files_of(one)]
+    files = [file for one in paths for file in _list_files(one)]
+    centres = None if options.wavelengths is None else _read_centres(options.wavelengths)
 
     def open_one(file: str) -> Scene:
-        scene = _open(file, options.group or group, options.wavelengths)
-        return _masked(scene, options.mask)
+        scene = _open(file, options.group or group, centres)
+        if options.mask:
+            from hyperhpc.scene.views import mask_scene
+
+            scene = mask_scene(scene, scene.quality_mask(options.mask))
+        return scene
 
     if not files:
         raise SceneError("No scene is given", "Name a file or a folder")
@@ -62,9 +80,9 @@ def open_scene(
         name = paths[0] if len(paths) == 1 else common_folder(files)
         scene = _join(name, members, options)
     if options.mask:
-        from hyperhpc.scene.formats.neon import report_hidden
+        from hyperhpc.scene.views import note_hidden
 
-        scene = report_hidden(scene, members, options.mask)
+        scene = note_hidden(scene, members, options.mask)
     if options.aoi:
         from hyperhpc.scene.vectors import mask_outside
 
@@ -72,11 +90,9 @@ def open_scene(
     return scene
 
 
-def _files_of(path: str) -> list[str]:
-    """The scenes in a folder; anything else is one by itself."""
-    from hyperhpc.scene.formats.zarr_layout import zarr_format_of
-
-    if not os.path.isdir(path) or zarr_format_of(path) is not None:
+def _list_files(path: str) -> list[str]:
+    """The scenes in a folder of files; any other path is one scene."""
+    if not os.path.isdir(path) or find_format(path) is not None:
         return [path]
     from hyperhpc.scene.mosaic import find_tiles
 
@@ -84,7 +100,7 @@ def _files_of(path: str) -> list[str]:
 
 
 def _join(name: str, members: list[Scene], options: SceneOptions) -> Scene:
-    """One scene of several, brought to the same bands first if that is asked for."""
+    """Join scenes to one, after bringing them to the same bands if that is asked for."""
     from hyperhpc.scene.mosaic import join_scenes
     from hyperhpc.scene.views import pick_common, resample
 
@@ -95,58 +111,64 @@ def _join(name: str, members: list[Scene], options: SceneOptions) -> Scene:
     return join_scenes(name, members, options.overlap)
 
 
-def _masked(scene: Scene, names: tuple[str, ...]) -> Scene:
-    """Without the pixels that the scene's own quality layers advise against."""
-    if not names:
-        return scene
-    from hyperhpc.scene.formats.neon import NeonScene, mask_quality
-
-    if not isinstance(scene, NeonScene):
-        raise SceneError(
-            f"--mask {','.join(names)} needs the quality layers of a NEON HDF5 file; "
-            f"the format of {scene.path} is {scene.format}",
-            "Leave out the option, or give NEON's own files",
+def _read_centres(path: Path) -> GivenCentres:
+    """Band centres of a text, or of another scene in a NEON HDF5 file."""
+    if not is_hdf5(str(path)):
+        given = read_wavelengths(path)
+    else:
+        given = GivenCentres(
+            _open(str(path), None, None).wavelength_nm, (), f"--wavelengths {path}"
         )
-    return mask_quality(scene, names)
+    return given._replace(notes=(f"Band centres are those of {path.name}.", *given.notes))
 
 
-def _open(path: str, group: str | None, wavelengths: Path | None) -> Scene:
-    """One file or store."""
+def _open(path: str, group: str | None, given: GivenCentres | None) -> Scene:
+    """Open one file or store, with its own band centres or those given."""
     try:
-        if os.path.isdir(path):
-            _check_finished(path)
-            from hyperhpc.scene.formats.zarr import open_zarr_scene
-
-            return open_zarr_scene(path, group, wavelengths)
         if not os.path.exists(path):
-            raise SceneError(f"{path} does not exist", _existing(path))
-        from hyperhpc.scene.formats.hdf5 import is_hdf5
-        from hyperhpc.scene.formats.neon import open_neon_scene
-
-        if os.path.isfile(path) and is_hdf5(path):
-            return open_neon_scene(path, group, wavelengths)
-        from hyperhpc.scene.formats.raster_read import is_raster
-
-        if os.path.isfile(path) and is_raster(path):
-            from hyperhpc.scene.formats.raster import open_raster_scene
-
-            return open_raster_scene(path, wavelengths)
-        with open(path, "rb") as file:
-            start = file.read(8)
+            raise SceneError(f"{path} does not exist", _suggest_folder(path))
+        _check_finished(path)
+        known = find_format(path)
+        if known is None:
+            raise _unknown_format(path)
+        scene = known.open(path, group, None if given is None else given.wavelength_nm)
     except OSError as error:
         raise SceneError(
             f"{path} cannot be read: {error.strerror or error}", "Check its permissions"
         ) from error
+    if given is None:
+        return scene
+    if given.wavelength_nm.size != scene.shape[2]:
+        raise ConfigError(
+            f"{given.where} holds {given.wavelength_nm.size} band centres; {path} has "
+            f"{scene.shape[2]} bands",
+            "Give one centre per band, in the order of the bands",
+        )
+    return dataclasses.replace(scene, notes=(*scene.notes, *given.notes))
+
+
+def _unknown_format(path: str) -> SceneError:
+    known = ", ".join(row.name for row in FORMATS)
+    if os.path.isdir(path):
+        from hyperhpc.scene.formats.zarr_layout import suggest_stores
+
+        return SceneError(
+            f"{path} is a folder without Zarr metadata (zarr.json, .zgroup or .zarray) and "
+            f"without files of a known format ({known})",
+            suggest_stores(path),
+        )
+    with open(path, "rb") as file:
+        start = file.read(8)
     if not start:
-        raise SceneError(f"{path} is an empty file", "Copy or download it again")
-    raise SceneError(
-        f"{path} is not a Zarr store, HDF5, TIFF or ENVI file (it begins with {start!r})",
+        return SceneError(f"{path} is an empty file", "Copy or download it again")
+    return SceneError(
+        f"{path} is not of a known format ({known}): it begins with {start!r}",
         "ENVI data need their header (.hdr) in the same folder; unpack an archive first",
     )
 
 
 def _check_finished(path: str) -> None:
-    """Refuse what an ingest that was stopped has left: a store with holes looks like one."""
+    """Refuse the part of a store that a stopped ingest has left: it looks like a store."""
     for folder in (path, os.path.dirname(path)):
         is_part = folder.endswith(".part") and os.path.isfile(os.path.join(folder, "plan.json"))
         if is_part and os.path.isdir(os.path.join(folder, "store")):
@@ -156,7 +178,7 @@ def _check_finished(path: str) -> None:
             )
 
 
-def _existing(path: str) -> str:
+def _suggest_folder(path: str) -> str:
     """Hint: how far the path exists."""
     parent = os.path.dirname(path)
     while not os.path.isdir(parent):

@@ -11,25 +11,24 @@ import dataclasses
 import math
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 from hyperhpc.errors import SceneError
 
-#: Kinds of DN the analysis works on. Wider integers are read as int16 if they fit.
-CANONICAL_DTYPES = ("int16", "uint16", "float32")
-#: Pixels of a piece, where the format has none of its own: what caches hold.
+#: Pixels of a piece of :meth:`Scene.blocks`, where the format defines none: caches hold it.
 BLOCK_PIXELS = 4096
-#: Of :attr:`Scene.thinned`.
+#: Step of the rows and columns in :attr:`Scene.thinned`.
 THINNED_STEP = 4
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels are.
+    """Where the pixels are: a regular grid, north up.
 
     Attributes
     ----------
@@ -51,7 +50,7 @@ class Grid:
     epsg: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no pixel could lie on; every format comes by here."""
+        """Refuse a grid that is not finite or has no pixel size; all formats rely on it."""
         numbers = (self.xmin, self.ymax, self.px, self.py)
         if not all(map(math.isfinite, numbers)) or self.px <= 0 or self.py <= 0:
             raise SceneError(
@@ -108,24 +107,34 @@ class Source:
 
 
 def source_from_name(name: str) -> Source:
-    """A file as a source, with the date in its name (YYYYMMDD), if there is one."""
+    """The source that a file is, with the date in its name (YYYYMMDD) if there is one."""
     name = os.path.basename(name)
     date = re.search(r"(?<!\d)(20\d\d)(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d)", name)
     return Source(name, "-".join(date.groups()) if date else None)
 
 
-#: Arrays of a store beside the cube: what :meth:`Scene.read_origins` tells.
+#: Arrays in a store that say where pixels come from, see :meth:`Scene.read_origins`.
 SOURCE_ARRAY, LINE_ARRAY, DATE_ARRAY = "source", "flight_line", "acquired"
-#: A pixel that comes from none of the sources or flight lines; one of no known day.
+#: Values of pixels without a known source or flight line, and without a known day.
 NO_SOURCE, NO_DATE = 65535, 0
 
 
+class Mask(Protocol):
+    """Says which pixels of a scene are left out. Small, and can be pickled."""
+
+    def hides(self, rows: slice, cols: slice) -> np.ndarray:
+        """Bool (y, x), True where a pixel is left out; slices as in :meth:`Scene.read`."""
+
+    def fingerprint(self) -> Any:
+        """What tells this mask from another one, as plain JSON."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)  # arrays inside: compared by identity
-class Scene:
+class Scene(ABC):
     """One scene, opened: its description, and a way to read windows of it.
 
-    Subclasses implement :meth:`read`. A scene is small and can be pickled (it is sent to
-    workers); files are opened in the process that reads.
+    A scene is small and can be pickled (it is sent to workers); files are opened in the
+    process that reads. Formats subclass :class:`hyperhpc.scene.files.FileScene`.
 
     Attributes
     ----------
@@ -136,7 +145,8 @@ class Scene:
     shape
         (rows, columns, bands).
     dtype
-        Name of the dtype :meth:`read` returns, one of :data:`CANONICAL_DTYPES`.
+        Name of the dtype :meth:`read` returns: int16, uint16 or float32. Wider integers
+        are read as int16.
     stored_dtype
         Name of the dtype on disk.
     wavelength_nm
@@ -160,18 +170,20 @@ class Scene:
     notes
         What was resolved or assumed while opening, one sentence each.
     thinned
-        Every 4th row and column of this scene (:data:`THINNED_STEP`), from the first on,
-        stored once more for whoever needs no others; None if it is not.
+        Copy of every 4th row and column of this scene (:data:`THINNED_STEP`), which saves
+        time when only those are needed; None if there is none.
+    fwhm_nm
+        Full widths at half maximum (band,), float64, nm; None if unknown.
     bad_bands
         Positions of bands that the file itself flags as bad (0 in ENVI's bbl).
     sources
-        What the scene was put together from; empty if it does not say.
+        Files or flights the scene was put together from; empty if unknown.
     flight_lines
-        Those its files say their pixels are from; empty if they do not.
+        Flight lines of its pixels; empty if unknown.
     has_dates
-        True if it is known when its pixels, or some, were seen.
-    interest
-        [xmin, ymin, xmax, ymax] of what is asked for, in the scene's CRS; None for all of it.
+        True if the day of acquisition is known for at least some pixels.
+    aoi_bounds
+        [xmin, ymin, xmax, ymax] of the area of interest, in the scene's CRS; None for all.
     """
 
     path: str
@@ -190,14 +202,14 @@ class Scene:
     group: str = ""
     notes: tuple[str, ...] = ()
     fwhm_nm: np.ndarray | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
     thinned: Scene | None = None
     bad_bands: tuple[int, ...] = ()
     sources: tuple[Source, ...] = ()
     flight_lines: tuple[Source, ...] = ()
     has_dates: bool = False
-    interest: tuple[float, float, float, float] | None = None
+    aoi_bounds: tuple[float, float, float, float] | None = None
 
+    @abstractmethod
     def read(
         self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
     ) -> np.ndarray:
@@ -219,7 +231,6 @@ class Scene:
         SceneError
             A chunk cannot be read or decoded, or a wide integer does not fit int16.
         """
-        raise NotImplementedError  # pragma: no cover - abstract
 
     def blocks(self, rows: slice, cols: slice) -> Iterator[tuple[int, int, np.ndarray]]:
         """Pixels of a window, piece by piece, in an order that is the same each time.
@@ -250,8 +261,8 @@ class Scene:
         Returns
         -------
         By name: ``source`` and ``flight_line``, positions in ``sources`` and
-        ``flight_lines``, uint16 (y, x), :data:`NO_SOURCE` where there is none; ``acquired``,
-        the day as YYYYMMDD, int32 (y, x), :data:`NO_DATE` where it is not known.
+        ``flight_lines``, uint16 (y, x), :data:`NO_SOURCE` where unknown; ``acquired``,
+        the day as YYYYMMDD, int32 (y, x), :data:`NO_DATE` where unknown.
 
         Raises
         ------
@@ -283,12 +294,35 @@ class Scene:
         return None
 
     def check_files(self) -> list[str]:
-        """What can be said of the scene's files without reading them, one sentence each."""
+        """Findings about the scene's files that need no reading, one sentence each."""
         return []
 
     def fingerprint(self) -> dict[str, Any]:
-        """What tells this scene from a changed one: size and time of its metadata file."""
-        raise NotImplementedError  # pragma: no cover - abstract
+        """What tells this scene from a changed one, as plain JSON without paths."""
+        return {
+            "kind": self.format,
+            "shape": list(self.shape),
+            "dtype": self.stored_dtype,
+        }
+
+    def quality_mask(self, names: tuple[str, ...]) -> Mask:
+        """The pixels that the scene's own quality layers advise against.
+
+        Parameters
+        ----------
+        names
+            Of :data:`hyperhpc.config.MASKS`.
+
+        Raises
+        ------
+        SceneError
+            A layer is missing, or its shape is not that of the cube.
+        """
+        raise SceneError(
+            f"--mask {','.join(names)} needs the quality layers of a NEON HDF5 file; "
+            f"the format of {self.path} is {self.format}",
+            "Leave out the option, or give NEON's own files",
+        )
 
     @property
     def is_integer(self) -> bool:
@@ -302,5 +336,5 @@ class Scene:
 
 
 def scene_fields(scene: Scene) -> dict[str, Any]:
-    """What every scene says of itself, for another one that says the same."""
+    """The fields that all scenes have, to make another scene with the same ones."""
     return {field.name: getattr(scene, field.name) for field in dataclasses.fields(Scene)}

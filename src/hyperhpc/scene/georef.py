@@ -1,11 +1,13 @@
-"""Where pixels are: from coordinates, Map_Info or a GeoTransform to a :class:`Grid`."""
+"""Where pixels are: from coordinates, Map_Info or a GeoTransform to a :class:`Grid`, and from
+there to the CF georeference of stores, which only this module writes.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,8 @@ _CUBE_NAMES = (
     "crs",
     "spatial_ref",
 )
+#: Names that CF (UDUNITS) gives to PROJ's units of length.
+_UNITS = {"metre": "m", "foot": "foot", "US survey foot": "US_survey_foot"}
 _EPSG = re.compile(r"^(?:\+?init=)?(?:epsg:+)?(\d{4,6})$", re.IGNORECASE)
 
 
@@ -80,31 +84,31 @@ def is_same_crs(one: Grid, other: Grid) -> bool:
     return bool(CRS(one.wkt).equals(CRS(other.wkt), ignore_axis_order=True))
 
 
+def find_first_crs(*values: Any) -> tuple[str, int | None] | None:
+    """WKT and EPSG code of the first value that has a code, else of the first CRS at all."""
+    without_code = None
+    for value in values:
+        crs = None if value is None else parse_crs(value)
+        if crs is not None and crs[1] is not None:
+            return crs
+        without_code = without_code or crs
+    return without_code
+
+
 def find_crs(
     attributes: Attributes, grid_mapping: Mapping[str, Any] | None
 ) -> tuple[str | None, int | None]:
     """WKT and EPSG code from the grid mapping's attributes, else the cube's own."""
-    layers: list[tuple[Attributes, tuple[str, ...]]] = [(attributes, _CUBE_NAMES)]
-    if grid_mapping is not None:
-        layers.insert(0, (Attributes(grid_mapping), _MAPPING_NAMES))
-    known: tuple[str | None, int | None] = (None, None)
-    for layer, names in layers:
-        for name in names:
-            found = layer.find(name)
-            crs = parse_crs(found[1]) if found is not None else None
-            if crs is not None and crs[1] is not None:
-                return crs
-            if crs is not None and known[0] is None:
-                known = crs  # a WKT without a code; a code may still follow
-    return known
+    mapping = Attributes(grid_mapping or {})
+    found = find_first_crs(
+        *(mapping.get(name) for name in _MAPPING_NAMES),
+        *(attributes.get(name) for name in _CUBE_NAMES),
+    )
+    return found or (None, None)
 
 
 def axis_step(centres: np.ndarray, name: str, where: str) -> tuple[float, float] | None:
-    """First centre and signed spacing of a coordinate; spacing None for one value.
-
-    Returns
-    -------
-    (first, step), or None if there is one value only.
+    """First centre and signed spacing of a coordinate; None if it has one value only.
 
     Raises
     ------
@@ -229,11 +233,6 @@ def grid_from_map_info(text: str, where: str) -> tuple[Grid, int | None]:
     return grid, epsg
 
 
-def with_crs(grid: Grid, wkt: str | None, epsg: int | None) -> Grid:
-    """The same grid, with its CRS."""
-    return replace(grid, wkt=wkt, epsg=epsg)
-
-
 def grid_mapping_attributes(grid: Grid) -> dict[str, Any]:
     """CF grid-mapping attributes that rioxarray and GDAL read (``spatial_ref``)."""
     attributes: dict[str, Any] = {}
@@ -248,6 +247,39 @@ def grid_mapping_attributes(grid: Grid) -> dict[str, Any]:
     return attributes
 
 
+def axis_attributes(grid: Grid) -> dict[str, dict[str, str]]:
+    """CF attributes of the coordinates ``y`` and ``x``; the unit is that of the CRS."""
+    found = {name: {"axis": name.upper()} for name in ("y", "x")}
+    if grid.wkt is None:
+        return found
+    from pyproj import CRS
+
+    crs = CRS.from_wkt(grid.wkt)
+    for about in crs.cs_to_cf():
+        if (name := about["axis"].lower()) in found:
+            unit = _UNITS.get(crs.axis_info[0].unit_name, about["units"])
+            found[name] |= about if crs.is_geographic else about | {"units": unit}
+    return found
+
+
+def cf_georeference(
+    grid: Grid, rows: int, cols: int
+) -> dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, Any]]]:
+    """The CF georeference of arrays (y, x), to be stored next to them.
+
+    Returns
+    -------
+    By name, ``y``, ``x`` and ``spatial_ref``: dimensions, values and attributes. y and x are
+    pixel centres (float64, in the unit of the CRS), spatial_ref is 0 (int64).
+    """
+    about = axis_attributes(grid)
+    return {
+        "y": (("y",), grid.y_centres(0, rows), about["y"]),
+        "x": (("x",), grid.x_centres(0, cols), about["x"]),
+        "spatial_ref": ((), np.asarray(0, dtype=np.int64), grid_mapping_attributes(grid)),
+    }
+
+
 def pixel_area_m2(grid: Grid) -> float | None:
     """Area of a pixel in square metres; None where coordinates are no lengths, or unknown."""
     if grid.wkt is None:
@@ -259,9 +291,6 @@ def pixel_area_m2(grid: Grid) -> float | None:
         return None
     unit = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
     return grid.px * grid.py * unit**2
-
-
-# What the map's coordinates mean: metres, degrees, or nobody said.
 
 
 @dataclass(frozen=True)
@@ -310,8 +339,7 @@ def describe_crs(epsg: int | None, wkt: str | None = None) -> MapCrs:
     try:
         crs = CRS.from_user_input(source)
     except CRSError:
-        # A code this PROJ does not know is still worth naming; that it is metric is the
-        # usual case for imagery, and the ticks are right either way.
+        # A code that this PROJ does not know is still named; imagery is usually metric.
         return MapCrs(f"EPSG:{epsg}", "projected") if epsg is not None else NO_CRS
     label = crs.name if epsg is None else f"{crs.name} (EPSG:{epsg})"
     if crs.is_geographic:

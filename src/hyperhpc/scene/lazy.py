@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperhpc.scene.cube import Scene
-from hyperhpc.scene.georef import grid_mapping_attributes
+from hyperhpc.scene.georef import cf_georeference
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -101,16 +101,13 @@ def to_xarray(scene: Scene) -> xr.DataArray:
         meta=np.empty((0, 0, 0), dtype=scene.dtype),
     )
     grid = scene.grid
-    metre = {"units": "m"} if grid.epsg is not None and _is_metric(grid.epsg) else {}
     array = xr.DataArray(
         data,
         dims=("y", "x", "wavelength"),
         name="dn",
         coords={
-            "y": ("y", grid.y_centres(0, scene.shape[0]), {"axis": "Y", **metre}),
-            "x": ("x", grid.x_centres(0, scene.shape[1]), {"axis": "X", **metre}),
             "wavelength": ("wavelength", scene.wavelength_nm, {"units": "nm"}),
-            "spatial_ref": ((), np.int64(0), grid_mapping_attributes(grid)),
+            **cf_georeference(grid, *scene.shape[:2]),
         },
         attrs={
             "long_name": "digital number",
@@ -125,12 +122,6 @@ def to_xarray(scene: Scene) -> xr.DataArray:
     )
     array.encoding["grid_mapping"] = "spatial_ref"
     return array
-
-
-def _is_metric(epsg: int) -> bool:
-    from pyproj import CRS
-
-    return all(axis.unit_name == "metre" for axis in CRS.from_epsg(epsg).axis_info)
 
 
 def _tidy(number: float) -> float | int:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -407,49 +407,49 @@ _MICROMETRE_HEADING = re.compile(r"(^|[^a-z])(um|µm|μm|micro)", re.IGNORECASE)
 HINT = "Give them in a file, one per line, as --wavelengths FILE"
 
 
-def read_wavelengths(path: Path, n_bands: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Band centres of a text file, or of another scene in a NEON HDF5 file.
+class GivenCentres(NamedTuple):
+    """Band centres that a file of their own gives: ``--wavelengths``.
+
+    Attributes
+    ----------
+    wavelength_nm
+        Centres (band,), float64, nm, in the order of the file.
+    notes
+        What was resolved or assumed, one sentence each.
+    where
+        Names the file in messages.
+    """
+
+    wavelength_nm: np.ndarray
+    notes: tuple[str, ...]
+    where: str
+
+
+def read_wavelengths(path: Path) -> GivenCentres:
+    """Read band centres from a text file.
 
     Parameters
     ----------
     path
         Text: a centre per line in nm or micrometres, or the first column of a CSV; a first
         line without a number is its heading. Empty lines and those with ``#`` are skipped.
-    n_bands
-        How many there must be.
-
-    Returns
-    -------
-    Centres (band,), float64, nm, in the order of the file; and notes.
 
     Raises
     ------
     ConfigError
-        The file cannot be read, a line holds no number, or their number is another.
-    SceneError
-        An HDF5 file without band centres.
+        The file cannot be read, or a line holds no number or no wavelength.
     """
-    from hyperhpc.scene.formats.hdf5 import is_hdf5
-    from hyperhpc.scene.formats.neon import open_neon_scene
-
     where = f"--wavelengths {path}"
     try:
-        if is_hdf5(str(path)):
-            values, units = open_neon_scene(str(path)).wavelength_nm, None
-        else:
-            values, units = _read_text(path, where)
+        values, units = _read_text(path, where)
+        if not values.size:
+            raise ConfigError(f"{where} holds no band centres", "Write one (nm) per line")
+        centres, _, notes = resolve_wavelengths(values, units, where)
     except OSError as error:
         raise ConfigError(f"{where} cannot be read: {error.strerror or error}") from None
-    if values.size != n_bands:
-        raise ConfigError(
-            f"{where} holds {values.size} band centres; the scene has {n_bands} bands",
-            "Give one centre per band, in the order of the bands",
-        )
-    try:
-        centres, _, notes = resolve_wavelengths(values, units, where)
     except SceneError as error:
         raise ConfigError(error.message, error.hint) from None
-    return centres, (f"Band centres are those of {path.name}.", *notes)
+    return GivenCentres(centres, notes, where)
 
 
 def _read_text(path: Path, where: str) -> tuple[np.ndarray, str | None]:

@@ -25,6 +25,7 @@ from hyperhpc.scene.cube import (
     scene_fields,
     source_from_name,
 )
+from hyperhpc.scene.formats import format_by_extension
 from hyperhpc.scene.georef import grid_in_pixels, is_same_crs
 from hyperhpc.scene.origins import ORIGIN_KINDS, add_dates, origin_names
 from hyperhpc.scene.views import SAME_BAND_NM
@@ -181,10 +182,7 @@ class MosaicScene(Scene):
 
     def fingerprint(self) -> dict[str, Any]:
         """Shape and rule, and the fingerprints of all scenes in their order."""
-        return {
-            "kind": self.format,
-            "shape": list(self.shape),
-            "dtype": self.stored_dtype,
+        return super().fingerprint() | {
             "overlap": self.overlap,
             "files": [
                 [os.path.basename(member.path), list(place), member.fingerprint()]
@@ -212,14 +210,6 @@ def _share_pixels(one: tuple[slice, slice], two: tuple[slice, slice]) -> bool:
 
 # Find the files of a mosaic, see that they fit together, and place them on one grid.
 
-#: What counts as a scene in a folder, by the end of its name.
-_KINDS = {
-    ".h5": "HDF5",
-    ".hdf5": "HDF5",
-    ".tif": "GeoTIFF",
-    ".tiff": "GeoTIFF",
-    ".hdr": "ENVI",
-}
 #: Folders that are looked through; NEON's own downloads nest eight deep.
 _FOLDERS = 10_000
 _THREADS = 8
@@ -242,11 +232,13 @@ def find_tiles(folder: str) -> list[str]:
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and ".zarr" not in name
         )
-        here = [name for name in names if _kind(name) and not name.startswith(".")]
+        here = [
+            name for name in names if format_by_extension(name) and not name.startswith(".")
+        ]
         found += [os.path.join(parent, name) for name in here]
         if parent == folder and found:
             break
-    kinds = Counter(_kind(path) for path in found)
+    kinds = Counter(format_by_extension(path) for path in found)
     if len(kinds) > 1:
         listed = " and ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         raise SceneError(
@@ -254,10 +246,6 @@ def find_tiles(folder: str) -> list[str]:
             "Move those of one kind to a folder of their own",
         )
     return sorted(found, key=lambda path: (os.path.basename(path), path))
-
-
-def _kind(path: str) -> str | None:
-    return _KINDS.get(os.path.splitext(path)[1].lower())
 
 
 def open_members(paths: Sequence[str], opener: Callable[[str], Scene]) -> list[Scene]:
@@ -465,7 +453,6 @@ def _share(member: Scene, first: Scene) -> Scene:
         fwhm_nm=first.fwhm_nm,
         grid=dataclasses.replace(member.grid, wkt=first.grid.wkt),
         notes=(),
-        extra={},
         sources=(),
         flight_lines=(),
         thinned=None,

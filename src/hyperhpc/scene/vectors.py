@@ -367,7 +367,7 @@ def mask_outside(scene: Scene, path: Path) -> MaskedScene:
         )
     note = f"Pixels outside the polygons of {path.name} are left out."
     mask = AoiMask(shapely.to_wkb(geometry), scene.grid, features.digest)
-    return mask_scene(scene, mask, note, interest=inside.bounds)
+    return mask_scene(scene, mask, note, aoi_bounds=inside.bounds)
 
 
 def _union(features: Features, path: Path) -> BaseGeometry:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from hyperhpc.errors import SceneError
-from hyperhpc.scene.cube import THINNED_STEP, Scene, scene_fields
+from hyperhpc.scene.cube import THINNED_STEP, Mask, Scene, scene_fields
 from hyperhpc.scene.window import length
 
 
@@ -48,16 +48,6 @@ class WrappedScene(Scene):
 
 
 # A scene some of whose pixels are left out: they read as no-data in every band.
-
-
-class Mask(Protocol):
-    """Says which pixels of a scene are left out. Small, and can be pickled."""
-
-    def hides(self, rows: slice, cols: slice) -> np.ndarray:
-        """Bool (y, x), True where a pixel is left out; slices as in :meth:`Scene.read`."""
-
-    def fingerprint(self) -> Any:
-        """What tells this mask from another one, as plain JSON."""
 
 
 @dataclass(frozen=True)
@@ -152,12 +142,18 @@ def mask_scene(scene: Scene, mask: Mask, note: str = "", **changes: Any) -> Mask
     return MaskedScene(**fields | changes, inner=scene, mask=mask, mark=mark)
 
 
-def count_hidden(mask: Mask, shape: tuple[int, ...]) -> int:
-    """How many pixels of a scene of this shape a mask hides."""
-    return sum(
-        int(mask.hides(slice(row, min(row + 512, shape[0])), slice(0, shape[1])).sum())
-        for row in range(0, shape[0], 512)
+def note_hidden(scene: Scene, members: Sequence[Scene], names: tuple[str, ...]) -> Scene:
+    """A scene with a note on how many pixels the masks of its members leave out."""
+    n_hidden = sum(
+        int(member.mask.hides(rows, slice(0, member.shape[1])).sum())
+        for member in members
+        if isinstance(member, MaskedScene)
+        for rows in (
+            slice(y, min(y + 512, member.shape[0])) for y in range(0, member.shape[0], 512)
+        )
     )
+    note = f"{n_hidden} pixels are left out by their quality ({', '.join(names)})."
+    return replace(scene, notes=(*scene.notes, note))
 
 
 def window_shape(rows: slice, cols: slice) -> tuple[int, int]:

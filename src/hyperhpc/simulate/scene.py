@@ -1,17 +1,14 @@
-"""Make a scene that looks like NEON's: any size, out of core, the same for ever.
+"""Make a scene that looks like NEON's: of any size, block by block, reproducible from a seed.
 
-The land (:mod:`~hyperhpc.simulate.land`) says what lies in each pixel, the materials
-(:mod:`~hyperhpc.simulate.materials`) how it looks; here both are mixed, given noise, filler
-and no-data, and handed to a writer block by block.
+The land (:mod:`~hyperhpc.simulate.land`) says which classes a pixel holds, the materials
+(:mod:`~hyperhpc.simulate.materials`) what their spectra are. Here they are mixed, noise, filler
+and no-data are added, and a writer stores the blocks.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -22,15 +19,16 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hyperhpc.errors import ConfigError
+from hyperhpc.files import atomic_write
 from hyperhpc.simulate import materials, write_neon
 from hyperhpc.simulate import write_zarr as write
 from hyperhpc.simulate.land import Cover, Cut, Land, cut_tiles
 
-# CELL and _STRIP are part of what a seed means: they fix the order of the random numbers.
+# CELL and _STRIP fix the order of the random numbers: to change them changes all scenes.
 #: Pixels are made in squares of this side; each has its own stream of noise.
 CELL = 128
 _STRIP = 8  # rows mixed at a time: their spectra stay in the CPU's cache
-_STEPS = 1024  # shares are whole 1/1024: products with DN add up exactly in float32
+_STEPS = 1024  # shares are whole 1/1024, so sums of products with DN are exact in float32
 _THREADS = 2
 _MAX_BANDS = 1024
 
@@ -47,7 +45,7 @@ class SimulatedScene:
         The scene.
     truth_path
         Map of the true classes: variable ``true_class`` uint8 (y, x), 255 = no-data.
-    n_classes, class_names
+    class_names
         Classes of that map, in the order of their numbers.
     valid_fraction
         Share of pixels that hold data.
@@ -55,7 +53,6 @@ class SimulatedScene:
 
     path: Path
     truth_path: Path
-    n_classes: int
     class_names: tuple[str, ...]
     valid_fraction: float
 
@@ -186,10 +183,10 @@ def simulate(
     overlap: int = 0,
     progress: Progress | None = None,
 ) -> SimulatedScene:
-    """Write a simulated scene and, beside it, the map of its true classes.
+    """Write a simulated scene and, next to it, the map of its true classes.
 
-    Written out of core, block by block, under another name that becomes ``out`` at the end.
-    Peak memory: about one block (at most 512 x 512 pixels of all bands, 223 MB) three times.
+    Both appear whole or not at all. Peak memory: about three times one block (at most
+    512 x 512 pixels of all bands, 223 MB).
 
     Parameters
     ----------
@@ -202,10 +199,10 @@ def simulate(
     seed
         The same seed gives the same scene, whatever the layout.
     layout
-        ``"zarr"``: the tutorial's, group and variable ``reflectance``. ``"neon"``: HDF5 as
-        NEON delivers it.
+        ``"zarr"``: a store with group and variable ``reflectance``. ``"neon"``: HDF5 as NEON
+        delivers it.
     nodata_fraction
-        Share of pixels outside the mosaic's torn edges, 0 to 0.9.
+        Share of pixels without data, at the ragged edges, 0 to 0.9.
     zarr_format
         3 (sharded) or 2.
     neon_chunks
@@ -214,11 +211,11 @@ def simulate(
     bidirectional
         Write a DP3.30006.002 file, whose water windows hold -100.
     tiles
-        How many tiles, down and across, the NEON scene is cut into: ``out`` is a folder of
-        files named as NEON names them. The pixels are those of the uncut scene.
+        Number of tiles, down and across, of the layout ``neon``: ``out`` is a folder of files
+        with NEON's names. The pixels are those of the scene in one file.
     overlap
-        Pixels that neighbouring tiles share. Each tile then has a to-sensor zenith angle
-        of its own, smallest in its middle column.
+        Pixels that neighbouring tiles share. Each tile then has its own to-sensor zenith
+        angle, smallest in its middle column.
     progress
         Called with (pixels done, pixels in all).
 
@@ -245,7 +242,9 @@ def simulate(
         if progress is not None:
             progress(done, total)
 
-    with _aside(out, truth) as (part, truth_part):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # The scene itself is renamed last: where it is, its map is too
+    with atomic_write(out) as part, atomic_write(truth) as truth_part:
         truth_map = write.TruthMapWriter(truth_part, rows, cols)
         if tiles:
             part.mkdir()
@@ -268,7 +267,6 @@ def simulate(
     return SimulatedScene(
         path=out,
         truth_path=truth,
-        n_classes=len(materials.CLASS_NAMES),
         class_names=materials.CLASS_NAMES,
         valid_fraction=valid_fraction,
     )
@@ -361,27 +359,3 @@ def _check(
         if value not in known:
             words = " or ".join(str(k) for k in known)
             raise ConfigError(f"Unknown {name} {value!r}", f"Use {words}")
-
-
-@contextmanager
-def _aside(*finals: Path) -> Iterator[tuple[Path, ...]]:
-    """Names to write under; renamed if all went well, removed on any error or interrupt."""
-    parts = tuple(p.with_name(f"{p.name}.part-{os.getpid()}") for p in finals)
-    finals[0].parent.mkdir(parents=True, exist_ok=True)
-    try:
-        for part in parts:
-            _remove(part)
-        yield parts
-        # The scene itself comes last: where it is, its map is too.
-        for part, final in reversed(list(zip(parts, finals, strict=True))):
-            part.rename(final)
-    finally:
-        for part in parts:
-            _remove(part)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from hyperhpc.scene.formats.zarr_write import (
     consolidate,
     create_array,
     create_cube_store,
-    write_axes,
+    write_georeference,
 )
 from hyperhpc.simulate import materials
 
@@ -126,7 +126,7 @@ class TruthMapWriter:
                 "grid_mapping": "spatial_ref",
             },
         )
-        write_axes(root, simulated_grid(rows, cols), rows, cols)
+        write_georeference(root, simulated_grid(rows, cols), rows, cols)
         consolidate(path)
 
     def put(self, row: int, col: int, classes: np.ndarray) -> None:

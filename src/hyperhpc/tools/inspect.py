@@ -33,7 +33,7 @@ def inspect_scene(
     """
     scene = open_scene(path, options=options)
     facts = describe(scene)
-    if bbox or scene.interest:
+    if bbox or scene.aoi_bounds:
         area = choose_area(scene, bbox)
         facts["shape"] = [*area.shape, scene.shape[2]]
         facts["bounds"] = scene.grid.bounds((area.row0, area.row1), (area.col0, area.col1))

@@ -46,14 +46,17 @@ def regular(*shape: int) -> dict[str, Any]:
         ({"shape": [True, NX, NB]}, "is incomplete or damaged"),
         ({"shape": [-NY, NX, NB]}, "is incomplete or damaged"),
         ({"shape": [2**64, NX, NB]}, "is incomplete or damaged"),
-        ({"shape": [NY + 1, NX, NB]}, "coordinate reflectance/y has 11 values, the cube 12 "),
+        (
+            {"shape": [NY + 1, NX, NB]},
+            "coordinate reflectance/y has 11 values; the cube has 12",
+        ),
         (
             {"shape": [2**31, NX, NB], "dimension_names": ["row", "x", "wl"]},
-            "no side is longer",
+            "the longest side possible",
         ),
-        ({"chunk_grid": regular(0, NX, NB)}, "claims chunks of"),
+        ({"chunk_grid": regular(0, NX, NB)}, "declares chunks of"),
         ({"attributes": {"Scale_Factor": 10**400}}, "must be a positive number"),
-        ({"data_type": "\0\n\x1b[2J"}, "cannot be opened"),
+        ({"data_type": "\0\n\x1b[2J"}, "cannot be read"),
     ],
 )
 def test_open__zarr_metadata(tmp_path: Path, values: dict[str, Any], message: str) -> None:
@@ -68,7 +71,7 @@ def test_open__zarr_metadata(tmp_path: Path, values: dict[str, Any], message: st
 def test_open__dimension_name_that_is_no_text(tmp_path: Path, name: Any) -> None:
     path = write(tmp_path / "s.zarr")
     change(path, "reflectance", dimension_names=["y", name, "wl"])
-    with pytest.raises(SceneError, match="cannot be opened"):
+    with pytest.raises(SceneError, match="cannot be read"):
         open_scene(path)
 
 

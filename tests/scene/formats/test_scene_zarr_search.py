@@ -117,7 +117,7 @@ def test_grid__without_coordinates_counts_pixels(tmp_path: Path) -> None:
         ("wl", np.r_[WL[:-1], np.nan], "1 of 14 wavelengths are not finite"),
         ("wl", np.arange(1, NB + 1) * 100.0, "wavelength 100 nm is outside 300-3000 nm"),
         ("wl", np.linspace(400, 3001, NB), "wavelength 3001 nm is outside"),
-        ("wl", WL[:-1], "wl has 13 values, the cube 14 bands"),
+        ("wl", WL[:-1], "wl has 13 values; the cube has 14 bands"),
     ],
 )
 def test_open_zarr__bad_coordinate(
@@ -142,7 +142,7 @@ def test_open_zarr__no_wavelengths(tmp_path: Path, version: int) -> None:
 def test_open_zarr__unnamed_square_is_ambiguous(tmp_path: Path) -> None:
     coords = {"x": X, "y": Y[:NX], "wl": WL}
     path = write(tmp_path / "s.zarr", CUBE[:NX], dims=None, coords=coords)
-    with pytest.raises(SceneError, match="2 orders fit"):
+    with pytest.raises(SceneError, match="2 orders of the dimensions fit"):
         open_zarr_scene(str(path))
 
 
@@ -163,14 +163,14 @@ def test_open_zarr__path_of_a_coordinate(tmp_path: Path) -> None:
 
 def test_open_zarr__not_numbers(tmp_path: Path) -> None:
     path = write(tmp_path / "s.zarr", CUBE > 5)
-    with pytest.raises(SceneError, match="is bool"):
+    with pytest.raises(SceneError, match="has dtype bool"):
         open_zarr_scene(str(path))
 
 
 def test_open_zarr__plain_folder_names_the_stores_in_it(tmp_path: Path) -> None:
     write(tmp_path / "s.zarr")
     with pytest.raises(SceneError, match="without Zarr metadata") as caught:
-        open_zarr_scene(str(tmp_path))
+        open_scene(tmp_path)
     assert caught.value.hint == "It holds s.zarr: give one of these"
 
 

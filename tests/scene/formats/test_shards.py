@@ -123,4 +123,4 @@ def test_write_shards__fails_without_a_trace(
     with pytest.raises(OSError, match="No space left"):
         write_shards(array, tmp_path, 0, 0, np.zeros((32, 24, 5), "int16"))
     assert (tmp_path / name).read_bytes() == before
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*.part-*"))

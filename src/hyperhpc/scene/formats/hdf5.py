@@ -116,7 +116,9 @@ READ_ERRORS: tuple[type[Exception], ...] = (
 
 
 def is_hdf5(path: str) -> bool:
-    """Tell by its signature whether a file is HDF5."""
+    """True for an HDF5 file, by its signature."""
+    if not os.path.isfile(path):
+        return False
     with open(path, "rb") as file:
         offset = 0
         while True:

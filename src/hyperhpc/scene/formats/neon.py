@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperhpc.errors import SceneError, cause
-from hyperhpc.scene.cube import (
-    DATE_ARRAY,
-    LINE_ARRAY,
-    NO_SOURCE,
-    Grid,
-    Scene,
-    Source,
-    source_from_name,
-)
+from hyperhpc.errors import SceneError
+from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, Grid
+from hyperhpc.scene.files import FileScene, unreadable
 from hyperhpc.scene.formats.hdf5 import (
     READ_ERRORS,
     check_chunks,
@@ -28,91 +19,31 @@ from hyperhpc.scene.formats.hdf5 import (
     chunk_reader,
     open_file,
 )
-from hyperhpc.scene.georef import grid_from_map_info, grid_in_pixels, parse_crs, with_crs
+from hyperhpc.scene.formats.neon_layers import (
+    DATES,
+    ZENITH,
+    QualityMask,
+    find_flight_lines,
+    find_image,
+    find_integers,
+    open_quality_mask,
+    read_images,
+)
+from hyperhpc.scene.georef import find_first_crs, grid_from_map_info, grid_in_pixels
 from hyperhpc.scene.metadata import (
     HINT,
     Attributes,
     check_cube,
     plain,
-    read_wavelengths,
     resolve_values,
     resolve_wavelengths,
     resolve_windows,
 )
 from hyperhpc.scene.origins import add_dates, to_dates, to_numbers
-from hyperhpc.scene.views import MaskedScene, count_hidden, mask_scene
-from hyperhpc.scene.window import length, read_window, stamp, unreadable
+from hyperhpc.scene.window import length
 
 if TYPE_CHECKING:
     import h5py
-
-# Images that NEON delivers beside a cube, in the group Metadata of its file.
-
-#: In tiles of DP3.30006.001; the other products write it with capitals.
-ZENITH = "to-sensor_zenith_angle"
-#: In tiles of DP3.30006.002: the day of each pixel.
-DATES = "Acquisition_Date"
-#: In all tiles: the flight line of each pixel, a position in the list of its attribute.
-_LINES, _LISTED = "Data_Selection_Index", "Data_Files"
-
-
-def find_image(metadata: Mapping[str, Any], name: str) -> str | None:
-    """Full name of an image in this group or in Ancillary_Imagery, whatever its capitals."""
-    import h5py
-
-    for group in (metadata, metadata.get("Ancillary_Imagery")):
-        members = group if isinstance(group, Mapping) else {}
-        for key in members:
-            if key.lower() == name.lower() and isinstance(members[key], h5py.Dataset):
-                return str(members[key].name)
-    return None
-
-
-def find_integers(metadata: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> str | None:
-    """Full name of an image of integers (y, x) of a cube of this shape, or None."""
-    found = find_image(metadata, name)
-    if found is None:
-        return None
-    image = metadata[found]
-    return found if image.shape == shape[:2] and image.dtype.kind in "iu" else None
-
-
-def find_flight_lines(
-    metadata: Mapping[str, Any], shape: tuple[int, ...]
-) -> tuple[str | None, tuple[Source, ...]]:
-    """Full name of the image of flight lines, and what it counts; nothing if either lacks."""
-    found = find_integers(metadata, _LINES, shape)
-    listed = plain(metadata[found].attrs.get(_LISTED)) if found else None
-    names = listed.split(",") if isinstance(listed, str) else listed
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return None, ()
-    lines = tuple(source_from_name(name.strip()) for name in names)
-    return (found, lines) if len(lines) < NO_SOURCE else (None, ())
-
-
-def read_images(
-    path: str, names: tuple[str, ...], rows: slice, cols: slice
-) -> list[np.ndarray]:
-    """Windows of images as they are stored (y, x, ...); slices as in :meth:`Scene.read`.
-
-    Raises
-    ------
-    SceneError
-        The file is damaged.
-    """
-    if not names:
-        return []
-    whole = slice(rows.start, rows.stop), slice(cols.start, cols.stop)
-    step = slice(None, None, rows.step or 1), slice(None, None, cols.step or 1)
-    try:
-        with open_file(path) as file:  # HDF5 is slow at strides: they are taken in memory
-            return [np.asarray(file[name][whole])[step] for name in names]
-    except READ_ERRORS as error:
-        raise SceneError(
-            f"{', '.join(names)} of {path} cannot be read: {cause(error)}",
-            "The file is truncated or damaged; download it again",
-        ) from error
-
 
 #: Fill of the water bands in DP3.30006.002, not an ordinary no-data value.
 BIDIRECTIONAL_WINDOW_NODATA = -100.0
@@ -124,15 +55,13 @@ Members = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class NeonScene(Scene):
+class NeonScene(FileScene):
     """A cube in a NEON HDF5 file.
 
     Attributes
     ----------
     dataset
         Path of Reflectance_Data inside the file.
-    wide_nodata
-        No-data values on disk that ``dtype`` cannot hold.
     zenith
         Path of the to-sensor zenith angles, or None.
     line_image, date_image
@@ -140,28 +69,17 @@ class NeonScene(Scene):
     """
 
     dataset: str
-    wide_nodata: tuple[float, ...] = ()
     zenith: str | None = None
     line_image: str | None = None
     date_image: str | None = None
 
-    def read(
-        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
-    ) -> np.ndarray:
-        """Read one window; see :meth:`Scene.read`. Only the chunks it touches are read."""
-        return read_window(
-            self.shape,
-            self.chunks[2],
-            self.dtype,
-            self.wide_nodata,
-            f"{self.dataset} of {self.path}",
-            self._fetch,
-            rows,
-            cols,
-            bands,
-        )
+    @property
+    def cube_name(self) -> str:
+        """Dataset and file."""
+        return f"{self.dataset} of {self.path}"
 
-    def _fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
+    def fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
+        """Values of a window as stored; only the chunks it touches are read."""
         try:
             with open_file(self.path) as file:
                 data = file[self.dataset]
@@ -171,9 +89,7 @@ class NeonScene(Scene):
                     return self._fetch_by_band(data, rows, cols, bands)
                 return self._fetch_rows(data, rows, cols, bands)
         except READ_ERRORS as error:
-            hint = "The file is truncated or damaged; download it again"
-            what = f"{self.dataset} of {self.path}"
-            raise unreadable(what, rows, cols, bands, why=error, hint=hint) from error
+            raise unreadable(self.cube_name, rows, cols, bands, why=error) from error
 
     def _fetch_rows(
         self, data: h5py.Dataset, rows: slice, cols: slice, bands: slice
@@ -234,22 +150,13 @@ class NeonScene(Scene):
         found = {name: turn(im) for (name, _, turn), im in zip(there, images, strict=True)}
         return add_dates(found, (), self.flight_lines)
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Kind, shape, dtype, and size and time of the file (no path)."""
-        try:
-            size, mtime_ns = stamp(self.path)
-        except OSError as error:
-            raise SceneError(f"{self.path} no longer exists: {cause(error)}") from error
-        return {
-            "kind": self.format,
-            "shape": list(self.shape),
-            "dtype": self.stored_dtype,
-            "files": {"file": [size, mtime_ns]},
-        }
+    def quality_mask(self, names: tuple[str, ...]) -> QualityMask:
+        """The pixels that NEON advises against; see :meth:`Scene.quality_mask`."""
+        return open_quality_mask(self.path, self.dataset, self.shape, names)
 
 
 def open_neon_scene(
-    path: str, group: str | None = None, wavelengths: Path | None = None
+    path: str, group: str | None = None, wavelength_nm: np.ndarray | None = None
 ) -> NeonScene:
     """Open the reflectance cube of a NEON HDF5 file.
 
@@ -261,9 +168,8 @@ def open_neon_scene(
         File of DP1.30006 (flight line) or DP3.30006 (tile), .001 or .002.
     group
         Site group, where a file holds several.
-    wavelengths
-        File of band centres, see :func:`~hyperhpc.scene.metadata.read_wavelengths`;
-        they count instead of the file's own.
+    wavelength_nm
+        Band centres (band,), nm, that count instead of the file's own.
 
     Raises
     ------
@@ -273,12 +179,9 @@ def open_neon_scene(
     path = os.path.abspath(path)
     try:
         with open_file(path) as file:
-            return _open(path, file, group, wavelengths)
+            return _open(path, file, group, wavelength_nm)
     except READ_ERRORS as error:
-        raise SceneError(
-            f"HDF5 file {path} cannot be read: {cause(error)}",
-            "The file is truncated or damaged; download it again",
-        ) from error
+        raise unreadable(f"HDF5 file {path}", why=error) from error
 
 
 def _find(path: str, file: h5py.File, group: str | None) -> h5py.Dataset:
@@ -349,7 +252,9 @@ def _is_bidirectional(path: str, metadata: Members) -> bool:
     return any(key.startswith("BRDF_") for name in logs for key in _members(logs, name))
 
 
-def _open(path: str, file: h5py.File, group: str | None, wavelengths: Path | None) -> NeonScene:
+def _open(
+    path: str, file: h5py.File, group: str | None, wavelength_nm: np.ndarray | None
+) -> NeonScene:
     data = _find(path, file, group)
     where = f"{data.name} of {path}"
     check_cube(data.dtype, data.shape, data.chunks, where)
@@ -361,13 +266,11 @@ def _open(path: str, file: h5py.File, group: str | None, wavelengths: Path | Non
     values = resolve_values(data.dtype, attributes, where)
     notes = list(values.notes)
 
-    if wavelengths is not None:
-        fwhm_nm = None
-        wavelength_nm, more = read_wavelengths(wavelengths, data.shape[2])
-    else:
+    fwhm_nm = None
+    if wavelength_nm is None:
         wavelength_nm, factor, more = _centres(spectral, data, where)
         fwhm_nm = _fwhm(spectral, wavelength_nm.size, factor, notes)
-    notes += more
+        notes += more
     windows = resolve_windows(attributes, where)
     is_bidirectional = _is_bidirectional(path, metadata)
     if is_bidirectional:
@@ -468,142 +371,13 @@ def _grid(
     else:
         grid = grid_in_pixels(shape[0])
         notes.append("Map_Info is missing: positions are pixels.")
-    without_code = None
-    for value in (
+    crs = find_first_crs(
         _text(system, "EPSG Code"),
         _text(system, "Coordinate_System_String"),
         _text(system, "Proj4"),
         utm_epsg,
-    ):
-        crs = None if value is None else parse_crs(value)
-        if crs is not None and crs[1] is not None:
-            return with_crs(grid, *crs)
-        without_code = without_code or crs
-    if without_code is not None:
-        return with_crs(grid, *without_code)
-    notes.append("No coordinate reference system is declared.")
-    return grid
-
-
-# Pixels that NEON's own quality layers advise against.
-#
-# Layers lie in ``Metadata/Ancillary_Imagery`` of a tile. What their values mean:
-#
-# - ``Weather_Quality_Indicator``: cloud cover during the flight, below 10 %, 10 to 50 %, above;
-#   colours in DP3.30006.001 (green, yellow, red), 1 to 3 in .002. NEON recommends the first.
-# - ``Cast_Shadow``: 0 in shadow, 1 in light; 241 or -9999 where there is no data.
-# - ``Haze_Cloud_Water_Map``: classes of ATCOR, whose names the file may list.
-
-_LAYERS = {
-    "weather": "Weather_Quality_Indicator",
-    "shadow": "Cast_Shadow",
-    "cloud": "Haze_Cloud_Water_Map",
-}
-#: ATCOR's classes of cirrus over water and land, haze over land, and clouds.
-_ATCOR_CLOUDS = (2, 3, 4, 8, 9, 10, 11, 12, 15, 16, 18, 19)
-_CLOUD_WORDS = ("cloud", "cirrus", "haze")
-
-
-@dataclass(frozen=True)
-class QualityMask:
-    """Hides the pixels that layers of a NEON file advise against.
-
-    Attributes
-    ----------
-    path
-        The file.
-    layers
-        What is hidden, of ``weather``, ``shadow`` and ``cloud``, and by which image of it.
-    clouds
-        Classes of Haze_Cloud_Water_Map that count as clouds.
-    """
-
-    path: str
-    layers: tuple[tuple[str, str], ...]
-    clouds: tuple[int, ...]
-
-    def hides(self, rows: slice, cols: slice) -> np.ndarray:
-        """Bool (y, x), True where any of the layers advises against a pixel."""
-        layers = read_images(self.path, tuple(layer for _, layer in self.layers), rows, cols)
-        found = [
-            _advises_against(name, layer, self.clouds)
-            for (name, _), layer in zip(self.layers, layers, strict=True)
-        ]
-        return np.logical_or.reduce(found)
-
-    def fingerprint(self) -> Any:
-        """The names; the file is the scene's own."""
-        return {"quality": [name for name, _ in self.layers]}
-
-
-def _advises_against(name: str, layer: np.ndarray, clouds: tuple[int, ...]) -> np.ndarray:
-    """Bool (y, x) of one layer as stored."""
-    if name == "shadow":
-        return layer == 0
-    if name == "cloud":
-        return np.isin(layer, clouds)
-    if layer.ndim == 2:
-        return layer >= 2
-    return layer[..., 0] == 255  # yellow and red
-
-
-def mask_quality(scene: NeonScene, names: tuple[str, ...]) -> MaskedScene:
-    """A NEON scene without the pixels that its quality layers advise against.
-
-    Parameters
-    ----------
-    names
-        Of :data:`hyperhpc.config.MASKS`.
-
-    Raises
-    ------
-    SceneError
-        A layer is missing, or not of the shape of the cube.
-    """
-    metadata = f"{scene.dataset.rpartition('/')[0]}/Metadata"
-    layers: list[tuple[str, str]] = []
-    clouds: tuple[int, ...] = _ATCOR_CLOUDS
-    try:
-        with open_file(scene.path) as file:
-            for name in names:
-                found = find_image(file[metadata], _LAYERS[name]) if metadata in file else None
-                shape = file[found].shape if found else ()
-                if found is None or tuple(shape[:2]) != scene.shape[:2]:
-                    problem = f"its shape is {shape}" if found else "it is missing"
-                    raise SceneError(
-                        f"--mask {name} needs {_LAYERS[name]} in {scene.path}: {problem}",
-                        "Leave out that mask, or give NEON's mosaic tiles (DP3.30006)",
-                    )
-                layers.append((name, found))
-                if name == "cloud":
-                    clouds = _cloud_classes(file[found].attrs.get("Class_Names"))
-    except READ_ERRORS as error:
-        raise SceneError(
-            f"The quality layers of {scene.path} cannot be read: {cause(error)}",
-            "The file is truncated or damaged; download it again",
-        ) from error
-    return mask_scene(scene, QualityMask(scene.path, tuple(layers), clouds))
-
-
-def report_hidden(scene: Scene, members: Sequence[Scene], names: tuple[str, ...]) -> Scene:
-    """A scene with a note on how many pixels of its files are left out."""
-    n_hidden = sum(
-        count_hidden(member.mask, member.shape)
-        for member in members
-        if isinstance(member, MaskedScene)
     )
-    note = f"{n_hidden} pixels are left out by their quality ({', '.join(names)})."
-    return dataclasses.replace(scene, notes=(*scene.notes, note))
-
-
-def _cloud_classes(listed: Any) -> tuple[int, ...]:
-    """Classes whose names speak of clouds; ATCOR's own numbers where no names are listed."""
-    names = plain(listed) if listed is not None else []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return _ATCOR_CLOUDS
-    found = tuple(
-        number
-        for number, name in enumerate(names)
-        if any(word in name.lower() for word in _CLOUD_WORDS) and "glint" not in name.lower()
-    )
-    return found or _ATCOR_CLOUDS
+    if crs is None:
+        notes.append("No coordinate reference system is declared.")
+        return grid
+    return replace(grid, wkt=crs[0], epsg=crs[1])

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from hyperhpc.errors import SceneError, cause
+from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import Grid, Source
+from hyperhpc.scene.files import unreadable
 from hyperhpc.scene.formats.raster_read import (
-    DAMAGED,
     Layout,
     RasterScene,
     find_raster,
@@ -22,12 +21,11 @@ from hyperhpc.scene.formats.raster_read import (
     read_errors,
 )
 from hyperhpc.scene.formats.zarr_layout import NAMES
-from hyperhpc.scene.georef import grid_in_pixels, parse_crs, with_crs
+from hyperhpc.scene.georef import grid_in_pixels, parse_crs
 from hyperhpc.scene.metadata import (
     HINT,
     Attributes,
     check_cube,
-    read_wavelengths,
     resolve_values,
     resolve_wavelengths,
 )
@@ -204,7 +202,9 @@ _BYTE_ORDERS = {"0": "<", "1": ">"}
 _ORDERS = {"LINE": (0, 2, 1), "PIXEL": (0, 1, 2), "BAND": (2, 0, 1)}
 
 
-def open_raster_scene(path: str, wavelengths: Path | None = None) -> RasterScene:
+def open_raster_scene(
+    path: str, group: str | None = None, wavelength_nm: np.ndarray | None = None
+) -> RasterScene:
     """Open an ENVI file or a GeoTIFF (COG).
 
     Lazy: reads metadata only, no pixel.
@@ -213,30 +213,29 @@ def open_raster_scene(path: str, wavelengths: Path | None = None) -> RasterScene
     ----------
     path
         The file; for ENVI its data or its header.
-    wavelengths
-        File of band centres, see :func:`~hyperhpc.scene.metadata.read_wavelengths`;
-        they count instead of the file's own.
+    group
+        Ignored: these files have no groups.
+    wavelength_nm
+        Band centres (band,), nm, that count instead of the file's own.
 
     Raises
     ------
     SceneError
         No such file, data shorter or longer than the header says, bands of several kinds,
         no band centres, or a rotated grid.
-    ConfigError
-        From the file of band centres.
     """
     path, header = find_raster(os.path.abspath(path))
     try:
         with open_dataset(path, header) as dataset:
-            return _open(path, header, dataset, wavelengths)
+            return _open(path, header, dataset, wavelength_nm)
     except read_errors() as error:
         what = "GeoTIFF" if header is None else f"ENVI file (header {header})"
-        raise SceneError(
-            f"{path} cannot be opened as {what}: {cause(error)}", DAMAGED
-        ) from error
+        raise unreadable(f"{what} {path}", why=error) from error
 
 
-def _open(path: str, header: str | None, dataset: Any, wavelengths: Path | None) -> RasterScene:
+def _open(
+    path: str, header: str | None, dataset: Any, wavelength_nm: np.ndarray | None
+) -> RasterScene:
     dtypes = set(dataset.dtypes)
     if len(dtypes) > 1:
         raise SceneError(f"{path} holds bands of several types: {', '.join(sorted(dtypes))}")
@@ -250,7 +249,7 @@ def _open(path: str, header: str | None, dataset: Any, wavelengths: Path | None)
     layout = None if header is None else _layout(path, header, dataset, texts, stored)
     values = resolve_values(stored, _attributes(path, dataset, texts), path)
     notes = list(values.notes)
-    bands = _bands(path, texts, wavelengths)
+    bands = _bands(path, texts, wavelength_nm)
     notes += bands.notes
     if bands.bad:
         notes.append(f"{len(bands.bad)} bands are flagged as bad (bbl 0) and left out.")
@@ -347,12 +346,10 @@ def _attributes(path: str, dataset: Any, texts: BandTexts) -> Attributes:
     return Attributes(declared, texts.file)
 
 
-def _bands(path: str, texts: BandTexts, wavelengths: Path | None) -> Bands:
+def _bands(path: str, texts: BandTexts, wavelength_nm: np.ndarray | None) -> Bands:
     """What is known of the bands; SceneError if they have no centres."""
-    if wavelengths is not None:
-        centres, notes = read_wavelengths(wavelengths, texts.count)
-        flags = find_bands(texts, path, centres=False)
-        return Bands(centres, None, flags.bad, (*notes, *flags.notes))
+    if wavelength_nm is not None:
+        return replace(find_bands(texts, path, centres=False), wavelength_nm=wavelength_nm)
     bands = find_bands(texts, path)
     if bands.wavelength_nm is None:
         names = [name for name in texts.names if name]
@@ -383,4 +380,4 @@ def _grid(path: str, dataset: Any, texts: BandTexts, notes: list[str]) -> tuple[
     if crs is None or "LOCAL_CS" in crs[0] or "ENGCRS" in crs[0]:
         notes.append("No coordinate reference system is declared.")
         return grid, is_south_up
-    return with_crs(grid, *crs), is_south_up
+    return replace(grid, wkt=crs[0], epsg=crs[1]), is_south_up

@@ -13,15 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.errors import SceneError, cause
-from hyperhpc.scene.cube import SOURCE_ARRAY, Scene
+from hyperhpc.errors import SceneError
+from hyperhpc.scene.cube import SOURCE_ARRAY
+from hyperhpc.scene.files import FileScene, unreadable
 from hyperhpc.scene.origins import add_dates
-from hyperhpc.scene.window import length, mirror, normalise, read_window, stamp, unreadable
+from hyperhpc.scene.window import length, mirror, normalise
 
 #: MB of decoded blocks that GDAL keeps; by itself it takes 5 % of the machine.
 _CACHE_MB = 64
-#: What to do about a file that cannot be read.
-DAMAGED = "The file is truncated or damaged; copy it again"
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Layout:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RasterScene(Scene):
+class RasterScene(FileScene):
     """A cube in an ENVI file or a GeoTIFF.
 
     Attributes
@@ -56,32 +55,14 @@ class RasterScene(Scene):
         Of ENVI's data, which are read as they lie; None where GDAL decodes blocks.
     is_south_up
         Rows are stored from south to north.
-    wide_nodata
-        No-data values on disk that ``dtype`` cannot hold.
     """
 
     header: str | None
     layout: Layout | None
     is_south_up: bool = False
-    wide_nodata: tuple[float, ...] = ()
 
-    def read(
-        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
-    ) -> np.ndarray:
-        """Read one window; see :meth:`Scene.read`."""
-        return read_window(
-            self.shape,
-            self.chunks[2],
-            self.dtype,
-            self.wide_nodata,
-            self.path,
-            self._fetch,
-            rows,
-            cols,
-            bands,
-        )
-
-    def _fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
+    def fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
+        """Values of a window as stored; see :meth:`FileScene.fetch`."""
         if self.is_south_up:
             rows = mirror(rows, self.shape[0])
         try:
@@ -89,8 +70,8 @@ class RasterScene(Scene):
                 rows, cols, bands
             )
         except read_errors() as error:
-            why = error.__cause__ or error  # rasterio tells GDAL's words as a cause
-            raise unreadable(self.path, rows, cols, bands, why=why, hint=DAMAGED) from error
+            why = error.__cause__ or error  # rasterio gives GDAL's message as the cause
+            raise unreadable(self.path, rows, cols, bands, why=why) from error
         return block[::-1] if self.is_south_up else block
 
     def _fetch_plain(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
@@ -142,21 +123,9 @@ class RasterScene(Scene):
         source = np.zeros((length(rows), length(cols)), np.uint16)
         return add_dates({SOURCE_ARRAY: source}, self.sources, ())
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Kind, shape, dtype, and size and time of the data and the header (no path)."""
-        files = {"file": self.path} | ({"header": self.header} if self.header else {})
-        try:
-            stamps = {name: list(stamp(path)) for name, path in files.items()}
-        except OSError as error:
-            raise SceneError(
-                f"{self.path} or its header no longer exists: {cause(error)}"
-            ) from error
-        return {
-            "kind": self.format,
-            "shape": list(self.shape),
-            "dtype": self.stored_dtype,
-            "files": stamps,
-        }
+    def fingerprint_files(self) -> dict[str, str]:
+        """The data and the header."""
+        return {"file": self.path} | ({"header": self.header} if self.header else {})
 
 
 def read_errors() -> tuple[type[Exception], ...]:
@@ -167,7 +136,7 @@ def read_errors() -> tuple[type[Exception], ...]:
 
 
 class _Hook:
-    """Passes on what Python prints, but for messages of GDAL that rasterio cannot decode.
+    """Drops messages of GDAL that rasterio cannot decode; passes on all other exceptions.
 
     GDAL quotes damaged files, whose bytes need not be UTF-8.
     """
@@ -175,18 +144,18 @@ class _Hook:
     def __init__(self, hook: Callable[..., None]) -> None:
         self._hook = hook
 
-    def __call__(self, *told: Any) -> None:
-        # Cython tells both: excepthook without a traceback, unraisablehook with its function
-        if len(told) == 3:
-            kind, is_of_gdal = told[0], told[2] is None
+    def __call__(self, *exception: Any) -> None:
+        # Cython calls both: excepthook without a traceback, unraisablehook with its function
+        if len(exception) == 3:
+            kind, is_from_gdal = exception[0], exception[2] is None
         else:
-            kind, is_of_gdal = told[0].exc_type, "rasterio" in str(told[0].object)
-        if not (is_of_gdal and issubclass(kind, UnicodeDecodeError)):
-            self._hook(*told)
+            kind, is_from_gdal = exception[0].exc_type, "rasterio" in str(exception[0].object)
+        if not (is_from_gdal and issubclass(kind, UnicodeDecodeError)):
+            self._hook(*exception)
 
 
-def _hook_in() -> None:
-    """For this process, once: there is no such hook of rasterio's own."""
+def _install_hooks() -> None:
+    """For this process, once: rasterio has no such hook of its own."""
     if not isinstance(sys.excepthook, _Hook):
         sys.excepthook = _Hook(sys.excepthook)
     if not isinstance(sys.unraisablehook, _Hook):
@@ -206,7 +175,7 @@ def open_dataset(path: str, header: str | None) -> Iterator[Any]:
     quiet = ("ignore", None, NotGeoreferencedWarning, None, 0)
     if quiet not in warnings.filters:  # not catch_warnings, which other threads would feel
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-    _hook_in()
+    _install_hooks()
     driver = "GTiff" if header is None else "ENVI"
     with (
         rasterio.Env(GDAL_CACHEMAX=_CACHE_MB),
@@ -215,13 +184,13 @@ def open_dataset(path: str, header: str | None) -> Iterator[Any]:
         yield dataset
 
 
-# Which file GDAL opens: TIFF by its first bytes, ENVI by the header that lies beside it.
+# Which file GDAL opens: TIFF by its first bytes, ENVI by the header next to the data.
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-#: Endings of ENVI data, best first, where several files have the header's name.
+#: Extensions of ENVI data, best first, where several files have the header's name.
 _DATA = ("", ".img", ".dat", ".bil", ".bip", ".bsq", ".raw", ".bin", ".envi", ".sli")
-#: Beside the data, and never the data itself.
-_BESIDE = (
+#: Extensions of files next to the data, which are never the data.
+_SIDECARS = (
     ".hdr",
     ".xml",
     ".ovr",
@@ -236,9 +205,17 @@ _BESIDE = (
 )
 
 
-def is_raster(path: str) -> bool:
-    """True for a TIFF, an ENVI header, and any file that has one beside it."""
-    return _is_tiff(path) or _is_header(path) or _find_header(path) is not None
+def is_tiff(path: str) -> bool:
+    """True for a TIFF file, by its first bytes."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(4) in _TIFF
+
+
+def is_envi(path: str) -> bool:
+    """True for an ENVI header, and for any file that has one of its name."""
+    return os.path.isfile(path) and (_is_header(path) or _find_header(path) is not None)
 
 
 def find_raster(path: str) -> tuple[str, str | None]:
@@ -254,7 +231,7 @@ def find_raster(path: str) -> tuple[str, str | None]:
     SceneError
         Neither of both kinds, a header that is not ENVI's, or no single data file to it.
     """
-    if _is_tiff(path):
+    if is_tiff(path):
         return path, None
     header = path if _is_header(path) else _find_header(path)
     if header is None:
@@ -271,11 +248,6 @@ def find_raster(path: str) -> tuple[str, str | None]:
             "Write it as ENVI or GeoTIFF, for example: gdal_translate -of ENVI IN OUT.img",
         )
     return (_find_data(header) if header == path else path), header
-
-
-def _is_tiff(path: str) -> bool:
-    with open(path, "rb") as file:
-        return file.read(4) in _TIFF
 
 
 def _is_header(path: str) -> bool:
@@ -298,7 +270,7 @@ def _find_data(header: str) -> str:
         other
         for other in sorted(os.listdir(folder))
         if (other == stem or os.path.splitext(other)[0] == stem)
-        and not other.lower().endswith(_BESIDE)
+        and not other.lower().endswith(_SIDECARS)
         and os.path.isfile(os.path.join(folder, other))
     ]
     known = [stem + ending for ending in _DATA if stem + ending in there]

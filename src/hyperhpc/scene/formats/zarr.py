@@ -9,40 +9,38 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperhpc.errors import SceneError, cause
-from hyperhpc.scene.cube import DATE_ARRAY, Grid, Scene
-from hyperhpc.scene.formats import zarr_layout as store
+from hyperhpc.errors import SceneError
+from hyperhpc.scene.cube import DATE_ARRAY, Grid
+from hyperhpc.scene.files import FileScene, cached, unreadable
+from hyperhpc.scene.formats import zarr_layout as layout
 from hyperhpc.scene.formats.zarr_chunks import (
     absent_files,
     chunk_reader,
     count_files,
     known_empty,
 )
-from hyperhpc.scene.formats.zarr_layout import Axes, choose_cube, find_cubes, suggest_stores
+from hyperhpc.scene.formats.zarr_layout import Axes, choose_cube, find_cubes
 from hyperhpc.scene.georef import (
     find_crs,
     grid_from_centres,
     grid_from_geotransform,
     grid_in_pixels,
-    with_crs,
 )
 from hyperhpc.scene.metadata import (
     Attributes,
     check_cube,
     plain,
-    read_wavelengths,
     resolve_values,
     resolve_wavelengths,
     resolve_windows,
 )
 from hyperhpc.scene.origins import add_dates, find_origins, to_dates, to_numbers
 from hyperhpc.scene.thinned import THINNED_GROUP, thinned_grid, thinned_shape
-from hyperhpc.scene.window import cached, mirror, read_window, stamp, unreadable
+from hyperhpc.scene.window import mirror
 
 if TYPE_CHECKING:
     from zarr import Array
@@ -80,15 +78,13 @@ def open_array(root: str, path: str, version: int) -> Array:
     try:
         array: Array = cached("zarr", folder, watch, opener)
     except READ_ERRORS as error:
-        raise SceneError(
-            f"Zarr array {folder} cannot be opened: {cause(error)}",
-            "The store is damaged or uses a codec that is not installed",
-        ) from error
+        hint = "The store is damaged or uses a codec that is not installed"
+        raise unreadable(f"Zarr array {folder}", why=error, hint=hint) from error
     return array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ZarrScene(Scene):
+class ZarrScene(FileScene):
     """A cube in a Zarr store.
 
     Attributes
@@ -101,8 +97,6 @@ class ZarrScene(Scene):
         Positions of y, x and band among the stored dimensions.
     is_south_up
         True if stored rows run from south to north; they are flipped while reading.
-    wide_nodata
-        No-data values on disk that ``dtype`` cannot hold.
     origin_arrays
         Name and path of the arrays that say where pixels come from.
     files
@@ -114,25 +108,13 @@ class ZarrScene(Scene):
     zarr_format: int
     order: tuple[int, int, int]
     is_south_up: bool = False
-    wide_nodata: tuple[float, ...] = ()
     origin_arrays: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
 
-    def read(
-        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
-    ) -> np.ndarray:
-        """Read one window; see :meth:`Scene.read`. Only the chunks it touches are read."""
-        return read_window(
-            self.shape,
-            self.chunks[2],
-            self.dtype,
-            self.wide_nodata,
-            self._what,
-            self._fetch,
-            rows,
-            cols,
-            bands,
-        )
+    @property
+    def cube_name(self) -> str:
+        """Array and store."""
+        return f"{self.array} of {self.store}"
 
     def blocks(self, rows: slice, cols: slice) -> Iterator[tuple[int, int, np.ndarray]]:
         """Pixels chunk by chunk, where the layout is a known one; see :meth:`Scene.blocks`."""
@@ -146,7 +128,7 @@ class ZarrScene(Scene):
         try:
             yield from reader.blocks(range(rows.start, rows.stop), range(cols.start, cols.stop))
         except READ_ERRORS as error:
-            raise unreadable(self._what, rows, cols, why=error, hint=_DAMAGED) from error
+            raise unreadable(self.cube_name, rows, cols, why=error, hint=_DAMAGED) from error
 
     def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
         """What the arrays beside the cube hold; see :meth:`Scene.read_origins`."""
@@ -166,16 +148,13 @@ class ZarrScene(Scene):
         return self.files or super().file_names()
 
     @property
-    def _what(self) -> str:
-        return f"{self.array} of {self.store}"
-
-    @property
     def _is_plain(self) -> bool:
         """True if what is stored is what is read: nothing is turned, flipped or cast."""
         plain_order = self.order == (0, 1, 2) and not self.is_south_up
         return plain_order and self.dtype == self.stored_dtype and not self.wide_nodata
 
-    def _fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
+    def fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
+        """Values of a window as stored; only the chunks it touches are read."""
         array = open_array(self.store, self.array, self.zarr_format)
         stored_rows = mirror(rows, self.shape[0]) if self.is_south_up else rows
         selection = [slice(None)] * 3
@@ -184,7 +163,9 @@ class ZarrScene(Scene):
         try:
             block = np.asarray(array[tuple(selection)])
         except READ_ERRORS as error:
-            raise unreadable(self._what, rows, cols, bands, why=error, hint=_DAMAGED) from error
+            raise unreadable(
+                self.cube_name, rows, cols, bands, why=error, hint=_DAMAGED
+            ) from error
         block = block.transpose(self.order)
         return block[::-1] if self.is_south_up else block
 
@@ -203,27 +184,18 @@ class ZarrScene(Scene):
             "one): there is no data, or a copy has lost them."
         ]
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Kind, shape, dtype, and size and time of the metadata files (no paths)."""
-        files = {}
-        folders = {"array": os.path.join(self.store, self.array)}
-        folders["group"] = os.path.dirname(folders["array"])
-        try:
-            for role, folder in folders.items():
-                for path in store.metadata_files(folder, self.zarr_format):
-                    files[f"{role}/{os.path.basename(path)}"] = list(stamp(path))
-        except OSError as error:
-            raise SceneError(f"{self.path} no longer exists: {cause(error)}") from error
+    def fingerprint_files(self) -> dict[str, str]:
+        """The metadata files of the array and of its group."""
+        folder = os.path.join(self.store, self.array)
         return {
-            "kind": self.format,
-            "shape": list(self.shape),
-            "dtype": self.stored_dtype,
-            "files": files,
+            f"{role}/{os.path.basename(path)}": path
+            for role, place in (("array", folder), ("group", os.path.dirname(folder)))
+            for path in layout.metadata_files(place, self.zarr_format)
         }
 
 
 def open_zarr_scene(
-    path: str, group: str | None = None, wavelengths: Path | None = None
+    path: str, group: str | None = None, wavelength_nm: np.ndarray | None = None
 ) -> ZarrScene:
     """Open the cube of a Zarr store.
 
@@ -235,9 +207,8 @@ def open_zarr_scene(
         Folder of a store, or of a group or an array inside one.
     group
         Group that holds the cube, or the cube's own path; by default it is searched.
-    wavelengths
-        File of band centres, see :func:`~hyperhpc.scene.metadata.read_wavelengths`;
-        they count instead of the store's own.
+    wavelength_nm
+        Band centres (band,), nm, that count instead of the store's own.
 
     Raises
     ------
@@ -245,18 +216,14 @@ def open_zarr_scene(
         No cube or several, no wavelengths, an irregular grid, damaged metadata.
     """
     path = os.path.abspath(path)
-    version = store.zarr_format_of(path)
-    if version is None:
-        raise SceneError(
-            f"{path} is a folder without Zarr metadata (zarr.json, .zgroup or .zarray)",
-            suggest_stores(path),
-        )
-    root, nodes = path, store.walk(path, version)
+    version = layout.zarr_format_of(path)
+    assert version is not None, path
+    root, nodes = path, layout.walk(path, version)
     if nodes[""].is_array:  # the cube itself was named: its coordinates lie beside it
         root, name = os.path.split(path)
-        beside = store.walk(root, version) if store.zarr_format_of(root) == version else {}
+        beside = layout.walk(root, version) if layout.zarr_format_of(root) == version else {}
         nodes = {key: node for key, node in beside.items() if not node.parent}
-        node = store.read_node(root, name, version)
+        node = layout.read_node(root, name, version)
         assert node is not None
         if len(node.shape) != 3:
             raise SceneError(
@@ -264,24 +231,22 @@ def open_zarr_scene(
                 f"Give the store or group instead: {root}",
             )
         nodes[name] = node
-        nodes.setdefault("", store.Node("", False, (), None, {}))
+        nodes.setdefault("", layout.Node("", False, (), None, {}))
         cubes = [node]
     else:
         cubes = find_cubes(nodes, group, path)
-    cube, axes = choose_cube(nodes, cubes, path, has_centres=wavelengths is not None)
-    return _open(path, root, version, nodes, cube, axes, wavelengths)
+    cube, axes = choose_cube(nodes, cubes, path, has_centres=wavelength_nm is not None)
+    return _open(path, root, version, nodes, cube, axes, wavelength_nm)
 
 
-def _values_of(root: str, version: int, node: store.Node) -> np.ndarray:
+def _values_of(root: str, version: int, node: layout.Node) -> np.ndarray:
     """A coordinate's values, in memory."""
     array = open_array(root, node.path, version)
     try:
         values = np.asarray(array[...])
     except READ_ERRORS as error:
-        raise SceneError(
-            f"Coordinate {node.path} of {root} cannot be read: {cause(error)}",
-            _DAMAGED,
-        ) from error
+        what = f"Coordinate {node.path} of {root}"
+        raise unreadable(what, why=error, hint=_DAMAGED) from error
     if values.dtype.kind not in "iuf":
         raise SceneError(
             f"Coordinate {node.path} of {root} has dtype {values.dtype}; it must hold numbers"
@@ -290,12 +255,12 @@ def _values_of(root: str, version: int, node: store.Node) -> np.ndarray:
 
 
 def _grid_mapping(
-    nodes: dict[str, store.Node], cube: store.Node, attributes: Attributes
+    nodes: dict[str, layout.Node], cube: layout.Node, attributes: Attributes
 ) -> dict[str, Any] | None:
     """Attributes of the grid-mapping variable, if there is one."""
     named = attributes.get("grid_mapping")
     names = [named] if isinstance(named, str) else []
-    for group in store.ancestry(nodes, cube.path):
+    for group in layout.ancestry(nodes, cube.path):
         for name in [*names, "spatial_ref", "crs"]:
             node = nodes.get(f"{group.path}/{name}" if group.path else name)
             if node is not None and node.attributes:
@@ -307,15 +272,15 @@ def _open(
     path: str,
     root: str,
     version: int,
-    nodes: dict[str, store.Node],
-    cube: store.Node,
+    nodes: dict[str, layout.Node],
+    cube: layout.Node,
     axes: Axes,
-    wavelengths: Path | None,
+    wavelength_nm: np.ndarray | None,
 ) -> ZarrScene:
     where = f"{cube.path or 'the array'} of {path}"
     array = open_array(root, cube.path, version)
     check_cube(array.dtype, cube.shape, array.chunks, where)
-    groups = [group.attributes for group in store.ancestry(nodes, cube.path)]
+    groups = [group.attributes for group in layout.ancestry(nodes, cube.path)]
     attributes = Attributes(cube.attributes, *groups)
     values = resolve_values(array.dtype, attributes, where, array.fill_value)
 
@@ -324,17 +289,15 @@ def _open(
         return y, x, band
 
     fwhm_nm = None
-    if axes.wavelength is not None:
+    wavelength_notes: tuple[str, ...] = ()
+    if wavelength_nm is None:
+        assert axes.wavelength is not None
         wavelength_nm, factor, wavelength_notes = resolve_wavelengths(
             _values_of(root, version, axes.wavelength),
             Attributes(axes.wavelength.attributes).get("units"),
             f"{axes.wavelength.path} of {path}",
         )
         fwhm_nm = _fwhm(root, version, nodes, cube, wavelength_nm.size, factor)
-    else:
-        assert wavelengths is not None
-        n_bands = cube.shape[axes.order[2]]
-        wavelength_nm, wavelength_notes = read_wavelengths(wavelengths, n_bands)
     mapping = _grid_mapping(nodes, cube, attributes)
     grid, is_south_up, notes = _grid(root, version, axes, mapping, canonical(cube.shape), where)
     wkt, epsg = find_crs(attributes, mapping)
@@ -351,7 +314,7 @@ def _open(
         nodata=values.nodata,
         window_nodata=_window_nodata(attributes, where),
         bad_band_windows_nm=resolve_windows(attributes, where),
-        grid=with_crs(grid, wkt, epsg),
+        grid=replace(grid, wkt=wkt, epsg=epsg),
         chunks=canonical(array.chunks),
         shards=None if array.shards is None else canonical(array.shards),
         group=cube.parent,
@@ -363,7 +326,7 @@ def _open(
         order=axes.order,
         is_south_up=is_south_up,
         wide_nodata=values.wide_nodata,
-        bad_bands=_bad_bands(attributes, wavelength_nm.size, where),
+        bad_bands=_bad_bands(attributes, canonical(cube.shape)[2], where),
     )
     if scene._is_plain:
         scene = replace(scene, **find_origins(nodes, cube, scene.shape))
@@ -388,7 +351,7 @@ def _thinned(scene: ZarrScene) -> ZarrScene | None:
     """The thinned copy beside a cube, if there is one that can be its own."""
     parent, _, name = scene.array.rpartition("/")
     path = f"{parent}/{THINNED_GROUP}/{name}".lstrip("/")
-    node = store.read_node(scene.store, path, scene.zarr_format)
+    node = layout.read_node(scene.store, path, scene.zarr_format)
     shape = thinned_shape(scene.shape)
     if not scene._is_plain or node is None or node.shape != shape:
         return None
@@ -456,8 +419,8 @@ def _window_nodata(attributes: Attributes, where: str) -> tuple[float, ...]:
 def _fwhm(
     root: str,
     version: int,
-    nodes: dict[str, store.Node],
-    cube: store.Node,
+    nodes: dict[str, layout.Node],
+    cube: layout.Node,
     n: int,
     factor: float,
 ) -> np.ndarray | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import struct
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,8 @@ import numpy as np
 from numcodecs import blosc
 from zarr.abc.store import RangeByteRequest
 from zarr.storage import LocalStore
+
+from hyperhpc.files import atomic_write
 
 if TYPE_CHECKING:
     import zarr
@@ -106,8 +107,7 @@ def _write_shard(
     across = array.shards[1] // array.chunks[1]
     index = np.full((n_chunks, 2), _NO_CHUNK, "<u8")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
-    try:
+    with atomic_write(path, flush=False) as part:
         with part.open("wb") as file:
             end = 0
             for (down, right), packed in chunks:
@@ -119,12 +119,9 @@ def _write_shard(
                 end += len(packed) + 4
             table = index.tobytes()
             file.write(table + google_crc32c.value(table).to_bytes(4, "little"))
-        if end:
-            part.replace(path)
-        else:
+        if not end:  # no chunk holds data: the shard has no file
+            part.unlink()
             path.unlink(missing_ok=True)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _pack(

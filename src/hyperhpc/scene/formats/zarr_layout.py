@@ -66,6 +66,11 @@ def zarr_format_of(folder: str) -> int | None:
     return None
 
 
+def is_zarr(path: str) -> bool:
+    """True for a folder that is a store, or a group or an array of one."""
+    return zarr_format_of(path) is not None
+
+
 def metadata_files(folder: str, version: int) -> list[str]:
     """Metadata files of the node in ``folder`` that exist, sorted."""
     names = ("zarr.json",) if version == 3 else (".zarray", ".zattrs", ".zgroup")

@@ -33,6 +33,7 @@ from hyperhpc.scene.formats.zarr_chunks import (
     mark_empty,
     write_shards,
 )
+from hyperhpc.scene.georef import cf_georeference
 from hyperhpc.scene.origins import ORIGIN_KINDS
 from hyperhpc.scene.thinned import THINNED_ATTRIBUTE, THINNED_GROUP, thinned_grid, thinned_shape
 
@@ -252,7 +253,7 @@ def _create_cube(
         fill_value=fill if math.isnan(fill) or about.dtype == "float32" else int(fill),
         attributes={**about.attributes, "grid_mapping": "spatial_ref"},
     )
-    write_axes(group, about.grid, rows, cols)
+    write_georeference(group, about.grid, rows, cols)
     nm = {"units": "nm"}
     write_array(group, "wl", ("wl",), about.wavelength_nm, {**nm, "long_name": "band centre"})
     if about.fwhm_nm is not None:
@@ -317,26 +318,10 @@ def _round_up(size: int) -> int:
     return -(-size // _INNER) * _INNER
 
 
-def write_axes(group: zarr.Group, grid: Grid, rows: int, cols: int) -> None:
-    """Pixel centres, and the CF grid mapping if there is a CRS."""
-    crs = None if grid.wkt is None else pyproj.CRS.from_wkt(grid.wkt)
-    is_lon_lat = crs is not None and crs.is_geographic
-    words = {"y": ("latitude", "degrees_north"), "x": ("longitude", "degrees_east")}
-    for name, values, word in (
-        ("y", grid.y_centres(0, rows), "northing"),
-        ("x", grid.x_centres(0, cols), "easting"),
-    ):
-        about = {"long_name": f"{word} of pixel centre"}
-        if is_lon_lat:
-            about |= {"standard_name": words[name][0], "units": words[name][1]}
-        elif crs is not None:
-            about |= {"standard_name": f"projection_{name}_coordinate", "units": "m"}
-        write_array(group, name, (name,), values, about)
-    mapping = {} if crs is None else crs.to_cf()
-    if crs is not None:
-        mapping["spatial_ref"] = mapping["crs_wkt"]
-    mapping["GeoTransform"] = f"{grid.xmin} {grid.px} 0.0 {grid.ymax} 0.0 {-grid.py}"
-    write_array(group, "spatial_ref", (), np.asarray(0, dtype=np.int64), mapping)
+def write_georeference(group: zarr.Group, grid: Grid, rows: int, cols: int) -> None:
+    """Store pixel centres and the CF grid mapping of arrays (y, x)."""
+    for name, (dims, values, about) in cf_georeference(grid, rows, cols).items():
+        write_array(group, name, dims, values, about)
 
 
 def write_array(

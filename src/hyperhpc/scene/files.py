@@ -1,0 +1,169 @@
+"""Scenes in files: what all formats have in common, so that a format is little more than
+:meth:`FileScene.fetch`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.errors import SceneError, cause
+from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.metadata import canonicalise
+from hyperhpc.scene.window import band_runs, describe_window, length, normalise
+
+#: What to do about a file that cannot be read.
+DAMAGED_FILE = "The file is truncated or damaged; copy or download it again"
+
+
+def unreadable(
+    what: str, *window: slice, why: BaseException, hint: str = DAMAGED_FILE
+) -> SceneError:
+    """The error to raise for what could not be read, in a window (rows, columns, bands)."""
+    where = f" at {describe_window(*window)}" if window else ""
+    return SceneError(f"{what} cannot be read{where}: {cause(why)}", hint)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FileScene(Scene):
+    """A cube in a file or a store; a format implements :meth:`fetch`.
+
+    Attributes
+    ----------
+    wide_nodata
+        No-data values on disk that ``dtype`` cannot hold; they are replaced while reading.
+    """
+
+    wide_nodata: tuple[float, ...] = ()
+
+    @property
+    def cube_name(self) -> str:
+        """What messages call the cube."""
+        return self.path
+
+    @abstractmethod
+    def fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
+        """Values (y, x, band) as they are stored, in the byte order of this machine.
+
+        Parameters
+        ----------
+        rows, cols, bands
+            Slices with start, stop and a positive step, within the cube and not empty.
+
+        Raises
+        ------
+        SceneError
+            From :func:`unreadable`: the file is missing, truncated or damaged.
+        """
+
+    def fingerprint_files(self) -> dict[str, str]:
+        """Files whose size and time tell a changed scene: a name for each, and its path."""
+        return {"file": self.path}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """With size and time of :meth:`fingerprint_files`."""
+        try:
+            stamps = {
+                name: list(stamp(path)) for name, path in self.fingerprint_files().items()
+            }
+        except OSError as error:
+            raise SceneError(f"{self.path} no longer exists: {cause(error)}") from error
+        return super().fingerprint() | {"files": stamps}
+
+    def read(
+        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read one window; see :meth:`Scene.read`.
+
+        Peak memory is the window, plus one run of bands as stored where only some bands
+        are wanted or the dtype changes.
+
+        Raises
+        ------
+        SceneError
+            From :meth:`fetch`, or for a value beyond int16.
+        IndexError
+            Band numbers that are not ascending or do not exist.
+        """
+        rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
+        n_bands = self.shape[2]
+        bands = slice(None) if bands is None else bands
+        if isinstance(bands, slice):
+            window = normalise(bands, n_bands)
+            if window.step == 1 and 0 not in (length(rows), length(cols), length(window)):
+                return np.ascontiguousarray(self._canonicalise(self.fetch(rows, cols, window)))
+            numbers = np.arange(window.start, window.stop, window.step)
+        else:
+            numbers = np.asarray(bands, dtype=np.intp)
+            is_ascending = numbers.ndim == 1 and bool(np.all(np.diff(numbers) > 0))
+            if not is_ascending or (
+                numbers.size and not 0 <= numbers[0] <= numbers[-1] < n_bands
+            ):
+                raise IndexError(f"band numbers must ascend within 0-{n_bands - 1}: {numbers}")
+        out = np.empty((length(rows), length(cols), numbers.size), self.dtype)
+        for source, target in band_runs(numbers, self.chunks[2]) if out.size else ():
+            run = self.fetch(rows, cols, source)[..., numbers[target] - source.start]
+            out[..., target] = self._canonicalise(run)
+        return out
+
+    def _canonicalise(self, block: np.ndarray) -> np.ndarray:
+        return canonicalise(block, self.dtype, self.wide_nodata, self.cube_name)
+
+
+# Opened arrays are kept for each process: a scene travels, its handles do not.
+
+_MAX_HANDLES = 16
+_lock = threading.RLock()
+_handles: OrderedDict[tuple, Any] = OrderedDict()
+
+
+def stamp(path: str) -> tuple[int, int]:
+    """Size (bytes) and modification time (ns) of a file.
+
+    Raises
+    ------
+    OSError
+        The file no longer exists.
+    """
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+def cached(kind: str, path: str, watch: str, opener: Callable[[], Any]) -> Any:
+    """Return the open handle of ``path``, opening it if it is new or changed. Thread-safe.
+
+    Parameters
+    ----------
+    kind
+        Keeps formats and their options apart.
+    path
+        What is opened.
+    watch
+        File whose size and time tell a changed ``path``.
+    opener
+        Opens it; what it raises is passed on and nothing is kept.
+
+    Notes
+    -----
+    The handles hold metadata and no open file (an HDF5 file is opened for each read), so
+    the oldest are simply dropped.
+    """
+    key = (kind, path, *stamp(watch))
+    with _lock:
+        if key in _handles:
+            _handles.move_to_end(key)
+            return _handles[key]
+        handle = opener()
+        for old in [other for other in _handles if other[:2] == key[:2]]:
+            del _handles[old]
+        _handles[key] = handle
+        while len(_handles) > _MAX_HANDLES:
+            _handles.popitem(last=False)
+        return handle
