@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import tomllib
 from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -196,3 +198,21 @@ def test_decisions__follow_the_template() -> None:
         assert len(text.splitlines()) <= 70, f"{path.name} is longer than a page"
     assert numbers[0] == "0000"
     assert len(set(numbers)) == len(numbers), "a number was taken twice"
+
+
+# --- imports --------------------------------------------------------------------------
+
+
+def test_benchmarks__import_each_other_without_a_circle() -> None:
+    names = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    imports: dict[str, set[str]] = {}
+    for name in names:
+        tree = ast.parse((ROOT / "benchmarks" / f"{name}.py").read_text("utf-8"))
+        imported = {
+            alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        } | {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        imports[name] = imported & names
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
