@@ -7,7 +7,6 @@ import pytest
 
 from hyperhpc.analysis.spectra import (
     linear_spectrum,
-    nearest_spectrum,
     to_reflectance,
 )
 
@@ -52,9 +51,10 @@ def test_to_reflectance__float_scenes() -> None:
     np.testing.assert_array_equal(to_reflectance(dn, 1.0, marks), [0.25] + 5 * [np.nan])
 
 
-def test_nearest_spectrum__reads_one_pixel() -> None:
+def test_linear_spectrum__reads_one_pixel_at_its_centre() -> None:
     asked: list[tuple[int, ...]] = []
-    found = nearest_spectrum(reader(asked), 2, 1, same)
+    found = linear_spectrum(reader(asked), 2, 1, SHAPE, same)
+    assert found is not None
     np.testing.assert_array_equal(found, VALUES[2, 1])
     assert asked == [(2, 3, 1, 2)]
 

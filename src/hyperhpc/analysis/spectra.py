@@ -42,13 +42,6 @@ def to_reflectance(
     return reflectance
 
 
-def nearest_spectrum(
-    read: ReadWindow, row: int, col: int, to_values: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """Spectrum (band) of one pixel; NaN where no-data."""
-    return to_values(read(row, row + 1, col, col + 1))[0, 0]
-
-
 def linear_spectrum(
     read: ReadWindow,
     row: float,
@@ -61,7 +54,8 @@ def linear_spectrum(
     Parameters
     ----------
     row, col
-        Position in pixels, where whole numbers are pixel centres.
+        Position in pixels, where whole numbers are pixel centres: there the spectrum is that
+        pixel's own.
     shape
         Rows and columns of the scene.
 

@@ -109,7 +109,7 @@ def _fit_by_batches(sample: Sample, estimator: Any, scaler: Scaler, seed: int) -
 
 
 def _fit_at_once(subsample: Subsample, estimator: Any, scaler: Scaler) -> Any:
-    return estimator.fit(scaler.transform(subsample.load()))
+    return estimator.fit(scaler.transform(np.load(subsample.path)))
 
 
 # --- dask-ml's own models on the same sample, for comparison: --engine dask-ml ---------

@@ -373,7 +373,7 @@ def _fit_estimator(job: FitJob, scaler: Scaler) -> tuple[Labeller, int | None]:
 
 def _find_labels(estimator: Any, subsample: Subsample, scaler: Scaler) -> np.ndarray:
     """On a worker: the different labels that an estimator gives on the subsample."""
-    parts = predict_in_parts(estimator, scaler, subsample.load())
+    parts = predict_in_parts(estimator, scaler, np.load(subsample.path))
     return np.unique(np.concatenate([np.unique(labels) for _, labels in parts]))
 
 

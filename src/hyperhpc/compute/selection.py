@@ -18,7 +18,7 @@ from hyperhpc.analysis.bands import (
     in_windows,
     seed_bands,
 )
-from hyperhpc.analysis.spectra import linear_spectrum, nearest_spectrum, to_reflectance
+from hyperhpc.analysis.spectra import linear_spectrum, to_reflectance
 from hyperhpc.errors import ConfigError
 from hyperhpc.scene.cube import Scene
 
@@ -132,7 +132,7 @@ def spectra_at(
     spectra = []
     for x, y in points:
         row, col = _find_pixel(scene, x, y)
-        values: np.ndarray | None = nearest_spectrum(read, row, col, to_values)
+        values = linear_spectrum(read, row, col, (height, width), to_values)
         if values is None or np.isnan(values[bands]).any():
             raise ConfigError(
                 f"Point {x:.10g},{y:.10g} (row {row}, column {col}) is no-data",

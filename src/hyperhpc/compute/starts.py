@@ -56,18 +56,6 @@ class Subsample:
         names = ("subsample.npy", "subsample-coarse.npy", "subsample-merged.npy")
         return cls(*(work / name for name in names))
 
-    def load(self) -> np.ndarray:
-        """DN (pixel, band) of all its pixels."""
-        return np.load(self.path, allow_pickle=False)
-
-    def load_coarse(self) -> np.ndarray:
-        """DN (pixel, band) of the coarse pixels."""
-        return np.load(self.coarse, allow_pickle=False)
-
-    def load_merged(self) -> np.ndarray:
-        """The coarse pixels in few bands (pixel, merged band)."""
-        return np.load(self.merged, allow_pickle=False)
-
 
 def write_subsample(sample: Sample, seed: int, subsample: Subsample) -> int:
     """On a worker: draw at most 200,000 valid pixels evenly and write them in pixel order."""
@@ -90,7 +78,7 @@ def write_subsample(sample: Sample, seed: int, subsample: Subsample) -> int:
 
 def write_merged(subsample: Subsample, scaler: Scaler) -> None:
     """On a worker: write the coarse pixels in few bands."""
-    np.save(subsample.merged, merge_bands(subsample.load_coarse(), scaler))
+    np.save(subsample.merged, merge_bands(np.load(subsample.coarse), scaler))
 
 
 def _write_npy_header(file: BinaryIO, shape: tuple[int, int], dtype: str) -> None:
@@ -107,8 +95,8 @@ def _split_by_read(positions: np.ndarray) -> list[tuple[int, slice]]:
 
 def seed_start(subsample: Subsample, n_clusters: int, key: list[int]) -> np.ndarray:
     """On a worker: k-means++ centres (cluster, band), DN, from the coarse pixels."""
-    seeds = draw_seeds(subsample.load_merged(), n_clusters, np.random.default_rng(key))
-    return subsample.load_coarse()[seeds].astype(np.float64)
+    seeds = draw_seeds(np.load(subsample.merged), n_clusters, np.random.default_rng(key))
+    return np.load(subsample.coarse)[seeds].astype(np.float64)
 
 
 def try_start(
@@ -119,16 +107,16 @@ def try_start(
     key: list[int],
 ) -> Fit:
     """On a worker: run one start to convergence on the coarse pixels."""
-    dn, rng = subsample.load_coarse(), np.random.default_rng(key)
+    dn, rng = np.load(subsample.coarse), np.random.default_rng(key)
     squares = mean_squares * len(dn)
-    return fit_start(dn, subsample.load_merged(), n_clusters, scaler, squares, rng)
+    return fit_start(dn, np.load(subsample.merged), n_clusters, scaler, squares, rng)
 
 
 def refine_start(
     subsample: Subsample, scaler: Scaler, mean_squares: np.ndarray, centres: np.ndarray
 ) -> Fit:
     """On a worker: run one of the best starts to convergence on the whole subsample."""
-    dn = subsample.load()
+    dn = np.load(subsample.path)
     return fit_in_memory(dn, centres, scaler, mean_squares * len(dn))
 
 

@@ -199,7 +199,7 @@ def _read_sample(trial: Trial, progress: Progress) -> np.ndarray:
                 progress.advance(1)
         subsample = Subsample.at(work)
         write_subsample(sample, trial.config.seed, subsample)
-        return subsample.load_coarse()
+        return np.load(subsample.coarse)
 
 
 def save_choice(found: dict[str, Any], folder: Path) -> list[Path]:
