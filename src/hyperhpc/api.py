@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
+from inspect import Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from hyperhpc.analysis.bands import WATER_WINDOWS_NM, in_windows
 from hyperhpc.analysis.indices import choose_indices, compute_indices
 from hyperhpc.analysis.kernel import valid_pixels
 from hyperhpc.compute.selection import select_bands, spectra_at, usable_centres_nm
-from hyperhpc.config import SceneOptions, load_config
+from hyperhpc.config import SceneOptions, load_config, option_parameters, options_of
 from hyperhpc.errors import ConfigError
 from hyperhpc.pipeline.runner import run as run_stages
 from hyperhpc.results import RunResults, open_results
@@ -55,23 +56,19 @@ def open_scene(path: str | Path, group: str | None = None, **options: Any) -> xr
         If there is no readable cube.
     """
     scene = open_any_scene(path, group, options=_options(options))
-    told = json.dumps(options, default=str)  # paths as text, for whoever opens it again
-    return to_xarray(scene).assign_attrs(group=scene.group, options=told)
+    # Paths become text; the functions below open the scene again with these options
+    given = json.dumps(options, default=str)
+    return to_xarray(scene).assign_attrs(group=scene.group, options=given)
 
 
 def _options(given: Mapping[str, Any]) -> SceneOptions:
-    known = {field.name for field in fields(SceneOptions)} - {"group"}
-    if unknown := sorted(set(given) - known):
+    known = options_of(SceneOptions).keys() - {"group"}
+    if unknown := sorted(given.keys() - known):
         raise ConfigError(
-            f"{', '.join(unknown)}: no such option", f"there are {', '.join(sorted(known))}"
+            f"{', '.join(unknown)}: no such option",
+            f"The options are {', '.join(sorted(known))}",
         )
-    values = dict(given)
-    for name in ("wavelengths", "aoi"):
-        if values.get(name) is not None:
-            values[name] = Path(values[name])
-    if "mask" in values:
-        values["mask"] = tuple(values["mask"])
-    return SceneOptions(**values)
+    return SceneOptions(**given)
 
 
 def _scene_of(cube: xr.DataArray | str | Path) -> Scene:
@@ -210,7 +207,12 @@ def indices(
 def run(
     scene: str | Path, out: str | Path, *, progress: Progress | None = None, **options: Any
 ) -> RunResults:
-    """Run the whole analysis, or go on with it; the options are those of ``hyperhpc run``.
+    """Run the whole analysis, or resume it; the options are those of ``hyperhpc run``.
+
+    Raises
+    ------
+    ConfigError, SceneError, ResourceError, SlurmError, IncompleteRunError
+        See :mod:`hyperhpc.errors`.
 
     Examples
     --------
@@ -222,6 +224,10 @@ def run(
         f"hyperhpc.run({str(scene)!r}, {str(out)!r}{', ' if arguments else ''}{arguments})"
     )
     return open_run(run_stages(config, progress, command).out)
+
+
+_parameters = [p for p in signature(run).parameters.values() if p.name != "options"]
+run.__signature__ = Signature([*_parameters, *option_parameters()])  # type: ignore[attr-defined]
 
 
 def open_run(out: str | Path) -> RunResults:

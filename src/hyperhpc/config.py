@@ -228,7 +228,7 @@ class RunConfig(SceneOptions):
     drop: tuple[tuple[float, float], ...] | None = option(
         None,
         "Leave out the bands from LO to HI nm; repeat it for several windows.",
-        parse_list(parse_numbers(2, "-")),
+        parse_list(parse_numbers(2, "-", "write LO-HI in nm, for example 1340-1445")),
         default_text="water vapour and the noisy ends",
         metavar="LO-HI",
         is_repeatable=True,
@@ -396,7 +396,7 @@ class RunConfig(SceneOptions):
                 "apply_model and estimator: give one of them, as an applied model is not fitted"
             )
         if self.estimator and not re.fullmatch(r"[\w.]+:\w+", self.estimator):
-            problems.append(f"estimator = {self.estimator!r}: write MODULE:CLASS")
+            problems.append(f"estimator = {self.estimator!r}: write module:Class")
         if self.bbox and not (self.bbox[0] < self.bbox[2] and self.bbox[1] < self.bbox[3]):
             problems.append(f"bbox = {self.bbox}: XMIN < XMAX and YMIN < YMAX are needed")
         problems += [

@@ -76,10 +76,9 @@ def parse_choices(choices: Iterable[str], former: Mapping[str, str]) -> Parser:
     return lambda value: tuple(parse(word) for word in parse_words(value))
 
 
-def parse_numbers(count: int, between: str = ",") -> Parser:
+def parse_numbers(count: int, between: str = ",", needed: str = "") -> Parser:
     """Make the parser of so many numbers: a list, or one text with a sign between them."""
-    sign = {",": "commas", "-": "a dash"}[between]
-    needed = f"{count} numbers are needed, with {sign} between"
+    needed = needed or f"{count} numbers are needed, with commas between"
 
     def parse(value: Any) -> tuple[float, ...]:
         items = _items(value.split(between) if isinstance(value, str) else value, needed)

@@ -68,7 +68,7 @@ def test_scene_options__check_themselves() -> None:
         ("--models lloyd,kmeans", "'kmeans' is not one of lloyd, minibatch"),
         ("--mask fog", "'fog' is not one of weather, shadow, cloud"),
         ("--bbox 1,2", "'1,2': 4 numbers are needed, with commas between"),
-        ("--drop 1340:1445", "'1340:1445': 2 numbers are needed, with a dash between"),
+        ("--drop 1340:1445", "'1340:1445': write LO-HI in nm"),
         ("--memory-per-worker lots", "an amount of memory such as 2GiB"),
     ],
 )
