@@ -55,6 +55,8 @@ def test_step__is_not_kept_at_every_iteration(tmp_path: Path) -> None:
     assert kept.read() is None
 
 
+@pytest.mark.e2e
+@pytest.mark.usefixtures("no_report")
 def test_fit__goes_on_from_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

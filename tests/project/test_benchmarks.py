@@ -234,6 +234,7 @@ def test_bench__help_lists_all() -> None:
 # --- the maps of a run ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_outputs__fewer_bits_take_less_room() -> None:
     found = outputs.outputs(64, 1)
     sizes = {row.what: row.values[0] for row in found.rows if row.what.endswith("size")}
