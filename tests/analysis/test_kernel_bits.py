@@ -50,6 +50,8 @@ def _digest() -> str:
     return hashlib.sha256(labels.tobytes() + sums.sums.tobytes()).hexdigest()
 
 
+@pytest.mark.smoke
+@pytest.mark.slow
 def test_label_pixels__same_bits_with_any_number_of_threads() -> None:
     digests = set()
     for n in (1, 2, 4):
@@ -58,6 +60,8 @@ def test_label_pixels__same_bits_with_any_number_of_threads() -> None:
     assert len(digests) == 1
 
 
+@pytest.mark.smoke
+@pytest.mark.slow
 @pytest.mark.parametrize("core", ["Prescott", "Haswell", "SkylakeX"])
 def test_label_pixels__same_bits_on_other_processors(core: str) -> None:
     """OpenBLAS takes other kernels: other orders of sums, with and without fused products."""

@@ -209,6 +209,7 @@ def test_figures__by_name(run_case: RunCase) -> None:
     assert not plt.get_fignums(), "figures of pyplot would stay in memory"
 
 
+@pytest.mark.docs
 def test_readme__python_examples(
     run_case: RunCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
