@@ -33,7 +33,7 @@ from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.formats.zarr_chunks import EMPTY_CHUNKS
 from hyperhpc.simulate.scene import simulate
-from hyperhpc.workers import Workers, launch_workers, losses_told
+from hyperhpc.workers import Workers, launch_workers, report_worker_losses
 from run_case import assert_same_results
 from zarr_case import CUBE, write
 
@@ -315,7 +315,7 @@ def at_work(
 ) -> dict[str, Any]:
     config = load_config("s", tmp_path, {"workers": 1, "memory_per_worker": memory})
     claim = Claim(tmp_path / ".lock", "ours")
-    with launch_workers(config) as workers, losses_told(workers, told.append):
+    with launch_workers(config) as workers, report_worker_losses(workers, told.append):
         assert isinstance(workers, Workers)
         records, _ = run_tiles(
             workers, function, job, TILES, tmp_path / "work", Progress(), claim
@@ -330,14 +330,14 @@ def test_run_tiles__names_the_tile_that_kills_workers(tmp_path: Path) -> None:
         at_work(tmp_path, die_of_one, None, told)
     assert "Tile 0001-0001 has ended 3 workers, each with 1024 MiB" in caught.value.message
     assert "give --memory-per-worker 1536MiB or more" in str(caught.value.hint)
-    assert "a worker on 127.0.0.1 was lost; its tiles are done again" in told
+    assert "a worker on 127.0.0.1 was lost; its tiles are processed again" in told
 
 
 @pytest.mark.workers
 def test_run_tiles__a_worker_that_dies_once_is_only_noted(tmp_path: Path) -> None:
     told: list[str] = []
     assert len(at_work(tmp_path, die_once, tmp_path, told)) == len(TILES)
-    assert told == ["a worker on 127.0.0.1 was lost; its tiles are done again"]
+    assert told == ["a worker on 127.0.0.1 was lost; its tiles are processed again"]
     record = tmp_path / "work" / f"{TILES[3].name}.json"
     whole = record.read_bytes()
     record.write_bytes(whole[:5])  # is as good as none
@@ -351,6 +351,6 @@ def test_run_tiles__a_worker_ended_for_memory_is_noted(tmp_path: Path) -> None:
     told: list[str] = []
     assert len(at_work(tmp_path, eat, tmp_path, told, "600MiB")) == len(TILES)
     assert told == [
-        "a worker needed more memory than it has, 600 MiB, and was started anew; "
-        "its tiles are done again"
+        "a worker needed more than its 600 MiB of memory and was restarted; "
+        "its tiles are processed again"
     ]

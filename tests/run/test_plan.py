@@ -20,7 +20,7 @@ from hyperhpc.rundir.plan import (
     tile_promise,
 )
 from hyperhpc.scene.cube import Grid, Scene
-from hyperhpc.workers.workers import BASE_BYTES
+from hyperhpc.workers.sizes import BASE_BYTES
 
 GIB = 2**30
 Shape = tuple[int, int, int]

@@ -17,7 +17,7 @@ import pytest
 
 from cli_case import Outcome, command_of, program, spawn
 from hyperhpc.simulate.scene import simulate
-from hyperhpc.workers.dask_setup import main_hidden, signals_later
+from hyperhpc.workers.processes import delay_signals, hide_main_module
 from run_case import assert_same_results
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
@@ -139,11 +139,11 @@ def test_signal__lost_in_a_destructor_comes_again() -> None:
         assert done.stderr.strip() in ("interrupted", "terminated")
 
 
-def test_signals_later__held_back_and_raised_at_the_end() -> None:
+def test_delay_signals__held_back_and_raised_at_the_end() -> None:
     steps = []
 
     def work() -> None:
-        with signals_later():
+        with delay_signals():
             signal.raise_signal(signal.SIGINT)
             steps.append("went on")
 
@@ -153,11 +153,11 @@ def test_signals_later__held_back_and_raised_at_the_end() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_signals_later__second_is_not_held_back() -> None:
+def test_delay_signals__second_is_not_held_back() -> None:
     steps = []
 
     def work() -> None:
-        with signals_later():
+        with delay_signals():
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
             steps.append("went on")
@@ -167,10 +167,10 @@ def test_signals_later__second_is_not_held_back() -> None:
     assert not steps
 
 
-def test_main_hidden__comes_back() -> None:
+def test_hide_main_module__comes_back() -> None:
     main = sys.modules["__main__"]
     before = dict(vars(main))
-    with main_hidden():
+    with hide_main_module():
         assert not hasattr(main, "__file__")
         assert main.__spec__ is None
     assert vars(main) == before

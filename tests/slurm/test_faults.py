@@ -66,7 +66,8 @@ def test_elastic__replaces_workers_that_are_preempted_or_lose_their_node(
     wait_until("four run without it", four_run_without_it, 90)
     run.must_complete()
     assert re.search(rf"on {preempted} ended: PREEMPTED; another is submitted", run.log())
-    assert f"a worker on 10.77.0.1{lost[1]} was lost; its tiles are done again" in run.log()
+    lost_line = f"a worker on 10.77.0.1{lost[1]} was lost; its tiles are processed again"
+    assert lost_line in run.log()
     assert_same_results(run.out, run_here(cluster, tmp_path / "here", fit))
     cluster.wait_state(urgent, "COMPLETED")
 

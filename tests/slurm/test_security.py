@@ -23,7 +23,7 @@ import asyncio, json, ssl, sys
 from pathlib import Path
 from distributed.comm import connect
 from distributed.security import Security
-from hyperhpc.workers.keys import read_security
+from hyperhpc.workers.security import read_security
 
 folder, *urls = sys.argv[1:]
 security = read_security(Path(folder)) if folder else Security.temporary()

@@ -272,7 +272,7 @@ def test_ingest__tells_of_a_lost_worker(
                 child.kill()
         _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
-    assert "warning: a worker on 127.0.0.1 was lost; its tiles are done again" in said
+    assert "warning: a worker on 127.0.0.1 was lost; its tiles are processed again" in said
     assert files_in(out) == expected
 
 

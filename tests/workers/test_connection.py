@@ -17,8 +17,9 @@ import pytest
 from cryptography import x509
 
 from hyperhpc.errors import ConfigError, ResourceError, SlurmError
-from hyperhpc.workers.connection import Connection, remove_stale, temporary_security
-from hyperhpc.workers.network import find_way, own_addresses
+from hyperhpc.workers.connection import Connection, remove_stale_connections
+from hyperhpc.workers.network import find_route, own_addresses
+from hyperhpc.workers.security import temporary_security
 
 
 @pytest.fixture
@@ -72,11 +73,11 @@ def test_connection__a_file_system_without_modes_is_refused(
 
 def test_connection__end_leaves_no_key_and_tells_who_comes_late(connection: Connection) -> None:
     connection.publish({"addresses": ["tls://10.0.0.1:1"], "dashboard": None})
-    assert connection.scheduler() == {"addresses": ["tls://10.0.0.1:1"], "dashboard": None}
+    assert connection.read_scheduler() == {"addresses": ["tls://10.0.0.1:1"], "dashboard": None}
     connection.end()
     assert [path.name for path in connection.folder.iterdir()] == ["over"]
     assert connection.is_over()
-    assert connection.scheduler() is None
+    assert connection.read_scheduler() is None
 
 
 def test_connection__without_keys_has_no_tls(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_remove_stale__takes_those_of_other_jobs_only(connection: Connection) ->
     for name in (".connection-41-0", ".connection-42-0", "results.zarr"):
         (out / name).mkdir()
     (out / ".connection-41-0" / "key.pem").touch()
-    remove_stale(out)
+    remove_stale_connections(out)
     assert sorted(p.name for p in out.iterdir()) == [".connection-42-1", "results.zarr"]
 
 
@@ -139,16 +140,16 @@ def serving(security: object | None) -> Iterator[int]:
     thread.join(5)
 
 
-def test_find_way__takes_the_first_that_answers_with_our_key(connection: Connection) -> None:
+def test_find_route__takes_the_first_that_answers_with_our_key(connection: Connection) -> None:
     ours, foreign = connection.security(), temporary_security()
     with serving(ours) as right, serving(foreign) as wrong, serving(None) as mute:
         closed = socket.create_server(("127.0.0.1", 0))
         dead = closed.getsockname()[1]
         closed.close()
         urls = [f"tls://127.0.0.1:{port}" for port in (dead, wrong, mute, right)]
-        assert find_way(urls, ours) == (urls[-1], "127.0.0.1")
+        assert find_route(urls, ours) == (urls[-1], "127.0.0.1")
         with pytest.raises(SlurmError, match="cannot reach the scheduler") as caught:
-            find_way(urls[:-1], ours)
+            find_route(urls[:-1], ours)
     for url in urls[:-1]:
         assert url in caught.value.message
     assert "--interface" in str(caught.value.hint)

@@ -103,10 +103,10 @@ def test_gang__outside_a_job_is_refused(
     for name in ("SLURM_JOB_ID", "SLURM_NTASKS"):
         monkeypatch.delenv(name, raising=False)
     words = ("plan", small_scene, tmp_path / "out", "--launcher", "gang")
-    check_refused(spawn(*words), 6, "works within a Slurm job", "jobs/submit.sh")
+    check_refused(spawn(*words), 6, "works only in a Slurm job", "jobs/submit.sh")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_NTASKS", "2")
-    check_refused(spawn(*words), 6, "the job has 2 tasks", "--ntasks=3")
+    check_refused(spawn(*words), 6, "The job has 2 tasks", "--ntasks=3")
     monkeypatch.setenv("SLURM_NTASKS", "4")
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "4000")
     check_refused(spawn(*words), 5, "more than Slurm gives a task, 1000 MiB", "900MiB")

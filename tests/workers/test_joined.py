@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cli_case import check_refused, program, spawn
-from hyperhpc.workers.connection import write_keys
+from hyperhpc.workers.security import write_keys
 from run_case import assert_same_results
 
 pytestmark = pytest.mark.workers
@@ -96,6 +96,6 @@ def test_joined__without_its_keys_or_with_a_wrong_address(
 ) -> None:
     address, _ = by_hand
     words = ("run", small_scene, tmp_path / "out", "--launcher", "external")
-    check_refused(spawn(*words, "--address", address), 6, "no cluster", "TLS")
+    check_refused(spawn(*words, "--address", address), 6, "No cluster", "TLS")
     check_refused(spawn(*words), 3, "needs --address")
     check_refused(spawn(*words, "--address", "tcp://127.0.0.1:1"), 3, "--insecure allows it")

@@ -13,9 +13,9 @@ from queue import Empty
 import pytest
 
 from hyperhpc.config import load_config
-from hyperhpc.workers import dask_setup as scratch_module
-from hyperhpc.workers import launch_workers
-from hyperhpc.workers.dask_setup import METHOD, scratch_folder
+from hyperhpc.workers import launch_workers, scratch
+from hyperhpc.workers.dask_setup import PIPE_METHOD
+from hyperhpc.workers.scratch import scratch_folder
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_scratch__is_private_and_removed(temporary: Path) -> None:
 
 def test_scratch__of_the_killed_is_removed_by_the_next(temporary: Path) -> None:
     script = (
-        "from hyperhpc.workers.dask_setup import scratch_folder\n"
+        "from hyperhpc.workers.scratch import scratch_folder\n"
         "with scratch_folder() as name:\n"
         "    print(name, flush=True)\n"
         "    input()\n"
@@ -68,22 +68,22 @@ def test_scratch__leaves_what_is_not_its_own(temporary: Path) -> None:
 def test_scratch__that_was_taken_for_abandoned_is_made_again(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flock, seen = scratch_module.fcntl.flock, []
+    flock, seen = scratch.fcntl.flock, []
 
     def removed_just_before(number: int, how: int) -> None:
         if not seen:
             seen.extend(temporary.glob("hyperhpc-*"))
-            scratch_module.shutil.rmtree(seen[0])
+            scratch.shutil.rmtree(seen[0])
         flock(number, how)
 
-    monkeypatch.setattr(scratch_module.fcntl, "flock", removed_just_before)
+    monkeypatch.setattr(scratch.fcntl, "flock", removed_just_before)
     with scratch_folder() as name:
         assert Path(name).is_dir()
         assert Path(name) != seen[0]
 
 
 def test_queue__of_pipes() -> None:
-    queue = multiprocessing.get_context(METHOD).Queue()
+    queue = multiprocessing.get_context(PIPE_METHOD).Queue()
     with pytest.raises(Empty):
         queue.get_nowait()
     queue.put({"op": "stop"})

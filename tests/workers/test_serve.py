@@ -14,14 +14,9 @@ from pathlib import Path
 import pytest
 from distributed import Client, SpecCluster
 
-from hyperhpc.workers.connection import Connection
-from hyperhpc.workers.dask_setup import (
-    MOST_DEATHS,
-    ClosedScheduler,
-    configured,
-    scheduler_options,
-)
-from hyperhpc.workers.gang import publish_scheduler
+from hyperhpc.workers.connection import Connection, publish_scheduler
+from hyperhpc.workers.dask_nodes import PrivateScheduler, scheduler_options
+from hyperhpc.workers.dask_setup import MAX_WORKER_DEATHS, configure_dask
 from hyperhpc.workers.network import LOOPBACK
 
 pytestmark = pytest.mark.workers
@@ -54,17 +49,17 @@ def test_worker__that_slurm_takes_away_is_not_held_against_its_task(tmp_path: Pa
 
     options = {"host": LOOPBACK, **scheduler_options(False)}
     with ExitStack() as stack:
-        stack.enter_context(configured(is_secure=True))
+        stack.enter_context(configure_dask(is_secure=True))
         security = connection.security()
         scheduler = {
-            "cls": ClosedScheduler,
+            "cls": PrivateScheduler,
             "options": options | {"protocol": "tls://", "security": security},
         }
         cluster = stack.enter_context(SpecCluster(scheduler=scheduler, security=security))
         publish_scheduler(connection, cluster.scheduler)
         client = stack.enter_context(Client(cluster, security=security))
         future = client.submit(work)
-        for count in range(MOST_DEATHS + 1):
+        for count in range(MAX_WORKER_DEATHS + 1):
             with started_worker(connection, str(count)) as group:
                 deadline = time.monotonic() + 60
                 while not at_work.exists() or len(list(at_work.iterdir())) <= count:

@@ -33,14 +33,10 @@ from hyperhpc.workers import (
     Workers,
     check_workers,
     launch_workers,
-    losses_told,
+    report_worker_losses,
+    sizes,
 )
-from hyperhpc.workers import (
-    workers as losses,
-)
-from hyperhpc.workers import (
-    workers as sizes,
-)
+from hyperhpc.workers import workers as workers_module
 
 GIB = 2**30
 PATHS = (
@@ -79,8 +75,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         (1, 1, 20, 1),
     ],
 )
-def test_size_workers(count: int | None, threads: int, memory_gib: int, expected: int) -> None:
-    assert sizes.size_workers(count, threads, memory_gib * GIB) == expected
+def test_count_local_workers(
+    count: int | None, threads: int, memory_gib: int, expected: int
+) -> None:
+    assert sizes.count_local_workers(count, threads, memory_gib * GIB) == expected
 
 
 @pytest.mark.usefixtures("machine")
@@ -92,13 +90,13 @@ def test_size_workers(count: int | None, threads: int, memory_gib: int, expected
         (3, 30, "3 workers of 30.0 GiB", "--workers 1 --memory-per-worker 20480MiB"),
     ],
 )
-def test_size_workers__too_much(
+def test_count_local_workers__too_much(
     count: int | None, memory_gib: int, message: str, hint: str
 ) -> None:
     with pytest.raises(ResourceError) as caught:
         check_workers(config(workers=count, memory_per_worker=f"{memory_gib}GiB"))
     assert caught.value.message.startswith(message)
-    assert caught.value.hint == f"give {hint}"
+    assert caught.value.hint == f"Give {hint}"
 
 
 def test_usable__is_what_this_process_has() -> None:
@@ -307,7 +305,7 @@ def test_workers__that_one_task_ends_again_and_again_are_told() -> None:
     with (
         pytest.raises(ResourceError, match="has ended 3 workers, each with 1024 MiB") as caught,
         launch_workers(config(workers=1)) as started,
-        losses_told(started, said.append),
+        report_worker_losses(started, said.append),
     ):
         started.client.submit(os._exit, 1).result()
     assert "--memory-per-worker 1536MiB" in str(caught.value.hint)
@@ -321,7 +319,7 @@ def test_workers__lost_all_at_once_do_their_tasks_when_they_are_back() -> None:
         client = started.client
         (place,) = client.scheduler_info()["workers"]
         os.kill(client.submit(os.getpid).result(), signal.SIGKILL)
-        while started.up():
+        while started.count_connected():
             time.sleep(0.01)
         found = client.submit(abs, -3, workers=[place], allow_other_workers=True)
         assert found.result(timeout=60) == 3
@@ -329,15 +327,15 @@ def test_workers__lost_all_at_once_do_their_tasks_when_they_are_back() -> None:
 
 @pytest.mark.workers
 def test_workers__that_all_stay_away_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "PATIENCE_S", 5.0)
+    monkeypatch.setattr(workers_module, "NO_WORKER_TIMEOUT_S", 5.0)
     said: list[str] = []
     with (
         launch_workers(config(workers=2)) as started,
-        pytest.raises(IncompleteRunError, match="all workers were lost, and none came back"),
-        losses_told(started, said.append),
+        pytest.raises(IncompleteRunError, match="All workers were lost, and none came back"),
+        report_worker_losses(started, said.append),
     ):
         _work_without_workers(started)
-    assert "no worker is left; waiting 5 s for one to come back" in said
+    assert "no worker is left; waiting 5 s for another one" in said
 
 
 def _work_without_workers(workers: Workers) -> None:
@@ -415,11 +413,11 @@ def test_starts__are_not_dealt_to_a_worker_with_a_long_task(count: int, tmp_path
 
     with launch_workers(config(workers=count)) as started:
         started.client.wait_for_workers(count)
-        long = started.engage(long_task)
+        long = started.pin(long_task)
         hands = [(number,) for number in range(6)]
         dealt: Any = starts._deal(SampleOnWorkers(sample, started), start, hands, Progress())
         place = long.result(timeout=60)
-        assert place == started.places()[0]
+        assert place == started.addresses()[0]
     assert [number for number, _ in dealt] == list(range(6))
     if count > 1:
         assert place not in {address for _, address in dealt[:4]}

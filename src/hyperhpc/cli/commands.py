@@ -48,10 +48,10 @@ def run(as_json: bool, **options: Any) -> None:
     """
     from hyperhpc.pipeline.runner import run as run_stages
     from hyperhpc.rundir.progress import stoppable
-    from hyperhpc.workers import serve_gang
+    from hyperhpc.workers import run_gang_task
 
     config = _read_config(**options)
-    if serve_gang(config):
+    if run_gang_task(config):
         return
     with stoppable():
         folder = run_stages(config, make_progress(), typed_command())
@@ -94,9 +94,9 @@ def _read_config(scene: Path, out: Path, file: Path | None, **flags: Any) -> Any
 @click.option("--memory", type=int, required=True, help="Use this much memory, in bytes.")
 def worker(connection: Path, name: str, threads: int, memory: int) -> None:
     """Start a worker of a run on Slurm; its job script calls this."""
-    from hyperhpc.workers.gang import serve_worker
+    from hyperhpc.workers.elastic import run_elastic_worker
 
-    serve_worker(connection, name, threads, memory)
+    run_elastic_worker(connection, name, threads, memory)
 
 
 @cli.command(epilog="Example: hyperhpc completion bash > ~/.hyperhpc-completion")

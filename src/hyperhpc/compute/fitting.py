@@ -284,7 +284,7 @@ def _start_minibatch(job: FitJob, scaler: Scaler) -> Callable[[], Step]:
         return lambda: stored
     if config.engine == "dask-ml":
         return lambda: fit_dask_minibatch(data, *arguments)
-    future = data.workers.engage(fit_minibatch, data.sample, *arguments)
+    future = data.workers.pin(fit_minibatch, data.sample, *arguments)
 
     def wait() -> Step:
         step: Step = future.result()

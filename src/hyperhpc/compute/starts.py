@@ -170,11 +170,11 @@ def _schedule(
         workers.threads,
     )
     # Submitted one by one: two on a worker with room for one would take too much memory
-    free = workers.places() * max(per_worker, 1)
+    free = workers.addresses() * max(per_worker, 1)
     waiting = iter(enumerate(tasks))
     running: dict[Any, tuple[int, str]] = {}
     fits: dict[int, Fit] = {}
-    pinned = {future: address for future, address in workers.engaged.items() if address in free}
+    pinned = {future: address for future, address in workers.pinned.items() if address in free}
 
     def submit_next(address: str) -> list[Any]:
         """Submit the next task, if there is one, preferably to a worker."""

@@ -32,7 +32,7 @@ from hyperhpc.rundir.plan import Area, Slab, Tile
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.window import describe_window, mirror
-from hyperhpc.workers import MOST_DEATHS, Workers, scheduler_errors
+from hyperhpc.workers import MAX_WORKER_DEATHS, Workers, scheduler_errors
 
 #: Does the work of one tile on a worker and returns its record (JSON).
 Work = Callable[[Any, Tile], dict[str, Any]]
@@ -212,10 +212,10 @@ def _get_record(
         raise
     except KilledWorker:
         deaths = len(list(folder.glob(f".{tile.name}.on-*")))
-        if deaths < MOST_DEATHS and tries < MOST_DEATHS:
+        if deaths < MAX_WORKER_DEATHS and tries < MAX_WORKER_DEATHS:
             return None  # it was queued on workers that another tile killed
         raise ResourceError(
-            f"Tile {tile.name} has ended {max(deaths, MOST_DEATHS)} workers, each with "
+            f"Tile {tile.name} has ended {max(deaths, MAX_WORKER_DEATHS)} workers, each with "
             f"{memory_bytes // 2**20} MiB; probably they ran out of memory",
             f"give --memory-per-worker {memory_bytes * 3 // 2 // 2**20}MiB or more: the run "
             "resumes from the finished tiles",

@@ -126,14 +126,14 @@ _MIB = 2**20
 
 def usable() -> tuple[int, int]:
     """Cores and bytes that ``hyperhpc run`` would take by default."""
-    from hyperhpc.workers.workers import usable_cores, usable_memory
+    from hyperhpc.workers.sizes import usable_cores, usable_memory
 
     return usable_cores(), usable_memory()
 
 
 def run_options(cores: float, memory_bytes: int) -> str:
     """The command that keeps within these cores and this memory."""
-    from hyperhpc.workers.workers import BASE_BYTES
+    from hyperhpc.workers.sizes import BASE_BYTES
 
     default, room = _default_memory(), int(memory_bytes * _SHARE)
     count = max(1, min(int(cores), room // default))
@@ -162,7 +162,7 @@ def check_memory() -> Finding:
     """Check that the memory that is available now is enough for one worker."""
     import psutil
 
-    from hyperhpc.workers.workers import BASE_BYTES
+    from hyperhpc.workers.sizes import BASE_BYTES
 
     memory, default = psutil.virtual_memory(), _default_memory()
     value = f"{format_bytes(memory.total)}, {format_bytes(memory.available)} available"

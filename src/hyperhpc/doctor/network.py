@@ -83,7 +83,7 @@ def check_openssl(
 
 def check_tls() -> Finding:
     """Send a message through Dask's own TLS, with keys that exist in memory only."""
-    from hyperhpc.workers.connection import temporary_security
+    from hyperhpc.workers.security import temporary_security
 
     remedy = "see the lines imports, openssl and interfaces"
     try:

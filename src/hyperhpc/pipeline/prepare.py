@@ -34,7 +34,7 @@ from hyperhpc.scene.cube import THINNED_STEP, Scene
 from hyperhpc.scene.thinned import check_thinned
 from hyperhpc.schema import COLORS
 from hyperhpc.workers import check_workers, planned_workers
-from hyperhpc.workers.workers import BASE_BYTES
+from hyperhpc.workers.sizes import BASE_BYTES
 
 # What a plan will cost: tasks, bytes, files, memory and time, before anything runs.
 #

@@ -72,13 +72,13 @@ from hyperhpc.scene.cube import Grid, Scene
 from hyperhpc.schema import COLORS_NM
 from hyperhpc.workers import (
     Workers,
-    find_stale,
-    import_early,
+    find_stale_connections,
+    import_in_background,
     launch_workers,
-    losses_told,
-    release_gang,
-    remove_abandoned,
-    remove_stale,
+    release_gang_tasks,
+    remove_abandoned_scratch,
+    remove_stale_connections,
+    report_worker_losses,
     scheduler_errors,
 )
 
@@ -320,7 +320,7 @@ def mend(this: Run, damaged: Mapping[str, str]) -> None:
     n_pixels = sum(tile.shape[0] * tile.shape[1] for tile in tiles)
     with (
         launch_workers(this.config, this.progress.note) as workers,
-        losses_told(workers, this.progress.note),
+        report_worker_losses(workers, this.progress.note),
         this.progress.stage("mending tiles", n_pixels, tiles=len(tiles)),
     ):
         run_tiles(
@@ -345,12 +345,12 @@ def clear_leftovers(folder: RunFolder, launcher: str, note: Callable[[str], None
 
     A run that is alive does it itself; an OUT that may only be read is left as it is.
     """
-    remove_abandoned()
+    remove_abandoned_scratch()
     is_left = folder.work.exists() or (folder.out / LOCK).exists()
-    if not (is_left or find_stale(folder.out)):
+    if not (is_left or find_stale_connections(folder.out)):
         return
     with contextlib.suppress(ConfigError, ResourceError), hold_lock(folder.out, note) as lock:
-        remove_stale(folder.out)
+        remove_stale_connections(folder.out)
         remove_partial_files(folder.out)
         StatusFile(folder.status, Progress(), launcher, lock.claim).end("complete")
         shutil.rmtree(folder.work, ignore_errors=True)
@@ -381,7 +381,7 @@ class Run(Prepared):
             restart=config.restart,
             beside=beside,
         )
-        remove_stale(config.out)
+        remove_stale_connections(config.out)
         remove_partial_files(self.folder.out)
         self.journal = Journal(self, command)
 
@@ -444,7 +444,7 @@ def run(
     is_over = found is not None and is_complete(folder)
     damaged = find_harm(folder) if is_over else {}
     if is_over and not damaged:
-        release_gang(config)
+        release_gang_tasks(config)
         clear_leftovers(folder, config.launcher, progress.note)
         progress.note(f"{config.out} is complete; --restart would begin anew")
         check_no_bad_tiles(read_json(folder.run).get("bad_tiles", []), folder.report)
@@ -518,11 +518,11 @@ def _compute(this: Run) -> None:
     write_json(this.folder.spectra, this.spectra)
     this.journal.write(complete=False)
     with launch_workers(config, this.progress.note) as workers, ExitStack() as stack:
-        this.progress.watch_workers(workers.count_up, workers.memory_used)
+        this.progress.watch_workers(workers.describe_count, workers.describe_memory)
         if workers.dashboard:
             this.progress.confide(f"dashboard: {workers.dashboard}")
-        stack.enter_context(losses_told(workers, this.journal.warn))
-        import_early("hyperhpc.report.draw")
+        stack.enter_context(report_worker_losses(workers, this.journal.warn))
+        import_in_background("hyperhpc.report.draw")
         scene = transpose(this, workers) if plan.is_transposed else this.scene
         if this.applied:
             this.applied.write(this.folder)

@@ -17,7 +17,7 @@ import numpy as np
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError, ResourceError
 from hyperhpc.scene.cube import Scene
-from hyperhpc.workers.workers import BASE_BYTES
+from hyperhpc.workers.sizes import BASE_BYTES
 
 #: A tile of this size keeps the overhead of a task below a percent.
 TARGET_TILE_BYTES = 192 * 2**20

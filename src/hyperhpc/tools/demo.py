@@ -16,7 +16,7 @@ from hyperhpc.pipeline.runner import run
 from hyperhpc.rundir.folder import RunFolder, check_free
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import Scene
-from hyperhpc.workers.workers import usable_memory
+from hyperhpc.workers.sizes import usable_memory
 
 #: What the demonstration keeps in OUT besides the run.
 BESIDE = ("scene.zarr", "scene.zarr.truth.zarr")

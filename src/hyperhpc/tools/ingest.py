@@ -55,8 +55,8 @@ from hyperhpc.workers import (
     Workers,
     check_workers,
     launch_workers,
-    losses_told,
-    remove_stale,
+    remove_stale_connections,
+    report_worker_losses,
     scheduler_errors,
 )
 
@@ -181,7 +181,7 @@ def _write_locked(
     with hold_lock(part.out, progress.note) as lock:
         if config.restart:
             _clear(part)
-        remove_stale(part.out)
+        remove_stale_connections(part.out)
         try:
             _write(scene, plan, config, part, progress, lock.claim, out)
         except DamagedTileError as error:
@@ -251,9 +251,9 @@ def _write(
     tiles = list(plan.tiles())
     with (
         launch_workers(config, progress.note) as workers,
-        losses_told(workers, lambda text: progress.note(f"warning: {text}")),
+        report_worker_losses(workers, lambda text: progress.note(f"warning: {text}")),
     ):
-        progress.watch_workers(workers.count_up, workers.memory_used)
+        progress.watch_workers(workers.describe_count, workers.describe_memory)
         if workers.dashboard:
             progress.confide(f"dashboard: {workers.dashboard}")
         readable = _transpose(scene, plan, config, part, progress, claim, workers)

@@ -22,7 +22,7 @@ from tornado.ioloop import IOLoop
 from tornado.web import ErrorHandler
 
 from hyperhpc.errors import ResourceError
-from hyperhpc.workers import tunnel_to
+from hyperhpc.workers import ssh_tunnel_command
 
 LOOPBACK = "127.0.0.1"
 #: zlib level of the websocket: pictures may go through a tunnel.
@@ -89,7 +89,7 @@ def serve(
     def ready() -> None:
         report_url(f"http://{LOOPBACK}:{port}{application.prefix}/")
         is_job = "SLURM_JOB_ID" in os.environ
-        tunnel = tunnel_to(port, socket.gethostname(), is_inside=is_job)
+        tunnel = ssh_tunnel_command(port, socket.gethostname(), is_inside=is_job)
         notify(f"  from another machine, first type there: {tunnel}")
         notify("Ctrl-C stops it")
 

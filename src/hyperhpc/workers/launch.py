@@ -1,4 +1,4 @@
-"""The door: a launcher's name in, connected workers out."""
+"""Start, check and count the workers of any launcher."""
 
 from __future__ import annotations
 
@@ -9,92 +9,96 @@ from importlib import import_module
 
 from hyperhpc.config import RunConfig
 from hyperhpc.workers.connection import Connection
-from hyperhpc.workers.workers import DEFAULT_WORKERS, Note, Workers, size_gang, size_workers
+from hyperhpc.workers.sizes import DEFAULT_WORKERS, count_gang_workers, count_local_workers
+from hyperhpc.workers.workers import Note, Workers
 
-#: SLURM_PROCID of the task that does what ``hyperhpc run`` does.
-_CLIENT = "1"
-#: Of each launcher, where it lives and what it is called there.
+#: SLURM_PROCID of the task that is the client, which does the work of ``hyperhpc run``.
+_CLIENT_RANK = "1"
+#: Module and function of each launcher. They are imported when used, because Dask is slow
+#: to import.
 _LAUNCHERS = {
     "local": ("local", "local_workers"),
     "gang": ("gang", "gang_workers"),
     "elastic": ("elastic", "elastic_workers"),
-    "external": ("local", "joined_workers"),
+    "external": ("external", "external_workers"),
 }
 
 
 def check_workers(config: RunConfig, *, is_plan: bool = False) -> None:
-    """Refuse workers that cannot be had, before anything is written.
+    """Check that the workers can be started, before anything is written.
 
     Parameters
     ----------
     is_plan
-        Nothing will be started: so what the job script opens need not be open yet.
+        True if no worker will be started, so the bridge to Slurm need not be open.
 
     Raises
     ------
     ResourceError
-        If the machine, or Slurm, has not got what was asked for.
+        If the machine or Slurm has less memory than was asked for.
     SlurmError
-        If this is not the place for this launcher.
+        If the launcher does not work here.
     """
     if config.launcher == "local":
-        size_workers(config.workers, config.threads_per_worker, config.memory_bytes)
+        count_local_workers(config.workers, config.threads_per_worker, config.memory_bytes)
     elif config.launcher == "gang":
-        size_gang(config)
+        count_gang_workers(config)
     elif config.launcher == "elastic" and not is_plan:
-        from hyperhpc.workers.elastic import Bridge
+        from hyperhpc.workers.bridge import Bridge
 
-        Bridge.opened()
+        Bridge.find()
 
 
 def planned_workers(config: RunConfig) -> int:
     """How many workers a run with these options will have."""
     if config.launcher == "local":
-        return size_workers(config.workers, config.threads_per_worker, config.memory_bytes)
+        threads, memory_bytes = config.threads_per_worker, config.memory_bytes
+        return count_local_workers(config.workers, threads, memory_bytes)
     if config.launcher == "gang":
-        return size_gang(config)
+        return count_gang_workers(config)
     return config.workers or DEFAULT_WORKERS
 
 
-def serve_gang(config: RunConfig) -> bool:
-    """Be scheduler or worker, if this task is one of a gang, until the client ends it.
+def run_gang_task(config: RunConfig) -> bool:
+    """Run as scheduler or worker of a gang until the client ends it.
 
     Returns
     -------
-    False if this process is to do the work of ``hyperhpc run``.
+    False at once if this process is the client, or in no gang.
     """
-    if config.launcher != "gang" or os.environ.get("SLURM_PROCID", _CLIENT) == _CLIENT:
+    rank = os.environ.get("SLURM_PROCID", _CLIENT_RANK)
+    if config.launcher != "gang" or rank == _CLIENT_RANK:
         return False
-    from hyperhpc.workers.gang import serve_task
+    from hyperhpc.workers.gang import run_scheduler_or_worker
 
     os.environ.pop("HYPERHPC_EXIT_FILE", None)  # the client's status is the run's
-    serve_task(config)
+    run_scheduler_or_worker(config)
     return True
 
 
-def release_gang(config: RunConfig) -> None:
-    """Tell the other tasks, if there are any, that there is nothing to do for them."""
+def release_gang_tasks(config: RunConfig) -> None:
+    """Let the other tasks of a gang end, because there is no work for them."""
     if config.launcher == "gang":
         Connection.of_job(config.out).end()
 
 
 @contextmanager
 def launch_workers(config: RunConfig, note: Note = lambda text: None) -> Iterator[Workers]:
-    """Start workers, connect to them, and stop them at the end, however it comes.
+    """Start workers, connect to them, and stop them at the end of the block.
 
     Parameters
     ----------
     config
         Launcher, number and size of the workers.
     note
-        Told what the user should know of them.
+        Receives lines about the workers that the user should read.
 
     Raises
     ------
     ResourceError
-        If the machine, or Slurm, has not got what was asked for.
+        If the machine or Slurm has less memory than was asked for.
     SlurmError
-        If workers do not come, or nobody can reach them.
+        If workers do not start, or cannot be reached.
     """
     module, name = _LAUNCHERS[config.launcher]
     launcher = getattr(import_module(f"hyperhpc.workers.{module}"), name)

@@ -1,0 +1,144 @@
+"""Dask's scheduler, worker and nanny without the HTTP servers they would open.
+
+Those servers are plain HTTP, and on a shared machine other users reach the loopback address.
+Workers get none. The scheduler gets one only for a dashboard, and it answers nothing outside
+a secret prefix: Dask's own would redirect ``/`` to the secret and list it in
+``/sitemap.json``.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import secrets
+import signal
+import threading
+from typing import Any
+
+from distributed import Nanny, Scheduler, Worker
+from distributed.core import Status
+from distributed.scheduler import TaskState, WorkerState
+from tornado.web import ErrorHandler
+
+from hyperhpc.workers.dask_setup import LOG_LEVEL, MAX_WORKER_DEATHS, silence_dask
+from hyperhpc.workers.network import LOOPBACK
+
+#: After SIGTERM, a worker waits this many seconds for its client to end it in order.
+GRACE_S = 3.0
+_STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+
+
+class PrivateWorker(Worker):
+    """A worker without HTTP, which the process that started it ends.
+
+    Terminals and Slurm signal all processes at once; the worker would end with a traceback.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            delay_exit_on_sigterm()
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it is for the client
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            # Locks that libraries make when imported then have no name, see dask_setup
+            multiprocessing.set_start_method("fork", force=True)
+            silence_dask()
+        super().__init__(*args, **kwargs)
+
+    def start_http_server(self, *args: Any, **kwargs: Any) -> None:
+        """Start none."""
+
+
+class RetryingNanny(Nanny):
+    """A nanny that replaces a worker also if it dies before it has connected."""
+
+    async def instantiate(self) -> Status:
+        """Start the worker, at most :data:`MAX_WORKER_DEATHS` times."""
+        status = await super().instantiate()
+        tries = 1
+        # once a worker has connected, Dask itself starts it again after its end
+        while (
+            self.status == Status.init
+            and status != Status.running
+            and tries < MAX_WORKER_DEATHS
+        ):
+            status = await super().instantiate()
+            tries += 1
+        return status
+
+
+def delay_exit_on_sigterm() -> None:
+    """Give the client :data:`GRACE_S` after a SIGTERM to end this process in order."""
+    signal.signal(signal.SIGTERM, _exit_after_grace)
+
+
+def _exit_after_grace(number: int, frame: object) -> None:
+    timer = threading.Timer(GRACE_S, os._exit, (128 + number,))
+    timer.daemon = True
+    timer.start()
+
+
+class PrivateScheduler(Scheduler):
+    """A scheduler whose HTTP server, if it has one, answers under a secret prefix only."""
+
+    def __init__(self, *args: Any, http_prefix: str | None = None, **kwargs: Any) -> None:
+        # Worker processes are started from this thread and inherit its mask: while they
+        # import, a signal would end them with a traceback
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+        self.secret = (http_prefix or "").strip("/")
+        super().__init__(*args, http_prefix=http_prefix, dashboard=bool(self.secret), **kwargs)
+
+    @property
+    def dashboard_link(self) -> str | None:
+        """Address of the dashboard on the scheduler's own machine; None without one."""
+        if not self.secret:
+            return None
+        port = self.http_server.port  # type: ignore[attr-defined]
+        return f"http://{LOOPBACK}:{port}/{self.secret}/status"
+
+    def valid_workers(self, ts: TaskState) -> set[WorkerState] | None:
+        """None, which means any, for a task that only preferred a worker that is gone.
+
+        Dask does the same, but not for tasks that waited while no worker was connected: they
+        would wait for ever.
+        """
+        found = super().valid_workers(ts)
+        return found if found or not ts.loose_restrictions else None
+
+    def start_http_server(self, *args: Any, **kwargs: Any) -> None:
+        """Start one only if there is a secret, and close all other paths.
+
+        Runs on the event loop, so no request is answered before the paths are closed.
+        """
+        if not self.secret:
+            return
+        super().start_http_server(*args, **kwargs)
+        application = self.http_application
+        find = application.find_handler
+
+        def find_handler(request: Any, **kwargs: Any) -> Any:
+            first = request.path.split("/")[1:2]
+            if first and secrets.compare_digest(first[0].encode(), self.secret.encode()):
+                return find(request, **kwargs)
+            return application.get_handler_delegate(request, ErrorHandler, {"status_code": 404})
+
+        application.find_handler = find_handler  # type: ignore[method-assign]
+
+
+def scheduler_options(has_dashboard: bool) -> dict[str, Any]:
+    """Options of a :class:`PrivateScheduler`: any free port, a dashboard if wanted."""
+    return {
+        "port": 0,
+        "dashboard_address": f"{LOOPBACK}:0" if has_dashboard else None,
+        "http_prefix": f"/{secrets.token_urlsafe(16)}" if has_dashboard else None,
+    }
+
+
+def worker_options(threads: int, memory_bytes: int) -> dict[str, Any]:
+    """Options of a :class:`RetryingNanny` that watches a :class:`PrivateWorker`."""
+    return {
+        "worker_class": PrivateWorker,
+        "nthreads": threads,
+        "memory_limit": memory_bytes,
+        "dashboard": False,
+        "silence_logs": LOG_LEVEL,
+    }

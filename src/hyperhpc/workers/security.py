@@ -1,0 +1,95 @@
+"""TLS keys and certificates: in memory where possible, else in files only the owner reads.
+
+One self-signed certificate serves scheduler, workers and client, and each of them trusts
+nothing else. So a process without the key can neither listen in nor connect.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distributed.security import Security
+
+_KEY, _CERTIFICATE = "key.pem", "certificate.pem"
+#: The clocks of nodes may differ by so much.
+_CLOCK_DIFFERENCE = timedelta(days=1)
+
+
+def temporary_security() -> Security:
+    """TLS with a key and a certificate that exist only in the memory of this process."""
+    from distributed.security import Security
+
+    return Security.temporary()
+
+
+def write_keys(folder: Path, lifetime: timedelta) -> None:
+    """Write a new key and its certificate into a folder.
+
+    Parameters
+    ----------
+    folder
+        Exists, with mode 0700.
+    lifetime
+        How long from now the certificate is valid.
+
+    Raises
+    ------
+    OSError
+        If they cannot be written.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+    )
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hyperhpc")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCK_DIFFERENCE)
+        .not_valid_after(now + lifetime)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    _write_private(folder / _KEY, secret)
+    _write_private(folder / _CERTIFICATE, certificate.public_bytes(Encoding.PEM))
+
+
+def read_security(folder: Path) -> Security:
+    """TLS for scheduler, worker or client with the keys of a folder; none without keys."""
+    from distributed.security import Security
+
+    key, certificate = str(folder / _KEY), str(folder / _CERTIFICATE)
+    if not os.path.isfile(key):
+        return Security(require_encryption=False)
+    return Security(
+        require_encryption=True,
+        tls_ca_file=certificate,
+        tls_client_key=key,
+        tls_client_cert=certificate,
+        tls_scheduler_key=key,
+        tls_scheduler_cert=certificate,
+        tls_worker_key=key,
+        tls_worker_cert=certificate,
+    )
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """Write a file that others cannot read at any moment."""
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(number, "wb") as file:
+        file.write(content)

@@ -1,0 +1,114 @@
+"""How many workers there can be, and how much memory they have."""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+
+from hyperhpc.config import RunConfig
+from hyperhpc.errors import ResourceError, SlurmError
+
+#: What a worker needs before it holds any data: interpreter, numpy, zarr, dask, sklearn.
+BASE_BYTES = 400 * 2**20
+#: Workers of an elastic run without --workers.
+DEFAULT_WORKERS = 8
+#: Tasks of a gang that are no workers: scheduler and client.
+NON_WORKER_TASKS = 2
+
+
+def usable_cores() -> int:
+    """Cores this process may use (affinity and cgroup quota)."""
+    from dask.system import CPU_COUNT
+
+    return min(int(CPU_COUNT), len(os.sched_getaffinity(0)))
+
+
+def usable_memory() -> int:
+    """Bytes this process may use (cgroup limit and physical memory)."""
+    from distributed.system import MEMORY_LIMIT
+
+    return min(int(MEMORY_LIMIT), psutil.virtual_memory().total)
+
+
+def count_local_workers(count: int | None, threads: int, memory_bytes: int) -> int:
+    """How many workers to start on this machine.
+
+    Parameters
+    ----------
+    count
+        The number asked for; None for as many as cores and memory allow.
+    threads, memory_bytes
+        Threads and memory of each.
+
+    Raises
+    ------
+    ResourceError
+        If the machine has less memory than they need.
+    """
+    available = usable_memory()
+    fitting = int(available // memory_bytes)
+    if count is None:
+        count = max(1, min(usable_cores() // threads, fitting))
+    if count * memory_bytes > available:
+        less = f"--memory-per-worker {available // 2**20}MiB"
+        raise ResourceError(
+            f"{count} worker{'s' if count > 1 else ''} of {memory_bytes / 2**30:.1f} GiB need "
+            f"{count * memory_bytes / 2**30:.1f} GiB; "
+            f"this machine has {available / 2**30:.1f} GiB",
+            f"Give --workers {fitting}" if fitting else f"Give --workers 1 {less}",
+        )
+    return count
+
+
+def count_gang_workers(config: RunConfig) -> int:
+    """Workers of this Slurm job: its tasks without scheduler and client.
+
+    Raises
+    ------
+    SlurmError
+        Outside a job, or in one with fewer than three tasks.
+    ResourceError
+        If Slurm gives a task less memory than a worker may use.
+    """
+    tasks = _read_slurm("SLURM_NTASKS") or _read_slurm("SLURM_NPROCS")
+    if not (os.environ.get("SLURM_JOB_ID") and tasks):
+        raise SlurmError(
+            "--launcher gang works only in a Slurm job of several tasks, and this process is "
+            "in none",
+            "Submit one: jobs/submit.sh SITE=NAME SCENE=PATH OUT=PATH",
+        )
+    if tasks < NON_WORKER_TASKS + 1:
+        raise SlurmError(
+            f"The job has {tasks} task{'' if tasks == 1 else 's'}; scheduler, client and one "
+            f"worker need {NON_WORKER_TASKS + 1}",
+            f"Ask for --ntasks={NON_WORKER_TASKS + 1} or more",
+        )
+    per_task = _memory_per_task(tasks)
+    if per_task and config.memory_bytes > per_task:
+        mib = per_task * 9 // 10 // 2**20
+        raise ResourceError(
+            f"--memory-per-worker {config.memory_per_worker} is more than Slurm gives a task, "
+            f"{per_task // 2**20} MiB",
+            f"Give --memory-per-worker {mib}MiB, or ask Slurm for more",
+        )
+    return tasks - NON_WORKER_TASKS
+
+
+def _memory_per_task(tasks: int) -> int | None:
+    """Bytes of a task if Slurm limits them; Slurm counts in MiB."""
+    per_cpu, cpus = _read_slurm("SLURM_MEM_PER_CPU"), _read_slurm("SLURM_CPUS_PER_TASK") or 1
+    if per_cpu:
+        return per_cpu * cpus * 2**20
+    per_node = _read_slurm("SLURM_MEM_PER_NODE")
+    nodes = _read_slurm("SLURM_JOB_NUM_NODES") or _read_slurm("SLURM_NNODES") or 1
+    if not per_node:
+        return None
+    tasks_per_node = _read_slurm("SLURM_NTASKS_PER_NODE") or -(-tasks // nodes)
+    return per_node // tasks_per_node * 2**20
+
+
+def _read_slurm(name: str) -> int | None:
+    """A positive number from Slurm's environment variables, or None."""
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() and int(text) else None
