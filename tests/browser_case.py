@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,9 @@ class Served:
 
     process: subprocess.Popen[str]
     url: str
-    said: list[str] = field(default_factory=list)
 
     def stop(self, number: int = signal.SIGINT) -> tuple[int, str, str]:
-        """Exit status and what it printed since it was up."""
+        """Exit status, and what it printed since it answered."""
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=LIMIT_S)
         return self.process.returncode, out, err
@@ -75,10 +74,10 @@ def served(*words: str | Path, **variables: str) -> Iterator[Served]:
 
 
 def wait_for(what: Callable[[], Any]) -> Any:
-    """The first true answer."""
+    """The first answer that is true."""
     deadline = time.monotonic() + LIMIT_S
     while not (answer := what()):
-        assert time.monotonic() < deadline, "it never came"
+        assert time.monotonic() < deadline, "the answer stays empty"
         time.sleep(0.05)
     return answer
 
@@ -91,7 +90,7 @@ class Browser:
     downloads: Path
 
     def open(self, url: str) -> None:
-        """Go there and wait for the first picture."""
+        """Open an address and wait for the first picture."""
         self.driver.get(url)
         ready = (
             "return !!window.Bokeh && !!Bokeh.documents[0]?.get_model_by_name('status')?.text"
@@ -145,7 +144,7 @@ class Browser:
         actions.move_by_offset(right, down).release().perform()
 
     def requests(self) -> list[str]:
-        """Addresses that were asked for since the last call, by HTTP or websocket."""
+        """Addresses requested since the last call, by HTTP or websocket."""
         asked = []
         for entry in self.driver.get_log("performance"):
             event = json.loads(entry["message"])["message"]
@@ -156,7 +155,7 @@ class Browser:
         return asked
 
     def errors(self) -> list[str]:
-        """What the page complained of."""
+        """Errors in the console of the page."""
         return [e["message"] for e in self.driver.get_log("browser") if e["level"] == "SEVERE"]
 
 

@@ -20,7 +20,7 @@ def geojson(path: Path, *geometries: Any, **members: Any) -> Path:
 
 
 def geopackage(path: Path, *geometries: Any, srs: int = 32613, envelope: int = 1) -> Path:
-    """As the specification says; a header of each kind by ``envelope``."""
+    """Write it as the specification says; ``envelope`` is the kind of the header."""
     with sqlite3.connect(path) as database:
         database.executescript(
             "CREATE TABLE gpkg_spatial_ref_sys (srs_name TEXT, srs_id INTEGER, organization "

@@ -9,6 +9,7 @@ Every temporary file or folder is hidden, lies next to its target and is called
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import secrets
@@ -23,6 +24,9 @@ from hyperhpc.errors import ConfigError, ResourceError
 
 #: Temporary files of ours, but not of locks, which remove theirs themselves; and of Zarr.
 _PARTIAL = re.compile(r"\.(?!lock\.).+\.part-[\w-]+|.+\.partial")
+
+#: File in a temporary folder of outputs with their names, once they are being moved.
+_MOVING = ".moving"
 
 
 def temporary_path(path: Path) -> Path:
@@ -92,6 +96,9 @@ def remove_partial_files(folder: Path) -> None:
 def atomic_outputs(dest: Path, extra_names: Sequence[str] = ()) -> Iterator[Path]:
     """A temporary folder whose files are moved to the folder of ``dest`` at the end.
 
+    What a killed process has left of an earlier call for ``dest`` is removed first: no other
+    process may be writing ``dest``.
+
     Parameters
     ----------
     dest
@@ -111,26 +118,38 @@ def atomic_outputs(dest: Path, extra_names: Sequence[str] = ()) -> Iterator[Path
         They cannot be written.
     """
     names = [*extra_names, dest.name]
+    for left in dest.parent.glob(f".{glob.escape(dest.name)}.part-*"):
+        _discard_outputs(left, dest)
     for name in reversed(names):
         if (path := dest.with_name(name)).exists():
-            raise ConfigError(f"{path} exists already", "remove it, or name another file")
+            raise ConfigError(f"{path} exists already", "Remove it, or name another file")
     if not dest.parent.is_dir():
         raise ConfigError(
             f"{dest} cannot be written: there is no folder {dest.parent}",
-            f"make it: mkdir -p {shlex.quote(str(dest.parent))}",
+            f"Make it: mkdir -p {shlex.quote(str(dest.parent))}",
         )
     part = None
     try:
         part = Path(tempfile.mkdtemp(prefix=f".{dest.name}.part-", dir=dest.parent))
         yield part
+        (part / _MOVING).write_text("\n".join(names), "utf-8")
         for name in names:
             (part / name).replace(dest.with_name(name))
     except OSError as error:
         why, free = error.strerror or str(error), shutil.disk_usage(dest.parent).free
         raise ResourceError(
             f"{dest} cannot be written: {why} ({free / 1e6:.3g} MB are free)",
-            "make room, or name a file in another folder",
+            "Make room, or name a file in another folder",
         ) from None
     finally:
         if part:
-            remove_path(part)
+            _discard_outputs(part, dest)
+
+
+def _discard_outputs(part: Path, dest: Path) -> None:
+    """Remove a temporary folder, and the files moved out of it if ``dest`` was not."""
+    if (part / _MOVING).is_file() and (part / dest.name).exists():
+        for name in (part / _MOVING).read_text("utf-8").splitlines():
+            if not (part / name).exists():
+                remove_path(dest.with_name(name))
+    remove_path(part)

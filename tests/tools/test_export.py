@@ -7,7 +7,9 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -230,11 +232,12 @@ def test_pixel_area_m2__only_of_lengths(epsg: int | None, area: float | None) ->
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("shared_workers", "no_report")
 def test_export__table_without_lengths_has_no_areas(tmp_path: Path) -> None:
     dn = np.random.default_rng(0).integers(1, 9000, (20, 24, 60)).astype(np.int16)
     scene = write_envi(tmp_path / "s.img", dn)
-    words = "--models lloyd --clusters 2 --memory-per-worker 1GiB --workers 1".split()
-    assert spawn("run", scene, tmp_path / "out", *words).code == 0
+    words = "--models lloyd --clusters 2".split()
+    assert call("run", scene, tmp_path / "out", *words).code == 0
     rows = read_csv(export(tmp_path / "out", tmp_path / "c.csv"))
     assert sum(int(row["pixels"]) for row in rows) == 480
     assert [(row["area_m2"], row["area_ha"]) for row in rows] == [("", "")] * 2
@@ -299,6 +302,32 @@ def test_export__of_an_unfinished_run_says_how_to_go_on(
     check_refused(done, 7, "is not finished", "hyperhpc run a b")
     assert "--restart" not in done.hint
     assert not (tmp_path / "x.tif").exists()
+
+
+#: Exports as the command does, and is killed when it has moved one file to its place.
+_KILLED = """
+import os, pathlib, signal, sys
+from hyperhpc.cli.main import main
+move = pathlib.Path.replace
+def move_once(path, target):
+    move(path, target)
+    if pathlib.Path(target).name == "c.qml":
+        os.kill(os.getpid(), signal.SIGKILL)
+pathlib.Path.replace = move_once
+main(["export", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.slow
+def test_export__removes_what_a_killed_one_has_left(run_case: RunCase, tmp_path: Path) -> None:
+    (tmp_path / "d.qml").write_text("mine")
+    words = [sys.executable, "-c", _KILLED, str(run_case.out), str(tmp_path / "c.tif")]
+    assert subprocess.run(words).returncode == -signal.SIGKILL
+    left = {path.name.partition(".part-")[0] for path in tmp_path.iterdir()}
+    assert left == {"d.qml", "c.qml", ".c.tif"}
+    export(run_case.out, tmp_path / "c.tif", "--what", "ndvi")  # which has no .aux.xml
+    assert {path.name for path in tmp_path.iterdir()} == {"d.qml", "c.qml", "c.tif"}
+    assert (tmp_path / "d.qml").read_text() == "mine"
 
 
 @pytest.fixture

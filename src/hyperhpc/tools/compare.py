@@ -34,15 +34,15 @@ class Overlap:
 
     Attributes
     ----------
-    maps
+    runs
         The two runs.
     corners
-        Row and column, in the maps of each, of the first pixel in common.
+        Row and column, in the maps of each run, of the first pixel in common.
     shape
         Rows and columns in common.
     """
 
-    maps: tuple[RunResults, RunResults]
+    runs: tuple[RunResults, RunResults]
     corners: tuple[tuple[int, int], tuple[int, int]]
     shape: tuple[int, int]
 
@@ -51,13 +51,13 @@ class Overlap:
         """[xmin, ymin, xmax, ymax], outer edges."""
         row, col = self.corners[0]
         rows, cols = (row, row + self.shape[0]), (col, col + self.shape[1])
-        return self.maps[0].grid.bounds(rows, cols)
+        return self.runs[0].grid.bounds(rows, cols)
 
     def labels(self, which: int, model: str, row0: int, row1: int) -> np.ndarray:
         """Labels (y, x) of one run in rows of the overlap."""
         row, col = self.corners[which]
         rows, cols = slice(row + row0, row + row1), slice(col, col + self.shape[1])
-        return self.maps[which].labels(model, rows, cols)
+        return self.runs[which].labels(model, rows, cols)
 
 
 def compare(first: Path, second: Path) -> tuple[dict[str, Any], Overlap]:
@@ -77,8 +77,8 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], Overlap]:
     overlap = find_overlap(
         open_results(first, complete=True), open_results(second, complete=True)
     )
-    one, other = overlap.maps
-    sizes = [{m: maps.n_clusters(m) for m in maps.model_names} for maps in overlap.maps]
+    one, other = overlap.runs
+    sizes = [{m: run.n_clusters(m) for m in run.model_names} for run in overlap.runs]
     pairs = [(a, b) for a in one.model_names for b in other.model_names]
     tables = {
         pair: np.zeros((sizes[0][pair[0]], sizes[1][pair[1]]), np.int64) for pair in pairs
@@ -87,8 +87,8 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], Overlap]:
     for row in range(0, overlap.shape[0], STRIP_ROWS):
         end = min(row + STRIP_ROWS, overlap.shape[0])
         found = [
-            {m: overlap.labels(i, m, row, end) for m in maps.model_names}
-            for i, maps in enumerate(overlap.maps)
+            {m: overlap.labels(i, m, row, end) for m in run.model_names}
+            for i, run in enumerate(overlap.runs)
         ]
         # No-data is the same for all models of a run
         is_first, is_second = (next(iter(f.values())) != NO_CLUSTER for f in found)
@@ -157,7 +157,7 @@ def find_overlap(one: RunResults, other: RunResults) -> Overlap:
         )
     n_rows, n_cols = one.shape
     rows, cols = (a.ymax - b.ymax) / a.py, (b.xmin - a.xmin) / a.px
-    # A difference in pixel size counts by what it adds up to across the maps
+    # A difference in pixel size adds up across the maps
     drift = max(abs(a.px - b.px) / a.px * n_cols, abs(a.py - b.py) / a.py * n_rows)
     shift = max(abs(rows - round(rows)), abs(cols - round(cols)))
     if drift > _TOLERANCE_PX or shift > _TOLERANCE_PX:
@@ -172,7 +172,8 @@ def find_overlap(one: RunResults, other: RunResults) -> Overlap:
         min(n_cols, col + other.shape[1]) - left,
     )
     if min(shape) <= 0:
-        spans = (",".join(f"{v:.10g}" for v in _bounds(maps)) for maps in (one, other))
+        bounds = (run.grid.bounds((0, run.shape[0]), (0, run.shape[1])) for run in (one, other))
+        spans = (",".join(f"{v:.10g}" for v in edges) for edges in bounds)
         raise ConfigError(
             f"{names} have no pixel in common: they span {' and '.join(spans)}",
             "Compare runs of the same place",
@@ -192,23 +193,18 @@ def _pixels(grid: Grid) -> str:
     return f"{grid.px:.10g} x {grid.py:.10g} from {grid.xmin:.10g}, {grid.ymax:.10g}"
 
 
-def _bounds(maps: RunResults) -> list[float]:
-    return maps.grid.bounds((0, maps.shape[0]), (0, maps.shape[1]))
-
-
 def draw_comparison(facts: dict[str, Any], overlap: Overlap, figure: Path) -> None:
     """Draw maps of both runs in matched colours, and of where they differ, into a file.
 
     Pairs of models of the same name are drawn; if there is none, the pair that agrees best.
     """
     from hyperhpc.report.comparison import Compared, comparison_figure
-    from hyperhpc.scene.georef import describe_crs
     from hyperhpc.tools.inspect import save_figure
 
     pairs = [p for p in facts["pairs"] if p["models"][0] == p["models"][1]]
     pairs = pairs or [max(facts["pairs"], key=lambda p: p["adjusted_rand_index"])]
     xmin, ymin, xmax, ymax = overlap.bounds
-    grid = overlap.maps[0].grid
+    grid = overlap.runs[0].grid
     step = -(-max(overlap.shape) // _MAX_PICTURE_SIDE)
     names = [Path(run).resolve().name for run in facts["runs"]]
     drawn = [Compared(p, *_reduce(overlap, p, step)) for p in pairs]
@@ -218,7 +214,7 @@ def draw_comparison(facts: dict[str, Any], overlap: Overlap, figure: Path) -> No
             names if names[0] != names[1] else facts["runs"],
             (xmin, xmax, ymin, ymax),
             (step * grid.px, step * grid.py),
-            describe_crs(grid.epsg, grid.wkt),
+            overlap.runs[0].crs,
         ),
         figure,
     )
@@ -233,26 +229,20 @@ def _reduce(
     -------
     uint8 (y, x) twice, 255 no-data; float32 (y, x), NaN where no pixel is in both.
     """
-    size = [-(-side // step) for side in overlap.shape]
-    first, second = (np.full(size, NO_CLUSTER, np.uint8) for _ in range(2))
-    share = np.full(size, np.nan, np.float32)
-    n_second = len(pair["confusion"][0])
-    partner = np.full((256,), -1)
+    partner = np.full(256, -1)
     for a, b in pair["matched"]:
         partner[a] = b
-    assert n_second <= NO_CLUSTER
-    rows_at_once = max(1, STRIP_ROWS // step)
-    for start in range(0, size[0], rows_at_once):
-        stop = min(start + rows_at_once, size[0])
-        rows = start * step, min(stop * step, overlap.shape[0])
-        a, b = (overlap.labels(i, pair["models"][i], *rows) for i in range(2))
-        first[start:stop], second[start:stop] = a[::step, ::step], b[::step, ::step]
+    parts = []
+    rows_at_once = max(1, STRIP_ROWS // step) * step
+    for start in range(0, overlap.shape[0], rows_at_once):
+        stop = min(start + rows_at_once, overlap.shape[0])
+        a, b = (overlap.labels(i, pair["models"][i], start, stop) for i in range(2))
         is_both = (a != NO_CLUSTER) & (b != NO_CLUSTER)
-        differs = is_both & (partner[a] != b)
-        n, n_differ = (_block_sums(mask, step) for mask in (is_both, differs))
-        with np.errstate(invalid="ignore"):
-            share[start:stop] = np.where(n > 0, n_differ / n, np.nan)
-    return first, second, share
+        n, n_differ = (_block_sums(m, step) for m in (is_both, is_both & (partner[a] != b)))
+        share = np.divide(n_differ, n, out=np.full(n.shape, np.nan), where=n > 0)
+        parts.append((a[::step, ::step], b[::step, ::step], share.astype(np.float32)))
+    first, second, differing = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return first, second, differing
 
 
 def _block_sums(mask: np.ndarray, step: int) -> np.ndarray:

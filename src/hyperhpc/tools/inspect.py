@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyperhpc.compute.selection import describe_bands, select_bands, spectra_at
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, ResourceError
+from hyperhpc.files import atomic_write
 from hyperhpc.rundir.plan import choose_area
 from hyperhpc.scene import describe, open_scene
 
@@ -104,10 +104,10 @@ def save_figure(drawn: Figure, figure: Path) -> None:
     ResourceError
         The file cannot be written.
     """
-    picture = BytesIO()
-    drawn.savefig(picture, dpi=drawn.dpi, format=figure.suffix.lower().removeprefix("."))
+    kind = figure.suffix.lower().removeprefix(".")
     try:
-        figure.write_bytes(picture.getbuffer())
+        with atomic_write(figure) as part:
+            drawn.savefig(part, dpi=drawn.dpi, format=kind)
     except OSError as error:
         raise ResourceError(
             f"{figure} cannot be written: {error.strerror}", "Name another file"

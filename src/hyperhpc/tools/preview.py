@@ -6,7 +6,7 @@ are made from the tiles that are finished; the page of ``hyperhpc view`` uses th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class PartialGridFile(GridFile):
         The value that means missing.
     """
 
-    missing_tiles: tuple[Tile, ...]
+    missing_tiles: Sequence[Tile]
     step: int
     missing: np.generic
 
@@ -77,26 +77,18 @@ def report_run(out: Path, notify: Callable[[str], None]) -> Path:
 
     folder = out_of(out)
     if folder.overview.exists():
-        if not (folder.run.exists() and read_json(folder.run).get("complete")):
+        if not is_finished(folder):
             notify(f"note: the run in {out} is not finished; the page says what is missing")
         try:
             return write_report(out)
         except (KeyError, OSError, RuntimeError, ValueError) as error:
             _raise_if_damaged(out, error)
             raise
-    plan, missing = find_missing_tiles(folder)
-    n_tiles = plan.n_tiles()
-    has_map = len(missing) < n_tiles
-    if not has_map and not (folder.spectra.exists() and read_json(folder.spectra)):
-        raise no_tile_error(out, n_tiles)
-    gap = describe_missing_tiles(missing, n_tiles)
-    notify(f"note: the run in {out} is not finished; missing: {gap}")
-    if not has_map:
-        return write_report(out, gaps=[gap])
     with scratch_folder() as scratch:
-        path = Path(scratch) / "overview.zarr"
-        write_partial_overview(folder, plan, missing, path)
-        return write_report(out, overview=path, gaps=[gap])
+        has_spectra = folder.spectra.exists() and bool(read_json(folder.spectra))
+        overview, gap = make_overview(folder, Path(scratch), is_optional=has_spectra)
+        notify(f"note: the run in {out} is not finished; missing: {gap}")
+        return write_report(out, overview=overview, gaps=[gap])
 
 
 def _raise_if_damaged(out: Path, error: Exception) -> None:
@@ -108,36 +100,47 @@ def _raise_if_damaged(out: Path, error: Exception) -> None:
         raise IncompleteRunError(f"{name} of {out} {what}", found.hint) from error
 
 
-def find_missing_tiles(folder: RunFolder) -> tuple[Plan, tuple[Tile, ...]]:
-    """The plan of a run, and its tiles whose indices and labels are not recorded yet."""
+def is_finished(folder: RunFolder) -> bool:
+    """True if run.json says that the run is finished."""
+    return folder.run.exists() and bool(read_json(folder.run).get("complete"))
+
+
+def make_overview(
+    folder: RunFolder, scratch: Path, *, is_optional: bool = False
+) -> tuple[Path | None, str]:
+    """Write overviews of the finished tiles of an unfinished run into a temporary folder.
+
+    Parameters
+    ----------
+    is_optional
+        True: no error if no tile is finished.
+
+    Returns
+    -------
+    Path of the store, None without any tile; and what is missing in it, in words.
+
+    Raises
+    ------
+    IncompleteRunError
+        No tile is finished.
+    """
     plan = Plan.from_json(read_json(folder.plan))
-    records = folder.records("classify")
-    return plan, tuple(
-        tile for tile in plan.tiles() if not (records / f"{tile.name}.json").exists()
-    )
-
-
-def describe_missing_tiles(missing: tuple[Tile, ...], n_tiles: int) -> str:
-    """Number and names of the missing tiles, for a note."""
-    return (
-        f"{len(missing)} of {n_tiles} tiles of the maps, which are left grey: "
-        f"{shorten([tile.name for tile in missing])} (row and column of the tile)"
-    )
-
-
-def no_tile_error(out: Path, n_tiles: int) -> IncompleteRunError:
-    """The error to raise where not one tile is finished."""
-    return IncompleteRunError(
-        f"Nothing of {out} can be drawn yet: none of its {n_tiles} tiles has its indices "
-        "and labels",
-        f"See how far the run is: hyperhpc status {out}",
-    )
-
-
-def write_partial_overview(
-    folder: RunFolder, plan: Plan, missing: tuple[Tile, ...], path: Path
-) -> None:
-    """Write the overviews of an unfinished run; the missing tiles have missing values."""
+    records, n_tiles = folder.records("classify"), plan.n_tiles()
+    missing = [tile for tile in plan.tiles() if not (records / f"{tile.name}.json").exists()]
+    gap = "only the last steps"
+    if missing:
+        gap = (
+            f"{len(missing)} of {n_tiles} tiles of the maps, which are left grey: "
+            f"{shorten([tile.name for tile in missing])} (row and column of the tile)"
+        )
+    if len(missing) == n_tiles and is_optional:
+        return None, gap
+    if len(missing) == n_tiles:
+        raise IncompleteRunError(
+            f"Nothing of {folder.out} can be drawn yet: none of its {n_tiles} tiles has its "
+            "indices and labels",
+            f"See how far the run is: hyperhpc status {folder.out}",
+        )
     about = OverviewMetadata.read(folder.work)
     n_indices, n_models = len(about.index_names), len(about.model_names)
     files = OverviewFiles.at(folder.work, plan.area, about.step, n_indices, n_models)
@@ -147,4 +150,6 @@ def write_partial_overview(
         )
         for file, variable in zip(files.files(), (QUICKLOOK, INDICES, CLUSTER), strict=True)
     )
+    path = scratch / folder.overview.name
     write_overview(path, OverviewFiles(about.step, *partial), about, plan.area.shape)
+    return path, gap

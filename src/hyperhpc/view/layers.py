@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from hyperhpc.report.index_maps import IndexMap, coloured, measure_index
 from hyperhpc.report.maps import colour_labels
 from hyperhpc.report.sheet import rgba, stretch
 from hyperhpc.schema import CLUSTER, INDICES, QUICKLOOK
+from hyperhpc.tools.export.bands import index_entry
 from hyperhpc.view.levels import Level, MapWindow, Viewport, choose_level, list_levels
 from hyperhpc.view.viewed_run import ViewedRun
 
@@ -70,9 +70,10 @@ class MapLayers:
             layers.append(MapLayer("rgb", "True colour", QUICKLOOK.name, RGB))
             if n_colours > 3:
                 layers.append(MapLayer("cir", "Colour infrared", QUICKLOOK.name, CIR))
+        entries = {name: index_entry(self.viewed.results, name) for name in overview.indices}
         layers += [
-            MapLayer(f"index:{name}", self._entry(name)["title"], INDICES.name, (i,))
-            for i, name in enumerate(overview.indices)
+            MapLayer(f"index:{name}", entry.get("title", name.upper()), INDICES.name, (i,))
+            for i, (name, entry) in enumerate(entries.items())
         ]
         layers += [
             MapLayer(f"cluster:{name}", f"Clusters, {name}", CLUSTER.name, (i,))
@@ -123,11 +124,7 @@ class MapLayers:
     def index_map(self, name: str) -> IndexMap:
         """Limits and colours of an index, as in the report; kept after the first call."""
         if name not in self._index_maps:
-            found = measure_index(self.viewed.results, self._entry(name))
+            found = measure_index(self.viewed.results, index_entry(self.viewed.results, name))
             assert found is not None
             self._index_maps[name] = found
         return self._index_maps[name]
-
-    def _entry(self, name: str) -> dict[str, Any]:
-        known = {str(e["name"]): e for e in self.viewed.results.computed}
-        return {"name": name, "title": name.upper()} | known.get(name, {})

@@ -75,8 +75,7 @@ class SelectedPoints:
         for source, curves in ((self._chart.spectra, spectra), (self._chart.means, means)):
             nm, reflectance = ([curve[i] for curve in curves] for i in (0, 1))
             source.data = {"nm": nm, "reflectance": reflectance} | drawn
-        title = f"Wide, pale line: mean spectrum of the pixel's cluster ({model})"
-        self._chart.figure.title.text = title
+        self._chart.figure.title.text = f"Wide line: mean of the pixel's cluster ({model})"
         self._chart.figure.visible = bool(points)
         self._controls.table.text = markup.points_table(self._viewed.results, points)
         self._controls.set_csv(spectra_csv(points))

@@ -17,12 +17,7 @@ from hyperhpc.results import Pyramid, RunResults, open_results
 from hyperhpc.rundir.folder import RunFolder, out_of, read_json
 from hyperhpc.rundir.plan import Area, Plan
 from hyperhpc.scene import Grid, Scene, open_scene
-from hyperhpc.tools.preview import (
-    describe_missing_tiles,
-    find_missing_tiles,
-    no_tile_error,
-    write_partial_overview,
-)
+from hyperhpc.tools.preview import is_finished, make_overview
 
 #: What stores raise whose files are damaged.
 STORE_ERRORS = (KeyError, RuntimeError, ValueError)
@@ -120,15 +115,11 @@ def _find_overview(folder: RunFolder, scratch: Path) -> tuple[Path, list[str]]:
     """Path of the overviews, and what they lack."""
     unfinished = f"the run in {folder.out} is not finished"
     if folder.overview.exists():
-        is_complete = folder.run.exists() and read_json(folder.run).get("complete")
-        return folder.overview, [] if is_complete else [f"{unfinished}; all its maps are there"]
-    plan, missing = find_missing_tiles(folder)
-    if len(missing) == plan.n_tiles():
-        raise no_tile_error(folder.out, plan.n_tiles())
-    path = scratch / "overview.zarr"
-    write_partial_overview(folder, plan, missing, path)
-    what = describe_missing_tiles(missing, plan.n_tiles()) if missing else "only the last steps"
-    return path, [f"{unfinished}; missing: {what}"]
+        note = f"{unfinished}; all its maps are there"
+        return folder.overview, [] if is_finished(folder) else [note]
+    path, gap = make_overview(folder, scratch)
+    assert path is not None
+    return path, [f"{unfinished}; missing: {gap}"]
 
 
 def _grid_of(results: RunResults, folder: RunFolder, area: Area) -> Grid:

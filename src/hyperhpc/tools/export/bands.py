@@ -88,4 +88,4 @@ def _index_band(results: RunResults, name: str) -> Band:
 def index_entry(results: RunResults, name: str) -> dict[str, Any]:
     """The facts about an index in run.json."""
     known = (entry for entry in results.computed if entry["name"] == name)
-    return next(known, {"name": name, "title": name.upper()})
+    return next(known, {"name": name})

@@ -59,13 +59,9 @@ def _paletted(band: Band, number: int) -> ET.Element:
     colours = colour_table(band.n_clusters)
     for k, name in enumerate(band.categories):
         ET.SubElement(
-            palette,
-            "paletteEntry",
-            value=str(k),
-            color=_hex(colours[k]),
-            alpha="255",
+            palette, "paletteEntry", value=str(k), color=_hex(colours[k]), alpha="255",
             label=name,
-        )
+        )  # fmt: skip
     return render
 
 
