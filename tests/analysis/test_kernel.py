@@ -155,7 +155,7 @@ def test_scorer__constant_bands_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("jump", [1, 30000])
-def test_scorer__band_of_tiny_scale_beside_others(jump: int) -> None:
+def test_scorer__band_of_tiny_scale_among_others(jump: int) -> None:
     """A band constant in all of 1e8 pixels but one, which has a cluster of its own."""
     dn = land(2000, 100)
     dn[:, 50] = 1000

@@ -150,7 +150,7 @@ def test_lloyd__stops_at_max_iterations_and_reports() -> None:
     ]
 
 
-def test_lloyd__goes_on_from_any_step_to_the_same_bits() -> None:
+def test_lloyd__resumes_from_any_step_with_the_same_bits() -> None:
     dn = land(2000, 10)
     seen = steps(dn, Step(dn[:5] + 0.0))
     last = seen[-1]

@@ -54,7 +54,7 @@ def test_fit_batches__centres_are_means_of_whole_numbers() -> None:
     np.testing.assert_allclose(found, centres, rtol=1e-15)
 
 
-def test_fit_batches__a_cluster_without_pixels_begins_anew_at_one() -> None:
+def test_fit_batches__a_cluster_without_pixels_is_moved_to_one() -> None:
     dn = np.repeat(np.array([[100], [200], [900]], dtype=np.int16), 100, axis=0)
     scaler = Scaler(np.zeros(1), np.ones(1), is_integer=True)
     far = np.array([[150.0], [900.0], [30000.0]])

@@ -47,13 +47,15 @@ def random_dn() -> np.ndarray:
 
 @pytest.mark.e2e
 @pytest.mark.usefixtures("shared_workers")
-@pytest.mark.parametrize(("stride", "is_told"), [("4", True), ("1", False)])
-def test_few_sampled_pixels_are_told(tmp_path: Path, stride: str, is_told: bool) -> None:
+@pytest.mark.parametrize(("stride", "is_warned"), [("4", True), ("1", False)])
+def test_few_sampled_pixels_cause_a_warning(
+    tmp_path: Path, stride: str, is_warned: bool
+) -> None:
     outcome, out = run(tmp_path, random_dn(), "--clusters", "3", "--stride", stride)
     assert outcome.code == 0, outcome.err
-    told = "30 sampled pixels are few for 3 clusters; --stride 4 leaves out the others"
-    assert (told in outcome.err) is is_told
-    assert any(told in warning for warning in read(out)[0]["warnings"]) is is_told
+    text = "30 sampled pixels are few for 3 clusters; --stride 4 leaves out the others"
+    assert (text in outcome.err) is is_warned
+    assert any(text in warning for warning in read(out)[0]["warnings"]) is is_warned
 
 
 @pytest.mark.e2e
@@ -63,13 +65,13 @@ def test_fewer_kinds_of_pixel_than_clusters(tmp_path: Path) -> None:
     dn[:, 7:] = 2000 + np.arange(40)
     outcome, out = run(tmp_path, dn, "--clusters", "5")
     assert outcome.code == 0, outcome.err
-    told, model, results = read(out)
+    run_json, model, results = read(out)
     for name, entry in model["models"].items():
         assert sorted(entry["counts"])[-2:] == [24 * 7, 24 * 13]
         assert sum(entry["counts"]) == 24 * 20
         assert entry["inertia"] == pytest.approx(0, abs=1e-9)
         assert any(
-            f"{name}: 3 of 5 clusters hold no sampled pixel" in w for w in told["warnings"]
+            f"{name}: 3 of 5 clusters hold no sampled pixel" in w for w in run_json["warnings"]
         )
     for labels in results.cluster.values:
         assert len(np.unique(labels)) == 2
@@ -81,23 +83,25 @@ def test_fewer_kinds_of_pixel_than_clusters(tmp_path: Path) -> None:
 def test_one_value_in_all_bands_and_pixels(tmp_path: Path) -> None:
     outcome, out = run(tmp_path, np.full((*SHAPE, 40), 1234, np.int16), "--clusters", "3")
     assert outcome.code == 0, outcome.err
-    told, model, results = read(out)
+    run_json, model, results = read(out)
     n = len(model["wavelength_nm"])
-    assert any(f"{n} of {n} bands have one value" in warning for warning in told["warnings"])
+    assert any(
+        f"{n} of {n} bands have one value" in warning for warning in run_json["warnings"]
+    )
     assert len(np.unique(results.cluster)) == 1
     np.testing.assert_allclose(model["mean"], 0.1234)
 
 
 @pytest.mark.e2e
 @pytest.mark.usefixtures("shared_workers")
-def test_a_constant_band_has_no_part(tmp_path: Path) -> None:
+def test_a_constant_band_is_left_out(tmp_path: Path) -> None:
     dn = random_dn()
     dn[:, :, 3] = 77
     outcome, out = run(tmp_path, dn, "--clusters", "3")
     assert outcome.code == 0, outcome.err
-    told, _, _ = read(out)
-    (warning,) = (text for text in told["warnings"] if "have one value" in text)
-    assert f"1 of {told['bands']['n_good']} bands" in warning
+    run_json, _, _ = read(out)
+    (warning,) = (text for text in run_json["warnings"] if "have one value" in text)
+    assert f"1 of {run_json['bands']['n_good']} bands" in warning
     assert f"{NM[3]:.1f} nm" in warning
 
 

@@ -1,4 +1,4 @@
-"""A fit that is stopped goes on from its last checkpoint, to the same bits."""
+"""A fit that is stopped resumes from its last checkpoint, with the same bits."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from hyperhpc.analysis.kmeans import Step
-from hyperhpc.compute import fitting as checkpoint
-from hyperhpc.compute import fitting as fit
+from hyperhpc.compute import fitting
 from hyperhpc.compute.fitting import Checkpoint
 from hyperhpc.config import RunConfig
 from hyperhpc.pipeline.runner import run
@@ -57,7 +56,7 @@ def test_step__is_not_kept_at_every_iteration(tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.usefixtures("no_report")
-def test_fit__goes_on_from_its_checkpoint(
+def test_fit__resumes_from_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = tmp_path / "scene.zarr"
@@ -68,9 +67,9 @@ def test_fit__goes_on_from_its_checkpoint(
             scene=scene, out=tmp_path / name, stride=1, clusters=6, workers=1, models=("lloyd",)
         )
 
-    # So small a sample has converged when its start is found: begin farther away
+    # A sample this small has converged when its start is found: begin farther away
     monkeypatch.setattr(
-        fit,
+        fitting,
         "find_start",
         lambda data, *_: (
             np.linspace(1, 6, 6)[:, None] * np.full(data.sample.values.shape[2], 700.0)
@@ -79,11 +78,11 @@ def test_fit__goes_on_from_its_checkpoint(
     whole = Counting()
     undisturbed = run(config("whole"), whole)
     iterations = whole.steps
-    assert iterations > 2, "too few to be stopped among them"
-    monkeypatch.setattr(checkpoint, "CHECKPOINT_INTERVAL_S", 0)
+    assert iterations > 2, "too few to stop between them"
+    monkeypatch.setattr(fitting, "CHECKPOINT_INTERVAL_S", 0)
     stopped, resumed = Counting(3), Counting()
     with pytest.raises(KeyboardInterrupt):
         run(config("stopped"), stopped)
     again = run(config("stopped"), resumed)
-    assert resumed.steps == iterations - 2, "the two that were kept were not taken again"
+    assert resumed.steps == iterations - 2, "two iterations come from the checkpoint"
     assert again.model.read_bytes() == undisturbed.model.read_bytes()

@@ -198,7 +198,7 @@ def blank(job: Job, tile: Tile) -> dict[str, Any]:
     return {"valid": 0}
 
 
-def test_work_patiently__tries_three_times(
+def test_run_with_retries__tries_three_times(
     monkeypatch: pytest.MonkeyPatch, small_scene: Path
 ) -> None:
     slept: list[float] = []
@@ -216,7 +216,7 @@ def test_work_patiently__tries_three_times(
     assert record == {"valid": 0, "bad": "the server is away"}
 
 
-def test_work_patiently__passes_agree_on_what_is_bad(small_scene: Path) -> None:
+def test_run_with_retries__passes_agree_on_what_is_bad(small_scene: Path) -> None:
     tile = Tile("0000-0000", 0, 32, 0, 32)
     job = Job(open_scene(small_scene), Area(0, 96, 0, 112), 0, [])
     known = SkipPolicy(blank, {tile.name: "was bad"}, frozenset()).for_tile(tile)

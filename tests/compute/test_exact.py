@@ -70,7 +70,7 @@ def test_run__same_bits_from_neon_hdf5(
 
 @pytest.mark.smoke
 @pytest.mark.e2e
-def test_run__goes_on_after_a_kill(run_case: RunCase, tmp_path: Path) -> None:
+def test_run__resumes_after_a_kill(run_case: RunCase, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = "--workers 1 --memory-per-worker 700MiB --threads-per-worker 3".split()
     command = [sys.executable, "-m", "hyperhpc", "run", str(run_case.scene), str(out), *POINT]

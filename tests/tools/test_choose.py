@@ -165,7 +165,7 @@ def test_judge__scores_are_scikit_learn_s_and_none_where_there_are_none() -> Non
     assert score_clustering(scaled, np.zeros(200, int), few) == (None, None)
 
 
-def test_stability_of__is_the_mean_over_pairs() -> None:
+def test_mean_stability__is_the_mean_over_pairs() -> None:
     rng = np.random.default_rng(5)
     labels = [rng.integers(0, 4, 300) for _ in range(4)]
     labels[1] = (labels[0] + 1) % 4  # the same under other numbers
