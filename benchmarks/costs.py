@@ -79,7 +79,7 @@ def shares(profile: cProfile.Profile, function: Callable[..., Any]) -> dict[str,
 def main(scene: Path, out: Path, **options: Any) -> None:
     """Profile one run; print the result as JSON."""
     from hyperhpc.config import load_config
-    from hyperhpc.pipeline import runner as loops
+    from hyperhpc.pipeline import passes as loops
     from hyperhpc.pipeline import runner as stages
     from hyperhpc.rundir.progress import Progress
 

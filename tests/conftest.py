@@ -104,12 +104,12 @@ def small_run(make_once: MakeOnce, small_scene: Path) -> Path:
 @pytest.fixture
 def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a run that gets as far as starting workers stop there, with exit code 77."""
-    from hyperhpc.pipeline import runner as stages
+    from hyperhpc.pipeline import managed
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise SystemExit(77)
 
-    monkeypatch.setattr(stages, "launch_workers", refuse)
+    monkeypatch.setattr(managed, "launch_workers", refuse)
 
 
 @pytest.fixture(scope="module")

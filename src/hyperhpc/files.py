@@ -27,6 +27,14 @@ _PARTIAL = re.compile(r"\.(?!lock\.).+\.part-[\w-]+|.+\.partial")
 
 #: File in a temporary folder of outputs with their names, once they are being moved.
 _MOVING = ".moving"
+#: Names of an unfinished store of ``ingest``, which scenes must know too.
+STORE_SUFFIX, PLAN_NAME, STORE_NAME = ".part", "plan.json", "store"
+
+
+def is_unfinished_store(folder: Path) -> bool:
+    """True for the folder in which ``ingest`` writes a store until it is whole."""
+    is_planned = (folder / PLAN_NAME).is_file() and (folder / STORE_NAME).is_dir()
+    return folder.name.endswith(STORE_SUFFIX) and is_planned
 
 
 def temporary_path(path: Path) -> Path:

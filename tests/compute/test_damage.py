@@ -101,7 +101,7 @@ def damage_scene(whole: Path, harm: Callable[[Path], None]) -> Damaged:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("harm", [pytest.param(cut, marks=pytest.mark.smoke), unreadable])
-def test_run__names_tile_and_file_and_goes_on_when_mended(
+def test_run__names_tile_and_file_and_resumes_when_repaired(
     whole: Path, tmp_path: Path, harm: Callable[[Path], None]
 ) -> None:
     copy, out, alone = tmp_path / "copy.zarr", tmp_path / "out", tmp_path / "alone"
@@ -311,11 +311,11 @@ TILES = list(Plan(Area(0, 40, 0, 40), (10, 10), False, {}, {}).tiles())
 
 
 def at_work(
-    tmp_path: Path, function: Callable, job: Any, told: list[str], memory: str = "1GiB"
+    tmp_path: Path, function: Callable, job: Any, notes: list[str], memory: str = "1GiB"
 ) -> dict[str, Any]:
     config = load_config("s", tmp_path, {"workers": 1, "memory_per_worker": memory})
     claim = Claim(tmp_path / ".lock", "ours")
-    with launch_workers(config) as workers, report_worker_losses(workers, told.append):
+    with launch_workers(config) as workers, report_worker_losses(workers, notes.append):
         assert isinstance(workers, Workers)
         records, _ = run_tiles(
             workers, function, job, TILES, tmp_path / "work", Progress(), claim
@@ -325,32 +325,32 @@ def at_work(
 
 @pytest.mark.workers
 def test_run_tiles__names_the_tile_that_kills_workers(tmp_path: Path) -> None:
-    told: list[str] = []
+    notes: list[str] = []
     with pytest.raises(ResourceError) as caught:
-        at_work(tmp_path, die_of_one, None, told)
+        at_work(tmp_path, die_of_one, None, notes)
     assert "Tile 0001-0001 has ended 3 workers, each with 1024 MiB" in caught.value.message
     assert "give --memory-per-worker 1536MiB or more" in str(caught.value.hint)
-    assert "a worker on 127.0.0.1 was lost; its tiles are processed again" in told
+    assert "a worker on 127.0.0.1 was lost; its tiles are processed again" in notes
 
 
 @pytest.mark.workers
 def test_run_tiles__a_worker_that_dies_once_is_only_noted(tmp_path: Path) -> None:
-    told: list[str] = []
-    assert len(at_work(tmp_path, die_once, tmp_path, told)) == len(TILES)
-    assert told == ["a worker on 127.0.0.1 was lost; its tiles are processed again"]
+    notes: list[str] = []
+    assert len(at_work(tmp_path, die_once, tmp_path, notes)) == len(TILES)
+    assert notes == ["a worker on 127.0.0.1 was lost; its tiles are processed again"]
     record = tmp_path / "work" / f"{TILES[3].name}.json"
     whole = record.read_bytes()
     record.write_bytes(whole[:5])  # is as good as none
-    assert len(at_work(tmp_path, die_once, tmp_path, told)) == len(TILES)
+    assert len(at_work(tmp_path, die_once, tmp_path, notes)) == len(TILES)
     assert record.read_bytes() == whole
     assert not list((tmp_path / "work").glob(".*"))
 
 
 @pytest.mark.workers
 def test_run_tiles__a_worker_ended_for_memory_is_noted(tmp_path: Path) -> None:
-    told: list[str] = []
-    assert len(at_work(tmp_path, eat, tmp_path, told, "600MiB")) == len(TILES)
-    assert told == [
+    notes: list[str] = []
+    assert len(at_work(tmp_path, eat, tmp_path, notes, "600MiB")) == len(TILES)
+    assert notes == [
         "a worker needed more than its 600 MiB of memory and was restarted; "
         "its tiles are processed again"
     ]

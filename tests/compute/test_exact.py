@@ -52,7 +52,7 @@ def test_run__same_bits_from_neon_hdf5(
     scene = tmp_path / "NEON_D10_CPER_DP3_517000_4525000_reflectance.h5"
     simulate(scene, 160, 200, seed=3, layout="neon", neon_chunks=chunks)  # type: ignore[arg-type]
     # As if all bands of the scene did not fit at once: the band chunks must be transposed
-    monkeypatch.setattr("hyperhpc.rundir.plan.TILE_FACTOR", 12.0)
+    monkeypatch.setattr("hyperhpc.rundir.memory.TILE_FACTOR", 12.0)
     run(scene, tmp_path / "out", "--workers", "2", "--memory-per-worker", "700MiB")
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["tiles"]["transposed"] is (chunks == "band")

@@ -24,7 +24,7 @@ OPTIONS = "--models lloyd --clusters 3 --indices ndvi --memory-per-worker 500MiB
 #: A worker that dies is replaced; two of a start, so that no task is given up as their killer.
 _WORKERS_A_START = 2
 #: What Python says in a process whose parent was killed within the milliseconds between
-#: starting it and telling it what to be. None of our code is in it yet.
+#: starting it and passing its options. None of our code is in it yet.
 _STILLBORN = re.compile(
     r"Traceback \(most recent call last\):\n(?:  .*\n)*?.*\bspawn_main\b.*\n(?:  .*\n)*?"
     r".*pickle\.load\(from_parent\)\n(?: .*\n)*EOFError: Ran out of input\n"
@@ -171,7 +171,7 @@ class Case:
         assert {name: resumed[name] for name in found} == dict(found)
 
     def check_same(self, alone: Path) -> None:
-        """The bits of the undisturbed run, and nothing besides."""
+        """The bits of the undisturbed run, and nothing else."""
         mine, other = files_of(self.out), files_of(alone)
         note = {name for name in mine if name.startswith(".connection-7-")}
         assert note <= {f".connection-7-{self.starts - 1}/over"}

@@ -1,4 +1,4 @@
-"""When to kill: by what the run has just done, as its own files tell."""
+"""When to kill: by what the run has just done, as its own files show."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-#: The run says that it has stopped before its end, and that the same command goes on.
+#: The run reports that it has stopped before its end and can be resumed.
 GO_ON = 7
 
 

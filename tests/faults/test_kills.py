@@ -1,4 +1,4 @@
-"""SIGKILL to every role of a run, at random moments: it goes on, with the same bits."""
+"""SIGKILL to every role of a run, at random moments: it resumes, with the same bits."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def share(request: pytest.FixtureRequest, of_gangs: bool) -> int:
     ],
     ids=["local", "gang"],
 )
-def test_run__killed_anywhere_goes_on_with_the_same_bits(
+def test_run__killed_anywhere_resumes_with_the_same_bits(
     roles: Sequence[str],
     options: Sequence[str],
     environments: Callable[[int], Sequence[Mapping[str, str]]],

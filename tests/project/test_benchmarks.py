@@ -112,7 +112,7 @@ def test_costs__follows_a_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    from hyperhpc.pipeline import runner as passes
+    from hyperhpc.pipeline import passes
 
     monkeypatch.setattr(passes, "run_tiles", passes.run_tiles)  # put back at the end
     options = {"workers": 1, "models": "lloyd", "memory_per_worker": "2GiB"}

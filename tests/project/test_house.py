@@ -216,3 +216,57 @@ def test_benchmarks__import_each_other_without_a_circle() -> None:
         } | {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         imports[name] = imported & names
     TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
+
+
+# --- files of OUT ---------------------------------------------------------------------
+
+#: Names that only these modules may spell; others ask RunFolder for the path.
+OUT_NAMES = {
+    *(f"{name}.json" for name in "run plan model clusters spectra checksums".split()),
+    "status.txt", "report.html", "results.zarr", "overview.zarr", ".lock",
+    "cluster-spectra.json",
+}  # fmt: skip
+OUT_FOLDERS = {"figures", "work", "slurm", "store"}
+MAY_NAME_FILES = ("rundir/", "results/", "files.py")
+
+
+def names_of_out(source: str) -> list[str]:
+    """Literals that name a file of OUT, and folders of OUT that a path is joined with."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        parts: list[ast.expr] = []
+        if isinstance(node, ast.Constant) and node.value in OUT_NAMES:
+            found.append(str(node.value))
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            parts = [node.right]
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in ("with_name", "joinpath", "join")
+        ):
+            parts = node.args
+        found += [
+            str(part.value)
+            for part in parts
+            if isinstance(part, ast.Constant) and part.value in OUT_FOLDERS
+        ]
+    return found
+
+
+def test_names_of_out__are_found() -> None:
+    assert names_of_out('a = out / "figures"\nb = out.with_name("run.json")') == [
+        "figures",
+        "run.json",
+    ]
+    assert names_of_out('__all__ = ["figures"]\n"""See run.json."""') == []
+
+
+def test_out__its_files_are_named_in_one_place() -> None:
+    package = ROOT / "src" / "hyperhpc"
+    found = {
+        path.relative_to(package).as_posix(): names
+        for path in package.rglob("*.py")
+        if not path.relative_to(package).as_posix().startswith(MAY_NAME_FILES)
+        and (names := names_of_out(path.read_text("utf-8")))
+    }
+    assert found == {}

@@ -76,7 +76,7 @@ def test_claim__changed_scene(tmp_path: Path) -> None:
     changed = Plan(
         a_plan().area, (5, 6), False, a_plan().options, {"kind": "zarr", "files": [1, 3]}
     )
-    with pytest.raises(ConfigError, match=r"scene is another or has changed \(files\)"):
+    with pytest.raises(ConfigError, match=r"scene is another one or has changed \(files\)"):
         claim(tmp_path / "out", changed)
 
 
@@ -92,7 +92,7 @@ def test_claim__restart_renames_aside_and_again(tmp_path: Path) -> None:
     assert old["options"]["seed"] == 1
 
 
-def test_claim__restart_mends_a_damaged_plan(tmp_path: Path) -> None:
+def test_claim__restart_replaces_a_damaged_plan(tmp_path: Path) -> None:
     out = tmp_path / "out"
     claim(out)
     (out / "plan.json").write_text('{"area": ', "utf-8")
@@ -107,7 +107,7 @@ def test_claim__restart_leaves_a_foreign_plan(tmp_path: Path) -> None:
     out.mkdir()
     (out / "plan.json").write_text('{"rooms": 4}', "utf-8")
     for restart in (False, True):
-        with pytest.raises(ConfigError, match="no plan of this version"):
+        with pytest.raises(ConfigError, match="not a plan of this version"):
             claim(out, restart=restart)
     assert snapshot(tmp_path) == {"house/plan.json": b'{"rooms": 4}'}
 
@@ -116,7 +116,7 @@ def test_claim__restart_does_not_rename_the_scene_away(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     scene = out / "scene.zarr"
     scene.mkdir(parents=True)
-    claim(out, scene=scene, beside=["scene.zarr"])
+    claim(out, scene=scene, extra_names=["scene.zarr"])
     with pytest.raises(ConfigError, match="holds the scene itself"):
         claim(out, scene=scene, restart=True)
     with pytest.raises(ConfigError) as caught:
@@ -189,7 +189,7 @@ def test_run__of_another_run_and_of_a_changed_scene(tmp_path: Path) -> None:
     for path in (scene, tmp_path / "scene.zarr.truth.zarr"):
         path.rename(path.with_name(f"old-{path.name}"))
     simulate(scene, 64, 65, bands=30)
-    check_refused(call("run", scene, out), 3, "the scene is another or has changed")
+    check_refused(call("run", scene, out), 3, "the scene is another one or has changed")
     assert call("run", scene, out, "--restart").code == STARTED
 
 
@@ -217,7 +217,7 @@ def test_demo__looks_before_it_simulates(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_workers")
-def test_demo__goes_on_and_refuses_another_size(tmp_path: Path) -> None:
+def test_demo__resumes_and_refuses_another_size(tmp_path: Path) -> None:
     out = tmp_path / "a demo"
     (out / "scene.zarr.part-1").mkdir(parents=True)  # of a demo that was killed
     assert call("demo", out, "--size", "64x72").code == STARTED

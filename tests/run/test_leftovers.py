@@ -12,8 +12,8 @@ import pytest
 
 from hyperhpc.cli.main import main
 from hyperhpc.compute import tiles
-from hyperhpc.pipeline import runner as passes
-from hyperhpc.pipeline.runner import clear_leftovers
+from hyperhpc.pipeline import passes
+from hyperhpc.pipeline.repair import clear_leftovers
 from hyperhpc.rundir.folder import RunFolder
 from hyperhpc.rundir.lock import Owner
 from hyperhpc.rundir.progress import read_status

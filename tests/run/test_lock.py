@@ -135,7 +135,7 @@ def test_lock__of_another_host_is_taken_when_a_minute_old(tmp_path: Path) -> Non
     begin = time.monotonic()
     (said,) = held(tmp_path)
     assert 1 < time.monotonic() - begin < 10
-    assert "finding out whether" in said
+    assert "Finding out whether" in said
     assert "job 4711" in said
     assert "node7" in said
     assert "takes up to 2 s" in said
@@ -236,7 +236,7 @@ from hyperhpc.rundir.lock import hold_lock
 
 home, me, several = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 
-def tell(what):
+def announce(what):
     (home / f"{what}-{me}").touch()
 
 def wait(what, count, seconds):
@@ -245,14 +245,14 @@ def wait(what, count, seconds):
         pass
 
 for out in sorted((home / "outs").iterdir()):
-    tell(f"{out.name}.ready")
+    announce(f"{out.name}.ready")
     wait(f"{out.name}.ready", several, 60)
     try:
         with hold_lock(out, print):
-            tell(f"{out.name}.held")
+            announce(f"{out.name}.held")
             wait(f"{out.name}.refused", several - 1, 5)
     except ConfigError as error:
-        tell(f"{out.name}.refused")
+        announce(f"{out.name}.refused")
 """
 
 
@@ -272,9 +272,9 @@ def test_lock__many_want_that_of_a_dead_run(tmp_path: Path) -> None:
         _, said = process.communicate(timeout=300)
         assert process.returncode == 0, said
     for out in outs:
-        told = sorted(path.name for path in tmp_path.glob(f"{out.name}.*-*"))
-        assert len([name for name in told if ".held-" in name]) == 1, told
-        assert len([name for name in told if ".refused-" in name]) == several - 1, told
+        seen = sorted(path.name for path in tmp_path.glob(f"{out.name}.*-*"))
+        assert len([name for name in seen if ".held-" in name]) == 1, seen
+        assert len([name for name in seen if ".refused-" in name]) == several - 1, seen
         assert not list(out.iterdir())
 
 
@@ -282,7 +282,7 @@ def test_lock__many_want_that_of_a_dead_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_run__beside_a_live_one_is_refused_and_after_a_killed_one_goes_on(
+def test_run__next_to_a_live_one_is_refused_and_after_a_killed_one_resumes(
     small_scene: Path, small_run: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"

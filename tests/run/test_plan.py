@@ -1,4 +1,4 @@
-"""The plan: areas, tiles and promises, for chunks of every awkward shape."""
+"""The plan: areas, tiles and memory, for chunks of every awkward shape."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import pytest
 
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError, ResourceError
+from hyperhpc.rundir.memory import max_tile_bytes, pixel_bytes
 from hyperhpc.rundir.plan import (
     TARGET_TILE_BYTES,
     Area,
     Plan,
     choose_area,
     make_plan,
-    pixel_bytes,
-    tile_promise,
 )
 from hyperhpc.scene.cube import Grid, Scene
 from hyperhpc.workers.sizes import BASE_BYTES
@@ -92,17 +91,15 @@ SCENES = {
 @pytest.mark.parametrize("memory", ["900MiB", "1GiB", "4GiB", "64GiB"])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("name", SCENES)
-def test_make_plan__whole_chunks_within_the_promise(
-    name: str, threads: int, memory: str
-) -> None:
+def test_make_plan__whole_chunks_within_the_limit(name: str, threads: int, memory: str) -> None:
     shape, chunks = SCENES[name]
     scene = a_scene(shape, chunks)
     config = a_config(memory_per_worker=memory, threads_per_worker=threads)
     plan = make_plan(scene, config)
     check_tiles(plan)
-    promise = tile_promise(config.memory_bytes, threads)
+    largest = max_tile_bytes(config.memory_bytes, threads)
     tile_bytes = plan.tile_shape[0] * plan.tile_shape[1] * pixel_bytes(scene)
-    assert tile_bytes <= promise
+    assert tile_bytes <= largest
     unit = tuple(min(c, s) for c, s in zip(chunks[:2], shape, strict=False))
     if not plan.is_transposed:
         for tile, chunk, side in zip(plan.tile_shape, unit, shape, strict=False):
@@ -114,14 +111,14 @@ def test_make_plan__whole_chunks_within_the_promise(
 
 
 @pytest.mark.parametrize("chunks", [(3000, 3000, 1), (1500, 3000, 4)])
-def test_make_plan__chunks_beyond_the_promise_are_transposed(chunks: Shape) -> None:
+def test_make_plan__chunks_too_large_are_transposed(chunks: Shape) -> None:
     plan = make_plan(a_scene((3000, 3000, 426), chunks), a_config(memory_per_worker="2GiB"))
     assert plan.is_transposed
     check_tiles(plan)
     assert all(side % 128 == 0 for side in plan.tile_shape)
 
 
-def test_make_plan__one_chunk_of_all_bands_beyond_the_promise_is_refused() -> None:
+def test_make_plan__one_chunk_of_all_bands_too_large_is_refused() -> None:
     """Transposed by bands it would be decoded whole, in every task."""
     scene = a_scene((3000, 3000, 426), (1024, 1024, 426))
     with pytest.raises(ResourceError, match="1024 x 1024 pixels of 426 bands") as caught:
@@ -166,9 +163,9 @@ def test_make_plan__least_memory_it_names_is_enough(n_bands: int, threads: int) 
         make_plan(scene, a_config(memory_per_worker=less, threads_per_worker=threads))
 
 
-def test_tile_promise__is_nothing_below_what_a_worker_needs() -> None:
-    assert tile_promise(BASE_BYTES, 1) < 0
-    assert tile_promise(4 * GIB, 1) == pytest.approx(2 * tile_promise(4 * GIB, 2), abs=2)
+def test_max_tile_bytes__is_nothing_below_what_a_worker_needs() -> None:
+    assert max_tile_bytes(BASE_BYTES, 1) < 0
+    assert max_tile_bytes(4 * GIB, 1) == pytest.approx(2 * max_tile_bytes(4 * GIB, 2), abs=2)
 
 
 # --- areas ----------------------------------------------------------------------------

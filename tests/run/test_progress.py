@@ -100,7 +100,7 @@ def test_rate(unit: str, total: int | None, speed: float | None, shown: str) -> 
     assert module._Rate(unit).render(task).plain == shown
 
 
-def test_verbose__tells_tenths_and_times_in_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verbose__shows_tenths_and_times_in_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     text = on_terminal(monkeypatch, is_terminal=False)
     progress = TerminalProgress(verbose=True)
     progress.watch_workers(lambda: "2 of 2", lambda: "1.1 GiB")

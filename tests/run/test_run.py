@@ -194,7 +194,7 @@ def test_spectra_json__is_what_spectrum_prints(run_case: RunCase) -> None:
     )
 
 
-def test_run_json__tells_what_was_done(run_case: RunCase) -> None:
+def test_run_json__records_what_was_done(run_case: RunCase) -> None:
     run = run_case.json("run")
     assert run["complete"] is True
     assert [stage["name"] for stage in run["stages"]] == [
@@ -239,9 +239,7 @@ def test_out__holds_no_leftovers(run_case: RunCase) -> None:
 
 
 @pytest.mark.e2e
-def test_report__of_the_run_tells_what_one_drawn_later_tells(
-    run_case: RunCase, tmp_path: Path
-) -> None:
+def test_report__of_the_run_equals_one_drawn_later(run_case: RunCase, tmp_path: Path) -> None:
     later = tmp_path / "out"
     shutil.copytree(run_case.out, later)
     write_report(later)

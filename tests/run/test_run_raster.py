@@ -69,7 +69,7 @@ def test_run__envi_and_geotiff_give_the_results_of_zarr(
 
 @pytest.mark.e2e
 @pytest.mark.usefixtures("shared_workers")
-def test_run__flagged_bands_are_dropped_and_told(
+def test_run__flagged_bands_are_dropped_and_recorded(
     tmp_path: Path, painted: tuple[np.ndarray, np.ndarray]
 ) -> None:
     dn, nm = painted
@@ -88,16 +88,16 @@ def test_run__flagged_bands_are_dropped_and_told(
     np.testing.assert_array_equal(
         np.flatnonzero(np.isinf(usable_centres_nm(opened))), opened.bad_bands
     )
-    told = _run(scene, tmp_path / "out")
-    assert told["bands"]["n_flagged_bad"] == 2
-    assert told["pixels"]["valid"] == (dn[:, :, 5] != -9999).sum()
-    used = [band["centre_nm"] for i in told["indices"]["computed"] for band in i["bands"]]
+    record = _run(scene, tmp_path / "out")
+    assert record["bands"]["n_flagged_bad"] == 2
+    assert record["pixels"]["valid"] == (dn[:, :, 5] != -9999).sum()
+    used = [band["centre_nm"] for i in record["indices"]["computed"] for band in i["bands"]]
     assert not np.isin(nm[[red, red + 1]], used).any()
-    assert any("2 that the file flags as bad" in text for text in told["choices"])
+    assert any("2 that the file flags as bad" in text for text in record["choices"])
     report = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "2 flagged as bad in the file" in report
     info = json.loads(call("info", scene, "--json").out)
-    assert info["n_good_bands"] == told["bands"]["n_good"]
+    assert info["n_good_bands"] == record["bands"]["n_good"]
     assert any("2 bands are flagged as bad" in note for note in info["notes"])
 
 
@@ -119,8 +119,8 @@ def test_run__other_wavelengths_are_another_run(
     centres = tmp_path / "w.txt"
     check_refused(call("run", scene, tmp_path / "out"), 4, "--wavelengths FILE", str(scene))
     np.savetxt(centres, nm)
-    told = _run(scene, tmp_path / "out", "--wavelengths", centres)
-    assert told["scene"]["wavelength_nm"] == [nm[0], nm[-1]]
+    record = _run(scene, tmp_path / "out", "--wavelengths", centres)
+    assert record["scene"]["wavelength_nm"] == [nm[0], nm[-1]]
     np.savetxt(centres, nm + 1)
     again = call(
         "run", scene, tmp_path / "out", "--clusters", "4", "--wavelengths", centres,

@@ -26,7 +26,7 @@ LIMIT_S = 120.0
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """A run of a few seconds; each test goes on with what the one before has left."""
+    """A run of a few seconds; each test resumes what the one before has left."""
     folder = tmp_path_factory.mktemp("signals") / "a folder"
     simulate(folder / "scene.zarr", 300, 300, bands=60, seed=1, zarr_format=2)
     options = "--workers 2 --memory-per-worker 1GiB --models lloyd".split()
@@ -70,7 +70,7 @@ def check_stopped(outcome: Outcome, code: int, how: str, words: list[str]) -> No
 
 
 @pytest.mark.e2e
-def test_run__interrupt_terminate_and_go_on(words: list[str], tmp_path: Path) -> None:
+def test_run__interrupt_terminate_and_resume(words: list[str], tmp_path: Path) -> None:
     out = Path(words[2])
     check_stopped(
         stop_run(

@@ -1,4 +1,4 @@
-"""What a run tells of itself while it works, and how it is stopped in time."""
+"""What a run shows of itself while it works, and how it is stopped in time."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def test_status_file__that_cannot_be_written_stops_nothing(tmp_path: Path) -> No
         status.advance(1)
 
 
-def test_status_file__is_told_of_a_loss_by_who_counts_the_workers(tmp_path: Path) -> None:
+def test_status_file__can_note_a_loss_while_workers_are_counted(tmp_path: Path) -> None:
     status = StatusFile(tmp_path / "status.txt", Progress(), "local")
-    told = threading.Thread(target=status.note, args=("a worker was lost",))
+    noting = threading.Thread(target=status.note, args=("a worker was lost",))
     waits: list[bool] = []
 
     def count() -> str:
-        if threading.current_thread() is not told:  # Dask's thread tells before it answers
-            told.start()
-            told.join(5)
-            waits.append(told.is_alive())
+        if threading.current_thread() is not noting:  # Dask's thread notes before it answers
+            noting.start()
+            noting.join(5)
+            waits.append(noting.is_alive())
         return "3 of 4"
 
     status.watch_workers(count, lambda: "")
@@ -72,7 +72,7 @@ def test_status__command(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_run__tells_the_dashboards_secret_to_no_file(small_scene: Path, tmp_path: Path) -> None:
+def test_run__writes_the_dashboards_secret_nowhere(small_scene: Path, tmp_path: Path) -> None:
     """Others may read OUT, and be on this machine."""
     out = tmp_path / "out"
     done = spawn("run", small_scene, out, *OPTIONS, "--dashboard")
@@ -88,7 +88,7 @@ def test_run__tells_the_dashboards_secret_to_no_file(small_scene: Path, tmp_path
 def test_status__of_a_job_that_was_submitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def told(*lines: str) -> dict[str, str]:
+    def facts_of(*lines: str) -> dict[str, str]:
         text = "\n".join(["job: 42", "mode: gang", "log: /out/slurm/42.log", *lines])
         (tmp_path / "slurm" / "job").write_text(f"{text}\n", "utf-8")
         facts = json.loads(call("status", tmp_path, "--json").out)
@@ -97,9 +97,9 @@ def test_status__of_a_job_that_was_submitted(
         return facts
 
     (tmp_path / "slurm").mkdir()
-    assert told()["state"] == "queued"
-    assert told("started: 2026-01-01T00:00:00Z")["state"] == "started"
-    refused = told("started: 2026-01-01T00:00:00Z", "error: too little", "exit: 5")
+    assert facts_of()["state"] == "queued"
+    assert facts_of("started: 2026-01-01T00:00:00Z")["state"] == "started"
+    refused = facts_of("started: 2026-01-01T00:00:00Z", "error: too little", "exit: 5")
     assert (refused["state"], refused["job_exit"], refused["job_error"]) == (
         "ended",
         "5",
@@ -108,14 +108,14 @@ def test_status__of_a_job_that_was_submitted(
     for job, before in (("41", "job 41: stopped"), ("42", None)):
         monkeypatch.setenv("SLURM_JOB_ID", job)
         StatusFile(tmp_path / "status.txt", Progress(), "gang").end("stopped")
-        facts = told()
+        facts = facts_of()
         assert facts["state"] == ("queued" if before else "stopped")
         assert facts.get("before") == before
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("how", ["signal", "file"])
-def test_run__stops_in_time_and_goes_on(small_scene: Path, tmp_path: Path, how: str) -> None:
+def test_run__stops_in_time_and_resumes(small_scene: Path, tmp_path: Path, how: str) -> None:
     out, stop = tmp_path / "out", tmp_path / "stop"
     words = ["run", str(small_scene), str(out), *OPTIONS]
     with subprocess.Popen(
@@ -136,9 +136,9 @@ def test_run__stops_in_time_and_goes_on(small_scene: Path, tmp_path: Path, how: 
             stop.touch()
         _, said = process.communicate(timeout=60)
     assert process.returncode == 7, said
-    assert "error: stopped before its end, at " in said
+    assert "error: Stopped before its end, at " in said
     again = shlex.join(["hyperhpc", *map(str, words)])
-    assert f"hint: give the same command again, it goes on from there: {again}\n" in said
+    assert f"ive the same command again, it resumes from there: {again}\n" in said
     assert "Traceback" not in said
     assert read_status(out)["state"] == "stopped"
     assert spawn(*words).code == 0
@@ -181,7 +181,7 @@ def test_plan__says_what_would_be_done_and_writes_nothing(
     assert not (tmp_path / "out").exists()
     check_refused(
         call("plan", small_scene, tmp_path / "out", "--memory-per-worker", "300MiB"),
-        5, "MiB are needed", "give --memory-per-worker",
+        5, "MiB are needed", "--memory-per-worker",
     )  # fmt: skip
     check_refused(call("plan", tmp_path / "no", tmp_path / "out"), 4, "no")
     (tmp_path / "mine").mkdir()

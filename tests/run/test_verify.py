@@ -159,8 +159,8 @@ def test_run__computes_damaged_tiles_again(
     assert "warning: finished tiles were found damaged and are computed again" in done.err
     for name in harmed:
         assert name in done.err
-    told = json.loads((out / "run.json").read_text("utf-8"))["warnings"]
-    assert any("found damaged" in warning for warning in told)
+    warnings = json.loads((out / "run.json").read_text("utf-8"))["warnings"]
+    assert any("found damaged" in warning for warning in warnings)
     assert call("verify", out).code == 0
     assert not list(out.rglob("*.partial"))
     assert_same_results(out, small_run)
@@ -188,7 +188,7 @@ def test_run__computes_all_maps_again_if_what_they_share_is_damaged(
 
 @pytest.mark.smoke
 @pytest.mark.e2e
-def test_run__mends_what_a_complete_run_has_lost(run_case: RunCase, case: Path) -> None:
+def test_run__repairs_a_complete_run(run_case: RunCase, case: Path) -> None:
     before = {name: (case / name).read_bytes() for name in (CHUNK, OTHER, "run.json")}
     flip(case / OTHER)
     (case / CHUNK).unlink()

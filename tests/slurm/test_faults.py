@@ -126,7 +126,7 @@ def test_walltime__stops_in_time_and_goes_on_here_or_there(
     assert_same_results(out, long_run)
     assert short.wait_end(120) == 7
     assert short.status()["state"] == "stopped"
-    assert "stopped before its end, at" in short.log()
+    assert "Stopped before its end, at" in short.log()
     assert "same command again" in short.log()
     short.must_be_clean()
     told = cluster.on(LOGIN, "jobs/status.sh", short.out, cwd=cluster.shared / "checkout")
@@ -137,7 +137,7 @@ def test_memory__too_little_for_a_tile_is_refused_by_the_first_step(cluster: Clu
     run = submit(cluster, cluster.folder("small") / "out", NODES=1, WORKERS=1, MEMORY="420MiB")
     assert run.wait_end() == 5
     assert "MiB are needed" in run.log()
-    assert "give --memory-per-worker" in run.log()
+    assert "--memory-per-worker" in run.log()
     assert not (run.out / "plan.json").exists()
     run.must_be_clean()
 

@@ -355,6 +355,6 @@ def test_export__on_a_full_disk_says_so_once_and_leaves_nothing(
     done: Outcome = spawn(
         "export", run_case.out, tiny_disk / words[0], "--what", what, *words[1:]
     )
-    check_refused(done, 5, "i.", "cannot be written", "MB are free", "make room")
+    check_refused(done, 5, "i.", "cannot be written", "MB are free", "room")
     assert len(done.err.splitlines()) == 2, done.err
     assert [path.name for path in tiny_disk.iterdir()] == ["filler"]

@@ -98,7 +98,7 @@ def test_ingest__of_tiles_is_the_scene_they_were_cut_from(
     listed = [one["name"] for one in opened.flight_line.attrs["sources"]]
     assert listed == flown
     np.testing.assert_array_equal(opened.flight_line, np.where(lines < 0, 65535, lines))
-    if days is None:  # told by the names of the flight lines alone
+    if days is None:  # known from the names of the flight lines alone
         of_line = [int(name.split("_")[4]) for name in flown]
         days = np.where(lines < 0, 0, np.array(of_line)[lines])
     np.testing.assert_array_equal(opened.acquired, np.where(days < 0, 0, days))
@@ -197,7 +197,7 @@ def kills(count: int) -> Iterator[float]:
 
 
 @pytest.mark.e2e
-def test_ingest__goes_on_after_kills(
+def test_ingest__resumes_after_kills(
     large: tuple[Path, dict[str, bytes]], tmp_path: Path
 ) -> None:
     scene, expected = large
@@ -220,7 +220,7 @@ def test_ingest__goes_on_after_kills(
             os.killpg(process.pid, signal.SIGKILL)
         killed += 1
         found = len(list(part.glob("work/*/[0b]*.json")))
-        if not out.exists():  # killed after the last step, before its end was told
+        if not out.exists():  # killed after the last step, before it reported its end
             check_refused(call("info", part), 4)
     assert killed >= 1
     if not out.exists():
@@ -256,7 +256,7 @@ def test_ingest__killed_in_its_last_moment_is_tidied_up_by_the_next_call(
 
 
 @pytest.mark.e2e
-def test_ingest__tells_of_a_lost_worker(
+def test_ingest__warns_of_a_lost_worker(
     large: tuple[Path, dict[str, bytes]], tmp_path: Path
 ) -> None:
     scene, expected = large
@@ -277,7 +277,7 @@ def test_ingest__tells_of_a_lost_worker(
 
 
 @pytest.mark.e2e
-def test_ingest__says_how_to_go_on(
+def test_ingest__says_how_to_resume(
     large: tuple[Path, dict[str, bytes]], tmp_path: Path
 ) -> None:
     scene, expected = large
@@ -288,12 +288,19 @@ def test_ingest__says_how_to_go_on(
         while not list((tmp_path / "s.zarr.part").glob("work/ingest/*.json")):
             assert process.poll() is None
             time.sleep(0.005)
+        status = json.loads(call("status", out, "--json").out)
+        assert (status["state"], status["process"]) == ("running", str(process.pid))
+        assert status["stage"] == "writing the store"
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 143, said
+    status = json.loads(call("status", out, "--json").out)
+    assert status["state"] == "stopped"
+    assert "writing the store" in status["error"]
     assert f"To resume: hyperhpc ingest {scene} {out}" in said
     ingest(scene, out)
     assert files_in(out) == expected
+    assert json.loads(call("status", out, "--json").out) == {"state": "complete"}
 
 
 @pytest.mark.e2e
@@ -317,7 +324,7 @@ def test_ingest__refuses_another_scene_or_options(
     assert "--restart" in other.hint
     os.utime(scene, (1, 1))
     check_refused(
-        spawn("ingest", scene, out, *MEMORY), 3, "the scene is another or has changed"
+        spawn("ingest", scene, out, *MEMORY), 3, "the scene is another one or has changed"
     )
     ingest(scene, out, "--bbox", box, "--restart")
     assert open_scene(out).shape == (600, 600, 12)
@@ -352,7 +359,7 @@ def test_ingest__of_a_truncated_tile_names_it(tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.usefixtures("shared_workers")
-def test_ingest__of_a_damaged_chunk_names_the_file_and_goes_on(tmp_path: Path) -> None:
+def test_ingest__of_a_damaged_chunk_names_the_file_and_resumes(tmp_path: Path) -> None:
     tiles = simulate(tmp_path / "tiles", 100, 100, bands=8, layout="neon", tiles=(2, 2)).path
     victim = sorted(tiles.iterdir())[2]
     sound, when = victim.read_bytes(), victim.stat()

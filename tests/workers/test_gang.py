@@ -89,7 +89,7 @@ def test_gang__whose_scheduler_dies_stops_with_7_and_goes_on(
         _, said = tasks[1].communicate(timeout=150)
     print(f"the client ended {time.monotonic() - begin:.1f} s after the scheduler")
     assert tasks[1].returncode == 7, said
-    assert "error: the scheduler was lost at " in said
+    assert "error: The scheduler was lost at " in said
     assert "Traceback" not in said
     assert read_status(out)["state"] == "stopped"
     assert not (out / ".lock").exists()

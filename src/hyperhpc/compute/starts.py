@@ -15,7 +15,7 @@ from hyperhpc.analysis.kmeans import Fit, fit_in_memory
 from hyperhpc.analysis.starts import draw_seeds, fit_start, merge_bands
 from hyperhpc.compute.sample import Sample
 from hyperhpc.compute.sums import SampleOnWorkers
-from hyperhpc.rundir.plan import SUBSAMPLE, starts_at_once
+from hyperhpc.rundir.memory import SUBSAMPLE, starts_at_once
 from hyperhpc.rundir.progress import Progress
 
 #: Starts of the full-batch model.

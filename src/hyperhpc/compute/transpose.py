@@ -25,7 +25,8 @@ from hyperhpc.config import RunConfig
 from hyperhpc.errors import SceneError, cause
 from hyperhpc.rundir.folder import read_json, write_json
 from hyperhpc.rundir.lock import Claim
-from hyperhpc.rundir.plan import Area, Slab, Tile, tile_promise
+from hyperhpc.rundir.memory import max_tile_bytes
+from hyperhpc.rundir.plan import Area, Slab, Tile
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene.cube import Scene, scene_fields
 from hyperhpc.scene.formats.zarr import READ_ERRORS, open_array
@@ -179,7 +180,7 @@ def bands_at_once(scene: Scene, area: Area, memory_bytes: int, threads: int) -> 
         np.dtype(dtype).itemsize for dtype in (scene.stored_dtype, scene.dtype)
     )
     stored = min(scene.chunks[2], scene.shape[2])
-    n_fitting = min(int(tile_promise(memory_bytes, threads) // plane), _MAX_BANDS)
+    n_fitting = min(int(max_tile_bytes(memory_bytes, threads) // plane), _MAX_BANDS)
     return max(stored, n_fitting // stored * stored)
 
 

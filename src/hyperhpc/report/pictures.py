@@ -218,7 +218,7 @@ def draw_pictures(results: RunResults, sketch: Sketch) -> list[Picture]:
 
 def save_all(results: RunResults, drawings: Iterable[Drawing]) -> list[Picture]:
     """Render and save each drawing; gives those that have a place in the page."""
-    folder = results.folder.out / "figures"
+    folder = results.folder.figures
     folder.mkdir(exist_ok=True)
     waiting: list[tuple[Drawing, tuple[int, ...], Future[tuple[str, bytes]]]] = []
     # Compressing lets go of the interpreter's lock, so that the next figure is drawn meanwhile.

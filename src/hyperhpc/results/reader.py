@@ -14,7 +14,7 @@ import zarr
 
 from hyperhpc.errors import ConfigError, IncompleteRunError, cause
 from hyperhpc.results.pyramid import Pyramid
-from hyperhpc.rundir.folder import RunFolder, out_of, read_json
+from hyperhpc.rundir.folder import RunFolder, find_run_folder, read_json
 from hyperhpc.rundir.integrity import open_summed
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.georef import MapCrs, describe_crs
@@ -336,7 +336,7 @@ def open_results(
     folder = RunFolder(Path(out))
     run = _read_run(folder) if folder.run.is_file() else {}
     if not run:
-        out_of(out)
+        find_run_folder(out)
     found = RunResults(folder, run, overview or folder.overview, is_strict=complete)
     if not complete:
         return found

@@ -1,4 +1,4 @@
-"""Whose folder OUT is: new, this run's own to go on with, or not to be touched."""
+"""OUT: where its files lie, and whether it is new, a run to resume, or not to be touched."""
 
 from __future__ import annotations
 
@@ -15,16 +15,24 @@ from typing import Any
 
 from hyperhpc.config import present_name
 from hyperhpc.errors import ConfigError, ResourceError
-from hyperhpc.files import atomic_write
+from hyperhpc.files import PLAN_NAME, STORE_NAME, STORE_SUFFIX, atomic_write
 from hyperhpc.rundir.lock import LOCK, move_lock
 from hyperhpc.rundir.plan import Plan
-
-# The run's folder: where each file lies, and how small files are written whole.
 
 _PACKAGES = (
     "hyperhpc", "numpy", "scikit-learn", "dask", "distributed", "dask-ml", "dask-jobqueue",
     "xarray", "zarr", "numcodecs", "h5py", "pyproj", "matplotlib",
 )  # fmt: skip
+
+
+class _Entry:
+    """A path below OUT, as an attribute of :class:`RunFolder`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: RunFolder, owner: type) -> Path:
+        return folder.out / self._name
 
 
 @dataclass(frozen=True)
@@ -33,72 +41,44 @@ class RunFolder:
 
     out: Path
 
-    @property
-    def plan(self) -> Path:
-        """Tiles, options and the scene's fingerprint; its presence makes OUT a run's."""
-        return self.out / "plan.json"
+    #: Tiles, options and the scene's fingerprint; a folder that has it is that of a run.
+    plan = _Entry(PLAN_NAME)
+    #: Scaling and centres of each model.
+    model = _Entry("model.json")
+    #: Spectra and areas of the clusters, agreement of the models.
+    clusters = _Entry("clusters.json")
+    #: Spectra at the points asked for.
+    spectra = _Entry("spectra.json")
+    #: Input, options, versions, timings, memory, machine; whether it is complete.
+    run = _Entry("run.json")
+    #: What the run is doing, or how it ended; lines of ``key: value``.
+    status = _Entry("status.txt")
+    #: Who works in OUT at present.
+    lock = _Entry(LOCK)
+    #: What a job on a cluster writes next to the run.
+    logs = _Entry("slurm")
+    #: What is known of the job; lines of ``key: value``.
+    job = _Entry("slurm/job")
+    #: Zarr store of indices and clusters.
+    results = _Entry("results.zarr")
+    #: Zarr store of the pyramids pictures are drawn from.
+    overview = _Entry("overview.zarr")
+    #: Length and checksum of every file of the results.
+    checksums = _Entry("checksums.json")
+    #: Files that only later passes need.
+    work = _Entry("work")
+    #: Checksums of what lies in the results before any tile does.
+    store_sums = _Entry("work/results.json")
+    #: Mean and standard deviation of the clusters in the sample.
+    cluster_spectra = _Entry("work/cluster-spectra.json")
+    #: Pictures of the report, as files.
+    figures = _Entry("figures")
+    #: The report, as one page.
+    report = _Entry("report.html")
+    #: The store that ``ingest`` writes, until it gets its own name.
+    store = _Entry(STORE_NAME)
 
-    @property
-    def model(self) -> Path:
-        """Scaling and centres of each model."""
-        return self.out / "model.json"
-
-    @property
-    def clusters(self) -> Path:
-        """Spectra and areas of the clusters, agreement of the models."""
-        return self.out / "clusters.json"
-
-    @property
-    def spectra(self) -> Path:
-        """Spectra at the points asked for."""
-        return self.out / "spectra.json"
-
-    @property
-    def run(self) -> Path:
-        """Input, options, versions, timings, memory, machine; whether it is complete."""
-        return self.out / "run.json"
-
-    @property
-    def status(self) -> Path:
-        """What the run is doing, or how it ended; lines of ``key: value``."""
-        return self.out / "status.txt"
-
-    @property
-    def logs(self) -> Path:
-        """What a job on a cluster writes beside the run."""
-        return self.out / "slurm"
-
-    @property
-    def results(self) -> Path:
-        """Zarr store of indices and clusters."""
-        return self.out / "results.zarr"
-
-    @property
-    def overview(self) -> Path:
-        """Zarr store of the pyramids pictures are drawn from."""
-        return self.out / "overview.zarr"
-
-    @property
-    def checksums(self) -> Path:
-        """Length and checksum of every file of the results."""
-        return self.out / "checksums.json"
-
-    @property
-    def work(self) -> Path:
-        """Files of the steps between."""
-        return self.out / "work"
-
-    @property
-    def cluster_spectra(self) -> Path:
-        """Mean and standard deviation of the clusters, kept for clusters.json."""
-        return self.work / "cluster-spectra.json"
-
-    @property
-    def report(self) -> Path:
-        """What people look at."""
-        return self.out / "report.html"
-
-    def is_whole(self) -> bool:
+    def has_all_outputs(self) -> bool:
         """True if every output is there."""
         outputs = (self.model, self.clusters, self.spectra, self.run, self.results)
         return all(path.exists() for path in (*outputs, self.overview, self.report))
@@ -108,7 +88,7 @@ class RunFolder:
         files = (self.plan, self.model, self.clusters, self.spectra, self.run, self.report)
         for path in (*files, self.checksums, self.status):
             path.unlink(missing_ok=True)
-        for path in (self.results, self.overview, self.work, self.out / "figures"):
+        for path in (self.results, self.overview, self.work, self.figures):
             shutil.rmtree(path, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.out.rmdir()
@@ -118,9 +98,14 @@ class RunFolder:
         return self.work / stage
 
 
+def partial_store(out: Path) -> RunFolder:
+    """The folder in which ``ingest`` writes the store OUT until it is whole."""
+    return RunFolder(out.with_name(f"{out.name}{STORE_SUFFIX}"))
+
+
 def is_complete(folder: RunFolder) -> bool:
-    """True if a run has come to its end there, and every output is there."""
-    return folder.is_whole() and bool(read_json(folder.run).get("complete"))
+    """True if a run has finished there, and every output is there."""
+    return folder.has_all_outputs() and bool(read_json(folder.run).get("complete"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -131,10 +116,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def disk_error(error: OSError, where: Path) -> ResourceError:
-    """What to say of a disk that is full, or a folder that may not be written any more."""
+    """The error for a full disk, or a folder that may not be written any more."""
     return ResourceError(
         f"{error.filename or where} cannot be written: {error.strerror or error}",
-        "make room or get the permission, then give the same command again: it goes on",
+        "Make room or get the permission, then give the same command again: it resumes",
     )
 
 
@@ -152,7 +137,7 @@ def read_json(path: Path) -> Any:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise ConfigError(
-            f"{path} is damaged", "give --restart to start the run over"
+            f"{path} is damaged", "Give --restart to start from the beginning"
         ) from None
 
 
@@ -180,11 +165,9 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-_ELSEWHERE = "name another OUT"
-#: The option that a run may be given later: all it has finished it would have done so too.
+_ELSEWHERE = "Name another OUT"
+#: The option that may be added to a run later: it changes nothing of what is finished.
 _MAY_BE_ADDED = "skip_bad_tiles"
-#: Logs that a job writes there before and beside the run.
-_LOGS = "slurm"
 
 
 def claim_folder(
@@ -193,20 +176,20 @@ def claim_folder(
     *,
     scene: Path,
     restart: bool,
-    beside: Collection[str] = (),
+    extra_names: Collection[str] = (),
 ) -> tuple[Plan, bool]:
-    """Make OUT, or take up the plan that is in it.
+    """Make OUT, or take the plan that is in it.
 
     Parameters
     ----------
     plan
-        Of this call. A plan found in OUT wins if options and scene agree.
+        The plan of this call; a plan found in OUT is taken instead if both agree.
     scene
-        Where the scene lies: OUT must not be in it.
+        Path of the scene: OUT must not be in it.
     restart
-        Rename what is there aside (``OUT.old-1``) and begin anew.
-    beside
-        Names that OUT may hold besides a run: the demonstration keeps its scene there.
+        Rename what is there (``OUT.old-1``) and start from the beginning.
+    extra_names
+        Names that OUT may hold besides those of a run: ``demo`` keeps its scene there.
 
     Returns
     -------
@@ -215,12 +198,12 @@ def claim_folder(
     Raises
     ------
     ConfigError
-        OUT is a file, lies in the scene, holds something else, or another run.
+        OUT is a file, lies in the scene, or holds another run or anything else.
     ResourceError
         OUT cannot be made.
     """
     out = folder.out
-    found = check_folder(folder, plan, scene, restart, beside)
+    found = check_folder(folder, plan, scene, restart, extra_names)
     if found is not None:
         if found.options != plan.options:
             found = replace(found, options=plan.options)
@@ -240,13 +223,13 @@ def claim_folder(
 
 
 def check_folder(
-    folder: RunFolder, plan: Plan, scene: Path, restart: bool, beside: Collection[str] = ()
+    folder: RunFolder, plan: Plan, scene: Path, restart: bool, extra_names: Collection[str] = ()
 ) -> Plan | None:
     """The checks of :func:`claim_folder`, which touch nothing.
 
     Returns
     -------
-    The plan found in OUT, to go on with; None if a new run begins.
+    The plan found in OUT, to be resumed; None if a new run begins.
     """
     out = folder.out
     _check_outside(out, scene)
@@ -256,21 +239,21 @@ def check_folder(
         found = read_plan(folder)
         check_same(folder, found, plan, _restart_hint(out, scene))
         return found
-    check_free(out, beside)
+    check_free(out, extra_names)
     return None
 
 
-def check_free(out: Path, beside: Collection[str] = ()) -> None:
-    """Refuse an OUT without a run that is a file, or holds anything but ``beside``.
+def check_free(out: Path, extra_names: Collection[str] = ()) -> None:
+    """Refuse an OUT without a run that is a file, or holds anything but ``extra_names``.
 
-    What a killed simulation has left of those names (``.part-``) does not count.
+    Temporary files of those names (``.part-``), which a kill has left, are allowed.
 
     Raises
     ------
     ConfigError
-        OUT is somebody else's.
+        OUT holds files that are not of a run.
     ResourceError
-        It cannot be looked into.
+        OUT cannot be read.
     """
     try:
         names = os.listdir(out)
@@ -281,7 +264,9 @@ def check_free(out: Path, beside: Collection[str] = ()) -> None:
         raise ConfigError(f"{what}; OUT must be a folder", _ELSEWHERE) from None
     except OSError as error:
         raise ResourceError(f"{out} cannot be read: {error.strerror}", _ELSEWHERE) from None
-    if {name.partition(".part-")[0] for name in names} - {*beside, _LOGS, LOCK, "status.txt"}:
+    folder = RunFolder(out)
+    own = {*extra_names, folder.logs.name, folder.lock.name, folder.status.name}
+    if {name.partition(".part-")[0] for name in names} - own - {f".{name}" for name in own}:
         raise ConfigError(
             f"{out} exists and is not a run of hyperhpc; nothing in it was touched", _ELSEWHERE
         )
@@ -298,7 +283,7 @@ def _check_outside(out: Path, scene: Path) -> None:
 def _restart_hint(out: Path, scene: Path) -> str:
     if out.resolve() in scene.resolve().parents:  # it would be renamed away with OUT
         return _ELSEWHERE
-    return f"{_ELSEWHERE}, or give --restart to rename the old run aside and begin anew"
+    return f"{_ELSEWHERE}, or rename the old run and start from the beginning: --restart"
 
 
 def _rename_aside(folder: RunFolder, scene: Path) -> None:
@@ -316,15 +301,16 @@ def _rename_aside(folder: RunFolder, scene: Path) -> None:
         out.rename(name)
         out.mkdir()
         move_lock(name, out)
-        if (name / _LOGS).is_dir():  # of the job that is running: they are being written
-            (name / _LOGS).rename(out / _LOGS)
+        logs = RunFolder(name).logs
+        if logs.is_dir():  # of the job that is running: they are being written
+            logs.rename(folder.logs)
     except (OSError, ValueError) as error:  # ValueError: "." has no name
         reason = error.strerror if isinstance(error, OSError) else "it has no name of its own"
         raise ResourceError(f"{out} cannot be renamed aside: {reason}", _ELSEWHERE) from None
 
 
 class _DamagedPlanError(ConfigError):
-    """plan.json is not whole."""
+    """plan.json is damaged."""
 
 
 def read_plan(folder: RunFolder) -> Plan:
@@ -337,7 +323,7 @@ def read_plan(folder: RunFolder) -> Plan:
         return Plan.from_json(value)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise ConfigError(
-            f"{folder.plan} is no plan of this version of hyperhpc; nothing was touched",
+            f"{folder.plan} is not a plan of this version of hyperhpc; nothing was touched",
             _ELSEWHERE,
         ) from None
 
@@ -352,7 +338,7 @@ def check_same(folder: RunFolder, found: Plan, plan: Plan, hint: str) -> None:
     ]
     if old["fingerprint"] != new["fingerprint"]:
         changed = [k for k, v in new["fingerprint"].items() if old["fingerprint"].get(k) != v]
-        changes.append(f"the scene is another or has changed ({', '.join(changed)})")
+        changes.append(f"the scene is another one or has changed ({', '.join(changed)})")
     if changes:
         raise ConfigError(
             f"{folder.out} is the folder of another run: {'; '.join(changes)}", hint
@@ -363,8 +349,8 @@ def _show(value: Any) -> str:
     return "unset" if value is None else str(value)
 
 
-def out_of(path: str | Path) -> RunFolder:
-    """The folder of a run that exists.
+def find_run_folder(path: str | Path) -> RunFolder:
+    """The folder of an existing run.
 
     Raises
     ------
@@ -374,6 +360,6 @@ def out_of(path: str | Path) -> RunFolder:
     folder = RunFolder(Path(path))
     if not folder.plan.is_file():
         raise ConfigError(
-            f"{path} holds no run of hyperhpc", f"make one with: hyperhpc run SCENE {path}"
+            f"{path} holds no run of hyperhpc", f"Make one with: hyperhpc run SCENE {path}"
         )
     return folder

@@ -1,4 +1,4 @@
-"""Length and CRC-32C of what a run has written, kept beside it.
+"""Length and CRC-32C of what a run has written, kept next to it.
 
 GDAL reads no checksum inside a store of Zarr v2 (docs/decisions/0008), so the record of a
 tile holds those of its chunk files, and ``OUT/checksums.json`` in the end those of all.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: [bytes, CRC-32C in hexadecimal]; None for a chunk of missing values only: it has no file.
 Sums = Mapping[str, list[Any] | None]
 _PIECE = 4 * 2**20
-#: Files looked at together: what a shared file system needs is patience, not processors.
+#: Files looked at together: a shared file system has long delays, but needs no processor.
 _AT_ONCE = 8
 
 
@@ -45,10 +45,10 @@ def measure_file(path: Path) -> list[Any] | None:
 
 
 def measure_tile(group: zarr.Group, names: Iterable[str], root: Path, tile: Tile) -> Sums:
-    """Those of the chunk files of one tile, which must be a chunk of each array.
+    """Length and checksum of the chunk files of a tile, which is one chunk of each array.
 
     They are not flushed to disk, which takes six times as long: after a loss of power the
-    record tells what did not get there, and those tiles are computed again.
+    checksums show which files are damaged, and those tiles are computed again.
     """
     sums: dict[str, list[Any] | None] = {}
     for name in names:
@@ -83,7 +83,7 @@ def _compare(path: Path, wanted: list[Any] | None) -> str | None:
 
 
 def write_checksums(folder: RunFolder, records: Mapping[str, Mapping[str, Any]]) -> None:
-    """Gather what the tiles have recorded, and measure the rest."""
+    """Write checksums.json: what the tiles have recorded, and the rest, measured now."""
     results = folder.results.name
     sums = {
         f"{results}/{name}": value
@@ -107,18 +107,11 @@ def files_of(root: Path) -> list[str]:
     return [str(path.relative_to(root)) for path in sorted(root.rglob("*")) if path.is_file()]
 
 
-# A read-only Zarr store that compares each file with its checksum as it is read.
-#
-# The checksums of a run's results lie beside them (docs/decisions/0008). Without a look at
-# them most flipped bits decode to other numbers, and a chunk that is not there reads as
-# missing values, or as cluster 0. Computing them takes less time than reading.
-
-#: Beside the stores: of each of their files its length and its CRC-32C.
-CHECKSUMS = "checksums.json"
-
-
 class SummedStore(LocalStore):
-    """Local store, read-only, that raises IncompleteRunError for a file that has changed.
+    """Read-only store that raises IncompleteRunError for a file that has changed.
+
+    Without checksums most flipped bits decode to other numbers, and a chunk that is missing
+    reads as missing values, or as cluster 0. Computing them takes less time than reading.
 
     Parameters
     ----------
@@ -160,23 +153,24 @@ class SummedStore(LocalStore):
 
 
 def open_summed(path: Path) -> LocalStore:
-    """The store at ``path``; its files are compared if their checksums lie beside it.
+    """The store at ``path``; its files are compared if there is a checksums.json next to it.
 
     Raises
     ------
     IncompleteRunError
-        The file of the checksums is damaged itself.
+        checksums.json is damaged.
     """
-    beside = path.parent / CHECKSUMS
+    checksums = RunFolder(path.parent).checksums
     try:
-        files = json.loads(beside.read_text("utf-8"))["files"]
+        files = json.loads(checksums.read_text("utf-8"))["files"]
         start = f"{path.name}/"
         sums = {name[len(start) :]: files[name] for name in files if name.startswith(start)}
-    except FileNotFoundError:  # a run that has not come to its end
+    except FileNotFoundError:  # the run has not finished
         return LocalStore(path, read_only=True)
     except (AttributeError, KeyError, OSError, TypeError, ValueError):
         raise IncompleteRunError(
-            f"{beside} is damaged", "copy the folder of the run again, or begin it anew"
+            f"{checksums} is damaged",
+            "Copy the folder of the run again, or give --restart to start from the beginning",
         ) from None
     return SummedStore(path, sums)
 
@@ -192,5 +186,5 @@ def _changed(root: Path, key: str, found: Any, wanted: Any) -> IncompleteRunErro
         what = "holds other bytes than were written"
     return IncompleteRunError(
         f"{root.name}/{key} of {root.parent} {what}, so it cannot be read",
-        f"see all that is damaged: hyperhpc verify {shlex.quote(str(root.parent))}",
+        f"See all that is damaged: hyperhpc verify {shlex.quote(str(root.parent))}",
     )

@@ -25,8 +25,6 @@ from pathlib import Path
 
 from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
 
-# Who a run is, so that others can find out whether it still lives.
-
 
 @dataclass(frozen=True)
 class Owner:
@@ -76,7 +74,7 @@ class Owner:
 
 
 def is_gone(theirs: Owner, mine: Owner) -> bool | None:
-    """True, False, or None if only time can tell, for the owner of another lock."""
+    """True, False, or None if only waiting will show it, for the owner of another lock."""
     if theirs.job is not None and theirs.job == mine.job and theirs.restart < mine.restart:
         return True
     if theirs.machine == mine.machine:
@@ -131,7 +129,7 @@ class Claim:
     token: str
 
     def check(self) -> None:
-        """Go on only if the lock is still ours.
+        """Raise an error if the lock is not ours any more.
 
         Raises
         ------
@@ -143,7 +141,7 @@ class Claim:
             raise IncompleteRunError(
                 f"{self.path.parent} was taken over by another run ({owner}) because this one "
                 f"gave no sign of life for {GONE_S:.0f} s; it writes nothing more",
-                f"follow the other: hyperhpc status {self.path.parent}",
+                f"Follow the other: hyperhpc status {self.path.parent}",
             )
 
 
@@ -153,7 +151,7 @@ class Lock:
     def __init__(self, path: Path, owner: Owner) -> None:
         self.claim = Claim(path, owner.token)
         self._owner, self._over = owner, threading.Event()
-        #: Why it is ours no more.
+        #: Why it is not ours any more; None while it is.
         self.lost: IncompleteRunError | None = None
         threading.Thread(target=self._beat, daemon=True).start()
 
@@ -192,7 +190,7 @@ def hold_lock(out: Path, note: Callable[[str], None]) -> Iterator[Lock]:
     Parameters
     ----------
     note
-        Told that it takes a while to find out whether an owner is alive.
+        Shows that it takes a while to find out whether an owner is alive.
 
     Raises
     ------
@@ -212,7 +210,7 @@ def hold_lock(out: Path, note: Callable[[str], None]) -> Iterator[Lock]:
         what = "written" if was_there else "made"
         raise ResourceError(
             f"{out} cannot be {what}: {error.strerror or error}",
-            "make room, get the permission, or name another OUT",
+            "Make room, get the permission, or name another OUT",
         ) from None
     lock = Lock(out / LOCK, owner)
     try:
@@ -258,7 +256,7 @@ def _acquire(path: Path, mine: Owner, note: Callable[[str], None]) -> None:
                 watched, first = token, touched
                 if age < GONE_S:
                     note(
-                        f"finding out whether another run in {path.parent} is alive "
+                        f"Finding out whether another run in {path.parent} is alive "
                         f"({theirs}): this takes up to {GONE_S - age:.0f} s"
                     )
             verdict = True if age >= GONE_S else False if touched != first else None
@@ -270,7 +268,7 @@ def _acquire(path: Path, mine: Owner, note: Callable[[str], None]) -> None:
         else:
             raise ConfigError(
                 f"{path.parent} is in use by another run: {theirs}",
-                f"wait for it, or see what it does: hyperhpc status {path.parent}",
+                f"Wait for it, or see what it does: hyperhpc status {path.parent}",
             )
     _remove_parts(path)
 
@@ -278,7 +276,7 @@ def _acquire(path: Path, mine: Owner, note: Callable[[str], None]) -> None:
 def _create(path: Path, owner: Owner) -> bool:
     """Make the lock file, whole; False if there is one."""
     text = json.dumps(asdict(owner))
-    part = _write_aside(path, text)
+    part = _write_part(path, text)
     try:
         try:
             os.link(part, path)
@@ -309,14 +307,14 @@ def _take_over(path: Path, token: str, mine: Owner, note: Callable[[str], None])
     try:
         owner, touched = _read(path)
         if touched is None or (owner.token if owner else "") != token:
-            return False  # somebody succeeded before us
-        _write_aside(path, json.dumps(asdict(mine))).replace(path)
+            return False  # another process was faster
+        _write_part(path, json.dumps(asdict(mine))).replace(path)
         return True
     finally:
         right.unlink(missing_ok=True)
 
 
-def _write_aside(path: Path, text: str) -> Path:
+def _write_part(path: Path, text: str) -> Path:
     part = path.with_name(f"{LOCK}.part-{secrets.token_hex(8)}")
     part.write_text(text, "utf-8")
     return part
@@ -336,7 +334,7 @@ def _read(path: Path) -> tuple[Owner | None, float | None]:
 
 
 def _remove_parts(path: Path) -> None:
-    """Remove what runs that were killed in the middle of this have left."""
+    """Remove what runs that were killed while they did this have left."""
     with contextlib.suppress(OSError):
         now = path.stat().st_mtime
         for part in path.parent.glob(f"{LOCK}.*"):

@@ -16,21 +16,23 @@ import numpy as np
 
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError, ResourceError
+from hyperhpc.rundir.memory import (
+    SUBSAMPLE,
+    max_tile_bytes,
+    n_sampled,
+    needed_mib,
+    pixel_bytes,
+    starts_peak,
+    tiles_peak,
+)
 from hyperhpc.scene.cube import Scene
-from hyperhpc.workers.sizes import BASE_BYTES
 
 #: A tile of this size keeps the overhead of a task below a percent.
 TARGET_TILE_BYTES = 192 * 2**20
 #: At least so many tiles, so that small scenes are shared among workers too.
 TARGET_TILES = 16
-#: Peak memory of a task over the bytes of its tile: stored chunks, DN, results.
-TILE_FACTOR = 3.0
 #: Side of the smallest tile that memory must allow.
 SMALL_TILE = 128
-#: The most sampled pixels that the starts of the models are tried on, in memory.
-SUBSAMPLE = 200_000
-#: Peak memory of a start over the bytes of its pixels: DN, coarse values, distances.
-SUBSAMPLE_FACTOR = 2.5
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Plan:
     options
         Options that change results.
     fingerprint
-        What tells the scene from a changed one.
+        What differs if the scene has changed.
     """
 
     area: Area
@@ -140,18 +142,18 @@ def choose_area(scene: Scene, bbox: tuple[float, float, float, float] | None) ->
         If the box is reversed, or holds no pixel centre of the scene.
     """
     height, width, _ = scene.shape
-    box, what = bbox or scene.aoi_bounds, "the bounding box"
+    box, what = bbox or scene.aoi_bounds, "The bounding box"
     if box is None:
         return Area(0, height, 0, width)
     if bbox and (bbox[0] > bbox[2] or bbox[1] > bbox[3]):
         raise ConfigError(
-            f"the bounding box {_words(bbox)} is reversed",
-            "give XMIN,YMIN,XMAX,YMAX in this order",
+            f"The bounding box {_words(bbox)} is reversed",
+            "Give XMIN,YMIN,XMAX,YMAX in this order",
         )
     if bbox and scene.aoi_bounds:
         (x0, y0, x1, y1), (u0, v0, u1, v1) = bbox, scene.aoi_bounds
         box = max(x0, u0), max(y0, v0), min(x1, u1), min(y1, v1)
-        what = "what the bounding box and the area of interest share,"
+        what = "The common part of bounding box and area of interest,"
     grid = scene.grid
     xs, ys = grid.x_centres(0, width), grid.y_centres(0, height)
     cols = np.flatnonzero((xs >= box[0]) & (xs <= box[2]))
@@ -160,24 +162,13 @@ def choose_area(scene: Scene, bbox: tuple[float, float, float, float] | None) ->
         raise ConfigError(
             f"{what} {_words(box)} holds no pixel centre of the scene, which spans "
             f"{_words(scene.bounds)}",
-            "give a box that overlaps the scene",
+            "Give a box that overlaps the scene",
         )
     return Area(int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
 
 
 def _words(box: Sequence[float]) -> str:
     return ",".join(f"{v:.10g}" for v in box)
-
-
-def pixel_bytes(scene: Scene) -> int:
-    """Bytes of one pixel with all bands, as stored or as read, whichever is larger."""
-    widths = (np.dtype(scene.stored_dtype).itemsize, np.dtype(scene.dtype).itemsize)
-    return scene.shape[2] * max(widths)
-
-
-def tile_promise(memory_bytes: int, threads: int) -> int:
-    """Bytes a tile may have so that a worker stays within its memory."""
-    return int((memory_bytes * 0.9 - BASE_BYTES) / threads / TILE_FACTOR)
 
 
 def make_plan(scene: Scene, config: RunConfig) -> Plan:
@@ -193,56 +184,54 @@ def make_plan(scene: Scene, config: RunConfig) -> Plan:
     area = choose_area(scene, config.bbox)
     _check_memory(scene, area, config)
     check_chunk(scene, config)
-    promise = tile_promise(config.memory_bytes, config.threads_per_worker)
+    largest = max_tile_bytes(config.memory_bytes, config.threads_per_worker)
     per_pixel = pixel_bytes(scene)
     # A chunk of few bands costs the memory of all bands when its pixels are wanted
     unit = (min(scene.chunks[0], scene.shape[0]), min(scene.chunks[1], scene.shape[1]))
-    is_transposed = unit[0] * unit[1] * per_pixel > promise
+    is_transposed = unit[0] * unit[1] * per_pixel > largest
     if is_transposed:
         unit = (SMALL_TILE, SMALL_TILE)
-    target = min(TARGET_TILE_BYTES, promise)
+    target = min(TARGET_TILE_BYTES, largest)
     tile = _grow(unit, area.shape, target / per_pixel)
     return Plan(area, tile, is_transposed, config.result_options(), scene.fingerprint())
 
 
-def starts_at_once(pixel_bytes: int, n_pixels: int, memory_bytes: int, threads: int) -> int:
-    """How many threads of a worker may hold the subsample at the same time (0: none)."""
-    room = memory_bytes * 0.9 - BASE_BYTES
-    return min(threads, int(room // (n_pixels * pixel_bytes * SUBSAMPLE_FACTOR)))
-
-
 def _check_memory(scene: Scene, area: Area, config: RunConfig) -> None:
     """Raise ResourceError if a worker can hold neither a small tile nor the subsample."""
-    tile = SMALL_TILE**2 * pixel_bytes(scene) * TILE_FACTOR * config.threads_per_worker
-    height, width = (-(-side // config.stride) for side in area.shape)
-    n_pixels = min(SUBSAMPLE, height * width)
-    starts = n_pixels * scene.shape[2] * np.dtype(scene.dtype).itemsize * SUBSAMPLE_FACTOR
-    need = math.ceil((max(tile, starts) + BASE_BYTES) / 0.9 / 2**20)
+    threads = config.threads_per_worker
+    tiles = tiles_peak(SMALL_TILE**2 * pixel_bytes(scene), threads)
+    n_pixels = min(SUBSAMPLE, n_sampled(area.shape, config.stride))
+    starts = starts_peak(scene.shape[2] * np.dtype(scene.dtype).itemsize, n_pixels)
+    need = needed_mib(max(tiles, starts))
     if config.memory_bytes < need * 2**20:
-        what = "tiles" if tile > starts else f"fitting models to {n_pixels} pixels"
-        fewer = tile > starts and config.threads_per_worker > 1
-        raise ResourceError(
-            f"--memory-per-worker {config.memory_per_worker} is too little for {what} of "
-            f"{scene.shape[2]} bands; at least {need} MiB are needed",
-            f"give --memory-per-worker {need}MiB"
-            + (" or fewer --threads-per-worker" if fewer else ""),
-        )
+        what = "tiles" if tiles > starts else f"fitting models to {n_pixels} pixels"
+        what += f" of {scene.shape[2]} bands"
+        raise _too_little(config, what, need, are_threads_to_blame=tiles > starts)
 
 
 def check_chunk(scene: Scene, config: RunConfig) -> None:
-    """Raise ResourceError if one stored chunk, all bands or few, is beyond the promise."""
+    """Raise ResourceError if one stored chunk, of all bands or few, is too large."""
     sides = [min(pair) for pair in zip(scene.chunks, scene.shape, strict=True)]
     nbytes = math.prod(sides) * pixel_bytes(scene) // scene.shape[2]
     threads = config.threads_per_worker
-    if nbytes > tile_promise(config.memory_bytes, threads):
-        need = math.ceil((nbytes * TILE_FACTOR * threads + BASE_BYTES) / 0.9 / 2**20) + 1
-        raise ResourceError(
-            f"--memory-per-worker {config.memory_per_worker} is too little for the chunks of "
-            f"the scene: one holds {sides[0]} x {sides[1]} pixels of {sides[2]} bands, "
-            f"{nbytes / 2**20:.0f} MiB; at least {need} MiB are needed",
-            f"give --memory-per-worker {need}MiB"
-            + (" or fewer --threads-per-worker" if threads > 1 else ""),
+    if nbytes > max_tile_bytes(config.memory_bytes, threads):
+        what = (
+            f"the chunks of the scene: one holds {sides[0]} x {sides[1]} pixels of "
+            f"{sides[2]} bands, {nbytes / 2**20:.0f} MiB"
         )
+        raise _too_little(config, what, needed_mib(tiles_peak(nbytes, threads)) + 1)
+
+
+def _too_little(
+    config: RunConfig, what: str, need_mib: int, *, are_threads_to_blame: bool = True
+) -> ResourceError:
+    fewer = are_threads_to_blame and config.threads_per_worker > 1
+    return ResourceError(
+        f"--memory-per-worker {config.memory_per_worker} is too little for {what}; at least "
+        f"{need_mib} MiB are needed",
+        f"Give --memory-per-worker {need_mib}MiB"
+        + (" or fewer --threads-per-worker" if fewer else ""),
+    )
 
 
 def _grow(unit: tuple[int, int], area: tuple[int, int], pixels: float) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """OUT/status.txt: what a run is doing, for those who cannot see its terminal.
 
-A few lines of ``key: value`` that are written anew about once a second, whole or not at
-all; ``hyperhpc status`` and ``jobs/status.sh`` read them, and need no connection.
+A few lines of ``key: value`` that are replaced about once a second, whole or not at all;
+``hyperhpc status`` and ``jobs/status.sh`` read them, and need no connection.
 """
 
 from __future__ import annotations
@@ -33,16 +33,15 @@ from rich.text import Text
 
 from hyperhpc.errors import ConfigError, IncompleteRunError
 from hyperhpc.files import atomic_write
+from hyperhpc.rundir.folder import RunFolder, partial_store
 from hyperhpc.rundir.lock import Claim
-
-# What the user sees while it works: stage, pixels done, rate, time left.
 
 #: Columns of a terminal that shows the workers too.
 _WIDE = 110
 
 
 class Progress:
-    """Says nothing; the base of those that do, and right for notebooks and tests."""
+    """Shows nothing; the base of those that do, and right for notebooks and tests."""
 
     @contextmanager
     def stage(
@@ -52,20 +51,20 @@ class Progress:
         yield
 
     def advance(self, amount: int) -> None:
-        """So many units more are done."""
+        """Count this amount of units as done."""
 
     def note(self, text: str) -> None:
-        """One line the user should read."""
+        """Show one line that the user should read."""
 
-    def confide(self, text: str) -> None:
-        """One line that holds a secret: for the user's terminal, and for no file of ours."""
+    def note_secret(self, text: str) -> None:
+        """Show one line that holds a secret: on the terminal, and in no file of ours."""
 
     def watch_workers(self, count: Callable[[], str], memory: Callable[[], str]) -> None:
-        """Whom to ask how many workers are up (``3 of 4``), and the memory they use."""
+        """Set functions that say how many workers are up (``3 of 4``), and their memory."""
 
 
 class QuietProgress(Progress):
-    """Says only what is a warning, on stderr."""
+    """Shows only warnings, on stderr."""
 
     def note(self, text: str) -> None:
         """Print it if it is a warning."""
@@ -79,7 +78,7 @@ class TerminalProgress(Progress):
     Parameters
     ----------
     verbose
-        Say how long each stage took; without a terminal, also how far it is, ten times, and
+        Show how long each stage took; without a terminal, also how far it is, ten times, and
         how many workers are up.
     """
 
@@ -101,7 +100,7 @@ class TerminalProgress(Progress):
         if not self._console.is_terminal:
             self._console.print(f"{name} ...", soft_wrap=True)
             yield
-            self._tell_time()
+            self._show_time()
             return
         columns: list[Any] = [
             SpinnerColumn(finished_text="[green]✓"),
@@ -120,7 +119,7 @@ class TerminalProgress(Progress):
             yield
             self._bar.update(self._task, total=total or 1, completed=total or 1)
         self._bar = None
-        self._tell_time()
+        self._show_time()
 
     def advance(self, amount: int) -> None:
         """Move the bar."""
@@ -132,10 +131,10 @@ class TerminalProgress(Progress):
             self._bar.update(self._task, advance=amount, tiles=self._count())
 
     def watch_workers(self, count: Callable[[], str], memory: Callable[[], str]) -> None:
-        """Whom to ask how many workers are up, and the memory they use."""
+        """Set functions that say how many workers are up, and the memory they use."""
         self._up = lambda: f"{count()}, {memory()}"
 
-    def _tell_time(self) -> None:
+    def _show_time(self) -> None:
         if self._verbose:
             self._console.print(f"  {self._stage.took()}", soft_wrap=True)
 
@@ -146,7 +145,7 @@ class TerminalProgress(Progress):
         """Print one line above the bar."""
         self._console.print(text, soft_wrap=True)
 
-    confide = note
+    note_secret = note
 
 
 class _Stage:
@@ -176,7 +175,7 @@ class _Stage:
 
 
 class _Workers(ProgressColumn):
-    """How many are up and what memory they use; asked once a second."""
+    """How many workers are up and what memory they use; updated once a second."""
 
     max_refresh = 1.0
 
@@ -189,7 +188,7 @@ class _Workers(ProgressColumn):
 
 
 def _ask(count: Callable[[], str] | None) -> str:
-    """What is told of the workers; nothing while their cluster is being closed."""
+    """What is known of the workers; nothing while their cluster is being closed."""
     with contextlib.suppress(Exception):
         return f"workers: {count()}" if count else ""
     return ""
@@ -212,12 +211,12 @@ class _Rate(ProgressColumn):
 
 
 _EVERY_S = 1.0
-#: A sign of life in a long step.
+#: Seconds between updates in a long step.
 _HEARTBEAT_S = 10.0
 
 
 class StatusFile(Progress):
-    """Hands on to another progress what it is told, and keeps the file up to date.
+    """Passes everything on to another progress, and keeps status.txt up to date.
 
     A file that cannot be written is no reason to stop a run: then it is left as it is, and
     so it is when OUT has become another run's.
@@ -275,18 +274,18 @@ class StatusFile(Progress):
         self._lines["message"] = " ".join(text.split())
         self._write()
 
-    def confide(self, text: str) -> None:
-        """Hand it on; whoever may read OUT may read the file."""
-        self._inner.confide(text)
+    def note_secret(self, text: str) -> None:
+        """Pass it on, but keep it out of the file, which others may read."""
+        self._inner.note_secret(text)
 
     def watch_workers(self, count: Callable[[], str], memory: Callable[[], str]) -> None:
-        """Whom to ask how many workers are up."""
+        """Set functions that say how many workers are up, and the memory they use."""
         self._workers = count
         self._inner.watch_workers(count, memory)
         self._write()
 
     def end(self, state: str, error: str | None = None) -> None:
-        """The last words: complete, stopped or failed, and why."""
+        """Write the last state: complete, stopped or failed, and why."""
         self._over.set()
         self._workers = None
         self._lines["state"] = state
@@ -306,7 +305,7 @@ class StatusFile(Progress):
             self._write()
 
     def _write(self) -> None:
-        # Asked without the lock: who answers may tell of a lost worker first, which takes it
+        # Called without the lock: it may note a lost worker first, which takes the lock
         if count := self._workers:
             with contextlib.suppress(Exception):  # the cluster is being closed
                 self._lines["workers"] = count()
@@ -324,24 +323,32 @@ class StatusFile(Progress):
 
 
 def read_status(out: Path) -> dict[str, str]:
-    """What a run is doing, as it last said, and how the job fares that was submitted for it.
+    """What a run or an ingest is doing, by its status.txt, and how its job fares.
+
+    Parameters
+    ----------
+    out
+        The folder of a run, or a store that ``ingest`` writes or has written.
 
     Returns
     -------
-    The lines of ``status.txt``; of ``slurm/job``, which jobs/submit.sh begins and the job goes
-    on with, ``job`` and the others as ``job_error``, ``job_exit``, ``job_log`` and so on. What
-    an earlier job has said is told in short, as ``before``; then ``state`` is ``queued``,
-    ``started`` or ``ended``.
+    The lines of ``status.txt``; of ``slurm/job``, which jobs/submit.sh and the job write,
+    ``job``, and the others as ``job_error``, ``job_exit``, ``job_log`` and so on. If
+    ``status.txt`` is of an earlier job, its state is given as ``before``, and ``state`` is
+    ``queued``, ``started`` or ``ended``.
 
     Raises
     ------
     ConfigError
         If there is neither a run nor a job for one.
     """
-    run, job = _read_lines(out / "status.txt"), _read_lines(out / "slurm" / "job")
+    folder, part = RunFolder(out), partial_store(out)
+    run, job = _read_lines(folder.status) or _read_lines(part.status), _read_lines(folder.job)
+    if not (run or job) and folder.checksums.is_file():
+        return {"state": "complete"}  # a finished store holds nothing else of its ingest
     if not (run or job):
         raise ConfigError(
-            f"{out} holds no run of hyperhpc", f"make one with: hyperhpc run SCENE {out}"
+            f"{out} holds no run of hyperhpc", f"Make one with: hyperhpc run SCENE {out}"
         )
     number = job.pop("job", None)
     if number and (not run or run.get("job", number) != number):
@@ -360,7 +367,7 @@ def _read_lines(path: Path) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in lines if ": " in line)
 
 
-# Stop a run in time: a batch system says beforehand that it will end a job.
+# Stop a run in time: a batch system announces that it will end a job.
 #
 # Slurm sends SIGUSR1 (``--signal=USR1@180``). A signal to all processes of a job also reaches
 # those that hold a container's file system, so our job scripts leave the file named in
@@ -399,9 +406,9 @@ def _watch(path: Path, over: threading.Event) -> None:
             return
 
 
-def go_on(command: str) -> str:
-    """What to type to go on with what this command has begun."""
+def resume_hint(command: str) -> str:
+    """What to type to resume what this command has begun."""
     if not command.startswith("hyperhpc "):  # in Python, or not known
-        return "give the same command again: it goes on from there"
+        return "Give the same command again: it resumes from there"
     words = (word for word in shlex.split(command) if word != "--restart")
-    return f"give the same command again, it goes on from there: {shlex.join(words)}"
+    return f"Give the same command again, it resumes from there: {shlex.join(words)}"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, SceneError
+from hyperhpc.files import is_unfinished_store
 from hyperhpc.scene.cube import Grid, Scene
 from hyperhpc.scene.formats import FORMATS, find_format
 from hyperhpc.scene.formats.hdf5 import is_hdf5
@@ -170,8 +171,7 @@ def _unknown_format(path: str) -> SceneError:
 def _check_finished(path: str) -> None:
     """Refuse the part of a store that a stopped ingest has left: it looks like a store."""
     for folder in (path, os.path.dirname(path)):
-        is_part = folder.endswith(".part") and os.path.isfile(os.path.join(folder, "plan.json"))
-        if is_part and os.path.isdir(os.path.join(folder, "store")):
+        if is_unfinished_store(Path(folder)):
             raise SceneError(
                 f"{folder} is an unfinished store",
                 "Repeat the same hyperhpc ingest command: it resumes",

@@ -18,9 +18,9 @@ from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import Scene
 from hyperhpc.workers.sizes import usable_memory
 
-#: What the demonstration keeps in OUT besides the run.
-BESIDE = ("scene.zarr", "scene.zarr.truth.zarr")
-#: True classes of which a spectrum is shown.
+#: What the demonstration keeps in OUT besides the files of the run.
+EXTRA_NAMES = ("scene.zarr", "scene.zarr.truth.zarr")
+#: True classes whose spectra are shown.
 SHOWN = ("green_grass", "dry_grass", "soil_bright", "shrub_tree", "water")
 #: Fewer pixels than this side squared may not hold the eight clusters.
 SMALLEST = 64
@@ -42,7 +42,7 @@ def run_demo(
     Raises
     ------
     ConfigError
-        OUT is somebody else's, or a demonstration of another size.
+        OUT holds something else, or a demonstration of another size.
     """
     from hyperhpc.scene import open_scene
     from hyperhpc.simulate.scene import simulate
@@ -50,23 +50,23 @@ def run_demo(
     if min(size) < SMALLEST:
         raise ConfigError(
             f"--size {size[0]}x{size[1]} is too small to show anything",
-            f"give --size {SMALLEST}x{SMALLEST} or more",
+            f"Give --size {SMALLEST}x{SMALLEST} or more",
         )
-    path = out / BESIDE[0]
+    path = out / EXTRA_NAMES[0]
     if not path.exists():
         if RunFolder(out).plan.is_file():
             raise ConfigError(
-                f"{out} is the folder of a run, but not of a demonstration", "name another OUT"
+                f"{out} is the folder of a run, but not of a demonstration", "Name another OUT"
             )
-        check_free(out, BESIDE)
+        check_free(out, EXTRA_NAMES)
         show("simulating a scene", lambda tick: simulate(path, *size, progress=tick))
     scene = open_scene(path)
     if scene.shape[:2] != size:
         raise ConfigError(
             f"{path} has {scene.shape[0]}x{scene.shape[1]} pixels, not {size[0]}x{size[1]}",
-            f"name another OUT, or give --size {scene.shape[0]}x{scene.shape[1]}",
+            f"Name another OUT, or give --size {scene.shape[0]}x{scene.shape[1]}",
         )
-    points = _demo_points(scene, out / BESIDE[1])
+    points = _demo_points(scene, out / EXTRA_NAMES[1])
     flags: dict[str, Any] = {"points": points}
     words = [f"--point {x:.10g},{y:.10g}" for x, y in points]
     if (memory := usable_memory()) < RunConfig(scene=path, out=out).memory_bytes:
@@ -75,7 +75,7 @@ def run_demo(
     config = load_config(path, out, flags)
     command = shlex.join(["hyperhpc", "run", str(path), str(out)]) + " " + " ".join(words)
     progress.note(command)
-    return run(config, progress, command, beside=BESIDE)
+    return run(config, progress, command, extra_names=EXTRA_NAMES)
 
 
 def _demo_points(scene: Scene, truth_path: Path) -> list[tuple[float, float]]:

@@ -1,7 +1,7 @@
 """Write any scene as the store that the analysis reads fastest.
 
-One task writes one shard, and then its record, beside the store in ``OUT.part``; so what was
-stopped goes on, and the store gets its name when it is whole.
+One task writes one shard, and then its record, in ``OUT.part``; so what was stopped can be
+resumed, and the store gets its name when it is whole.
 """
 
 from __future__ import annotations
@@ -18,29 +18,22 @@ import numpy as np
 from hyperhpc.compute.tiles import DamagedTileError, run_tiles
 from hyperhpc.compute.transpose import explain_transposing, transpose_scene
 from hyperhpc.config import RunConfig
-from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError, SceneError
+from hyperhpc.errors import ConfigError, ResourceError, SceneError
 from hyperhpc.files import remove_partial_files
+from hyperhpc.pipeline.managed import Session, managed_run
 from hyperhpc.pipeline.prepare import digests
 from hyperhpc.rundir.folder import (
     RunFolder,
     check_same,
-    disk_error,
+    partial_store,
     read_json,
     read_plan,
     write_json,
 )
 from hyperhpc.rundir.integrity import files_of, measure_file
-from hyperhpc.rundir.lock import Claim, hold_lock
-from hyperhpc.rundir.plan import (
-    Area,
-    Plan,
-    Tile,
-    check_chunk,
-    choose_area,
-    pixel_bytes,
-    tile_promise,
-)
-from hyperhpc.rundir.progress import Progress, StopRequest, go_on
+from hyperhpc.rundir.memory import max_tile_bytes, pixel_bytes
+from hyperhpc.rundir.plan import Area, Plan, Tile, check_chunk, choose_area
+from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import LINE_ARRAY, SOURCE_ARRAY, Scene
 from hyperhpc.scene.formats.zarr_write import (
@@ -50,23 +43,13 @@ from hyperhpc.scene.formats.zarr_write import (
     default_side,
 )
 from hyperhpc.scene.origins import origin_names
-from hyperhpc.tools.verify import CHECKSUMS
-from hyperhpc.workers import (
-    Workers,
-    check_workers,
-    launch_workers,
-    remove_stale_connections,
-    report_worker_losses,
-    scheduler_errors,
-)
+from hyperhpc.workers import Workers, check_workers
 
 _SMALLEST_SIDE = 64
 _COPY = (
-    "copy that file again with its time (cp -p), then give the same command: it goes on; "
+    "Copy that file again with its time (cp -p), then give the same command: it resumes; "
     "with --restart if its time is another"
 )
-#: What the store is called in the part.
-_STORE = "store"
 
 
 @dataclass(frozen=True)
@@ -78,12 +61,35 @@ class Ingested:
     path
         The store.
     files, nbytes
-        In it.
+        Number of files in it, and their bytes.
     """
 
     path: Path
     files: int
     nbytes: int
+
+
+@dataclass(frozen=True)
+class IngestContext:
+    """What is written where.
+
+    Attributes
+    ----------
+    config
+        Its ``out`` is the folder of the unfinished store.
+    out
+        The store.
+    """
+
+    scene: Scene
+    plan: Plan
+    config: RunConfig
+    out: Path
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where the work is, and the store until it is whole."""
+        return RunFolder(self.config.out)
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ class IngestJob:
     scene
         Gives the pixels: the scene, or what it was transposed to.
     origin
-        Tells where pixels come from: the scene itself.
+        Knows where pixels come from: the scene itself.
     """
 
     scene: Scene
@@ -110,7 +116,7 @@ def ingest(
     progress: Progress | None = None,
     command: str = "",
 ) -> Ingested:
-    """Write a scene as a Zarr store, or go on with it.
+    """Write a scene as a Zarr store, or resume that.
 
     Parameters
     ----------
@@ -119,9 +125,9 @@ def ingest(
     config
         ``out`` is the store; options of the scene, bounding box and workers count.
     progress
-        Told what is done; silent if None.
+        Shows what is done; silent if None.
     command
-        The command line, for who has to give it again.
+        The command line, for the hint how to resume.
 
     Raises
     ------
@@ -135,164 +141,124 @@ def ingest(
         It was stopped; what is finished is kept.
     """
     progress = progress or Progress()
-    out = config.out
-    part = RunFolder(out.with_name(f"{out.name}.part"))
+    out, folder = config.out, partial_store(config.out)
     # Killed when the store had got its name, and before the rest was removed
     is_named = (
-        (out / CHECKSUMS).is_file()
-        and part.plan.is_file()
-        and not (part.out / _STORE).exists()
+        RunFolder(out).checksums.is_file()
+        and folder.plan.is_file()
+        and not folder.store.exists()
         and not config.restart
     )
     if (out.exists() or out.is_symlink()) and not is_named:
-        raise ConfigError(f"{out} exists", "choose another name, or remove it first")
+        raise ConfigError(f"{out} exists", "Choose another name, or remove it first")
     scene = open_scene(list(sources), options=config.scene_options)
     for source in sources:
         if source.resolve() in out.resolve().parents:
-            raise ConfigError(f"{out} lies inside the scene {source}", "name another OUT")
+            raise ConfigError(f"{out} lies inside the scene {source}", "Name another OUT")
     plan = _make_plan(scene, config)
     check_workers(config)
-    if part.plan.is_file() and not config.restart:
-        found = read_plan(part)
-        hint = "name another OUT, or give --restart to begin anew"
-        check_same(part, found, plan, hint)
+    if folder.plan.is_file() and not config.restart:
+        found = read_plan(folder)
+        hint = "Name another OUT, or give --restart to start from the beginning"
+        check_same(folder, found, plan, hint)
         plan = found
     for note in scene.notes:
         progress.note(f"note: {note}")
-    config = replace(config, out=part.out)
     if not is_named:
-        _write_locked(scene, plan, config, part, progress, out, go_on(command))
-    shutil.rmtree(part.work, ignore_errors=True)  # first: what is left must still have its plan
-    shutil.rmtree(part.out, ignore_errors=True)
-    files = read_json(out / CHECKSUMS)["files"]
+        ctx = IngestContext(scene, plan, replace(config, out=folder.out), out)
+
+        def claim() -> None:
+            if config.restart:
+                _clear(folder)
+
+        with managed_run(folder, ctx.config, progress, command, claim) as session:
+            try:
+                _write_store(ctx, session)
+            except DamagedTileError as error:
+                raise SceneError(error.message, _COPY) from None
+            session.claim.check()
+            folder.store.rename(out)
+    shutil.rmtree(folder.work, ignore_errors=True)  # first: the rest must still have its plan
+    shutil.rmtree(folder.out, ignore_errors=True)
+    files = read_json(RunFolder(out).checksums)["files"]
     return Ingested(out, len(files), sum(size for size, _ in files.values()))
-
-
-def _write_locked(
-    scene: Scene,
-    plan: Plan,
-    config: RunConfig,
-    part: RunFolder,
-    progress: Progress,
-    out: Path,
-    hint: str,
-) -> None:
-    """All of the store, to its name; ``hint`` says how to go on if it is stopped."""
-    with hold_lock(part.out, progress.note) as lock:
-        if config.restart:
-            _clear(part)
-        remove_stale_connections(part.out)
-        try:
-            _write(scene, plan, config, part, progress, lock.claim, out)
-        except DamagedTileError as error:
-            raise SceneError(error.message, _COPY) from None
-        except scheduler_errors():
-            raise IncompleteRunError("the scheduler was lost", hint) from None
-        except StopRequest:
-            raise IncompleteRunError(
-                "stopped before its end; what is finished is kept", hint
-            ) from None
-        except OSError as error:
-            raise disk_error(error, part.out) from None
-        lock.claim.check()
-        (part.out / _STORE).rename(out)
 
 
 def _make_plan(scene: Scene, config: RunConfig) -> Plan:
     """Shards as large as memory allows; ResourceError if it does not allow the smallest."""
     area = choose_area(scene, config.bbox)
     check_chunk(scene, config)
-    promise = tile_promise(config.memory_bytes, config.threads_per_worker)
+    largest = max_tile_bytes(config.memory_bytes, config.threads_per_worker)
     side = default_side(scene.shape[2])
-    while side**2 * pixel_bytes(scene) > promise and side > _SMALLEST_SIDE:
+    while side**2 * pixel_bytes(scene) > largest and side > _SMALLEST_SIDE:
         side //= 2
-    if side**2 * pixel_bytes(scene) > promise:
+    if side**2 * pixel_bytes(scene) > largest:
         raise ResourceError(
             f"--memory-per-worker {config.memory_per_worker} is too little for shards of "
             f"{side} x {side} pixels of {scene.shape[2]} bands",
-            "give more memory or fewer --threads-per-worker",
+            "Give more memory or fewer --threads-per-worker",
         )
     chunk = math.prod(scene.chunks[:2])
     is_wide = chunk > side**2 and scene.chunks[2] < scene.shape[2]
-    is_transposed = is_wide or chunk * pixel_bytes(scene) > promise
+    is_transposed = is_wide or chunk * pixel_bytes(scene) > largest
     names = ("group", "overlap", "mask", "bands", "resample_bands", "bbox")
     options = {name: config.result_options()[name] for name in names}
     options |= digests(scene, config)
     return Plan(area, (side, side), is_transposed, options, scene.fingerprint())
 
 
-def _clear(part: RunFolder) -> None:
+def _clear(folder: RunFolder) -> None:
     """Remove what an earlier call has written; the lock stays."""
-    part.plan.unlink(missing_ok=True)
-    for path in (part.work, part.out / _STORE):
+    folder.plan.unlink(missing_ok=True)
+    for path in (folder.work, folder.store):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _write(
-    scene: Scene,
-    plan: Plan,
-    config: RunConfig,
-    part: RunFolder,
-    progress: Progress,
-    claim: Claim,
-    out: Path,
-) -> None:
-    """All of the store, in the part."""
-    store, records = part.out / _STORE, part.records("ingest")
-    if not (part.plan.is_file() and store.is_dir()):
-        _clear(part)
-        part.work.mkdir(parents=True, exist_ok=True)
-        about = describe_cube(scene, plan.area)
+def _write_store(ctx: IngestContext, session: Session) -> None:
+    """Write all shards of the store, and its checksums last."""
+    plan, folder, progress = ctx.plan, ctx.folder, session.progress
+    store, records = folder.store, folder.records("ingest")
+    if not (folder.plan.is_file() and store.is_dir()):
+        _clear(folder)
+        folder.work.mkdir(parents=True, exist_ok=True)
+        about = describe_cube(ctx.scene, plan.area)
         create_cube_store(store, about, side=plan.tile_shape[0])
-        write_json(part.plan, plan.to_json())
+        write_json(folder.plan, plan.to_json())
     _drop_damaged(store, records)
-    _announce(scene, plan, out, progress)
+    _announce(ctx, progress)
     n_pixels = plan.area.shape[0] * plan.area.shape[1]
     tiles = list(plan.tiles())
-    with (
-        launch_workers(config, progress.note) as workers,
-        report_worker_losses(workers, lambda text: progress.note(f"warning: {text}")),
-    ):
-        progress.watch_workers(workers.describe_count, workers.describe_memory)
-        if workers.dashboard:
-            progress.confide(f"dashboard: {workers.dashboard}")
-        readable = _transpose(scene, plan, config, part, progress, claim, workers)
-        job = IngestJob(readable, scene, plan.area, store)
+    with session.workers(lambda text: progress.note(f"warning: {text}")) as workers:
+        scene = _transpose(ctx, session, workers) if plan.is_transposed else ctx.scene
+        job = IngestJob(scene, ctx.scene, plan.area, store)
         with progress.stage("writing the store", n_pixels, tiles=len(tiles)):
-            found, _ = run_tiles(workers, write_shard, job, tiles, records, progress, claim)
+            found, _ = run_tiles(
+                workers, write_shard, job, tiles, records, progress, session.claim
+            )
     remove_partial_files(store)  # of workers that were lost
     CubeStore(store).finish()
     sums = {name: value for record in found.values() for name, value in record["files"].items()}
-    rest = [name for name in files_of(store) if name not in sums and name != CHECKSUMS]
+    checksums = RunFolder(store).checksums
+    rest = [name for name in files_of(store) if name not in sums and name != checksums.name]
     sums |= {name: measure_file(store / name) for name in rest}
     written = {name: value for name, value in sorted(sums.items()) if value}
-    write_json(store / CHECKSUMS, {"algorithm": "crc32c", "files": written})
+    write_json(checksums, {"algorithm": "crc32c", "files": written})
 
 
-def _transpose(
-    scene: Scene,
-    plan: Plan,
-    config: RunConfig,
-    part: RunFolder,
-    progress: Progress,
-    claim: Claim,
-    workers: Workers,
-) -> Scene:
-    """The scene, or what it has to be turned to first."""
-    if not plan.is_transposed:
-        return scene
-    progress.note(explain_transposing(scene, plan.area, part.work))
-    n_values = math.prod(plan.area.shape) * scene.shape[2]
+def _transpose(ctx: IngestContext, session: Session, workers: Workers) -> Scene:
+    """What a scene that is stored band by band has to be turned into first."""
+    area, work, progress = ctx.plan.area, ctx.folder.work, session.progress
+    progress.note(explain_transposing(ctx.scene, area, work))
+    n_values = math.prod(area.shape) * ctx.scene.shape[2]
     with progress.stage("transposing bands", n_values):
-        turned, _, _ = transpose_scene(
-            scene, plan.area, part.work, config, workers, progress, claim
+        scene, _, _ = transpose_scene(
+            ctx.scene, area, work, ctx.config, workers, progress, session.claim
         )
-    return turned
+    return scene
 
 
 def _drop_damaged(store: Path, records: Path) -> None:
-    """Forget shards whose files are not there, or not as long as they were."""
-    remove_partial_files(store)
+    """Remove the records of shards whose files are missing or have another length."""
     for path in records.glob("*.json"):
         for name, value in read_json(path)["files"].items():
             file = store / name
@@ -301,16 +267,16 @@ def _drop_damaged(store: Path, records: Path) -> None:
                 break
 
 
-def _announce(scene: Scene, plan: Plan, out: Path, progress: Progress) -> None:
+def _announce(ctx: IngestContext, progress: Progress) -> None:
     """How much will be written where, and whether there is room."""
-    height, width = plan.area.shape
+    scene, (height, width) = ctx.scene, ctx.plan.area.shape
     n_bytes = height * width * scene.shape[2] * np.dtype(scene.dtype).itemsize * 17 // 16
     per_tile = 2 + len(origin_names(scene))
-    n_files = plan.n_tiles() * per_tile + 20
-    free = shutil.disk_usage(out.absolute().parent).free
+    n_files = ctx.plan.n_tiles() * per_tile + 20
+    free = shutil.disk_usage(ctx.out.absolute().parent).free
     progress.note(
         f"{height} x {width} pixels of {scene.shape[2]} bands: about {n_files} files, "
-        f"{n_bytes / 1e9:.2f} GB before compression, to {out}"
+        f"{n_bytes / 1e9:.2f} GB before compression, to {ctx.out}"
     )
     if free < n_bytes:
         progress.note(f"warning: {free / 1e9:.2f} GB are free there; it may not suffice")

@@ -17,7 +17,7 @@ from hyperhpc.compute.grid_file import GridFile
 from hyperhpc.compute.overview import OverviewMetadata, write_overview
 from hyperhpc.compute.tiles import shorten
 from hyperhpc.errors import IncompleteRunError
-from hyperhpc.rundir.folder import RunFolder, out_of, read_json
+from hyperhpc.rundir.folder import RunFolder, find_run_folder, read_json
 from hyperhpc.rundir.plan import Plan, Tile
 from hyperhpc.schema import CLUSTER, INDICES, QUICKLOOK, fill_value
 from hyperhpc.workers import scratch_folder
@@ -75,7 +75,7 @@ def report_run(out: Path, notify: Callable[[str], None]) -> Path:
     """
     from hyperhpc.report import write_report
 
-    folder = out_of(out)
+    folder = find_run_folder(out)
     if folder.overview.exists():
         if not is_finished(folder):
             notify(f"note: the run in {out} is not finished; the page says what is missing")

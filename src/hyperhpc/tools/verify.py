@@ -1,4 +1,4 @@
-"""Is what lies in OUT what was written there?"""
+"""Compare the files of OUT with what was written there."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hyperhpc.compute.results_store import CHUNK
 from hyperhpc.compute.tiles import read_record
 from hyperhpc.errors import IncompleteRunError
-from hyperhpc.pipeline.results import CHUNK
-from hyperhpc.rundir.folder import RunFolder, out_of, read_json
+from hyperhpc.rundir.folder import RunFolder, find_run_folder, read_json
 from hyperhpc.rundir.integrity import Sums, files_of, find_damage
 from hyperhpc.scene.formats.zarr_layout import zarr_format_of
-
-#: In a store that was ingested: length and CRC-32C of its files.
-CHECKSUMS = "checksums.json"
 
 
 @dataclass(frozen=True)
@@ -24,13 +21,13 @@ class Verified:
     Attributes
     ----------
     files, nbytes
-        Compared.
+        Number of files that were compared, and their bytes.
     damaged
-        File, relative to OUT, and what is wrong with it.
+        Path of a file, relative to OUT, and what is wrong with it.
     complete
-        False if the run has not come to its end.
+        False if the run has not finished.
     hint
-        How to mend it.
+        How to repair it.
     """
 
     files: int
@@ -43,7 +40,7 @@ class Verified:
 def verify(out: Path) -> Verified:
     """Compare every file of a run's results, or of a store, with its checksum; reads only.
 
-    Of an unfinished run the finished tiles are compared.
+    In an unfinished run the files of the finished tiles are compared.
 
     Parameters
     ----------
@@ -57,16 +54,16 @@ def verify(out: Path) -> Verified:
     IncompleteRunError
         If no tile is finished yet.
     """
-    if (out / CHECKSUMS).is_file() and zarr_format_of(str(out)) is not None:
+    if RunFolder(out).checksums.is_file() and zarr_format_of(str(out)) is not None:
         return _verify_store(out)
-    folder = out_of(out)
+    folder = find_run_folder(out)
     run = read_json(folder.run) if folder.run.exists() else {}
     complete = bool(run.get("complete")) and folder.checksums.exists()
-    sums = read_sums(folder) if complete else _recorded(folder)
+    sums = read_json(folder.checksums)["files"] if complete else _recorded_sums(folder)
     if not sums:
         raise IncompleteRunError(
             f"{out} has no finished tile yet, so there is nothing to verify",
-            f"see what the run does: hyperhpc status {out}",
+            f"See what the run does: hyperhpc status {out}",
         )
     damaged = dict(find_damage(out, sums))
     if complete:
@@ -79,38 +76,33 @@ def verify(out: Path) -> Verified:
     if not command.startswith("hyperhpc "):
         command = "the same command"
     command = command.removesuffix(" --restart")
-    tiles = {
-        name for name in sums if CHUNK.fullmatch(name.removeprefix(f"{folder.results.name}/"))
-    }
+    prefix = f"{folder.results.name}/"
+    chunks = {name for name in sums if CHUNK.fullmatch(name.removeprefix(prefix))}
     return Verified(
         len(sums),
         sum(value[0] for value in sums.values() if value),
         damaged,
         complete,
-        f"go on with the run, which computes these tiles again: {command}"
-        if damaged.keys() <= tiles
-        else f"compute it anew: {command} --restart",
+        f"Resume the run, which computes these tiles again: {command}"
+        if damaged.keys() <= chunks
+        else f"Compute it from the beginning: {command} --restart",
     )
 
 
 def _verify_store(path: Path) -> Verified:
     """Files that are missing, changed, or were added."""
-    sums = read_json(path / CHECKSUMS)["files"]
+    checksums = RunFolder(path).checksums
+    sums = read_json(checksums)["files"]
     damaged = dict(find_damage(path, sums))
-    more = set(files_of(path)) - set(sums) - {CHECKSUMS}
-    damaged |= dict.fromkeys(sorted(more), "was not there when the store was written")
+    added = set(files_of(path)) - set(sums) - {checksums.name}
+    damaged |= dict.fromkeys(sorted(added), "was not there when the store was written")
     n_bytes = sum(value[0] for value in sums.values())
-    hint = f"ingest the scene again, or copy the store again: {path}"
+    hint = f"Ingest the scene again, or copy the store again: {path}"
     return Verified(len(sums), n_bytes, damaged, complete=True, hint=hint)
 
 
-def read_sums(folder: RunFolder) -> Sums:
-    """checksums.json."""
-    return read_json(folder.checksums)["files"]
-
-
-def _recorded(folder: RunFolder) -> Sums:
-    """Those of the tiles that are finished."""
+def _recorded_sums(folder: RunFolder) -> Sums:
+    """Checksums of the finished tiles."""
     sums: dict[str, Any] = {}
     for path in sorted(folder.records("classify").glob("*.json")):
         files = (read_record(path) or {}).get("files", {})

@@ -164,7 +164,8 @@ def list_levels(viewed: ViewedRun, name: str) -> list[Level]:
     The finest level of indices and clusters is ``results.zarr``; the finest one of the
     quicklook is the scene, where the overview does not hold every pixel.
     """
-    overview = viewed.overview
+    overview, folder = viewed.overview, viewed.results.folder
+    overview_name = folder.overview.name
     levels = []
     for step in overview.levels:
         array = overview.group.get(f"{step}/{name}")
@@ -173,7 +174,7 @@ def list_levels(viewed: ViewedRun, name: str) -> list[Level]:
             height, width = overview.shape(step)
             dx, dy = (right - left) / width, (top - bottom) / height
             levels.append(
-                Level(step, (height, width), left, top, dx, dy, "overview.zarr", _reader(array))
+                Level(step, (height, width), left, top, dx, dy, overview_name, _reader(array))
             )
     grid = viewed.grid
     finest = (1, viewed.shape, grid.xmin, grid.ymax, grid.px, grid.py)
@@ -181,7 +182,7 @@ def list_levels(viewed: ViewedRun, name: str) -> list[Level]:
     full = results.get(name) if results is not None else None
     if isinstance(full, zarr.Array):
         levels = [level for level in levels if level.step > 1]
-        levels.insert(0, Level(*finest, "results.zarr", _reader(full)))
+        levels.insert(0, Level(*finest, folder.results.name, _reader(full)))
     elif name == QUICKLOOK.name and viewed.scene and levels and levels[0].step > 1:
         levels.insert(0, Level(*finest, "the scene", *_scene_reader(viewed)))
     return levels

@@ -14,7 +14,7 @@ from hyperhpc.compute.selection import Selection, select_bands
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, HyperhpcError, IncompleteRunError, cause
 from hyperhpc.results import Pyramid, RunResults, open_results
-from hyperhpc.rundir.folder import RunFolder, out_of, read_json
+from hyperhpc.rundir.folder import RunFolder, find_run_folder, read_json
 from hyperhpc.rundir.plan import Area, Plan
 from hyperhpc.scene import Grid, Scene, open_scene
 from hyperhpc.tools.preview import is_finished, make_overview
@@ -97,7 +97,7 @@ def open_viewed_run(out: Path, scene: Path | None, scratch: Path) -> ViewedRun:
     ConfigError, SceneError, IncompleteRunError
         As :func:`hyperhpc.view.view_run`.
     """
-    folder = out_of(out)
+    folder = find_run_folder(out)
     path, notes = _find_overview(folder, scratch)
     results = open_results(out, overview=path)
     if results.pyramid is None:

@@ -1,0 +1,94 @@
+"""The store of the maps: created empty, and checked before a run resumes with it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hyperhpc.compute.stores import consolidate, create_group, create_store, set_attributes
+from hyperhpc.compute.tiles import read_record, shorten
+from hyperhpc.files import atomic_write, remove_partial_files
+from hyperhpc.rundir.folder import RunFolder, read_json, write_json
+from hyperhpc.rundir.integrity import files_of, find_damage, measure_file
+from hyperhpc.rundir.plan import Plan
+from hyperhpc.scene.cube import Grid
+from hyperhpc.schema import CLUSTER, INDICES, RESULTS
+
+#: A file that a tile writes: array, layer, row and column of the tile.
+CHUNK = re.compile(rf"(?:{INDICES.name}|{CLUSTER.name})/\d+\.(\d+)\.(\d+)")
+#: Files that change once more at the end, when they say that the store is complete.
+_ATTRIBUTES, _CONSOLIDATED = ".zattrs", ".zmetadata"
+
+
+def create_results(
+    folder: RunFolder,
+    plan: Plan,
+    grid: Grid,
+    index_names: Sequence[str],
+    model_names: Sequence[str],
+) -> None:
+    """Create the store without any tile, and record the checksums of its metadata.
+
+    A store that was there is removed.
+    """
+    shutil.rmtree(folder.results, ignore_errors=True)
+    with atomic_write(folder.results) as part:
+        create_group(
+            create_store(part),
+            dict(zip(RESULTS, (index_names, model_names), strict=True)),
+            grid,
+            plan.area.shape,
+            plan.tile_shape,
+            {"title": "hyperhpc results", "Conventions": "CF-1.11", "complete": False},
+        )
+        consolidate(part)
+        sums = {
+            name: measure_file(part / name)
+            for name in files_of(part)
+            if name not in (_ATTRIBUTES, _CONSOLIDATED) and not CHUNK.fullmatch(name)
+        }
+        write_json(folder.store_sums, sums)
+
+
+def is_store_intact(folder: RunFolder, warn: Callable[[str], None]) -> bool:
+    """True if the store is there, and all that no tile writes in it is as it was created."""
+    results = folder.results
+    if not (results.exists() and folder.store_sums.exists()):
+        return False
+    damaged = dict(find_damage(results, read_json(folder.store_sums)))
+    try:
+        json.loads((results / _ATTRIBUTES).read_text("utf-8"))
+    except (OSError, ValueError):
+        damaged[_ATTRIBUTES] = "cannot be read"
+    if damaged:
+        name, what = next(iter(damaged.items()))
+        warn(f"{results.name}/{name} {what}, so that the maps of all tiles are computed again")
+    return not damaged
+
+
+def drop_damaged_tiles(folder: RunFolder, records: Path, warn: Callable[[str], None]) -> None:
+    """Remove the records of tiles whose files are not as they were written."""
+    results = folder.results
+    remove_partial_files(results)
+    record_of: dict[str, Path] = {}
+    sums: dict[str, Any] = {}
+    for path in records.glob("*.json"):
+        files = (read_record(path) or {}).get("files", {})
+        record_of |= dict.fromkeys(files, path)
+        sums |= files
+    damaged = dict(find_damage(results, sums))
+    if damaged:
+        # First, so that a start after a kill here finds the damage again
+        set_attributes(results, complete=False)
+        for name in damaged:
+            record_of[name].unlink(missing_ok=True)
+        tiles = sorted({record_of[name].stem for name in damaged})
+        name, what = next(iter(damaged.items()))
+        warn(
+            f"finished tiles were found damaged and are computed again: {shorten(tiles)} "
+            f"({results.name}/{name} {what})"
+        )

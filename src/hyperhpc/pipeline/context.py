@@ -1,0 +1,70 @@
+"""What a run is about: fixed before it starts, and the same for all its passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hyperhpc.analysis.indices import BoundIndex
+from hyperhpc.compute.applied import AppliedModel
+from hyperhpc.compute.selection import Selection
+from hyperhpc.config import RunConfig
+from hyperhpc.rundir.folder import RunFolder
+from hyperhpc.rundir.plan import Plan
+from hyperhpc.scene.cube import Grid, Scene
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What was asked for, what the scene was found to be, and what follows from both.
+
+    Attributes
+    ----------
+    config
+        Scene, OUT and options, as asked for.
+    scene
+        The scene as it lies on disk.
+    selection
+        The bands that decide on validity and clusters.
+    indices, skipped
+        Indices to compute; names of those that lack a band, and which.
+    model_names
+        Models of the maps, in the order of their layers.
+    spectra
+        Spectra at the points asked for, as spectra.json holds them.
+    plan
+        Area and tiles: of this call, or those found in OUT.
+    applied
+        A model of another run; None if models are fitted.
+    """
+
+    config: RunConfig
+    scene: Scene
+    selection: Selection
+    indices: list[BoundIndex]
+    skipped: dict[str, str]
+    model_names: Sequence[str]
+    spectra: list[dict[str, Any]]
+    plan: Plan
+    applied: AppliedModel | None
+
+    @property
+    def folder(self) -> RunFolder:
+        """The paths of OUT."""
+        return RunFolder(self.config.out)
+
+    @property
+    def grid(self) -> Grid:
+        """Georeference of the area."""
+        return self.scene.grid.part(self.plan.area.row0, self.plan.area.col0)
+
+    @property
+    def n_pixels(self) -> int:
+        """Pixels of the area."""
+        return self.plan.area.shape[0] * self.plan.area.shape[1]
+
+    @property
+    def index_names(self) -> list[str]:
+        """Names of the indices, in the order of their layers."""
+        return [bound.index.name for bound in self.indices]

@@ -1,0 +1,122 @@
+"""The part of run.json that is known before a run starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hyperhpc.analysis.indices import describe_index
+from hyperhpc.compute.applied import TOLERANCE_NM
+from hyperhpc.compute.selection import describe_bands
+from hyperhpc.config import INDEX_BITS
+from hyperhpc.pipeline.context import RunContext
+from hyperhpc.rundir.folder import describe_machine, read_versions
+from hyperhpc.scene import describe
+from hyperhpc.scene.georef import pixel_area_m2
+from hyperhpc.version import __version__
+
+
+def run_header(ctx: RunContext, command: str) -> dict[str, Any]:
+    """What was asked for, what the scene is, what was chosen, and on which machine."""
+    config, scene, area = ctx.config, ctx.scene, ctx.plan.area
+    bands = describe_bands(scene, ctx.selection)
+    return {
+        "hyperhpc": __version__,
+        "command": command,
+        "scene": {"path": str(config.scene), **describe(scene)}
+        | {"n_good_bands": len(ctx.selection.bands)},
+        "area": {
+            "bounds": scene.grid.bounds((area.row0, area.row1), (area.col0, area.col1)),
+            "shape": list(area.shape),
+            "row0": area.row0,
+            "col0": area.col0,
+            "pixel_area_m2": pixel_area_m2(scene.grid),
+        },
+        "options": config.result_options() | {"drop_windows_nm": bands["dropped_windows_nm"]},
+        "applied_model": ctx.applied
+        and {"path": str(config.apply_model), "sha256": ctx.applied.digest},
+        "bands": bands,
+        "indices": {
+            "computed": [
+                describe_index(bound, scene.wavelength_nm, ctx.selection.windows_nm)
+                for bound in ctx.indices
+            ],
+            "skipped": [{"name": name, "why": why} for name, why in ctx.skipped.items()],
+        },
+        "pixels": {"total": ctx.n_pixels},
+        "tiles": {"shape": list(ctx.plan.tile_shape), "transposed": ctx.plan.is_transposed},
+        "machine": describe_machine(),
+        "workers": {
+            "launcher": config.launcher,
+            "threads_per_worker": config.threads_per_worker,
+            "memory_per_worker": config.memory_per_worker,
+        },
+        "versions": read_versions(),
+        "choices": describe_choices(ctx),
+    }
+
+
+def describe_choices(ctx: RunContext) -> list[str]:
+    """Sentences on what was decided, for the report."""
+    scene, selection, config = ctx.scene, ctx.selection, ctx.config
+    choices = list(scene.notes)
+    if ctx.applied:
+        choices.append(
+            f"The model {config.apply_model} (SHA-256 {ctx.applied.digest[:12]}) was applied: "
+            f"its {len(selection.bands)} bands were matched within {TOLERANCE_NM} nm; "
+            "numbers and spectra of its clusters are those of the scene it was fitted to."
+        )
+    elif config.seed_compat:
+        choices.append(
+            "The tutorial's choices were reproduced: its 358 bands by position, and "
+            "its NDLI with the sign of its denominator."
+        )
+    else:
+        windows = ", ".join(
+            f"{lo:g}-{hi:g} nm" if hi != float("inf") else f"from {lo:g} nm"
+            for lo, hi in selection.windows_nm
+        )
+        n_bad = len(scene.bad_bands)
+        flagged = f", and {n_bad} that the file flags as bad," if n_bad else ""
+        why = (
+            "as --drop asks"
+            if config.drop is not None
+            else "since water vapour absorbs the light in the windows, and noise outweighs "
+            "it at the ends of the range"
+        )
+        choices.append(
+            f"Bands in {windows}{flagged} were left out of validity and clustering, "
+            f"{why}: {len(selection.bands)} of {scene.shape[2]} remain."
+        )
+    choices.append(
+        "A pixel is no-data if a remaining band holds "
+        + " or ".join(f"{value:g}" for value in scene.nodata)
+        + "; it has no index and no cluster, since that number is no reflectance."
+        if scene.nodata
+        else "Pixels are no-data only where a remaining band is not a finite number."
+    )
+    if config.index_bits < INDEX_BITS:
+        choices.append(
+            f"Index values are rounded to {config.index_bits} bits of their fraction, as "
+            f"--index-bits asks: they are off by {2.0 ** -(config.index_bits + 1):.1g} of "
+            "themselves at most."
+        )
+    if ctx.applied:
+        return choices
+    choices.append(
+        f"Models were fitted to the valid pixels of {_every(config.stride)} row and "
+        "column, scaled to zero mean and unit standard deviation per band, so that "
+        "bright bands do not outweigh dark ones."
+    )
+    choices.append(
+        "Clusters are numbered by ascending mean near-infrared reflectance, so that a "
+        "number and its colour mean the same from run to run."
+    )
+    return choices
+
+
+def _every(stride: int) -> str:
+    """``every``, ``every second``, ``every 4th``."""
+    if stride <= 3:
+        return ("every", "every second", "every third")[stride - 1]
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(stride % 10, "th")
+    return f"every {stride}{'th' if stride % 100 in (11, 12, 13) else ending}"

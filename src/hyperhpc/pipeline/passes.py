@@ -1,0 +1,325 @@
+"""The passes of a run: each reads the files of the one before and writes its own."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.analysis.agreement import adjusted_rand_index
+from hyperhpc.compute.classify import (
+    ClassifyJob,
+    OverviewFiles,
+    classify_tile,
+    write_nodata_tile,
+)
+from hyperhpc.compute.fitting import FitJob, fit_models
+from hyperhpc.compute.models import Labeller
+from hyperhpc.compute.overview import OverviewMetadata, finest_step, write_overview
+from hyperhpc.compute.results_store import create_results, drop_damaged_tiles, is_store_intact
+from hyperhpc.compute.sample import (
+    Sample,
+    SampleJob,
+    count_valid,
+    sample_tile,
+    tiles_per_side,
+    uses_thinned_copy,
+    write_nodata_sample,
+)
+from hyperhpc.compute.stores import set_attributes
+from hyperhpc.compute.sums import SampleOnWorkers
+from hyperhpc.compute.tiles import SkipPolicy, collect_bad_tiles, describe_bad_tiles, run_tiles
+from hyperhpc.compute.transpose import explain_transposing, transpose_scene
+from hyperhpc.errors import SceneError
+from hyperhpc.files import remove_partial_files
+from hyperhpc.pipeline.context import RunContext
+from hyperhpc.pipeline.managed import Session
+from hyperhpc.pipeline.record import RunRecord
+from hyperhpc.rundir.folder import read_json, write_json
+from hyperhpc.rundir.plan import Tile
+from hyperhpc.scene.cube import Scene
+from hyperhpc.schema import COLORS_NM
+from hyperhpc.workers import Workers
+
+#: What each tile of a pass has recorded, by the tile's name.
+TileRecords = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Shows each stage, times it and records it in run.json."""
+
+    session: Session
+    record: RunRecord
+
+    @contextmanager
+    def stage(
+        self, name: str, title: str, total: int | None = None, tiles: int = 0
+    ) -> Iterator[dict[str, Any]]:
+        """One stage; what is put into the entry it yields is recorded with it."""
+        entry: dict[str, Any] = {"name": name}
+        start = time.perf_counter()
+        self.session.claim.check()
+        with self.session.progress.stage(title, total, tiles=tiles):
+            yield entry
+        self.session.claim.check()
+        entry["seconds"] = round(time.perf_counter() - start, 3)
+        self.record.add_stage(entry)
+
+
+@dataclass(frozen=True)
+class TakenSample:
+    """The outcome of the sample pass.
+
+    Attributes
+    ----------
+    sample
+        The files.
+    bad
+        Tiles that cannot be read, and why.
+    used
+        Tiles of the scene itself of which pixels are in the sample.
+    """
+
+    sample: Sample
+    bad: dict[str, str]
+    used: frozenset[str]
+
+
+def transpose(ctx: RunContext, stages: Stages, workers: Workers) -> Scene:
+    """Turn a scene that is stored band by band into one that is read tile by tile."""
+    session, area, work = stages.session, ctx.plan.area, ctx.folder.work
+    session.progress.note(explain_transposing(ctx.scene, area, work))
+    n_values = ctx.n_pixels * ctx.scene.shape[2]
+    with stages.stage("transpose", "transposing bands", n_values) as entry:
+        scene, records, resumed = transpose_scene(
+            ctx.scene, area, work, ctx.config, workers, session.progress, session.claim
+        )
+        entry.update(_totals(records, resumed))
+    return scene
+
+
+def take_sample(ctx: RunContext, stages: Stages, scene: Scene, workers: Workers) -> TakenSample:
+    """The sample pass: every ``stride``-th row and column, of the bands of the models.
+
+    Raises
+    ------
+    SceneError
+        The scene has no valid pixel.
+    """
+    session, plan, config = stages.session, ctx.plan, ctx.config
+    skip_policy = (
+        SkipPolicy(write_nodata_sample, {}, frozenset()) if config.skip_bad_tiles else None
+    )
+    sample = Sample.at(
+        ctx.folder.work, plan.area, config.stride, len(ctx.selection.bands), ctx.scene.dtype
+    )
+    folder = ctx.folder.records("sample")
+    if not (sample.values.is_complete() and sample.mask.is_complete()):
+        shutil.rmtree(folder, ignore_errors=True)
+        sample.values.create()
+        sample.mask.create()
+    job = SampleJob(scene, plan.area, config.stride, ctx.selection.bands, sample)
+    times = tiles_per_side(scene, plan, config.stride, skips_bad_tiles=config.skip_bad_tiles)
+    tiles = list(plan.tiles(times))
+    with stages.stage("sample", "reading the sample", ctx.n_pixels, len(tiles)) as entry:
+        records, resumed = run_tiles(
+            workers,
+            sample_tile,
+            job,
+            tiles,
+            folder,
+            session.progress,
+            session.claim,
+            skip_policy,
+        )
+        entry.update(_totals(records, resumed))
+    bad = collect_bad_tiles(records)
+    if not any(record["valid"] for record in records.values()):
+        rest = [tile for tile in plan.tiles() if tile.name not in bad]
+        _check_any_valid(ctx, stages, job, workers, rest, bad)
+    stages.record.add_bad_tiles(describe_bad_tiles(plan.tiles(), plan.area, bad))
+    used = {name for name, record in records.items() if record["sampled"]}
+    is_copy_read = uses_thinned_copy(scene, plan.area, config.stride)
+    return TakenSample(sample, bad, frozenset() if is_copy_read else frozenset(used))
+
+
+def _check_any_valid(
+    ctx: RunContext,
+    stages: Stages,
+    job: SampleJob,
+    workers: Workers,
+    tiles: list[Tile],
+    bad: Mapping[str, str],
+) -> None:
+    """Tell a scene without a valid pixel from a sample that has missed them all."""
+    session, folder = stages.session, ctx.folder.records("count")
+    with stages.stage("count", "looking for data", ctx.n_pixels):
+        records, _ = run_tiles(
+            workers, count_valid, job, tiles, folder, session.progress, session.claim
+        )
+    if any(record["valid"] for record in records.values()):
+        return
+    if bad:
+        name, why = next(iter(bad.items()))
+        raise SceneError(
+            f"The tiles that can be read hold no valid pixel; {len(bad)} cannot be read, "
+            f"{name} for one: {why}",
+            "Copy the scene again",
+        )
+    raise _no_valid_pixel(ctx)
+
+
+def _no_valid_pixel(ctx: RunContext) -> SceneError:
+    return SceneError(
+        f"The scene has no valid pixel among {ctx.n_pixels}",
+        f"Check its no-data value: hyperhpc info {shlex.quote(str(ctx.config.scene))}",
+    )
+
+
+def fit(ctx: RunContext, stages: Stages, sample: Sample, workers: Workers) -> list[Labeller]:
+    """Fit the models to the sample."""
+    start = time.perf_counter()
+    job = FitJob(
+        ctx.config,
+        SampleOnWorkers(sample, workers),
+        ctx.folder,
+        ctx.scene.wavelength_nm[ctx.selection.bands],
+        ctx.scene.scale_factor,
+        stages.record.warn,
+    )
+    labellers = fit_models(job, stages.session.progress)
+    seconds = round(time.perf_counter() - start, 3)
+    stages.record.add_stage({"name": "fit", "seconds": seconds})
+    return labellers
+
+
+def classify_job(ctx: RunContext, scene: Scene, labellers: list[Labeller]) -> ClassifyJob:
+    """What each tile of the classify pass needs; nothing is written."""
+    area, indices = ctx.plan.area, ctx.indices
+    step = finest_step(area.shape)
+    return ClassifyJob(
+        scene,
+        area,
+        ctx.selection.bands,
+        ctx.selection.is_window_band,
+        indices,
+        labellers,
+        [int(np.argmin(np.abs(ctx.scene.wavelength_nm - nm))) for nm in COLORS_NM],
+        ctx.folder.results,
+        OverviewFiles.at(ctx.folder.work, area, step, len(indices), len(labellers)),
+        ctx.config.index_bits,
+    )
+
+
+def classify(
+    ctx: RunContext,
+    stages: Stages,
+    scene: Scene,
+    labellers: list[Labeller],
+    workers: Workers,
+    known_bad: Mapping[str, str],
+    used: frozenset[str],
+) -> TileRecords:
+    """The classify pass: indices and labels of the whole area, and the overviews.
+
+    Parameters
+    ----------
+    known_bad
+        Tiles that are left as no-data without being read again, and why.
+    used
+        Tiles with pixels in the sample, which cannot be left out any more.
+    """
+    plan, folder, session, record = ctx.plan, ctx.folder, stages.session, stages.record
+    job = classify_job(ctx, scene, labellers)
+    records = folder.records("classify")
+    if is_store_intact(folder, record.warn) and all(
+        f.is_complete() for f in job.overview.files()
+    ):
+        drop_damaged_tiles(folder, records, record.warn)
+    else:
+        shutil.rmtree(records, ignore_errors=True)
+        create_results(folder, plan, ctx.grid, ctx.index_names, ctx.model_names)
+        for file in job.overview.files():
+            file.create()
+    about = OverviewMetadata(
+        job.overview.step,
+        ctx.grid,
+        ctx.index_names,
+        list(ctx.model_names),
+        ctx.scene.wavelength_nm[list(job.colors)].tolist(),
+    )
+    about.write(folder.work)
+    tiles = list(plan.tiles())
+    is_skipping = ctx.config.skip_bad_tiles
+    skip_policy = SkipPolicy(write_nodata_tile, known_bad, used) if is_skipping else None
+    with stages.stage("classify", "indices and labels", ctx.n_pixels, len(tiles)) as entry:
+        found, resumed = run_tiles(
+            workers, classify_tile, job, tiles, records, session.progress, session.claim,
+            skip_policy,
+        )  # fmt: skip
+        entry.update(_totals(found, resumed))
+    bad = collect_bad_tiles(found)
+    record.add_bad_tiles(describe_bad_tiles(plan.tiles(), plan.area, bad))
+    remove_partial_files(folder.results)  # of workers that were lost
+    set_attributes(folder.results, complete=True, **({"bad_tiles": sorted(bad)} if bad else {}))
+    with stages.stage("overview", "building overviews"):
+        write_overview(folder.overview, job.overview, about, plan.area.shape, workers.apply)
+    return found
+
+
+def summarise(ctx: RunContext, records: TileRecords) -> dict[str, Any]:
+    """Write clusters.json: spectra of the sample, areas and agreement of the whole area.
+
+    Returns
+    -------
+    Valid and no-data pixels of the area, and missing values of each index.
+
+    Raises
+    ------
+    SceneError
+        If no pixel is valid, which the sample pass would have found.
+    """
+    tiles = list(records.values())
+    if not any(tile["valid"] for tile in tiles):
+        raise _no_valid_pixel(ctx)
+    spectra = read_json(ctx.folder.cluster_spectra)
+    names = list(ctx.model_names)
+    models = {
+        name: spectra[name]
+        | {"pixels": np.sum([tile["pixels"][m] for tile in tiles], axis=0).tolist()}
+        for m, name in enumerate(names)
+    }
+    agreement = []
+    for pair in tiles[0]["confusion"]:
+        a, b = map(int, pair.split("-"))
+        confusion = np.sum([tile["confusion"][pair] for tile in tiles], axis=0)
+        agreement.append(
+            {
+                "models": [names[a], names[b]],
+                "adjusted_rand_index": adjusted_rand_index(confusion),
+                "confusion": confusion.tolist(),
+            }
+        )
+    write_json(ctx.folder.clusters, {"models": models, "agreement": agreement})
+    valid, nodata = (sum(tile[key] for tile in tiles) for key in ("valid", "nodata"))
+    missing = {
+        name: sum(tile["missing"][i] for tile in tiles)
+        for i, name in enumerate(ctx.index_names)
+    }
+    return {"total": valid + nodata, "valid": valid, "nodata": nodata, "missing": missing}
+
+
+def _totals(records: TileRecords, resumed: int) -> dict[str, Any]:
+    return {
+        "tiles": len(records),
+        "tiles_resumed": resumed,
+        "bytes_read": sum(r["bytes_read"] for r in records.values()),
+        "bytes_written": sum(r["bytes_written"] for r in records.values()),
+    }

@@ -1,0 +1,113 @@
+"""A complete run whose files have changed since: repair it, or finish what a kill left."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from hyperhpc.compute.classify import classify_tile, write_nodata_tile
+from hyperhpc.compute.fitting import read_labellers
+from hyperhpc.compute.results_store import CHUNK
+from hyperhpc.compute.tiles import SkipPolicy, run_tiles, shorten
+from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
+from hyperhpc.files import remove_partial_files
+from hyperhpc.pipeline.context import RunContext
+from hyperhpc.pipeline.managed import Session
+from hyperhpc.pipeline.passes import classify_job
+from hyperhpc.rundir.folder import RunFolder, read_json
+from hyperhpc.rundir.integrity import find_damage
+from hyperhpc.rundir.lock import hold_lock
+from hyperhpc.rundir.progress import Progress, StatusFile
+from hyperhpc.workers import (
+    find_stale_connections,
+    remove_abandoned_scratch,
+    remove_stale_connections,
+)
+
+_FROM_THE_BEGINNING = "Compute it from the beginning: the same command with --restart"
+
+
+def find_damaged_files(folder: RunFolder) -> dict[str, str]:
+    """Files of a complete run that are not as they were written, and what is wrong."""
+    if not folder.checksums.exists():
+        return {}
+    return dict(find_damage(folder.out, read_json(folder.checksums)["files"]))
+
+
+def repair_run(ctx: RunContext, session: Session, damaged: Mapping[str, str]) -> None:
+    """Compute the tiles again that damaged files belong to: they get the same bits.
+
+    Nothing else of the run is changed, and after a kill the same damage is found again.
+
+    Raises
+    ------
+    IncompleteRunError
+        Files are damaged that no tile writes, or tiles cannot be computed by themselves.
+    """
+    folder, plan, progress = ctx.folder, ctx.plan, session.progress
+    prefix = f"{folder.results.name}/"
+    first, what = next(iter(damaged.items()))
+    chunks = [
+        CHUNK.fullmatch(name.removeprefix(prefix)) if name.startswith(prefix) else None
+        for name in damaged
+    ]
+    places = {(int(chunk[1]), int(chunk[2])) for chunk in chunks if chunk}
+    if None in chunks or plan.is_transposed or ctx.config.estimator:
+        raise IncompleteRunError(
+            f"{len(damaged)} files of {folder.out} are not as they were written; "
+            f"{first} {what}",
+            _FROM_THE_BEGINNING,
+        )
+    tall, wide = plan.tile_shape
+    tiles = [tile for tile in plan.tiles() if (tile.y0 // tall, tile.x0 // wide) in places]
+    progress.note(
+        "warning: finished tiles were found damaged and are computed again: "
+        f"{shorten([tile.name for tile in tiles])} ({first} {what})"
+    )
+    records = folder.records("repair")
+    shutil.rmtree(records, ignore_errors=True)
+    folder.work.mkdir(exist_ok=True)
+    is_integer = np.issubdtype(np.dtype(ctx.scene.dtype), np.integer)
+    labellers = read_labellers(read_json(folder.model), ctx.scene.scale_factor, is_integer)
+    job = classify_job(ctx, ctx.scene, labellers)
+    for file in job.overview.files():  # tiles write there too, though nothing will read it
+        file.create()
+    bad = {entry["tile"]: entry["why"] for entry in read_json(folder.run)["bad_tiles"]}
+    used = frozenset(tile.name for tile in tiles if tile.name not in bad)
+    skip_policy = SkipPolicy(write_nodata_tile, bad, used) if bad else None
+    n_pixels = sum(tile.shape[0] * tile.shape[1] for tile in tiles)
+    with (
+        session.workers(progress.note) as workers,
+        progress.stage("repairing tiles", n_pixels, tiles=len(tiles)),
+    ):
+        run_tiles(
+            workers, classify_tile, job, tiles, records, progress, session.claim, skip_policy
+        )
+    remove_partial_files(folder.results)  # of workers that were lost
+    still_damaged = find_damaged_files(folder)
+    if still_damaged:
+        name, _ = next(iter(still_damaged.items()))
+        raise IncompleteRunError(
+            f"{name} of {folder.out} differs from the first time: other versions of the "
+            "packages, or of the scene, have computed it",
+            _FROM_THE_BEGINNING,
+        )
+
+
+def clear_leftovers(folder: RunFolder, launcher: str, note: Callable[[str], None]) -> None:
+    """Remove work, keys and lock that a kill left in a complete OUT.
+
+    A run that is alive does it itself; an OUT that may only be read is left as it is.
+    """
+    remove_abandoned_scratch()
+    is_left = folder.work.exists() or folder.lock.exists()
+    if not (is_left or find_stale_connections(folder.out)):
+        return
+    with contextlib.suppress(ConfigError, ResourceError), hold_lock(folder.out, note) as lock:
+        remove_stale_connections(folder.out)
+        remove_partial_files(folder.out)
+        StatusFile(folder.status, Progress(), launcher, lock.claim).end("complete")
+        shutil.rmtree(folder.work, ignore_errors=True)
