@@ -50,7 +50,7 @@ docs: ## build these documents as a site of its own, build/site/index.html
 	@echo "site: build/site/index.html"
 
 lock: ## resolve both locks again; pins that still fit stay [ARGS=--upgrade takes the newest]
-	@bash container/lock.sh $(ARGS)
+	@bash container/venv.sh lock $(ARGS)
 
 image: setup ## build build/hyperhpc.sif by Apptainer, without root [BOOTSTRAP=localimage FROM=base.sif]
 	@container/build.sh prepare sif

@@ -45,14 +45,13 @@ source_url() {
 # --- steps ----------------------------------------------------------------------------
 
 prepare() {
-  local python=.venv/bin/python
-  [ -x "$python" ] || die "no .venv: make setup makes it"
+  [ -x .venv/bin/hatchling ] || die "there is no .venv/bin/hatchling: make setup makes it"
   export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(epoch)}
   rm -rf build/wheel build/arguments
   mkdir -p build/wheel
   # the build backend is that of the lock, in .venv
-  "$python" -m pip -qq --disable-pip-version-check wheel --no-deps --no-build-isolation \
-    --no-index --wheel-dir build/wheel .
+  .venv/bin/hatchling build --target wheel --directory build/wheel >/dev/null 2>&1 ||
+    die "the wheel was not built: .venv/bin/hatchling build --target wheel says why"
   chmod -R a+rX build/wheel
   cat >build/arguments <<END
 VERSION=$(version)

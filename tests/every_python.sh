@@ -24,7 +24,7 @@ test_version() {
   if [ "$version" = "$primary" ]; then
     venv=.venv
     options=(--tier "${TIER:-all}")
-  elif ! bash container/venv.sh layered "$version"; then
+  elif ! bash container/venv.sh version "$version"; then
     return 1
   fi
   printf '\n===== Python %s =====\n' "$version"
