@@ -52,35 +52,21 @@ MAX_SEED = 2**32 - 1
 class Option:
     """What is known of one option besides its name and its type.
 
-    Attributes
-    ----------
-    default
-        Value if the option is not given.
-    help
-        What it does, with its unit, as one plain sentence.
-    parse
-        A value from a file, a call or a command line in, the clean value out; it raises
+    ``default``: Value if the option is not given.
+    ``help``: What it does, with its unit, as one plain sentence.
+    ``parse``: A value from a file, a call or a command line in, the clean value out; it raises
         ValueError with what is needed instead.
-    default_text
-        The default in words, where ``default`` does not say it.
-    section
-        Heading in ``hyperhpc run --help``.
-    metavar
-        What stands for the value in ``--help``.
-    choices
-        All words allowed, in any case; for a list, those it may hold.
-    limits
-        The smallest and the largest number allowed, both inclusive.
-    flag
-        Name on the command line, if it is not the field's with dashes.
-    is_repeatable
-        True if the command line takes it several times.
-    former_names, former_choices
-        Names and words that were replaced but are still understood.
-    stored_as
-        Key in plan.json and run.json, if it is not the field's name.
-    changes_results
-        True if it must stay the same when a run resumes.
+    ``default_text``: The default in words, where ``default`` does not say it.
+    ``section``: Heading in ``hyperhpc run --help``.
+    ``metavar``: What stands for the value in ``--help``.
+    ``choices``: All words allowed, in any case; for a list, those it may hold.
+    ``limits``: The smallest and the largest number allowed, both inclusive.
+    ``flag``: Name on the command line, if it is not the field's with dashes.
+    ``is_repeatable``: True if the command line takes it several times.
+    ``former_names``, ``former_choices``: Names and words that were replaced but are still
+        understood.
+    ``stored_as``: Key in plan.json and run.json, if it is not the field's name.
+    ``changes_results``: True if it must stay the same when a run resumes.
     """
 
     default: Any
@@ -125,10 +111,7 @@ def options_of(kind: type[SceneOptions]) -> dict[str, Option]:
 class SceneOptions:
     """How a scene is read. Each option is described by ``options_of(SceneOptions)``.
 
-    Raises
-    ------
-    ConfigError
-        Naming every problem found, not only the first.
+    Raises ConfigError: naming every problem found, not only the first.
     """
 
     group: str | None = _scene_option(
@@ -203,17 +186,10 @@ class SceneOptions:
 class RunConfig(SceneOptions):
     """All options of a run. Each is described by ``options_of(RunConfig)``.
 
-    Attributes
-    ----------
-    scene
-        File, store or folder that is read.
-    out
-        Folder of the run.
+    ``scene``: File, store or folder that is read.
+    ``out``: Folder of the run.
 
-    Raises
-    ------
-    ConfigError
-        Naming every problem found, not only the first.
+    Raises ConfigError: naming every problem found, not only the first.
     """
 
     scene: Path
@@ -460,17 +436,10 @@ def load_config(
 ) -> RunConfig:
     """Merge flags over a TOML file over defaults, and check everything.
 
-    Parameters
-    ----------
-    flags
-        Name of the option to value; None means not given.
-    file
-        TOML file whose keys are the names of options.
+    ``flags``: Name of the option to value; None means not given.
+    ``file``: TOML file whose keys are the names of options.
 
-    Raises
-    ------
-    ConfigError
-        Naming every problem found, not only the first.
+    Raises ConfigError: naming every problem found, not only the first.
     """
     problems: list[str] = []
     values = _rename(_read_toml(Path(file)), problems) if file else {}

@@ -30,12 +30,8 @@ def cause(error: BaseException) -> str:
 class HyperhpcError(Exception):
     """Base of all errors that a user can cause or correct.
 
-    Parameters
-    ----------
-    message
-        The value found and the value allowed.
-    hint
-        What to type next; shown on its own line.
+    ``message``: The value found and the value allowed.
+    ``hint``: What to type next; shown on its own line.
     """
 
     exit_code = 1

@@ -46,23 +46,13 @@ def temporary_path(path: Path) -> Path:
 def atomic_write(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Give a temporary path; what is written there becomes ``path`` when the block ends.
 
-    Parameters
-    ----------
-    path
-        A file, which is replaced, or a folder, which must not exist when the block ends.
-    flush
-        Wait until the bytes of a file are on the disk, so that a loss of power cannot leave
-        an empty file under the name.
+    ``path``: A file, which is replaced, or a folder, which must not exist when the block ends.
+    ``flush``: Wait until the bytes of a file are on the disk, so that a loss of power cannot
+        leave an empty file under the name.
 
-    Yields
-    ------
-    A path in the same folder. It is removed if the block raises anything, and if nothing was
-    written there, ``path`` stays as it is.
-
-    Raises
-    ------
-    OSError
-        The file cannot be written or renamed.
+    Yields: a path in the same folder. It is removed if the block raises anything, and if
+    nothing was written there, ``path`` stays as it is.
+    Raises OSError: the file cannot be written or renamed.
     """
     part = temporary_path(path)
     try:
@@ -107,23 +97,12 @@ def atomic_outputs(dest: Path, extra_names: Sequence[str] = ()) -> Iterator[Path
     What a killed process has left of an earlier call for ``dest`` is removed first: no other
     process may be writing ``dest``.
 
-    Parameters
-    ----------
-    dest
-        The file that is wanted; it is moved last, so that the others are there before it.
-    extra_names
-        Names of further files that are made with it.
+    ``dest``: The file that is wanted; it is moved last, so that the others are there before it.
+    ``extra_names``: Names of further files that are made with it.
 
-    Yields
-    ------
-    The folder; files of other names stay in it and are removed.
-
-    Raises
-    ------
-    ConfigError
-        One of the files exists already, or its folder does not.
-    ResourceError
-        They cannot be written.
+    Yields: the folder; files of other names stay in it and are removed.
+    Raises ConfigError: one of the files exists already, or its folder does not; ResourceError:
+    they cannot be written.
     """
     names = [*extra_names, dest.name]
     for left in dest.parent.glob(f".{glob.escape(dest.name)}.part-*"):

@@ -121,10 +121,7 @@ _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 def parse_memory(text: str) -> int:
     """Bytes in ``4GiB``, ``512MiB``, ``3.5G`` (powers of 1024) or ``4GB`` (of 1000).
 
-    Raises
-    ------
-    ConfigError
-        If it is not an amount of memory.
+    Raises ConfigError: if it is not an amount of memory.
     """
     match = re.fullmatch(
         r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*(?:([KMGT])(i?B?)|B?)\s*", str(text), re.IGNORECASE

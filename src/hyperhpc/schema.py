@@ -17,16 +17,10 @@ NO_CLUSTER = 255
 class Variable:
     """One array.
 
-    Attributes
-    ----------
-    name, dims, dtype
-        As on disk.
-    missing
-        The value that means missing, or None.
-    unit
-        UDUNITS-like, "1" for none.
-    about
-        One sentence.
+    ``name``, ``dims``, ``dtype``: As on disk.
+    ``missing``: The value that means missing, or None.
+    ``unit``: UDUNITS-like, "1" for none.
+    ``about``: One sentence.
     """
 
     name: str

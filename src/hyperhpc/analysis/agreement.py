@@ -25,10 +25,7 @@ MIN_STABILITY = 0.9
 def confusion_table(a: np.ndarray, b: np.ndarray, n_a: int, n_b: int) -> np.ndarray:
     """Number of pixels with each pair of labels, int64 (label a, label b).
 
-    Parameters
-    ----------
-    a, b
-        Labels (pixel,) without no-data, integers below ``n_a`` and ``n_b``.
+    ``a``, ``b``: Labels (pixel,) without no-data, integers below ``n_a`` and ``n_b``.
     """
     pairs = a.astype(np.int64) * n_b + b
     return np.bincount(pairs, minlength=n_a * n_b).reshape(n_a, n_b)
@@ -40,10 +37,7 @@ def match_labels(confusion: np.ndarray) -> list[tuple[int, int]]:
     Each label is used at most once; if one side has more clusters, some of these have no
     partner (Kuhn 1955).
 
-    Parameters
-    ----------
-    confusion
-        int64 (label a, label b), from :func:`confusion_table`.
+    ``confusion``: int64 (label a, label b), from :func:`confusion_table`.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -61,14 +55,9 @@ def adjusted_rand_index(confusion: np.ndarray) -> float:
 
     It is computed in whole numbers, so that every digit is exact.
 
-    Parameters
-    ----------
-    confusion
-        int64 (label a, label b), from :func:`confusion_table`.
+    ``confusion``: int64 (label a, label b), from :func:`confusion_table`.
 
-    Returns
-    -------
-    1 for the same partition, also where both have a single cluster; about 0 for
+    Returns: 1 for the same partition, also where both have a single cluster; about 0 for
     independent labellings.
     """
     pairs = sum(comb(int(n), 2) for n in confusion.ravel())
@@ -86,20 +75,13 @@ def adjusted_rand_index(confusion: np.ndarray) -> float:
 class ClusterScores:
     """Scores of one number of clusters.
 
-    Attributes
-    ----------
-    k
-        The number of clusters.
-    inertia
-        Sum of squared scaled distances to the centres, of the best fit.
-    unexplained
-        The inertia as a share of the scaled variance, 0-1.
-    silhouette
-        Mean over a few pixels, -1 to 1, higher is better; None if all are in one cluster.
-    davies_bouldin
-        At least 0, lower is better; None if all pixels are in one cluster.
-    stability
-        Mean adjusted Rand index between the fits of different seeds.
+    ``k``: The number of clusters.
+    ``inertia``: Sum of squared scaled distances to the centres, of the best fit.
+    ``unexplained``: The inertia as a share of the scaled variance, 0-1.
+    ``silhouette``: Mean over a few pixels, -1 to 1, higher is better; None if all are in one
+        cluster.
+    ``davies_bouldin``: At least 0, lower is better; None if all pixels are in one cluster.
+    ``stability``: Mean adjusted Rand index between the fits of different seeds.
     """
 
     k: int
@@ -123,18 +105,11 @@ def score_clustering(
 ) -> tuple[float | None, ...]:
     """Silhouette (Rousseeuw 1987) and Davies-Bouldin index (1979) of labelled pixels.
 
-    Parameters
-    ----------
-    scaled
-        Scaled values (pixel, band), float64.
-    labels
-        (pixel,).
-    few
-        Positions of the pixels for the silhouette, which needs all distances between them.
+    ``scaled``: Scaled values (pixel, band), float64.
+    ``labels``: (pixel,).
+    ``few``: Positions of the pixels for the silhouette, which needs all distances between them.
 
-    Returns
-    -------
-    Both scores; None where the pixels have a single label.
+    Returns: both scores; None where the pixels have a single label.
     """
     from sklearn.metrics import davies_bouldin_score, silhouette_score
 

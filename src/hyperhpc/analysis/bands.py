@@ -29,12 +29,8 @@ def drop_windows(
 ) -> tuple[Window, ...]:
     """Closed windows (low, high) to drop, nm: the user's, or the ends and the file's own.
 
-    Parameters
-    ----------
-    declared_nm
-        The windows the file declares; if none, NEON's two water windows are used.
-    asked_nm
-        The user's windows, which replace all others; None for the default.
+    ``declared_nm``: The windows the file declares; if none, NEON's two water windows are used.
+    ``asked_nm``: The user's windows, which replace all others; None for the default.
     """
     if asked_nm is not None:
         return tuple((float(lo), float(hi)) for lo, hi in asked_nm)
@@ -56,15 +52,9 @@ def good_bands(
 ) -> np.ndarray:
     """Positions (int64, ascending) of the bands outside all windows.
 
-    Parameters
-    ----------
-    bad
-        Positions of bands that the file flags, which are left out too.
+    ``bad``: Positions of bands that the file flags, which are left out too.
 
-    Raises
-    ------
-    ConfigError
-        If no band is left.
+    Raises ConfigError: if no band is left.
     """
     is_good = ~in_windows(wavelength_nm, windows_nm)
     is_good[list(bad)] = False
@@ -82,10 +72,7 @@ def good_bands(
 def seed_bands(n_bands: int) -> np.ndarray:
     """The tutorial's 358 bands, chosen by position (int64, ascending).
 
-    Raises
-    ------
-    ConfigError
-        If the scene does not have NEON's 426 bands.
+    Raises ConfigError: if the scene does not have NEON's 426 bands.
     """
     if n_bands != SEED_BANDS:
         raise ConfigError(
@@ -104,10 +91,7 @@ def nearest_band(
     The centres need not be ascending (EnMAP's are not); of two equally near bands the
     first in the file is taken.
 
-    Raises
-    ------
-    ConfigError
-        If the nearest centre is further away than the tolerance.
+    Raises ConfigError: if the nearest centre is further away than the tolerance.
     """
     distance = np.abs(wavelength_nm - wanted_nm)
     band = int(np.argmin(distance))

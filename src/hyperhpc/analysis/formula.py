@@ -41,12 +41,8 @@ _MAX_DEPTH = 200
 class Formula:
     """A parsed formula.
 
-    Attributes
-    ----------
-    text
-        The formula as it was written.
-    wanted_nm
-        The wavelengths it reads, nm, ascending, without repeats.
+    ``text``: The formula as it was written.
+    ``wanted_nm``: The wavelengths it reads, nm, ascending, without repeats.
     """
 
     text: str
@@ -55,15 +51,10 @@ class Formula:
     def evaluate(self, reflectance: Mapping[float, np.ndarray]) -> np.ndarray:
         """Compute the formula.
 
-        Parameters
-        ----------
-        reflectance
-            For each of ``wanted_nm`` the reflectance 0-1, float64, all of one shape;
-            NaN where missing.
+        ``reflectance``: For each of ``wanted_nm`` the reflectance 0-1, float64, all of one
+            shape; NaN where missing.
 
-        Returns
-        -------
-        float64 of that shape; NaN where the result is not finite.
+        Returns: float64 of that shape; NaN where the result is not finite.
         """
         with np.errstate(all="ignore"):
             value = _compute(ast.parse(self.text, mode="eval").body, reflectance)
@@ -77,10 +68,8 @@ class Formula:
 def parse_formula(text: str) -> Formula:
     """Check a formula against the whitelist.
 
-    Raises
-    ------
-    ConfigError
-        If it holds anything but arithmetic on ``R(nm)``, or no ``R(nm)`` at all.
+    Raises ConfigError: if it holds anything but arithmetic on ``R(nm)``, or no ``R(nm)`` at
+    all.
     """
     text = " ".join(text.split())
     if len(text) > _MAX_LENGTH:

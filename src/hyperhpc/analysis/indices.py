@@ -31,14 +31,9 @@ SEED_NDLI = "(ln(1 / R(1754)) - ln(1 / R(1680))) / (ln(R(1754)) + ln(R(1680)))"
 class Index:
     """An index by wavelengths.
 
-    Attributes
-    ----------
-    name, title
-        Short name (``ndvi``) and how it is written (``NDVI``).
-    formula
-        Parsed formula.
-    about
-        doi, citation, unit, range, diverging and long_name, for the report.
+    ``name``, ``title``: Short name (``ndvi``) and how it is written (``NDVI``).
+    ``formula``: Parsed formula.
+    ``about``: doi, citation, unit, range, diverging and long_name, for the report.
     """
 
     name: str
@@ -51,12 +46,8 @@ class Index:
 class BoundIndex:
     """An index bound to the bands of one scene.
 
-    Attributes
-    ----------
-    index
-        The definition.
-    bands
-        Position in the scene of each wavelength of ``index.formula.wanted_nm``.
+    ``index``: The definition.
+    ``bands``: Position in the scene of each wavelength of ``index.formula.wanted_nm``.
     """
 
     index: Index
@@ -76,10 +67,7 @@ def built_in() -> dict[str, Index]:
 def user_index(name: str, formula: str) -> Index:
     """An index from a user's formula.
 
-    Raises
-    ------
-    ConfigError
-        If the name is not a plain word, or the formula is not arithmetic.
+    Raises ConfigError: if the name is not a plain word, or the formula is not arithmetic.
     """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,31}", name):
         raise ConfigError(
@@ -105,29 +93,17 @@ def choose_indices(
 ) -> tuple[list[BoundIndex], dict[str, str]]:
     """Bind the indices asked for to the bands of a scene.
 
-    Parameters
-    ----------
-    names
-        Names of built-in indices, in any case; the single name ``all`` takes all those
+    ``names``: Names of built-in indices, in any case; the single name ``all`` takes all those
         whose bands the scene has.
-    formulas
-        The user's own indices, name to formula. Their names keep their case, but must
+    ``formulas``: The user's own indices, name to formula. Their names keep their case, but must
         differ from all others in more than case.
-    wavelength_nm
-        Band centres of the whole scene, in any order.
-    seed_compat_bands
-        If given, reproduce the tutorial: bands are looked up among these positions only,
-        however far they are, and NDLI has the tutorial's sign.
+    ``wavelength_nm``: Band centres of the whole scene, in any order.
+    ``seed_compat_bands``: If given, reproduce the tutorial: bands are looked up among these
+        positions only, however far they are, and NDLI has the tutorial's sign.
 
-    Returns
-    -------
-    The bound indices, and for each index left out under ``all`` the reason.
-
-    Raises
-    ------
-    ConfigError
-        If a name is unknown or given twice, or an index asked for by name needs a band
-        that is further than 5 nm from all bands of the scene.
+    Returns: the bound indices, and for each index left out under ``all`` the reason.
+    Raises ConfigError: if a name is unknown or given twice, or an index asked for by name needs
+    a band that is further than 5 nm from all bands of the scene.
     """
     known = built_in()
     wanted = [name.lower() for name in names]
@@ -193,14 +169,10 @@ def compute_indices(
 
     A value is NaN at no-data, where a band is missing, and where the formula is not finite.
 
-    Parameters
-    ----------
-    dn
-        Digital numbers (..., band), all bands of the scene.
-    is_missing
-        Bool (...), pixels that are no-data.
-    scale_factor, nodata, window_nodata, is_window_band
-        As in :func:`~hyperhpc.analysis.spectra.to_reflectance`.
+    ``dn``: Digital numbers (..., band), all bands of the scene.
+    ``is_missing``: Bool (...), pixels that are no-data.
+    ``scale_factor``, ``nodata``, ``window_nodata``, ``is_window_band``: As in
+        :func:`~hyperhpc.analysis.spectra.to_reflectance`.
     """
     out = np.empty((len(indices), *dn.shape[:-1]), dtype=np.float64)
     reflectance = {

@@ -35,12 +35,9 @@ _PLAIN_REACH = 8.0
 class Scaler:
     """Standard scaling, in digital numbers (DN).
 
-    Attributes
-    ----------
-    mean, scale
-        float64 (band): mean and population standard deviation of the sample, in DN.
-    is_integer
-        True if the DN are integers of 16 bits.
+    ``mean``, ``scale``: float64 (band): mean and population standard deviation of the sample,
+        in DN.
+    ``is_integer``: True if the DN are integers of 16 bits.
     """
 
     mean: np.ndarray
@@ -64,13 +61,10 @@ class Scaler:
 class _Limbs:
     """Weights and biases as whole multiples of one unit, cut into short parts.
 
-    Attributes
-    ----------
-    bits
-        Length of the lower parts.
-    weights, biases
-        Parts, most significant first, float64 (band, cluster) and (cluster). The number is
-        the sum of the parts, where the unit of each is 2**-bits of the one before.
+    ``bits``: Length of the lower parts.
+    ``weights``, ``biases``: Parts, most significant first, float64 (band, cluster) and
+        (cluster). The number is the sum of the parts, where the unit of each is 2**-bits of the
+        one before.
     """
 
     bits: int
@@ -117,12 +111,8 @@ class _Limbs:
 class Scorer:
     """Labels pixels by one set of centres.
 
-    Parameters
-    ----------
-    centres
-        float64 (cluster, band), DN. At most 255 clusters.
-    scaler
-        The scaling under which distances are taken.
+    ``centres``: float64 (cluster, band), DN. At most 255 clusters.
+    ``scaler``: The scaling under which distances are taken.
     """
 
     def __init__(self, centres: np.ndarray, scaler: Scaler) -> None:
@@ -176,15 +166,11 @@ class Scorer:
     ) -> np.ndarray:
         """Labels (pixel), uint8, of the nearest centres, from products computed before.
 
-        Parameters
-        ----------
-        products
-            Pixels minus ``offset``, or without subtraction if ``is_plain``, times
+        ``products``: Pixels minus ``offset``, or without subtraction if ``is_plain``, times
             ``weights`` (pixel, cluster).
-        length
-            Squared Euclidean length (pixel) of the pixels that were multiplied.
-        centred
-            Returns the pixels at some positions, minus ``offset``, to score them again.
+        ``length``: Squared Euclidean length (pixel) of the pixels that were multiplied.
+        ``centred``: Returns the pixels at some positions, minus ``offset``, to score them
+            again.
         """
         biases = self._plain_biases if self.is_plain else self._biases
         bias_error = self._plain_error if self.is_plain else self._bias_error
@@ -230,14 +216,9 @@ def valid_pixels(
 ) -> np.ndarray:
     """Bool (pixel): True where no good band is no-data.
 
-    Parameters
-    ----------
-    dn
-        DN (pixel, band).
-    nodata
-        DN that mark a missing value; in float scenes values that are not finite do too.
-    bands
-        Positions of the good bands in ``dn``; None if it holds good bands only.
+    ``dn``: DN (pixel, band).
+    ``nodata``: DN that mark a missing value; in float scenes values that are not finite do too.
+    ``bands``: Positions of the good bands in ``dn``; None if it holds good bands only.
     """
     is_float = np.issubdtype(dn.dtype, np.floating)
     marks = nodata_in_dtype(nodata, dn.dtype)
@@ -268,20 +249,13 @@ def centred_blocks(
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Blocks of pixels, cast and with the offset subtracted, in one reused buffer.
 
-    Parameters
-    ----------
-    dn
-        DN (pixel, band).
-    scaler
-        Has the offset and decides the dtype (float32 for integers, for which it is exact).
-    bands
-        Positions of the good bands in ``dn``; None if it holds good bands only.
-    is_plain
-        Subtract nothing.
+    ``dn``: DN (pixel, band).
+    ``scaler``: Has the offset and decides the dtype (float32 for integers, for which it is
+        exact).
+    ``bands``: Positions of the good bands in ``dn``; None if it holds good bands only.
+    ``is_plain``: Subtract nothing.
 
-    Yields
-    ------
-    The slice of pixels, and the block (pixel, good band), valid until the next one.
+    Yields: the slice of pixels, and the block (pixel, good band), valid until the next one.
     """
     n_bands = len(scaler.mean)
     runs = band_runs(np.arange(n_bands) if bands is None else bands)
@@ -337,12 +311,8 @@ def label_pixels(
 class ClusterSums:
     """Pixels and band sums of each cluster; exact for integer scenes in any order.
 
-    Attributes
-    ----------
-    counts
-        int64 (cluster).
-    sums
-        Sums of DN minus offset (cluster, band): int64, or float64 for float scenes.
+    ``counts``: int64 (cluster).
+    ``sums``: Sums of DN minus offset (cluster, band): int64, or float64 for float scenes.
     """
 
     counts: np.ndarray
@@ -355,10 +325,7 @@ class ClusterSums:
 def sum_clusters(dn: np.ndarray, scorer: Scorer) -> ClusterSums:
     """Label pixels and add them up by cluster.
 
-    Parameters
-    ----------
-    dn
-        Valid pixels, good bands only (pixel, band).
+    ``dn``: Valid pixels, good bands only (pixel, band).
     """
     n_clusters, n_bands = scorer.n_clusters, len(scorer.offset)
     (labels,) = label_pixels(dn, [scorer])

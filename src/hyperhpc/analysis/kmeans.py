@@ -37,12 +37,8 @@ MAX_ITERATIONS = 300
 class Moments:
     """Number, sum and sum of squares per band, of pixels minus a reference.
 
-    Attributes
-    ----------
-    count
-        Number of pixels.
-    sums, squares
-        (band): int64 for integer scenes (exact), float64 otherwise.
+    ``count``: Number of pixels.
+    ``sums``, ``squares``: (band): int64 for integer scenes (exact), float64 otherwise.
     """
 
     count: int
@@ -110,14 +106,9 @@ def compute_inertia(
 ) -> float:
     """Sum of squared scaled distances to the centres, from sums alone.
 
-    Parameters
-    ----------
-    sums
-        Sums of each cluster, of DN minus the scaler's offset.
-    squares
-        (band) sum of squares of DN minus offset over all pixels.
-    centres
-        float64 (cluster, band), DN.
+    ``sums``: Sums of each cluster, of DN minus the scaler's offset.
+    ``squares``: (band) sum of squares of DN minus offset over all pixels.
+    ``centres``: float64 (cluster, band), DN.
     """
     c = centres - scaler.offset
     parts = sums.counts[:, None] * c**2 - 2.0 * c * sums.sums
@@ -129,16 +120,10 @@ def compute_inertia(
 class Step:
     """The state after an iteration: all that is needed to resume from it.
 
-    Attributes
-    ----------
-    centres
-        float64 (cluster, band), DN.
-    n_iter
-        Number of iterations so far.
-    limit
-        A move of the centres up to this ends the iterations; None before the first.
-    is_settled
-        True if no more iterations are needed.
+    ``centres``: float64 (cluster, band), DN.
+    ``n_iter``: Number of iterations so far.
+    ``limit``: A move of the centres up to this ends the iterations; None before the first.
+    ``is_settled``: True if no more iterations are needed.
     """
 
     centres: np.ndarray
@@ -169,27 +154,17 @@ def run_lloyd(
 ) -> Step:
     """Refine centres until they move less than scikit-learn's tolerance (Lloyd 1982).
 
-    Parameters
-    ----------
-    sum_by
-        Takes centres (cluster, band), labels every pixel and returns the sums.
-    farthest
-        Takes centres and a number n, returns at most n pixels (n, band; DN): those farthest
-        from their centres, farthest first, without pixels that are on their centre. It is
-        called only when clusters have lost all their pixels; these are moved there.
-    squares
-        (band) sum of squares of DN minus offset over all pixels.
-    step
-        The first centres, or a step to resume from.
-    tolerance
-        Largest summed squared move of the centres that ends the iterations, in units of the
-        mean scaled variance of the pixels, as in scikit-learn.
-    on_step
-        Called with each step.
+    ``sum_by``: Takes centres (cluster, band), labels every pixel and returns the sums.
+    ``farthest``: Takes centres and a number n, returns at most n pixels (n, band; DN): those
+        farthest from their centres, farthest first, without pixels that are on their centre. It
+        is called only when clusters have lost all their pixels; these are moved there.
+    ``squares``: (band) sum of squares of DN minus offset over all pixels.
+    ``step``: The first centres, or a step to resume from.
+    ``tolerance``: Largest summed squared move of the centres that ends the iterations, in units
+        of the mean scaled variance of the pixels, as in scikit-learn.
+    ``on_step``: Called with each step.
 
-    Returns
-    -------
-    The last step.
+    Returns: the last step.
     """
     while not step.is_settled and step.n_iter < max_iterations:
         sums = sum_by(step.centres)
@@ -228,10 +203,8 @@ def find_farthest_pixels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The n pixels farthest from their nearest centre.
 
-    Returns
-    -------
-    Squared scaled distances (n), descending, and pixels (n, band) in DN. Pixels that are on
-    their centre are left out; equal distances keep the order of the pixels.
+    Returns: squared scaled distances (n), descending, and pixels (n, band) in DN. Pixels that
+    are on their centre are left out; equal distances keep the order of the pixels.
     """
     scorer = Scorer(centres, scaler)
     distance = np.empty(len(dn))
@@ -249,11 +222,8 @@ def fit_in_memory(
 ) -> Fit:
     """Run Lloyd's iterations on pixels in memory (pixel, band), from given centres in DN.
 
-    Parameters
-    ----------
-    squares
-        (band) sum of squares of DN minus offset; measured if None. An estimate is enough to
-        compare fits of the same pixels: it shifts the inertia of all of them equally.
+    ``squares``: (band) sum of squares of DN minus offset; measured if None. An estimate is
+        enough to compare fits of the same pixels: it shifts the inertia of all of them equally.
     """
     if squares is None:
         squares = measure_moments(dn, scaler.offset).squares.astype(np.float64)
@@ -275,12 +245,8 @@ def fit_in_memory(
 def order_by_nir(centres: np.ndarray, wavelength_nm: np.ndarray) -> np.ndarray:
     """Order (int64, cluster) of ascending mean near-infrared value; ties keep their order.
 
-    Parameters
-    ----------
-    centres
-        (cluster, band), good bands; NaN sorts last.
-    wavelength_nm
-        Centres of the good bands.
+    ``centres``: (cluster, band), good bands; NaN sorts last.
+    ``wavelength_nm``: Centres of the good bands.
     """
     nir = centres[:, nir_bands(wavelength_nm)].mean(axis=1)
     return np.argsort(nir, kind="stable")
@@ -310,14 +276,9 @@ def measure_clusters(
 ) -> ClusterMoments:
     """Moments per cluster of labelled pixels; exact for integers.
 
-    Parameters
-    ----------
-    dn
-        Valid pixels, good bands (pixel, band).
-    labels
-        uint8 (model, pixel).
-    sizes
-        Number of clusters of each model; the models follow each other in the result.
+    ``dn``: Valid pixels, good bands (pixel, band).
+    ``labels``: uint8 (model, pixel).
+    ``sizes``: Number of clusters of each model; the models follow each other in the result.
     """
     shape = (sum(sizes), dn.shape[1])
     counts = np.concatenate(

@@ -28,18 +28,12 @@ def fit_batches(
 ) -> Step:
     """Centres after all batches, each seen once, in their order.
 
-    Parameters
-    ----------
-    batches
-        Valid pixels, good bands (pixel, band), DN, of each batch; at least one pixel.
-    starts
-        float64 (cluster, band), DN: the first centres. They have no weight of their own.
-    rng
-        Draws the pixels that become new centres of rare clusters.
+    ``batches``: Valid pixels, good bands (pixel, band), DN, of each batch; at least one pixel.
+    ``starts``: float64 (cluster, band), DN: the first centres. They have no weight of their
+        own.
+    ``rng``: Draws the pixels that become new centres of rare clusters.
 
-    Returns
-    -------
-    The centres, float64 (cluster, band), DN, and the number of batches.
+    Returns: the centres, float64 (cluster, band), DN, and the number of batches.
     """
     dtype = np.int64 if scaler.is_integer else np.float64
     total = ClusterSums(np.zeros(len(starts), dtype=np.int64), np.zeros(starts.shape, dtype))

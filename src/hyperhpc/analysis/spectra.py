@@ -22,14 +22,10 @@ def to_reflectance(
 ) -> np.ndarray:
     """Reflectance 0-1, float64, of DN (..., band); NaN where the stored value is no-data.
 
-    Parameters
-    ----------
-    scale_factor
-        Divisor from DN to reflectance.
-    nodata
-        DN that stand for a missing value.
-    window_nodata, is_window_band
-        DN that do so only in the bands marked True (band), the water windows.
+    ``scale_factor``: Divisor from DN to reflectance.
+    ``nodata``: DN that stand for a missing value.
+    ``window_nodata``, ``is_window_band``: DN that do so only in the bands marked True (band),
+        the water windows.
     """
     reflectance = dn.astype(np.float64)
     reflectance /= scale_factor
@@ -51,18 +47,12 @@ def linear_spectrum(
 ) -> np.ndarray | None:
     """Spectrum (band), interpolated linearly between the four pixel centres around a point.
 
-    Parameters
-    ----------
-    row, col
-        Position in pixels, where whole numbers are pixel centres: there the spectrum is that
-        pixel's own.
-    shape
-        Rows and columns of the scene.
+    ``row``, ``col``: Position in pixels, where whole numbers are pixel centres: there the
+        spectrum is that pixel's own.
+    ``shape``: Rows and columns of the scene.
 
-    Returns
-    -------
-    None if a neighbour lies outside the scene; a band that is no-data in any neighbour is
-    NaN. A neighbour whose weight is zero (below a millionth of a pixel) is not read.
+    Returns: None if a neighbour lies outside the scene; a band that is no-data in any neighbour
+    is NaN. A neighbour whose weight is zero (below a millionth of a pixel) is not read.
     """
     # A pixel centre in metres is seldom exactly one in pixels
     row, col = (round(p) if abs(p - round(p)) < 1e-6 else p for p in (row, col))
@@ -84,10 +74,7 @@ class SpectraMoments:
     Statistician 37, 242-247, doi:10.1080/00031305.1983.10483115), which sums no squares of
     values, so that no digits cancel.
 
-    Parameters
-    ----------
-    n_bands
-        Length of a spectrum.
+    ``n_bands``: Length of a spectrum.
     """
 
     def __init__(self, n_bands: int) -> None:

@@ -28,14 +28,9 @@ _STEPS, _LARGEST = 16, 127
 def merge_bands(dn: np.ndarray, scaler: Scaler) -> np.ndarray:
     """Scaled values in sixteenths, in at most 48 bands, each the mean of neighbours.
 
-    Parameters
-    ----------
-    dn
-        Valid pixels, good bands (pixel, band).
+    ``dn``: Valid pixels, good bands (pixel, band).
 
-    Returns
-    -------
-    int8 (pixel, merged band), C-contiguous.
+    Returns: int8 (pixel, merged band), C-contiguous.
     """
     n_bands = dn.shape[1]
     n_merged = min(n_bands, MERGED)
@@ -54,10 +49,7 @@ def merge_bands(dn: np.ndarray, scaler: Scaler) -> np.ndarray:
 def draw_seeds(merged: np.ndarray, n_clusters: int, rng: np.random.Generator) -> np.ndarray:
     """Greedy k-means++: positions (cluster) of the pixels that become the first centres.
 
-    Parameters
-    ----------
-    merged
-        At least ``n_clusters`` pixels from :func:`merge_bands`.
+    ``merged``: At least ``n_clusters`` pixels from :func:`merge_bands`.
     """
     squares = (merged.astype(np.int32) ** 2).sum(axis=1, dtype=np.int64)
     trials = 2 + int(math.log(n_clusters))
@@ -99,14 +91,9 @@ def fit_start(
 ) -> Fit:
     """Run one start to convergence in merged bands, then in all bands.
 
-    Parameters
-    ----------
-    dn
-        Valid pixels, good bands (pixel, band).
-    merged
-        The same pixels from :func:`merge_bands`.
-    squares
-        As in :func:`~hyperhpc.analysis.kmeans.fit_in_memory`.
+    ``dn``: Valid pixels, good bands (pixel, band).
+    ``merged``: The same pixels from :func:`merge_bands`.
+    ``squares``: As in :func:`~hyperhpc.analysis.kmeans.fit_in_memory`.
     """
     seeds = draw_seeds(merged, n_clusters, rng)
     n_merged = merged.shape[1]

@@ -42,12 +42,8 @@ class Word(click.Choice):
 class Words(click.ParamType):
     """Words with commas between, in any case; the shell completes each of them.
 
-    Parameters
-    ----------
-    known
-        Words that are completed.
-    is_closed
-        True if no other words are allowed.
+    ``known``: Words that are completed.
+    ``is_closed``: True if no other words are allowed.
     """
 
     name = "words"

@@ -32,16 +32,10 @@ _VALUE_ERRORS = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
 class AppliedModel:
     """A model.json, with its bands in the order of this scene.
 
-    Attributes
-    ----------
-    digest
-        SHA-256 of the file, hexadecimal.
-    model
-        What model.json of the new run holds.
-    spectra
-        Spectra of the clusters of each model, in the scene it was fitted to.
-    bands
-        Positions of its bands in this scene, ascending.
+    ``digest``: SHA-256 of the file, hexadecimal.
+    ``model``: What model.json of the new run holds.
+    ``spectra``: Spectra of the clusters of each model, in the scene it was fitted to.
+    ``bands``: Positions of its bands in this scene, ascending.
     """
 
     digest: str
@@ -72,18 +66,11 @@ class AppliedModel:
 def read_applied(path: Path, names: Sequence[str], scene: Scene) -> AppliedModel:
     """Read the model of another run for this scene.
 
-    Parameters
-    ----------
-    path
-        A model.json.
-    names
-        Models wanted from it; those it does not have are left out.
+    ``path``: A model.json.
+    ``names``: Models wanted from it; those it does not have are left out.
 
-    Raises
-    ------
-    ConfigError
-        If it is not such a file, holds none of the models, or one of its bands is more
-        than 2.5 nm from every band of the scene.
+    Raises ConfigError: if it is not such a file, holds none of the models, or one of its bands
+    is more than 2.5 nm from every band of the scene.
     """
     model = read_json(path)
     try:
@@ -148,11 +135,8 @@ def _match_bands(model_nm: np.ndarray, scene_nm: np.ndarray, path: Path) -> np.n
 def _to_finite(values: Any, ndim: int, n_bands: int | None = None) -> np.ndarray:
     """Finite float64 values; the last dimension has ``n_bands``.
 
-    Raises
-    ------
-    ValueError
-        If a value is not finite or the shape is wrong; TypeError or OverflowError if one
-        is not a number.
+    Raises ValueError: if a value is not finite or the shape is wrong; TypeError or
+    OverflowError if one is not a number.
     """
     found = np.array(values, dtype=float)
     if found.ndim != ndim or found.shape[-1] != (n_bands or found.shape[-1]) or not found.size:

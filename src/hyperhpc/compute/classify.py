@@ -63,16 +63,10 @@ class OverviewFiles:
 class ClassifyJob:
     """What each tile of the classify pass needs.
 
-    Attributes
-    ----------
-    bands
-        Positions of the good bands.
-    is_window_band
-        Bool (band): inside the water windows.
-    colors
-        Positions of the red, green, blue and near-infrared bands of the quicklook.
-    index_bits
-        How many of the 23 fraction bits of an index are kept.
+    ``bands``: Positions of the good bands.
+    ``is_window_band``: Bool (band): inside the water windows.
+    ``colors``: Positions of the red, green, blue and near-infrared bands of the quicklook.
+    ``index_bits``: How many of the 23 fraction bits of an index are kept.
     """
 
     scene: Scene

@@ -83,10 +83,7 @@ def fit_estimator(
 ) -> Any:
     """Fit any scikit-learn estimator, by ``partial_fit`` or else ``fit`` on the subsample.
 
-    Raises
-    ------
-    ConfigError
-        If the estimator itself fails.
+    Raises ConfigError: if the estimator itself fails.
     """
     submit = data.workers.client.submit
     try:
@@ -118,10 +115,7 @@ def _fit_at_once(subsample: Subsample, estimator: Any, scaler: Scaler) -> Any:
 def fit_dask_kmeans(data: SampleOnWorkers, n_clusters: int, scaler: Scaler, seed: int) -> Step:
     """``dask_ml.cluster.KMeans`` of the whole sample, in the workers' memory as float64.
 
-    Raises
-    ------
-    ResourceError
-        If the sample does not fit there.
+    Raises ResourceError: if the sample does not fit there.
     """
     import dask.array as da
     from dask_ml.cluster import KMeans

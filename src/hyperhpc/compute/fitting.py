@@ -93,14 +93,9 @@ class Checkpoint:
 class FitJob:
     """What the fits need.
 
-    Attributes
-    ----------
-    wavelength_nm
-        Centres of the good bands.
-    scale_factor
-        Divisor from DN to reflectance.
-    warn
-        Receives a sentence on anything odd about the sample or a model.
+    ``wavelength_nm``: Centres of the good bands.
+    ``scale_factor``: Divisor from DN to reflectance.
+    ``warn``: Receives a sentence on anything odd about the sample or a model.
     """
 
     config: RunConfig
@@ -131,10 +126,7 @@ def check_models(config: RunConfig) -> Sequence[str]:
 def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
     """Fit the models unless model.json holds them, write it, and return the labellers.
 
-    Raises
-    ------
-    ConfigError
-        If there are fewer valid sampled pixels than clusters.
+    Raises ConfigError: if there are fewer valid sampled pixels than clusters.
     """
     config = job.config
     model = _read_fitted(job)
@@ -185,14 +177,9 @@ def read_labellers(
 ) -> list[Labeller]:
     """Labellers of the models of nearest centres in model.json.
 
-    Parameters
-    ----------
-    model
-        Contents of model.json.
-    scale_factor
-        Divisor from DN to reflectance.
-    is_integer
-        True if DN are integers.
+    ``model``: Contents of model.json.
+    ``scale_factor``: Divisor from DN to reflectance.
+    ``is_integer``: True if DN are integers.
     """
     mean, scale = (np.array(model[name]) * scale_factor for name in ("mean", "scale"))
     scaler = Scaler(mean, scale, is_integer)

@@ -20,14 +20,9 @@ from hyperhpc.rundir.folder import disk_error
 class GridFile:
     """A raw array on disk.
 
-    Attributes
-    ----------
-    path
-        The file: C order, native byte order, no header.
-    shape
-        (rows, columns, layers).
-    dtype
-        Name of the dtype.
+    ``path``: The file: C order, native byte order, no header.
+    ``shape``: (rows, columns, layers).
+    ``dtype``: Name of the dtype.
     """
 
     path: Path
@@ -56,10 +51,7 @@ class GridFile:
     def write(self, row: int, col: int, window: np.ndarray) -> None:
         """Write a window (y, x, layer) whose upper-left pixel is at (row, col), and flush it.
 
-        Raises
-        ------
-        ResourceError
-            If the disk is full or the file cannot be written.
+        Raises ResourceError: if the disk is full or the file cannot be written.
         """
         window = np.ascontiguousarray(window, dtype=self.dtype)
         if window.shape[1] == self.shape[1]:  # whole rows are contiguous in the file
@@ -76,10 +68,7 @@ class GridFile:
     def read_pixels(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """Read pixels [start, stop), counted along rows, as (pixel, layer).
 
-        Parameters
-        ----------
-        out
-            Buffer (at least stop - start, layer) of the file's dtype; if given, the result
+        ``out``: Buffer (at least stop - start, layer) of the file's dtype; if given, the result
             is a view of it.
         """
         if out is None:

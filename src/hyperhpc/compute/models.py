@@ -30,17 +30,11 @@ _EXAMPLE_HINT = "for example --estimator sklearn.cluster:Birch"
 class Labeller:
     """Labels pixels by one model.
 
-    Attributes
-    ----------
-    scaler
-        The scaling under which the model was fitted.
-    n_clusters
-        Labels are 0 to n_clusters - 1.
-    centres
-        (cluster, band) in DN, for a model of nearest centres; else None.
-    estimator, numbers
-        For any other model: a fitted scikit-learn estimator, and for each label of the
-        estimator the label it is stored as.
+    ``scaler``: The scaling under which the model was fitted.
+    ``n_clusters``: Labels are 0 to n_clusters - 1.
+    ``centres``: (cluster, band) in DN, for a model of nearest centres; else None.
+    ``estimator``, ``numbers``: For any other model: a fitted scikit-learn estimator, and for
+        each label of the estimator the label it is stored as.
     """
 
     scaler: Scaler
@@ -91,14 +85,9 @@ def label_all(
 
     Models of nearest centres share one cast of the pixels, and one matrix product.
 
-    Parameters
-    ----------
-    dn
-        DN (pixel, band), all bands of the scene.
-    bands
-        Positions of the good bands.
-    is_valid
-        Bool (pixel).
+    ``dn``: DN (pixel, band), all bands of the scene.
+    ``bands``: Positions of the good bands.
+    ``is_valid``: Bool (pixel).
     """
     labels = np.full((len(labellers), len(dn)), NO_CLUSTER, dtype=np.uint8)
     n_valid = int(is_valid.sum())
@@ -125,10 +114,7 @@ def load_estimator(spec: str, n_clusters: int, seed: int) -> Any:
     Its parameters ``n_clusters``, ``n_components`` and ``random_state`` are set where it
     has them.
 
-    Raises
-    ------
-    ConfigError
-        If there is no such class, or it cannot fit and predict clusters.
+    Raises ConfigError: if there is no such class, or it cannot fit and predict clusters.
     """
     module_name, _, class_name = spec.partition(":")
     try:
@@ -174,10 +160,7 @@ def _estimator_type(estimator: Any) -> str | None:
 def count_labels(estimator: Any, seen: np.ndarray) -> int:
     """How many labels a fitted estimator may give (0 to n - 1), from those seen so far.
 
-    Raises
-    ------
-    ConfigError
-        If they are not whole numbers from 0, or more than 255.
+    Raises ConfigError: if they are not whole numbers from 0, or more than 255.
     """
     if not np.issubdtype(seen.dtype, np.integer) or (seen.size and seen.min() < 0):
         raise ConfigError(

@@ -56,16 +56,10 @@ def overview_steps(shape: tuple[int, int]) -> list[int]:
 class OverviewMetadata:
     """What the grid files of the finest level do not hold themselves.
 
-    Attributes
-    ----------
-    step
-        Every ``step``-th pixel is in the finest level.
-    grid
-        Georeference of the area's own pixels.
-    index_names, model_names
-        In the order of the layers.
-    colors_nm
-        Centres of the bands of the quicklook.
+    ``step``: Every ``step``-th pixel is in the finest level.
+    ``grid``: Georeference of the area's own pixels.
+    ``index_names``, ``model_names``: In the order of the layers.
+    ``colors_nm``: Centres of the bands of the quicklook.
     """
 
     step: int
@@ -94,12 +88,8 @@ def write_overview(
 ) -> None:
     """Write all levels to a temporary store, which then replaces ``path``.
 
-    Parameters
-    ----------
-    shape
-        Rows and columns of the area.
-    apply
-        Calls a function with each of some items, in this process or on workers.
+    ``shape``: Rows and columns of the area.
+    ``apply``: Calls a function with each of some items, in this process or on workers.
     """
     steps = overview_steps(shape)
     variables = dict(zip(OVERVIEW, (COLORS, about.index_names, about.model_names), strict=True))

@@ -29,12 +29,8 @@ SAMPLE_BLOCK = 16384
 class Sample:
     """The sample on disk.
 
-    Attributes
-    ----------
-    values
-        DN (y, x, good band) of every stride-th pixel.
-    mask
-        uint8 (y, x, 1), 1 where the pixel is valid.
+    ``values``: DN (y, x, good band) of every stride-th pixel.
+    ``mask``: uint8 (y, x, 1), 1 where the pixel is valid.
     """
 
     values: GridFile

@@ -27,14 +27,9 @@ from hyperhpc.scene.cube import Scene
 class Selection:
     """The bands of a run.
 
-    Attributes
-    ----------
-    windows_nm
-        Closed windows that are dropped; empty under ``--seed-compat``.
-    bands
-        Positions of the good bands, ascending.
-    is_window_band
-        Bool (band): inside the water windows, where -100 may mean no-data.
+    ``windows_nm``: Closed windows that are dropped; empty under ``--seed-compat``.
+    ``bands``: Positions of the good bands, ascending.
+    ``is_window_band``: Bool (band): inside the water windows, where -100 may mean no-data.
     """
 
     windows_nm: tuple[Window, ...]
@@ -47,10 +42,8 @@ def select_bands(
 ) -> Selection:
     """Choose the good bands by wavelength and the file's flags, or by the tutorial's positions.
 
-    Raises
-    ------
-    ConfigError
-        If no band is left, or with ``seed_compat`` if the scene does not have 426 bands.
+    Raises ConfigError: if no band is left, or with ``seed_compat`` if the scene does not have
+    426 bands.
     """
     centres = scene.wavelength_nm
     is_window_band = _in_water_windows(scene)
@@ -104,24 +97,14 @@ def spectra_at(
 ) -> list[dict[str, Any]]:
     """Spectra at points, as ``spectrum --json`` prints them.
 
-    Parameters
-    ----------
-    points
-        (x, y) in the scene's CRS.
-    bands
-        Positions of the good bands: a pixel with no-data in one of them is refused.
-    method
-        ``nearest`` pixel, or ``linear`` between four pixels that are all valid.
+    ``points``: (x, y) in the scene's CRS.
+    ``bands``: Positions of the good bands: a pixel with no-data in one of them is refused.
+    ``method``: ``nearest`` pixel, or ``linear`` between four pixels that are all valid.
 
-    Returns
-    -------
-    For each point x, y, row, col, wavelength_nm and reflectance (0-1), all bands in the
-    order of the file; null where the stored value is no-data.
-
-    Raises
-    ------
-    ConfigError
-        If a point is outside the scene or on no-data, or has no four valid neighbours.
+    Returns: for each point x, y, row, col, wavelength_nm and reflectance (0-1), all bands in
+    the order of the file; null where the stored value is no-data.
+    Raises ConfigError: if a point is outside the scene or on no-data, or has no four valid
+    neighbours.
     """
     height, width, _ = scene.shape
     to_values = reflectance_converter(scene)

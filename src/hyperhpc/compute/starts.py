@@ -36,14 +36,9 @@ _READ_PIXELS = 4096
 class Subsample:
     """Pixels of the sample drawn once, few enough for the memory of one worker.
 
-    Attributes
-    ----------
-    path
-        File of DN (pixel, good band).
-    coarse
-        File of DN (pixel, good band) of at most 25,000 of these pixels, taken evenly.
-    merged
-        File of the coarse pixels in few bands, int8 (pixel, merged band).
+    ``path``: File of DN (pixel, good band).
+    ``coarse``: File of DN (pixel, good band) of at most 25,000 of these pixels, taken evenly.
+    ``merged``: File of the coarse pixels in few bands, int8 (pixel, merged band).
     """
 
     path: Path
@@ -131,10 +126,7 @@ def find_start(
 ) -> np.ndarray:
     """Centres (cluster, band), DN, from which the fit of the whole sample begins.
 
-    Parameters
-    ----------
-    squares
-        (band) sum of squares of DN minus offset over the sample.
+    ``squares``: (band) sum of squares of DN minus offset over the sample.
     """
     n_valid = int(data.sample.is_valid().sum())
     mean_squares = squares / n_valid

@@ -54,16 +54,10 @@ def create_group(
 ) -> None:
     """Fill an empty group with coordinates and empty arrays.
 
-    Parameters
-    ----------
-    variables
-        Each variable with the labels along its first dimension.
-    grid
-        Georeference of the rows and columns of these arrays.
-    shape, chunk
-        (rows, columns) of the arrays and of their chunks.
-    attributes
-        Attributes of the group.
+    ``variables``: Each variable with the labels along its first dimension.
+    ``grid``: Georeference of the rows and columns of these arrays.
+    ``shape``, ``chunk``: (rows, columns) of the arrays and of their chunks.
+    ``attributes``: Attributes of the group.
     """
     group.attrs.update(dict(attributes))
     height, width = shape

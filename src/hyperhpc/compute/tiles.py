@@ -61,14 +61,9 @@ class DamagedTileError(SceneError):
 class SkipPolicy:
     """How a pass leaves out tiles that cannot be read.
 
-    Attributes
-    ----------
-    write_nodata
-        Writes a tile as no-data.
-    known
-        Names of tiles that an earlier pass left out, and why: they are not read again.
-    used
-        Names of tiles whose pixels an earlier pass has used: they must not be left out.
+    ``write_nodata``: Writes a tile as no-data.
+    ``known``: Names of tiles that an earlier pass left out, and why: they are not read again.
+    ``used``: Names of tiles whose pixels an earlier pass has used: they must not be left out.
     """
 
     write_nodata: Work
@@ -93,32 +88,17 @@ def run_tiles(
 ) -> tuple[dict[str, dict[str, Any]], int]:
     """Run ``function(job, tile)`` on every tile that has no record yet.
 
-    Parameters
-    ----------
-    function
-        Runs on a worker, writes the tile's files and returns a small record (JSON).
-    job
-        What all tiles share; it is small and sent with each task.
-    folder
-        Where the records are kept, one file per tile.
-    progress
-        Receives the number of pixels of each finished tile.
-    claim
-        Each task asks it whether OUT still belongs to this run.
-    skip_policy
-        How tiles that cannot be read are left out; None stops at the first one.
+    ``function``: Runs on a worker, writes the tile's files and returns a small record (JSON).
+    ``job``: What all tiles share; it is small and sent with each task.
+    ``folder``: Where the records are kept, one file per tile.
+    ``progress``: Receives the number of pixels of each finished tile.
+    ``claim``: Each task asks it whether OUT still belongs to this run.
+    ``skip_policy``: How tiles that cannot be read are left out; None stops at the first one.
 
-    Returns
-    -------
-    The records of all tiles by name, and how many tiles were finished before.
-
-    Raises
-    ------
-    HyperhpcError
-        What a tile raised; an unexpected error comes as IncompleteRunError with the
-        tile's name. Finished tiles are kept either way.
-    ResourceError
-        If a tile has killed three workers, or the disk is full.
+    Returns: the records of all tiles by name, and how many tiles were finished before.
+    Raises HyperhpcError: what a tile raised; an unexpected error comes as IncompleteRunError
+    with the tile's name. Finished tiles are kept either way; ResourceError: if a tile has
+    killed three workers, or the disk is full.
     """
     from distributed import as_completed
 
@@ -234,10 +214,8 @@ def run_with_retries(
 ) -> dict[str, Any]:
     """On a worker: the tile's record; ``bad`` in it says why the tile was left out.
 
-    Raises
-    ------
-    DamagedTileError
-        If the tile cannot be read and must not be left out; names the damaged file.
+    Raises DamagedTileError: if the tile cannot be read and must not be left out; names the
+    damaged file.
     """
     may_skip = skip_policy is not None and tile.name not in skip_policy.used
     if skip_policy and may_skip and tile.name in skip_policy.known:
@@ -275,10 +253,7 @@ def _explain(scene: Scene, area: Area, tile: Tile, message: str) -> str:
 def find_damaged_chunk(scene: Scene, rows: slice, cols: slice, bands: slice) -> str | None:
     """Read the stored chunks of a window one by one; describe the first unreadable one.
 
-    Parameters
-    ----------
-    rows, cols, bands
-        Slices with start and stop, step 1.
+    ``rows``, ``cols``, ``bands``: Slices with start and stop, step 1.
     """
     unit = scene.shards or scene.chunks
     ranges = [

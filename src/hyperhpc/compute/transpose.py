@@ -119,14 +119,9 @@ def transpose_scene(
 ) -> tuple[Scene, dict[str, dict[str, Any]], int]:
     """Transpose the area of a scene, or resume doing so.
 
-    Parameters
-    ----------
-    work
-        Folder for ``transposed.zarr`` and the records of its slabs.
+    ``work``: Folder for ``transposed.zarr`` and the records of its slabs.
 
-    Returns
-    -------
-    The scene that reads the transposed copy, and what :func:`run_tiles` returns.
+    Returns: the scene that reads the transposed copy, and what :func:`run_tiles` returns.
     """
     path, records = work / "transposed.zarr", work / "transpose"
     # The first run decides the depth of the chunks, as it decides the tiles

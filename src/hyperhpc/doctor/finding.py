@@ -18,15 +18,10 @@ Status = Literal["ok", "warning", "error"]
 class Finding:
     """Result of one check.
 
-    Attributes
-    ----------
-    status
-        ``warning``: a run works, but slower, less safely or with other bits; ``error``: it
-        fails.
-    value
-        What was found, on one line.
-    remedy
-        What to type, or None if the status is ``ok``.
+    ``status``: ``warning``: a run works, but slower, less safely or with other bits; ``error``:
+        it fails.
+    ``value``: What was found, on one line.
+    ``remedy``: What to type, or None if the status is ``ok``.
     """
 
     status: Status

@@ -26,14 +26,9 @@ _NO_LIMIT = 2**60
 class Limits:
     """The smallest limits of the process's own group and of those above it.
 
-    Attributes
-    ----------
-    version
-        ``v1``, ``v2`` or ``none``.
-    group
-        The group whose memory is counted.
-    cpus, memory_bytes
-        None for no limit.
+    ``version``: ``v1``, ``v2`` or ``none``.
+    ``group``: The group whose memory is counted.
+    ``cpus``, ``memory_bytes``: None for no limit.
     """
 
     version: str
@@ -178,12 +173,8 @@ def check_memory() -> Finding:
 def check_cgroup(root: Path = Path("/"), seen: tuple[int, int] | None = None) -> Finding:
     """Check that ``hyperhpc run`` would keep within the limits of the control group.
 
-    Parameters
-    ----------
-    root
-        Folder of proc and sys.
-    seen
-        Cores and bytes that a run would take; by default those it would take here.
+    ``root``: Folder of proc and sys.
+    ``seen``: Cores and bytes that a run would take; by default those it would take here.
     """
     limits = read_limits(root)
     if limits.version == "none":
@@ -274,12 +265,8 @@ def in_job() -> bool:
 def check_allocation(root: Path = Path("/"), seen: tuple[int, int] | None = None) -> Finding:
     """Check that ``hyperhpc run`` would keep within what Slurm gave this job here.
 
-    Parameters
-    ----------
-    root
-        Folder of proc and sys.
-    seen
-        Cores and bytes that a run would take; by default those it would take here.
+    ``root``: Folder of proc and sys.
+    ``seen``: Cores and bytes that a run would take; by default those it would take here.
     """
     if not in_job():
         group = read_limits(root).group

@@ -63,10 +63,7 @@ def check_openssl(
 ) -> Finding:
     """Check the libraries of TLS for the pair that is known to break Dask's connections.
 
-    Parameters
-    ----------
-    python, openssl
-        Versions to judge; by default those in use.
+    ``python``, ``openssl``: Versions to judge; by default those in use.
     """
     import cryptography
 

@@ -28,16 +28,11 @@ T = TypeVar("T")
 class Session(Generic[T]):
     """A command while it works.
 
-    Attributes
-    ----------
-    config
-        Launcher, number and size of the workers; their folder for connections is ``out``.
-    progress
-        Shows what is done, and keeps status.txt.
-    claim
-        Shows that the lock is still held.
-    claimed
-        What ``claim_folder`` of :func:`managed_run` returned.
+    ``config``: Launcher, number and size of the workers; their folder for connections is
+        ``out``.
+    ``progress``: Shows what is done, and keeps status.txt.
+    ``claim``: Shows that the lock is still held.
+    ``claimed``: What ``claim_folder`` of :func:`managed_run` returned.
     """
 
     config: RunConfig
@@ -68,26 +63,15 @@ def managed_run(
 ) -> Iterator[Session[T]]:
     """Hold the lock of a folder, keep its status.txt, and translate errors, to the end.
 
-    Parameters
-    ----------
-    folder
-        Where the lock, status.txt and the work are.
-    progress
-        Shows what is done.
-    command
-        The command line, for the hint how to resume.
-    claim_folder
-        Called under the lock, before anything else is written: takes up what is in the
-        folder, or refuses it. Then what killed processes have left there is removed.
+    ``folder``: Where the lock, status.txt and the work are.
+    ``progress``: Shows what is done.
+    ``command``: The command line, for the hint how to resume.
+    ``claim_folder``: Called under the lock, before anything else is written: takes up what is
+        in the folder, or refuses it. Then what killed processes have left there is removed.
 
-    Raises
-    ------
-    ConfigError
-        Another run holds the lock.
-    ResourceError
-        The disk is full, or the folder may not be written.
-    IncompleteRunError
-        It was stopped, or the scheduler or the lock was lost; what is finished is kept.
+    Raises ConfigError: another run holds the lock; ResourceError: the disk is full, or the
+    folder may not be written; IncompleteRunError: it was stopped, or the scheduler or the lock
+    was lost; what is finished is kept.
     """
     with hold_lock(folder.out, progress.note) as lock:
         claimed = claim_folder()

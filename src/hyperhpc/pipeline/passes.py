@@ -77,14 +77,9 @@ class Stages:
 class TakenSample:
     """The outcome of the sample pass.
 
-    Attributes
-    ----------
-    sample
-        The files.
-    bad
-        Tiles that cannot be read, and why.
-    used
-        Tiles of the scene itself of which pixels are in the sample.
+    ``sample``: The files.
+    ``bad``: Tiles that cannot be read, and why.
+    ``used``: Tiles of the scene itself of which pixels are in the sample.
     """
 
     sample: Sample
@@ -108,10 +103,7 @@ def transpose(ctx: RunContext, stages: Stages, workers: Workers) -> Scene:
 def take_sample(ctx: RunContext, stages: Stages, scene: Scene, workers: Workers) -> TakenSample:
     """The sample pass: every ``stride``-th row and column, of the bands of the models.
 
-    Raises
-    ------
-    SceneError
-        The scene has no valid pixel.
+    Raises SceneError: the scene has no valid pixel.
     """
     session, plan, config = stages.session, ctx.plan, ctx.config
     skip_policy = (
@@ -229,12 +221,8 @@ def classify(
 ) -> TileRecords:
     """The classify pass: indices and labels of the whole area, and the overviews.
 
-    Parameters
-    ----------
-    known_bad
-        Tiles that are left as no-data without being read again, and why.
-    used
-        Tiles with pixels in the sample, which cannot be left out any more.
+    ``known_bad``: Tiles that are left as no-data without being read again, and why.
+    ``used``: Tiles with pixels in the sample, which cannot be left out any more.
     """
     plan, folder, session, record = ctx.plan, ctx.folder, stages.session, stages.record
     job = classify_job(ctx, scene, labellers)
@@ -277,14 +265,8 @@ def classify(
 def summarise(ctx: RunContext, records: TileRecords) -> dict[str, Any]:
     """Write clusters.json: spectra of the sample, areas and agreement of the whole area.
 
-    Returns
-    -------
-    Valid and no-data pixels of the area, and missing values of each index.
-
-    Raises
-    ------
-    SceneError
-        If no pixel is valid, which the sample pass would have found.
+    Returns: valid and no-data pixels of the area, and missing values of each index.
+    Raises SceneError: if no pixel is valid, which the sample pass would have found.
     """
     tiles = list(records.values())
     if not any(tile["valid"] for tile in tiles):

@@ -39,15 +39,9 @@ _FIXED_S, _FIT_FIXED_S = 15.0, 15.0
 def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
     """Open the scene, choose bands, indices, models and tiles; refuse what cannot be done.
 
-    Parameters
-    ----------
-    is_plan
-        Nothing will be started.
+    ``is_plan``: Nothing will be started.
 
-    Raises
-    ------
-    ConfigError, SceneError, ResourceError, SlurmError
-        See :mod:`hyperhpc.errors`.
+    Raises ConfigError, SceneError, ResourceError, SlurmError: see :mod:`hyperhpc.errors`.
     """
     scene = open_scene(config.scene, options=config.scene_options)
     check_thinned(scene)
@@ -95,14 +89,8 @@ def digests(scene: Scene, config: RunConfig) -> dict[str, str | None]:
 def describe_plan(config: RunConfig) -> dict[str, Any]:
     """What a run with these options would do; nothing is written.
 
-    Returns
-    -------
-    The keys of ``hyperhpc plan --json``.
-
-    Raises
-    ------
-    ConfigError, SceneError, ResourceError, SlurmError
-        As the run itself would.
+    Returns: the keys of ``hyperhpc plan --json``.
+    Raises ConfigError, SceneError, ResourceError, SlurmError: as the run itself would.
     """
     ctx = prepare(config, is_plan=True)
     found = check_folder(ctx.folder, ctx.plan, Path(ctx.scene.path), config.restart)

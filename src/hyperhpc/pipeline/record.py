@@ -15,14 +15,9 @@ from hyperhpc.workers import Workers
 class RunRecord:
     """Keeps run.json up to date; what an earlier call has recorded there is kept.
 
-    Parameters
-    ----------
-    path
-        run.json.
-    header
-        What is known before the run; it replaces that of an earlier call.
-    note
-        Shows a line to the user.
+    ``path``: run.json.
+    ``header``: What is known before the run; it replaces that of an earlier call.
+    ``note``: Shows a line to the user.
     """
 
     def __init__(

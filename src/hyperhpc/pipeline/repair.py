@@ -42,10 +42,8 @@ def repair_run(ctx: RunContext, session: Session, damaged: Mapping[str, str]) ->
 
     Nothing else of the run is changed, and after a kill the same damage is found again.
 
-    Raises
-    ------
-    IncompleteRunError
-        Files are damaged that no tile writes, or tiles cannot be computed by themselves.
+    Raises IncompleteRunError: files are damaged that no tile writes, or tiles cannot be
+    computed by themselves.
     """
     folder, plan, progress = ctx.folder, ctx.plan, session.progress
     prefix = f"{folder.results.name}/"

@@ -61,15 +61,9 @@ def write_report(
 def figures(out: str | Path) -> dict[str, Figure]:
     """All figures of a run by name, drawn but not saved (for notebooks).
 
-    Parameters
-    ----------
-    out
-        Folder of a run.
+    ``out``: Folder of a run.
 
-    Raises
-    ------
-    ConfigError
-        If ``out`` is not the folder of a run.
+    Raises ConfigError: if ``out`` is not the folder of a run.
     """
     from hyperhpc.report import draw
     from hyperhpc.results import open_results
@@ -82,14 +76,10 @@ def plot_spectra(
 ) -> Figure:
     """Reflectance spectra of points in one chart.
 
-    Parameters
-    ----------
-    spectra
-        As ``hyperhpc spectrum --json`` prints them: ``x, y, wavelength_nm, reflectance``,
-        reflectance 0-1 with None where there is no data, bands in any order.
-    good_ranges
-        Wavelength ranges in nm to draw; what lies between them is greyed and left out.
-        Without them every band is drawn.
+    ``spectra``: As ``hyperhpc spectrum --json`` prints them: ``x, y, wavelength_nm,
+        reflectance``, reflectance 0-1 with None where there is no data, bands in any order.
+    ``good_ranges``: Wavelength ranges in nm to draw; what lies between them is greyed and left
+        out. Without them every band is drawn.
     """
     from hyperhpc.report.spectra import plot_spectra as plot
 

@@ -43,15 +43,10 @@ _GAP = 0.16
 class Compared:
     """A pair of models, reduced for drawing.
 
-    Parameters
-    ----------
-    pair
-        An entry of ``pairs`` of ``hyperhpc compare --json``.
-    first, second
-        Labels (y, x) uint8, 255 no-data.
-    differing
-        Share of the pixels in each block that differ after matching; NaN where none is in
-        both.
+    ``pair``: An entry of ``pairs`` of ``hyperhpc compare --json``.
+    ``first``, ``second``: Labels (y, x) uint8, 255 no-data.
+    ``differing``: Share of the pixels in each block that differ after matching; NaN where none
+        is in both.
     """
 
     pair: JsonDict
@@ -69,14 +64,9 @@ def comparison_figure(
 ) -> Figure:
     """Three maps for each pair of models: one run, the other, and where they differ.
 
-    Parameters
-    ----------
-    runs
-        Names of the two.
-    view
-        Edges of the pixels in common (left, right, bottom, top).
-    block
-        Width and height of a pixel of the picture in units of the CRS.
+    ``runs``: Names of the two.
+    ``view``: Edges of the pixels in common (left, right, bottom, top).
+    ``block``: Width and height of a pixel of the picture in units of the CRS.
     """
     with style.use_style():
         left = TICKS_LEFT + MARGIN
@@ -174,10 +164,7 @@ _LEGIBLE, _ROOMY = 0.3, 0.4
 def agreement_figure(pair: JsonDict) -> Figure:
     """Where the pixels of each cluster of one model are in the other.
 
-    Parameters
-    ----------
-    pair
-        One entry of ``agreement`` in clusters.json: ``models``, ``confusion`` (pixels),
+    ``pair``: One entry of ``agreement`` in clusters.json: ``models``, ``confusion`` (pixels),
         ``adjusted_rand_index``.
     """
     table = np.asarray(pair["confusion"], dtype=np.float64)
@@ -253,10 +240,7 @@ _CHARTS = (
 def choice_figure(found: dict[str, Any]) -> Figure:
     """Four charts over k with the recommended number marked.
 
-    Parameters
-    ----------
-    found
-        As ``hyperhpc choose-k --json`` prints it.
+    ``found``: As ``hyperhpc choose-k --json`` prints it.
     """
     with style.use_style():
         left, top, gap, h = 0.5, 0.95, 0.62, 1.75

@@ -26,12 +26,8 @@ from hyperhpc.results import RunResults
 class Drawing:
     """A picture and its words.
 
-    Parameters
-    ----------
-    name
-        File name without its ending, unique in a report.
-    section
-        Where it goes in the page: ``quicklook``, ``spectra``, ``indices``,
+    ``name``: File name without its ending, unique in a report.
+    ``section``: Where it goes in the page: ``quicklook``, ``spectra``, ``indices``,
         ``model:NAME``, ``agreement``; empty if it is a file only.
     """
 

@@ -45,17 +45,11 @@ _ARROW = 0.035
 class IndexMap:
     """One index, coloured and measured at the overview's resolution.
 
-    Parameters
-    ----------
-    image
-        (y, x, 4) uint8, transparent where the index has no value.
-    limits
-        Ends of the colour range; None if there is no value at all.
-    p2, median, p98
-        Percentiles over the pixels that have a value; None likewise.
-    n_missing, n_pixels
-        Pixels without a value, and all of them: of the whole area where the run counted
-        them (``is_counted``), else of the overview.
+    ``image``: (y, x, 4) uint8, transparent where the index has no value.
+    ``limits``: Ends of the colour range; None if there is no value at all.
+    ``p2``, ``median``, ``p98``: Percentiles over the pixels that have a value; None likewise.
+    ``n_missing``, ``n_pixels``: Pixels without a value, and all of them: of the whole area
+        where the run counted them (``is_counted``), else of the overview.
     """
 
     entry: JsonDict

@@ -132,14 +132,9 @@ _INCH = 0.0254
 def encode_png(pixels: np.ndarray, dpi: float, description: str) -> bytes:
     """A PNG file in memory.
 
-    Parameters
-    ----------
-    pixels
-        uint8 (y, x, 3 or more): red, green, blue; what follows is left out.
-    dpi
-        Dots per inch, as image viewers and printers read it.
-    description
-        What is to be seen, for those who cannot.
+    ``pixels``: uint8 (y, x, 3 or more): red, green, blue; what follows is left out.
+    ``dpi``: Dots per inch, as image viewers and printers read it.
+    ``description``: What is to be seen, for those who cannot.
     """
     height, width, _ = pixels.shape
     per_metre = round(dpi / _INCH)

@@ -175,16 +175,12 @@ def draw_map(
 ) -> None:
     """Put an RGBA picture on axes with coordinate ticks, in equal aspect.
 
-    Parameters
-    ----------
-    image
-        (y, x, 4) uint8; alpha 0 lets the neutral no-data colour of the axes through.
-    extent
-        Outer edges of the picture (left, right, bottom, top), bottom > top if y grows down.
-    view
-        Edges to show if not the whole picture.
-    is_smooth
-        Whether neighbouring pixels may be blended where the picture is shrunk (never labels).
+    ``image``: (y, x, 4) uint8; alpha 0 lets the neutral no-data colour of the axes through.
+    ``extent``: Outer edges of the picture (left, right, bottom, top), bottom > top if y grows
+        down.
+    ``view``: Edges to show if not the whole picture.
+    ``is_smooth``: Whether neighbouring pixels may be blended where the picture is shrunk (never
+        labels).
     """
     ax.set_facecolor(style.NODATA)
     how = "auto" if is_smooth else "nearest"

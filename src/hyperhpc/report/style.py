@@ -129,10 +129,7 @@ def _palette(n: int) -> tuple[tuple[float, float, float], ...]:
 def cluster_colours(n: int) -> list[tuple[float, float, float]]:
     """Colours of clusters 0 to n-1 as RGB in 0-1; the same cluster number, the same colour.
 
-    Parameters
-    ----------
-    n
-        Number of clusters, at most 255. The first eight are a published colour-blind-safe
+    ``n``: Number of clusters, at most 255. The first eight are a published colour-blind-safe
         set, the others are generated to stay as far from it, and from no-data, as they can.
     """
     return list(_palette(n))

@@ -40,15 +40,10 @@ from hyperhpc.results import JsonDict, RunResults
 class Cell:
     """One table cell.
 
-    Parameters
-    ----------
-    text
-        What is read.
-    value
-        What is sorted by: a number, or None for text.
-    href, swatch, parts, mark
-        A link's target, a colour as ``#rrggbb``, a formula's pieces, an emphasis
-        (``warn`` or ``strong``).
+    ``text``: What is read.
+    ``value``: What is sorted by: a number, or None for text.
+    ``href``, ``swatch``, ``parts``, ``mark``: A link's target, a colour as ``#rrggbb``, a
+        formula's pieces, an emphasis (``warn`` or ``strong``).
     """
 
     text: str

@@ -31,18 +31,11 @@ FloatMap = npt.NDArray[np.float32]
 class Pyramid:
     """Maps at several levels of reduction.
 
-    Attributes
-    ----------
-    group
-        Zarr store with one group per level.
-    levels
-        Scene pixels on the side of one pixel of each level, finest first.
-    indices, models
-        Names along the first dimension of ``indices`` and ``cluster``.
-    bounds
-        Outer edges of the analysed area [xmin, ymin, xmax, ymax]; None if not recorded.
-    quicklook_nm
-        Band centres of the quicklook's colours, in nm.
+    ``group``: Zarr store with one group per level.
+    ``levels``: Scene pixels on the side of one pixel of each level, finest first.
+    ``indices``, ``models``: Names along the first dimension of ``indices`` and ``cluster``.
+    ``bounds``: Outer edges of the analysed area [xmin, ymin, xmax, ymax]; None if not recorded.
+    ``quicklook_nm``: Band centres of the quicklook's colours, in nm.
     """
 
     group: zarr.Group
@@ -56,10 +49,7 @@ class Pyramid:
     def from_group(cls, group: zarr.Group, run: dict[str, Any]) -> Pyramid | None:
         """The pyramid in a store, or None if no level in it has coordinates.
 
-        Parameters
-        ----------
-        run
-            Content of run.json, which gives the names that the store lacks.
+        ``run``: Content of run.json, which gives the names that the store lacks.
         """
         levels = sorted(int(k) for k in group.group_keys() if k.isdigit())
         levels = [n for n in levels if f"{n}/x" in group and f"{n}/y" in group]
@@ -128,14 +118,9 @@ class Pyramid:
     def quicklook(self, colours: Sequence[int]) -> FloatMap | None:
         """Reflectance 0-1 (y, x, colour) at the drawing level, reduced to ``TARGET_PX``.
 
-        Parameters
-        ----------
-        colours
-            Positions among red, green, blue and near infrared.
+        ``colours``: Positions among red, green, blue and near infrared.
 
-        Returns
-        -------
-        float32, NaN where no-data; None if the store lacks one of these colours.
+        Returns: float32, NaN where no-data; None if the store lacks one of these colours.
         """
         array = self._array(self.level, "quicklook")
         if array is None or array.shape[0] <= max(colours):

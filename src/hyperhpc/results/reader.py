@@ -45,19 +45,12 @@ class RunResults:
     a run is complete, files of its Zarr stores are compared with their checksums as they are
     read, and one that has changed raises IncompleteRunError.
 
-    Attributes
-    ----------
-    folder
-        Paths of the run's files.
-    run
-        Content of run.json: input, options, versions, timings; empty if it is not there.
-    overview_path
-        Store of the overviews.
-    is_strict
-        True: a part that is missing or damaged raises ConfigError when it is asked for.
-        False: it is empty or None, and named in :attr:`missing`.
-    gaps
-        What the overviews lack, one sentence each.
+    ``folder``: Paths of the run's files.
+    ``run``: Content of run.json: input, options, versions, timings; empty if it is not there.
+    ``overview_path``: Store of the overviews.
+    ``is_strict``: True: a part that is missing or damaged raises ConfigError when it is asked
+        for. False: it is empty or None, and named in :attr:`missing`.
+    ``gaps``: What the overviews lack, one sentence each.
     """
 
     folder: RunFolder
@@ -160,20 +153,11 @@ class RunResults:
     def overview(self, level: int) -> xr.Dataset:
         """Maps at a coarser level, lazy.
 
-        Parameters
-        ----------
-        level
-            One of :attr:`levels`.
+        ``level``: One of :attr:`levels`.
 
-        Returns
-        -------
-        ``quicklook`` (color, y, x) float32 reflectance, NaN is no-data; ``indices`` and
-        ``cluster`` as in :attr:`results`.
-
-        Raises
-        ------
-        ConfigError
-            There is no such level.
+        Returns: ``quicklook`` (color, y, x) float32 reflectance, NaN is no-data; ``indices``
+        and ``cluster`` as in :attr:`results`.
+        Raises ConfigError: there is no such level.
         """
         import xarray as xr
 
@@ -316,22 +300,13 @@ def open_results(
 ) -> RunResults:
     """Open a run's folder.
 
-    Parameters
-    ----------
-    out
-        Folder given to ``hyperhpc run``.
-    complete
-        True: only a finished run will do, and a part that cannot be read is an error. False:
-        take the run in whatever state it is.
-    overview
-        Store of the overviews; by default the one in the folder.
+    ``out``: Folder given to ``hyperhpc run``.
+    ``complete``: True: only a finished run will do, and a part that cannot be read is an error.
+        False: take the run in whatever state it is.
+    ``overview``: Store of the overviews; by default the one in the folder.
 
-    Raises
-    ------
-    ConfigError
-        The folder holds no run; or, if ``complete``, its maps cannot be read.
-    IncompleteRunError
-        The run is not finished, if ``complete``.
+    Raises ConfigError: the folder holds no run; or, if ``complete``, its maps cannot be read;
+    IncompleteRunError: the run is not finished, if ``complete``.
     """
     folder = RunFolder(Path(out))
     run = _read_run(folder) if folder.run.is_file() else {}

@@ -126,10 +126,7 @@ def disk_error(error: OSError, where: Path) -> ResourceError:
 def read_json(path: Path) -> Any:
     """Read JSON.
 
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read or is damaged.
+    Raises ConfigError: if the file cannot be read or is damaged.
     """
     try:
         return json.loads(path.read_text("utf-8"))
@@ -180,27 +177,15 @@ def claim_folder(
 ) -> tuple[Plan, bool]:
     """Make OUT, or take the plan that is in it.
 
-    Parameters
-    ----------
-    plan
-        The plan of this call; a plan found in OUT is taken instead if both agree.
-    scene
-        Path of the scene: OUT must not be in it.
-    restart
-        Rename what is there (``OUT.old-1``) and start from the beginning.
-    extra_names
-        Names that OUT may hold besides those of a run: ``demo`` keeps its scene there.
+    ``plan``: The plan of this call; a plan found in OUT is taken instead if both agree.
+    ``scene``: Path of the scene: OUT must not be in it.
+    ``restart``: Rename what is there (``OUT.old-1``) and start from the beginning.
+    ``extra_names``: Names that OUT may hold besides those of a run: ``demo`` keeps its scene
+        there.
 
-    Returns
-    -------
-    The plan to follow, and True if it is new.
-
-    Raises
-    ------
-    ConfigError
-        OUT is a file, lies in the scene, or holds another run or anything else.
-    ResourceError
-        OUT cannot be made.
+    Returns: the plan to follow, and True if it is new.
+    Raises ConfigError: OUT is a file, lies in the scene, or holds another run or anything else;
+    ResourceError: OUT cannot be made.
     """
     out = folder.out
     found = check_folder(folder, plan, scene, restart, extra_names)
@@ -227,9 +212,7 @@ def check_folder(
 ) -> Plan | None:
     """The checks of :func:`claim_folder`, which touch nothing.
 
-    Returns
-    -------
-    The plan found in OUT, to be resumed; None if a new run begins.
+    Returns: the plan found in OUT, to be resumed; None if a new run begins.
     """
     out = folder.out
     _check_outside(out, scene)
@@ -248,12 +231,8 @@ def check_free(out: Path, extra_names: Collection[str] = ()) -> None:
 
     Temporary files of those names (``.part-``), which a kill has left, are allowed.
 
-    Raises
-    ------
-    ConfigError
-        OUT holds files that are not of a run.
-    ResourceError
-        OUT cannot be read.
+    Raises ConfigError: OUT holds files that are not of a run; ResourceError: OUT cannot be
+    read.
     """
     try:
         names = os.listdir(out)
@@ -352,10 +331,7 @@ def _show(value: Any) -> str:
 def find_run_folder(path: str | Path) -> RunFolder:
     """The folder of an existing run.
 
-    Raises
-    ------
-    ConfigError
-        If there is no run.
+    Raises ConfigError: if there is no run.
     """
     folder = RunFolder(Path(path))
     if not folder.plan.is_file():

@@ -113,12 +113,8 @@ class SummedStore(LocalStore):
     Without checksums most flipped bits decode to other numbers, and a chunk that is missing
     reads as missing values, or as cluster 0. Computing them takes less time than reading.
 
-    Parameters
-    ----------
-    root
-        The store.
-    sums
-        [bytes, CRC-32C in hexadecimal] by the name of the file in the store; None for one
+    ``root``: The store.
+    ``sums``: [bytes, CRC-32C in hexadecimal] by the name of the file in the store; None for one
         that must not be there. Files that are not named are read as they are.
     """
 
@@ -155,10 +151,7 @@ class SummedStore(LocalStore):
 def open_summed(path: Path) -> LocalStore:
     """The store at ``path``; its files are compared if there is a checksums.json next to it.
 
-    Raises
-    ------
-    IncompleteRunError
-        checksums.json is damaged.
+    Raises IncompleteRunError: checksums.json is damaged.
     """
     checksums = RunFolder(path.parent).checksums
     try:

@@ -30,18 +30,12 @@ from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
 class Owner:
     """Who holds a lock, as its file says.
 
-    Attributes
-    ----------
-    token
-        Of this one run; what its tasks compare.
-    host, machine
-        Name for people; and what is the same for processes that see each other's numbers.
-    pid, started
-        Process, and when it started, in ticks since the machine did.
-    since
-        UTC, for people.
-    job, restart
-        SLURM_JOB_ID and SLURM_RESTART_COUNT; no job outside Slurm.
+    ``token``: Of this one run; what its tasks compare.
+    ``host``, ``machine``: Name for people; and what is the same for processes that see each
+        other's numbers.
+    ``pid``, ``started``: Process, and when it started, in ticks since the machine did.
+    ``since``: UTC, for people.
+    ``job``, ``restart``: SLURM_JOB_ID and SLURM_RESTART_COUNT; no job outside Slurm.
     """
 
     token: str
@@ -131,10 +125,7 @@ class Claim:
     def check(self) -> None:
         """Raise an error if the lock is not ours any more.
 
-        Raises
-        ------
-        IncompleteRunError
-            If another run has taken OUT over.
+        Raises IncompleteRunError: if another run has taken OUT over.
         """
         owner, _ = _read(self.path)
         if owner is not None and owner.token != self.token:
@@ -187,19 +178,10 @@ class Lock:
 def hold_lock(out: Path, note: Callable[[str], None]) -> Iterator[Lock]:
     """Hold the lock of OUT, which is made if it is not there.
 
-    Parameters
-    ----------
-    note
-        Shows that it takes a while to find out whether an owner is alive.
+    ``note``: Shows that it takes a while to find out whether an owner is alive.
 
-    Raises
-    ------
-    ConfigError
-        If another run holds it.
-    ResourceError
-        If OUT cannot be made or written.
-    IncompleteRunError
-        If the lock was lost on the way.
+    Raises ConfigError: if another run holds it; ResourceError: if OUT cannot be made or
+    written; IncompleteRunError: if the lock was lost on the way.
     """
     was_there = out.exists()
     try:
@@ -229,10 +211,7 @@ def hold_lock(out: Path, note: Callable[[str], None]) -> Iterator[Lock]:
 def move_lock(old: Path, new: Path) -> None:
     """Take the lock along when a folder was renamed aside and a new one is made.
 
-    Raises
-    ------
-    OSError
-        If another run was faster.
+    Raises OSError: if another run was faster.
     """
     owner, _ = _read(old / LOCK)
     if owner is not None:

@@ -65,10 +65,7 @@ def peak_bytes(
 ) -> int:
     """The most memory a worker will use: tiles in each thread, or starts of the models.
 
-    Parameters
-    ----------
-    sampled
-        Pixels in the sample; 0 if nothing is fitted.
+    ``sampled``: Pixels in the sample; 0 if nothing is fitted.
     """
     tiles = tiles_peak(math.prod(tile_shape) * pixel_bytes(scene), threads)
     starts = 0.0

@@ -83,18 +83,12 @@ class Slab(Tile):
 class Plan:
     """What is fixed by the first run.
 
-    Attributes
-    ----------
-    area
-        Part of the scene.
-    tile_shape
-        Rows and columns of a tile; tiles at the lower and right edge may be smaller.
-    is_transposed
-        True if the scene is first turned from bands into tiles, in OUT/work.
-    options
-        Options that change results.
-    fingerprint
-        What differs if the scene has changed.
+    ``area``: Part of the scene.
+    ``tile_shape``: Rows and columns of a tile; tiles at the lower and right edge may be
+        smaller.
+    ``is_transposed``: True if the scene is first turned from bands into tiles, in OUT/work.
+    ``options``: Options that change results.
+    ``fingerprint``: What differs if the scene has changed.
     """
 
     area: Area
@@ -136,10 +130,7 @@ class Plan:
 def choose_area(scene: Scene, bbox: tuple[float, float, float, float] | None) -> Area:
     """Pixels whose centres lie in the bounding box, and in that of the scene's interest.
 
-    Raises
-    ------
-    ConfigError
-        If the box is reversed, or holds no pixel centre of the scene.
+    Raises ConfigError: if the box is reversed, or holds no pixel centre of the scene.
     """
     height, width, _ = scene.shape
     box, what = bbox or scene.aoi_bounds, "The bounding box"
@@ -174,12 +165,8 @@ def _words(box: Sequence[float]) -> str:
 def make_plan(scene: Scene, config: RunConfig) -> Plan:
     """Choose area and tiles.
 
-    Raises
-    ------
-    ConfigError
-        If the bounding box misses the scene.
-    ResourceError
-        If the memory of a worker does not hold even a small tile, or a stored chunk.
+    Raises ConfigError: if the bounding box misses the scene; ResourceError: if the memory of a
+    worker does not hold even a small tile, or a stored chunk.
     """
     area = choose_area(scene, config.bbox)
     _check_memory(scene, area, config)

@@ -75,11 +75,8 @@ class QuietProgress(Progress):
 class TerminalProgress(Progress):
     """A bar on a terminal, one line a stage elsewhere; all of it on stderr.
 
-    Parameters
-    ----------
-    verbose
-        Show how long each stage took; without a terminal, also how far it is, ten times, and
-        how many workers are up.
+    ``verbose``: Show how long each stage took; without a terminal, also how far it is, ten
+        times, and how many workers are up.
     """
 
     def __init__(self, verbose: bool = False) -> None:
@@ -325,22 +322,13 @@ class StatusFile(Progress):
 def read_status(out: Path) -> dict[str, str]:
     """What a run or an ingest is doing, by its status.txt, and how its job fares.
 
-    Parameters
-    ----------
-    out
-        The folder of a run, or a store that ``ingest`` writes or has written.
+    ``out``: The folder of a run, or a store that ``ingest`` writes or has written.
 
-    Returns
-    -------
-    The lines of ``status.txt``; of ``slurm/job``, which jobs/submit.sh and the job write,
-    ``job``, and the others as ``job_error``, ``job_exit``, ``job_log`` and so on. If
+    Returns: the lines of ``status.txt``; of ``slurm/job``, which jobs/submit.sh and the job
+    write, ``job``, and the others as ``job_error``, ``job_exit``, ``job_log`` and so on. If
     ``status.txt`` is of an earlier job, its state is given as ``before``, and ``state`` is
     ``queued``, ``started`` or ``ended``.
-
-    Raises
-    ------
-    ConfigError
-        If there is neither a run nor a job for one.
+    Raises ConfigError: if there is neither a run nor a job for one.
     """
     folder, part = RunFolder(out), partial_store(out)
     run, job = _read_lines(folder.status) or _read_lines(part.status), _read_lines(folder.job)

@@ -30,16 +30,10 @@ THINNED_STEP = 4
 class Grid:
     """Where the pixels are: a regular grid, north up.
 
-    Attributes
-    ----------
-    xmin, ymax
-        Upper-left *corner* of the upper-left pixel, in units of the CRS.
-    px, py
-        Width and height of a pixel, both positive.
-    wkt
-        The coordinate reference system as WKT, or None.
-    epsg
-        Its EPSG code, or None.
+    ``xmin``, ``ymax``: Upper-left *corner* of the upper-left pixel, in units of the CRS.
+    ``px``, ``py``: Width and height of a pixel, both positive.
+    ``wkt``: The coordinate reference system as WKT, or None.
+    ``epsg``: Its EPSG code, or None.
     """
 
     xmin: float
@@ -94,12 +88,8 @@ class Grid:
 class Source:
     """One of the files or flights a scene was put together from.
 
-    Attributes
-    ----------
-    name
-        File name, without folders.
-    acquired
-        Date of acquisition as YYYY-MM-DD, or None.
+    ``name``: File name, without folders.
+    ``acquired``: Date of acquisition as YYYY-MM-DD, or None.
     """
 
     name: str
@@ -136,54 +126,33 @@ class Scene(ABC):
     A scene is small and can be pickled (it is sent to workers); files are opened in the
     process that reads. Formats subclass :class:`hyperhpc.scene.files.FileScene`.
 
-    Attributes
-    ----------
-    path
-        Absolute path of the file or store.
-    format
-        ``"zarr2"``, ``"zarr3"``, ``"neon-hdf5"``, ``"envi"`` or ``"geotiff"``.
-    shape
-        (rows, columns, bands).
-    dtype
-        Name of the dtype :meth:`read` returns: int16, uint16 or float32. Wider integers
+    ``path``: Absolute path of the file or store.
+    ``format``: ``"zarr2"``, ``"zarr3"``, ``"neon-hdf5"``, ``"envi"`` or ``"geotiff"``.
+    ``shape``: (rows, columns, bands).
+    ``dtype``: Name of the dtype :meth:`read` returns: int16, uint16 or float32. Wider integers
         are read as int16.
-    stored_dtype
-        Name of the dtype on disk.
-    wavelength_nm
-        Band centres, float64, nm, in stored order.
-    scale_factor
-        Divisor from DN to reflectance 0-1.
-    nodata
-        DN that make a pixel no-data when seen in any good band. NaN always does.
-    window_nodata
-        DN that mean no-data only inside ``bad_band_windows_nm`` (-100 in DP3.30006.002).
-    bad_band_windows_nm
-        Closed intervals the file itself declares unusable; empty if it declares none.
-    grid
-        Georeference.
-    chunks
-        Stored chunk (rows, columns, bands), the smallest unit that can be read.
-    shards
-        Stored shard (rows, columns, bands), or None.
-    group
-        Group inside the file or store that holds the cube.
-    notes
-        What was resolved or assumed while opening, one sentence each.
-    thinned
-        Copy of every 4th row and column of this scene (:data:`THINNED_STEP`), which saves
-        time when only those are needed; None if there is none.
-    fwhm_nm
-        Full widths at half maximum (band,), float64, nm; None if unknown.
-    bad_bands
-        Positions of bands that the file itself flags as bad (0 in ENVI's bbl).
-    sources
-        Files or flights the scene was put together from; empty if unknown.
-    flight_lines
-        Flight lines of its pixels; empty if unknown.
-    has_dates
-        True if the day of acquisition is known for at least some pixels.
-    aoi_bounds
-        [xmin, ymin, xmax, ymax] of the area of interest, in the scene's CRS; None for all.
+    ``stored_dtype``: Name of the dtype on disk.
+    ``wavelength_nm``: Band centres, float64, nm, in stored order.
+    ``scale_factor``: Divisor from DN to reflectance 0-1.
+    ``nodata``: DN that make a pixel no-data when seen in any good band. NaN always does.
+    ``window_nodata``: DN that mean no-data only inside ``bad_band_windows_nm`` (-100 in
+        DP3.30006.002).
+    ``bad_band_windows_nm``: Closed intervals the file itself declares unusable; empty if it
+        declares none.
+    ``grid``: Georeference.
+    ``chunks``: Stored chunk (rows, columns, bands), the smallest unit that can be read.
+    ``shards``: Stored shard (rows, columns, bands), or None.
+    ``group``: Group inside the file or store that holds the cube.
+    ``notes``: What was resolved or assumed while opening, one sentence each.
+    ``thinned``: Copy of every 4th row and column of this scene (:data:`THINNED_STEP`), which
+        saves time when only those are needed; None if there is none.
+    ``fwhm_nm``: Full widths at half maximum (band,), float64, nm; None if unknown.
+    ``bad_bands``: Positions of bands that the file itself flags as bad (0 in ENVI's bbl).
+    ``sources``: Files or flights the scene was put together from; empty if unknown.
+    ``flight_lines``: Flight lines of its pixels; empty if unknown.
+    ``has_dates``: True if the day of acquisition is known for at least some pixels.
+    ``aoi_bounds``: [xmin, ymin, xmax, ymax] of the area of interest, in the scene's CRS; None
+        for all.
     """
 
     path: str
@@ -215,40 +184,22 @@ class Scene(ABC):
     ) -> np.ndarray:
         """Read one window.
 
-        Parameters
-        ----------
-        rows, cols
-            Slices with start and stop, step None or a positive step.
-        bands
-            None for all, a slice, or ascending band numbers.
+        ``rows``, ``cols``: Slices with start and stop, step None or a positive step.
+        ``bands``: None for all, a slice, or ascending band numbers.
 
-        Returns
-        -------
-        DN (y, x, band), C-contiguous, of ``self.dtype``, in memory.
-
-        Raises
-        ------
-        SceneError
-            A chunk cannot be read or decoded, or a wide integer does not fit int16.
+        Returns: DN (y, x, band), C-contiguous, of ``self.dtype``, in memory.
+        Raises SceneError: a chunk cannot be read or decoded, or a wide integer does not fit
+        int16.
         """
 
     def blocks(self, rows: slice, cols: slice) -> Iterator[tuple[int, int, np.ndarray]]:
         """Pixels of a window, piece by piece, in an order that is the same each time.
 
-        Parameters
-        ----------
-        rows, cols
-            Slices with start and stop.
+        ``rows``, ``cols``: Slices with start and stop.
 
-        Yields
-        ------
-        Row and column of the first pixel of a piece, and its DN (y, x, band), of
+        Yields: row and column of the first pixel of a piece, and its DN (y, x, band), of
         ``self.dtype``: valid until the next piece is asked for.
-
-        Raises
-        ------
-        SceneError
-            As :meth:`read`.
+        Raises SceneError: as :meth:`read`.
         """
         dn = self.read(rows, cols)
         depth = max(1, BLOCK_PIXELS // max(dn.shape[1], 1))
@@ -258,16 +209,10 @@ class Scene(ABC):
     def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
         """Where the pixels of a window come from, as far as it is known.
 
-        Returns
-        -------
-        By name: ``source`` and ``flight_line``, positions in ``sources`` and
-        ``flight_lines``, uint16 (y, x), :data:`NO_SOURCE` where unknown; ``acquired``,
-        the day as YYYYMMDD, int32 (y, x), :data:`NO_DATE` where unknown.
-
-        Raises
-        ------
-        SceneError
-            As :meth:`read`.
+        Returns: by name: ``source`` and ``flight_line``, positions in ``sources`` and
+        ``flight_lines``, uint16 (y, x), :data:`NO_SOURCE` where unknown; ``acquired``, the day
+        as YYYYMMDD, int32 (y, x), :data:`NO_DATE` where unknown.
+        Raises SceneError: as :meth:`read`.
         """
         return {}
 
@@ -282,14 +227,8 @@ class Scene(ABC):
     def read_zenith(self, rows: slice, cols: slice) -> np.ndarray | None:
         """Angle between the view and the vertical, for the pixels of a window.
 
-        Returns
-        -------
-        Degrees, float32 (y, x), NaN where it is not known; None if the scene has none.
-
-        Raises
-        ------
-        SceneError
-            As :meth:`read`.
+        Returns: degrees, float32 (y, x), NaN where it is not known; None if the scene has none.
+        Raises SceneError: as :meth:`read`.
         """
         return None
 
@@ -308,15 +247,9 @@ class Scene(ABC):
     def quality_mask(self, names: tuple[str, ...]) -> Mask:
         """The pixels that the scene's own quality layers advise against.
 
-        Parameters
-        ----------
-        names
-            Of :data:`hyperhpc.config.MASKS`.
+        ``names``: Of :data:`hyperhpc.config.MASKS`.
 
-        Raises
-        ------
-        SceneError
-            A layer is missing, or its shape is not that of the cube.
+        Raises SceneError: a layer is missing, or its shape is not that of the cube.
         """
         raise SceneError(
             f"--mask {','.join(names)} needs the quality layers of a NEON HDF5 file; "

@@ -35,10 +35,8 @@ def unreadable(
 class FileScene(Scene):
     """A cube in a file or a store; a format implements :meth:`fetch`.
 
-    Attributes
-    ----------
-    wide_nodata
-        No-data values on disk that ``dtype`` cannot hold; they are replaced while reading.
+    ``wide_nodata``: No-data values on disk that ``dtype`` cannot hold; they are replaced while
+        reading.
     """
 
     wide_nodata: tuple[float, ...] = ()
@@ -52,15 +50,10 @@ class FileScene(Scene):
     def fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
         """Values (y, x, band) as they are stored, in the byte order of this machine.
 
-        Parameters
-        ----------
-        rows, cols, bands
-            Slices with start, stop and a positive step, within the cube and not empty.
+        ``rows``, ``cols``, ``bands``: Slices with start, stop and a positive step, within the
+            cube and not empty.
 
-        Raises
-        ------
-        SceneError
-            From :func:`unreadable`: the file is missing, truncated or damaged.
+        Raises SceneError: from :func:`unreadable`: the file is missing, truncated or damaged.
         """
 
     def fingerprint_files(self) -> dict[str, str]:
@@ -85,12 +78,8 @@ class FileScene(Scene):
         Peak memory is the window, plus one run of bands as stored where only some bands
         are wanted or the dtype changes.
 
-        Raises
-        ------
-        SceneError
-            From :meth:`fetch`, or for a value beyond int16.
-        IndexError
-            Band numbers that are not ascending or do not exist.
+        Raises SceneError: from :meth:`fetch`, or for a value beyond int16; IndexError: band
+        numbers that are not ascending or do not exist.
         """
         rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
         n_bands = self.shape[2]
@@ -127,10 +116,7 @@ _handles: OrderedDict[tuple, Any] = OrderedDict()
 def stamp(path: str) -> tuple[int, int]:
     """Size (bytes) and modification time (ns) of a file.
 
-    Raises
-    ------
-    OSError
-        The file no longer exists.
+    Raises OSError: the file no longer exists.
     """
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns
@@ -139,19 +125,11 @@ def stamp(path: str) -> tuple[int, int]:
 def cached(kind: str, path: str, watch: str, opener: Callable[[], Any]) -> Any:
     """Return the open handle of ``path``, opening it if it is new or changed. Thread-safe.
 
-    Parameters
-    ----------
-    kind
-        Keeps formats and their options apart.
-    path
-        What is opened.
-    watch
-        File whose size and time tell a changed ``path``.
-    opener
-        Opens it; what it raises is passed on and nothing is kept.
+    ``kind``: Keeps formats and their options apart.
+    ``path``: What is opened.
+    ``watch``: File whose size and time tell a changed ``path``.
+    ``opener``: Opens it; what it raises is passed on and nothing is kept.
 
-    Notes
-    -----
     The handles hold metadata and no open file (an HDF5 file is opened for each read), so
     the oldest are simply dropped.
     """

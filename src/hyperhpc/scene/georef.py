@@ -41,9 +41,7 @@ _EPSG = re.compile(r"^(?:\+?init=)?(?:epsg:+)?(\d{4,6})$", re.IGNORECASE)
 def parse_crs(value: Any) -> tuple[str, int | None] | None:
     """Read a CRS given as EPSG number, "EPSG:n", WKT, PROJ text or PROJ JSON.
 
-    Returns
-    -------
-    (WKT, EPSG code or None), or None if it cannot be understood.
+    Returns: (WKT, EPSG code or None), or None if it cannot be understood.
     """
     from pyproj import CRS
     from pyproj.exceptions import CRSError
@@ -110,10 +108,7 @@ def find_crs(
 def axis_step(centres: np.ndarray, name: str, where: str) -> tuple[float, float] | None:
     """First centre and signed spacing of a coordinate; None if it has one value only.
 
-    Raises
-    ------
-    SceneError
-        Values not finite, or not regular within :data:`TOLERANCE_PX` of a pixel.
+    Raises SceneError: values not finite, or not regular within :data:`TOLERANCE_PX` of a pixel.
     """
     values = np.asarray(centres, dtype=np.float64)
     if not np.isfinite(values).all():
@@ -139,19 +134,10 @@ def axis_step(centres: np.ndarray, name: str, where: str) -> tuple[float, float]
 def grid_from_centres(x: np.ndarray, y: np.ndarray, where: str) -> tuple[Grid, bool]:
     """Grid from the coordinates of pixel centres.
 
-    Parameters
-    ----------
-    x, y
-        Centres (column,) and (row,), regular; x ascending, y in either direction.
+    ``x``, ``y``: Centres (column,) and (row,), regular; x ascending, y in either direction.
 
-    Returns
-    -------
-    The grid, and True if y ascends (south up: rows must be flipped).
-
-    Raises
-    ------
-    SceneError
-        A coordinate that is irregular, or x descending.
+    Returns: the grid, and True if y ascends (south up: rows must be flipped).
+    Raises SceneError: a coordinate that is irregular, or x descending.
     """
     xs, ys = axis_step(x, "x", where), axis_step(y, "y", where)
     if xs is not None and xs[1] < 0:
@@ -193,14 +179,8 @@ def grid_from_map_info(text: str, where: str) -> tuple[Grid, int | None]:
     The reference pixel counts from 1, and (1, 1) is the upper-left *corner* of the first
     pixel: centres lie half a pixel further.
 
-    Returns
-    -------
-    The grid without CRS, and the EPSG code of "UTM, WGS-84" fields, or None.
-
-    Raises
-    ------
-    SceneError
-        Fields missing or not numbers, a pixel size of 0, a rotation.
+    Returns: the grid without CRS, and the EPSG code of "UTM, WGS-84" fields, or None.
+    Raises SceneError: fields missing or not numbers, a pixel size of 0, a rotation.
     """
     fields = [part.strip() for part in text.strip().strip("{}").split(",")]
     try:
@@ -267,10 +247,8 @@ def cf_georeference(
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, Any]]]:
     """The CF georeference of arrays (y, x), to be stored next to them.
 
-    Returns
-    -------
-    By name, ``y``, ``x`` and ``spatial_ref``: dimensions, values and attributes. y and x are
-    pixel centres (float64, in the unit of the CRS), spatial_ref is 0 (int64).
+    Returns: by name, ``y``, ``x`` and ``spatial_ref``: dimensions, values and attributes. y and
+    x are pixel centres (float64, in the unit of the CRS), spatial_ref is 0 (int64).
     """
     about = axis_attributes(grid)
     return {
@@ -297,14 +275,9 @@ def pixel_area_m2(grid: Grid) -> float | None:
 class MapCrs:
     """The coordinate reference system as far as a drawing needs it.
 
-    Parameters
-    ----------
-    label
-        For captions: name and EPSG code, or that there is none.
-    kind
-        ``projected``, ``geographic`` or ``unknown``.
-    unit_m
-        Metres per unit of a projected system; 1 otherwise.
+    ``label``: For captions: name and EPSG code, or that there is none.
+    ``kind``: ``projected``, ``geographic`` or ``unknown``.
+    ``unit_m``: Metres per unit of a projected system; 1 otherwise.
     """
 
     label: str

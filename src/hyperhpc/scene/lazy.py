@@ -76,15 +76,11 @@ def dask_chunks(scene: Scene) -> tuple[int, int, int]:
 def to_xarray(scene: Scene) -> xr.DataArray:
     """Give a scene as a lazy DataArray.
 
-    Returns
-    -------
-    ``dn`` (y, x, wavelength): digital numbers of ``scene.dtype``, *not* reflectance and not
-    masked: divide by ``attrs["scale_factor"]`` where ``attrs["nodata"]`` does not occur.
-    Coordinates: y and x (pixel centres, units of the CRS), wavelength (nm, in stored
+    Returns: ``dn`` (y, x, wavelength): digital numbers of ``scene.dtype``, *not* reflectance
+    and not masked: divide by ``attrs["scale_factor"]`` where ``attrs["nodata"]`` does not
+    occur. Coordinates: y and x (pixel centres, units of the CRS), wavelength (nm, in stored
     order), spatial_ref (CF grid mapping, read by rioxarray).
 
-    Notes
-    -----
     Dask: lazy; a chunk holds whole stored chunks and all bands, at most 128 MiB.
     """
     import dask.array as da
@@ -132,11 +128,9 @@ def _tidy(number: float) -> float | int:
 def describe(scene: Scene) -> dict[str, Any]:
     """What ``hyperhpc info --json`` prints, except ``n_good_bands`` (the analysis' choice).
 
-    Returns
-    -------
-    JSON-ready: format, shape [y, x, band], dtype, wavelength_nm [smallest, largest],
-    scale_factor (divisor), nodata, epsg or None, bounds [xmin, ymin, xmax, ymax] of outer
-    pixel edges, bad_band_windows_nm, n_bands; and chunks, shards, group, notes.
+    Returns: JSON-ready: format, shape [y, x, band], dtype, wavelength_nm [smallest, largest],
+    scale_factor (divisor), nodata, epsg or None, bounds [xmin, ymin, xmax, ymax] of outer pixel
+    edges, bad_band_windows_nm, n_bands; and chunks, shards, group, notes.
     """
     return {
         "format": scene.format,

@@ -87,18 +87,11 @@ class Attributes:
 class Values:
     """What the numbers of a cube mean.
 
-    Attributes
-    ----------
-    dtype, stored_dtype
-        Name of the canonical dtype, and of the one on disk.
-    scale_factor
-        Divisor from DN to reflectance.
-    nodata
-        No-data values as they look in ``dtype``; NaN is never listed.
-    wide_nodata
-        No-data values on disk that ``dtype`` cannot hold; replaced while reading.
-    notes
-        What was assumed or changed.
+    ``dtype``, ``stored_dtype``: Name of the canonical dtype, and of the one on disk.
+    ``scale_factor``: Divisor from DN to reflectance.
+    ``nodata``: No-data values as they look in ``dtype``; NaN is never listed.
+    ``wide_nodata``: No-data values on disk that ``dtype`` cannot hold; replaced while reading.
+    ``notes``: What was assumed or changed.
     """
 
     dtype: str
@@ -114,10 +107,8 @@ def check_cube(
 ) -> None:
     """Refuse what cannot be a cube of digital numbers, before anything of it is read.
 
-    Raises
-    ------
-    SceneError
-        No integers or floats, other than three dimensions, or sides no scene or chunk has.
+    Raises SceneError: no integers or floats, other than three dimensions, or sides no scene or
+    chunk has.
     """
     is_number = dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8)
     if not is_number or len(shape) != 3:
@@ -141,21 +132,12 @@ def resolve_values(
 ) -> Values:
     """Resolve dtype, scale and no-data.
 
-    Parameters
-    ----------
-    stored
-        Dtype on disk: integer or floating, any width and byte order.
-    attributes
-        Of the array and of the groups that hold it.
-    where
-        Names the array in messages.
-    fill_value
-        The array's own fill value; counts as no-data unless it is None, 0 or NaN.
+    ``stored``: Dtype on disk: integer or floating, any width and byte order.
+    ``attributes``: Of the array and of the groups that hold it.
+    ``where``: Names the array in messages.
+    ``fill_value``: The array's own fill value; counts as no-data unless it is None, 0 or NaN.
 
-    Raises
-    ------
-    SceneError
-        A scale that is no positive number, or an offset.
+    Raises SceneError: a scale that is no positive number, or an offset.
     """
     notes: list[str] = []
     if stored.kind == "f":
@@ -289,10 +271,7 @@ def canonicalise(
 ) -> np.ndarray:
     """Cast a block as read to the canonical dtype; a view if nothing must change.
 
-    Raises
-    ------
-    SceneError
-        An integer beyond int16 that is not a declared no-data value.
+    Raises SceneError: an integer beyond int16 that is not a declared no-data value.
     """
     target = np.dtype(dtype)
     if block.dtype == target:
@@ -320,23 +299,13 @@ def resolve_wavelengths(
 ) -> tuple[np.ndarray, float, tuple[str, ...]]:
     """Band centres in nm.
 
-    Parameters
-    ----------
-    values
-        Centres as stored (band,), nm or micrometres.
-    units
-        The units attribute, or None.
-    where
-        Names the coordinate in messages.
+    ``values``: Centres as stored (band,), nm or micrometres.
+    ``units``: The units attribute, or None.
+    ``where``: Names the coordinate in messages.
 
-    Returns
-    -------
-    Centres (float64, nm), the factor they were multiplied by (1 or 1000), notes.
-
-    Raises
-    ------
-    SceneError
-        A centre that is no number, not finite, or outside :data:`WAVELENGTH_RANGE_NM`.
+    Returns: centres (float64, nm), the factor they were multiplied by (1 or 1000), notes.
+    Raises SceneError: a centre that is no number, not finite, or outside
+    :data:`WAVELENGTH_RANGE_NM`.
     """
     if np.asarray(values).dtype.kind not in "iuf":
         raise SceneError(f"{where} is {np.asarray(values).dtype}, not numbers")
@@ -369,10 +338,7 @@ def resolve_wavelengths(
 def resolve_windows(attributes: Attributes, where: str) -> tuple[tuple[float, float], ...]:
     """Closed intervals (nm) declared unusable; empty if none are.
 
-    Raises
-    ------
-    SceneError
-        A window that is not a pair of ascending numbers.
+    Raises SceneError: a window that is not a pair of ascending numbers.
     """
     names = [name for name in attributes.names() if name == "bad_band_windows_nm"]
     names = names or [name for name in attributes.names() if _BAND_WINDOW.match(name)]
@@ -410,14 +376,9 @@ HINT = "Give them in a file, one per line, as --wavelengths FILE"
 class GivenCentres(NamedTuple):
     """Band centres that a file of their own gives: ``--wavelengths``.
 
-    Attributes
-    ----------
-    wavelength_nm
-        Centres (band,), float64, nm, in the order of the file.
-    notes
-        What was resolved or assumed, one sentence each.
-    where
-        Names the file in messages.
+    ``wavelength_nm``: Centres (band,), float64, nm, in the order of the file.
+    ``notes``: What was resolved or assumed, one sentence each.
+    ``where``: Names the file in messages.
     """
 
     wavelength_nm: np.ndarray
@@ -428,16 +389,11 @@ class GivenCentres(NamedTuple):
 def read_wavelengths(path: Path) -> GivenCentres:
     """Read band centres from a text file.
 
-    Parameters
-    ----------
-    path
-        Text: a centre per line in nm or micrometres, or the first column of a CSV; a first
-        line without a number is its heading. Empty lines and those with ``#`` are skipped.
+    ``path``: Text: a centre per line in nm or micrometres, or the first column of a CSV; a
+        first line without a number is its heading. Empty lines and those with ``#`` are
+        skipped.
 
-    Raises
-    ------
-    ConfigError
-        The file cannot be read, or a line holds no number or no wavelength.
+    Raises ConfigError: the file cannot be read, or a line holds no number or no wavelength.
     """
     where = f"--wavelengths {path}"
     try:

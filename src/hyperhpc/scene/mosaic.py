@@ -44,25 +44,15 @@ class MosaicScene(Scene):
     bands (the first, the middle and the last), so that a few bands can be read without the
     rest.
 
-    Attributes
-    ----------
-    members
-        The scenes, ordered by name.
-    places
-        Row and column of the first pixel of each.
-    overlap
-        One of :data:`hyperhpc.config.OVERLAPS`.
-    is_plain
-        No two of them overlap.
-    mark
-        The value of gaps: a no-data value, or NaN.
-    probes
-        The three bands.
-    numbers
-        Per scene, the positions in ``sources`` of its own sources, or of itself if it has
-        none.
-    line_numbers
-        The same for ``flight_lines``; nothing for a scene that has none.
+    ``members``: The scenes, ordered by name.
+    ``places``: Row and column of the first pixel of each.
+    ``overlap``: One of :data:`hyperhpc.config.OVERLAPS`.
+    ``is_plain``: No two of them overlap.
+    ``mark``: The value of gaps: a no-data value, or NaN.
+    ``probes``: The three bands.
+    ``numbers``: Per scene, the positions in ``sources`` of its own sources, or of itself if it
+        has none.
+    ``line_numbers``: The same for ``flight_lines``; nothing for a scene that has none.
     """
 
     members: tuple[Scene, ...]
@@ -128,10 +118,8 @@ class MosaicScene(Scene):
     ) -> Iterator[tuple[int, Scene, tuple[slice, slice], tuple[slice, slice], Any]]:
         """Which scene shows what of a window.
 
-        Yields
-        ------
-        Number of a scene, the scene, the part of it, where that goes in the window, and of
-        which pixels (bool (y, x), None for all); later ones go over earlier ones.
+        Yields: number of a scene, the scene, the part of it, where that goes in the window, and
+        of which pixels (bool (y, x), None for all); later ones go over earlier ones.
         """
         touched = self._touched(rows, cols)
         best = np.full((length(rows), length(cols)), np.inf) if len(touched) > 1 else None
@@ -222,10 +210,7 @@ _WARP = "Warp one to the grid of the other, for example with gdalwarp"
 def find_tiles(folder: str) -> list[str]:
     """Scene files of a folder, or of those below it where it holds none itself.
 
-    Raises
-    ------
-    SceneError
-        Files of several kinds.
+    Raises SceneError: files of several kinds.
     """
     found: list[str] = []
     for parent, folders, names in itertools.islice(os.walk(folder), _FOLDERS):
@@ -257,19 +242,11 @@ def open_members(paths: Sequence[str], opener: Callable[[str], Scene]) -> list[S
 def join_scenes(path: str, members: Sequence[Scene], overlap: str) -> Scene:
     """One scene of several.
 
-    Parameters
-    ----------
-    path
-        What the mosaic is called: the folder, usually.
-    members
-        In the order in which the first, or the last, counts.
-    overlap
-        One of :data:`hyperhpc.config.OVERLAPS`.
+    ``path``: What the mosaic is called: the folder, usually.
+    ``members``: In the order in which the first, or the last, counts.
+    ``overlap``: One of :data:`hyperhpc.config.OVERLAPS`.
 
-    Raises
-    ------
-    SceneError
-        Two of them do not fit together; both are named.
+    Raises SceneError: two of them do not fit together; both are named.
     """
     first = members[0]
     if len(members) == 1:

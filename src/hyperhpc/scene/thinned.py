@@ -41,9 +41,7 @@ def thinned_grid(grid: Grid) -> Grid:
 def choose_thinned(scene: Scene, rows: range, cols: range) -> tuple[Scene, range, range]:
     """Where to read some rows and columns of a scene: its copy, if that has them all.
 
-    Returns
-    -------
-    The scene or its thinned copy, and the rows and columns there.
+    Returns: the scene or its thinned copy, and the rows and columns there.
     """
     spans = (rows, cols)
     if scene.thinned is None or any(
@@ -64,10 +62,7 @@ def choose_thinned(scene: Scene, rows: range, cols: range) -> tuple[Scene, range
 def check_thinned(scene: Scene) -> None:
     """Compare nine pixels all over the scene with their copies.
 
-    Raises
-    ------
-    SceneError
-        They differ: the cube was changed after its copy was written.
+    Raises SceneError: they differ: the cube was changed after its copy was written.
     """
     if scene.thinned is None:
         return

@@ -52,18 +52,11 @@ _PARTS = 1000
 class Features:
     """What a file holds.
 
-    Attributes
-    ----------
-    geometries
-        Object array of shapely's geometries; None for a feature without one.
-    attributes
-        Of each feature, name to a number, text or None.
-    crs
-        Code or WKT of their CRS, :data:`SCENE_CRS`, or None if the file declares none.
-    digest
-        SHA-256 of the file.
-    kind
-        What the file is.
+    ``geometries``: Object array of shapely's geometries; None for a feature without one.
+    ``attributes``: Of each feature, name to a number, text or None.
+    ``crs``: Code or WKT of their CRS, :data:`SCENE_CRS`, or None if the file declares none.
+    ``digest``: SHA-256 of the file.
+    ``kind``: What the file is.
     """
 
     geometries: np.ndarray
@@ -76,15 +69,9 @@ class Features:
 def read_features(path: Path, option: str) -> Features:
     """Read all features of a file.
 
-    Parameters
-    ----------
-    option
-        The option that names the file, for messages: ``--aoi``.
+    ``option``: The option that names the file, for messages: ``--aoi``.
 
-    Raises
-    ------
-    ConfigError
-        The file is missing or damaged, or none of these.
+    Raises ConfigError: the file is missing or damaged, or none of these.
     """
     import shapely
 
@@ -234,17 +221,10 @@ def reproject_to_scene(
 ) -> np.ndarray:
     """Geometries in the CRS of a scene.
 
-    Parameters
-    ----------
-    geometries
-        Object array; None stays None.
-    what
-        The option and the file, for messages.
+    ``geometries``: Object array; None stays None.
+    ``what``: The option and the file, for messages.
 
-    Raises
-    ------
-    ConfigError
-        One of the two has no CRS, or coordinates that it does not allow.
+    Raises ConfigError: one of the two has no CRS, or coordinates that it does not allow.
     """
     import pyproj
     import shapely
@@ -293,14 +273,9 @@ def reproject_to_scene(
 class AoiMask:
     """Hides pixels whose centre is outside polygons.
 
-    Attributes
-    ----------
-    wkb
-        The polygons in the scene's CRS, as well-known binary.
-    grid
-        Of the scene.
-    digest
-        SHA-256 of the file they come from.
+    ``wkb``: The polygons in the scene's CRS, as well-known binary.
+    ``grid``: Of the scene.
+    ``digest``: SHA-256 of the file they come from.
     """
 
     wkb: bytes
@@ -346,11 +321,8 @@ def mask_outside(scene: Scene, path: Path) -> MaskedScene:
 
     A pixel counts by its centre; one that lies on an edge is inside.
 
-    Raises
-    ------
-    ConfigError
-        The file is missing, is no GeoPackage or GeoJSON, holds no polygon, has no CRS, or
-        its polygons miss the scene.
+    Raises ConfigError: the file is missing, is no GeoPackage or GeoJSON, holds no polygon, has
+    no CRS, or its polygons miss the scene.
     """
     import shapely
 

@@ -18,10 +18,7 @@ from hyperhpc.scene.window import length
 class WrappedScene(Scene):
     """Pixels lie where they lie in another scene; subclasses change what they read as.
 
-    Attributes
-    ----------
-    inner
-        The other scene.
+    ``inner``: The other scene.
     """
 
     inner: Scene
@@ -75,12 +72,8 @@ class _Thinned:
 class MaskedScene(WrappedScene):
     """Another scene with a mask; all it says of itself is what that scene says.
 
-    Attributes
-    ----------
-    mask
-        What is left out.
-    mark
-        The value hidden pixels read as: a no-data value of the scene, or NaN.
+    ``mask``: What is left out.
+    ``mark``: The value hidden pixels read as: a no-data value of the scene, or NaN.
     """
 
     mask: Mask
@@ -113,17 +106,10 @@ class MaskedScene(WrappedScene):
 def mask_scene(scene: Scene, mask: Mask, note: str = "", **changes: Any) -> MaskedScene:
     """A scene without the pixels that a mask hides.
 
-    Parameters
-    ----------
-    note
-        Said of the scene from now on.
-    changes
-        Fields of the new scene that differ from those of the old one.
+    ``note``: Said of the scene from now on.
+    ``changes``: Fields of the new scene that differ from those of the old one.
 
-    Raises
-    ------
-    SceneError
-        The scene has no no-data value that hidden pixels could read as.
+    Raises SceneError: the scene has no no-data value that hidden pixels could read as.
     """
     if not scene.is_integer:
         mark = float("nan")
@@ -174,10 +160,7 @@ SAME_BAND_NM = 2.5
 class PickedScene(WrappedScene):
     """Some of the bands of another scene, in any order.
 
-    Attributes
-    ----------
-    numbers
-        Which, int (band,).
+    ``numbers``: Which, int (band,).
     """
 
     numbers: np.ndarray
@@ -203,12 +186,8 @@ class ResampledScene(WrappedScene):
     Integers are rounded half to even. A value is no-data where one of the two it lies
     between is.
 
-    Attributes
-    ----------
-    lower, upper
-        Bands of the other scene below and above each centre, int (band,).
-    weight
-        Share of the upper one, float64 (band,).
+    ``lower``, ``upper``: Bands of the other scene below and above each centre, int (band,).
+    ``weight``: Share of the upper one, float64 (band,).
     """
 
     lower: np.ndarray
@@ -242,10 +221,7 @@ class ResampledScene(WrappedScene):
 def pick_common(scenes: Sequence[Scene]) -> list[Scene]:
     """The bands that all scenes have within 2.5 nm, in the order of the first.
 
-    Raises
-    ------
-    SceneError
-        There is none; the first scene without is named.
+    Raises SceneError: there is none; the first scene without is named.
     """
     first = scenes[0].wavelength_nm
     nearest = [_nearest(scene.wavelength_nm, first) for scene in scenes]
@@ -297,10 +273,8 @@ def _pick(scene: Scene, numbers: np.ndarray, centres: np.ndarray) -> Scene:
 def resample(scenes: Sequence[Scene]) -> list[Scene]:
     """All scenes at the band centres of the first.
 
-    Raises
-    ------
-    SceneError
-        A centre lies outside the bands of another scene by more than half their distance.
+    Raises SceneError: a centre lies outside the bands of another scene by more than half their
+    distance.
     """
     first = scenes[0]
     return [first, *(_resample(scene, first) for scene in scenes[1:])]

@@ -8,10 +8,7 @@ import numpy as np
 def normalise(window: slice, size: int) -> slice:
     """Give a slice explicit start, stop and step, and a stop that is the last index + 1.
 
-    Raises
-    ------
-    ValueError
-        A step that is not positive.
+    Raises ValueError: a step that is not positive.
     """
     start, stop, step = window.indices(size)
     if step < 1:
@@ -51,9 +48,7 @@ def describe_window(*window: slice) -> str:
 def band_runs(bands: np.ndarray, chunk: int) -> list[tuple[slice, slice]]:
     """Split band numbers into runs of neighbouring stored chunks.
 
-    Returns
-    -------
-    Per run: the enclosing bands to fetch, and which entries of ``bands`` they serve.
+    Returns: per run: the enclosing bands to fetch, and which entries of ``bands`` they serve.
     """
     owner = bands // chunk
     starts = np.flatnonzero(np.diff(owner, prepend=-2) > 1)

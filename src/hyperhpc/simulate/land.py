@@ -42,18 +42,11 @@ _FIELD_CLASSES = np.array([GREEN, DRY, BRIGHT, DARK, GREEN, DRY, BRIGHT, DARK])
 class Cover:
     """What lies in one window of pixels.
 
-    Attributes
-    ----------
-    abundance
-        Share of each class, float32 (class, y, x), sum 1.
-    variation
-        Where a pixel stands within its class, float32 (y, x), about -1..1.
-    light
-        Illumination, float32 (y, x), about 1.
-    line
-        Number of the flight line seen, int32 (y, x).
-    is_valid
-        False outside the mosaic, bool (y, x).
+    ``abundance``: Share of each class, float32 (class, y, x), sum 1.
+    ``variation``: Where a pixel stands within its class, float32 (y, x), about -1..1.
+    ``light``: Illumination, float32 (y, x), about 1.
+    ``line``: Number of the flight line seen, int32 (y, x).
+    ``is_valid``: False outside the mosaic, bool (y, x).
     """
 
     abundance: np.ndarray
@@ -73,15 +66,10 @@ class Cover:
 class Land:
     """A piece of rangeland with fields, woods, water and roads.
 
-    Parameters
-    ----------
-    rows, cols
-        Shape of the scene, pixels of 1 m. Scenes under 1600 m get smaller features, so
-        that they show every class too.
-    seed
-        Any integer.
-    nodata_fraction
-        Share of pixels outside the mosaic, 0 for none.
+    ``rows``, ``cols``: Shape of the scene, pixels of 1 m. Scenes under 1600 m get smaller
+        features, so that they show every class too.
+    ``seed``: Any integer.
+    ``nodata_fraction``: Share of pixels outside the mosaic, 0 for none.
     """
 
     def __init__(self, rows: int, cols: int, seed: int, nodata_fraction: float) -> None:
@@ -385,10 +373,7 @@ def _lay(share: np.ndarray, k: int, alpha: np.ndarray) -> None:
 class Cut:
     """Rows [row, row + height) and columns [col, col + width) of a scene.
 
-    Attributes
-    ----------
-    number
-        Which of the tiles, row by row; None if the scene is not cut.
+    ``number``: Which of the tiles, row by row; None if the scene is not cut.
     """
 
     row: int
@@ -413,19 +398,11 @@ class Cut:
 def cut_tiles(rows: int, cols: int, tiles: tuple[int, int], overlap: int = 0) -> list[Cut]:
     """Tiles of a scene, row by row, as equal as its size divides.
 
-    Parameters
-    ----------
-    rows, cols
-        Pixels of the scene.
-    tiles
-        How many, down and across.
-    overlap
-        Rows and columns that neighbours share.
+    ``rows``, ``cols``: Pixels of the scene.
+    ``tiles``: How many, down and across.
+    ``overlap``: Rows and columns that neighbours share.
 
-    Raises
-    ------
-    ConfigError
-        More tiles than pixels, or an overlap as wide as the smallest tile.
+    Raises ConfigError: more tiles than pixels, or an overlap as wide as the smallest tile.
     """
     if min(tiles) < 1 or tiles[0] > rows or tiles[1] > cols:
         raise ConfigError(

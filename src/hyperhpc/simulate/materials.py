@@ -59,15 +59,10 @@ def in_water_window(wavelength_nm: np.ndarray) -> np.ndarray:
 def endmembers(wavelength_nm: np.ndarray) -> np.ndarray:
     """Spectra of the classes, then one direction of change within each class.
 
-    Parameters
-    ----------
-    wavelength_nm
-        Band centres in nm, 1-D.
+    ``wavelength_nm``: Band centres in nm, 1-D.
 
-    Returns
-    -------
-    DN, whole numbers in float32, shape (2 * classes, bands). Row ``k`` is class ``k``; row
-    ``classes + k`` is what one unit of its own variation (greenness, moisture, turbidity,
+    Returns: DN, whole numbers in float32, shape (2 * classes, bands). Row ``k`` is class ``k``;
+    row ``classes + k`` is what one unit of its own variation (greenness, moisture, turbidity,
     age) adds, small enough that a class stays positive for -1..1.
     """
     nm = np.asarray(wavelength_nm, dtype=np.float64)
@@ -130,14 +125,9 @@ def noise_sd(wavelength_nm: np.ndarray) -> np.ndarray:
 def filler_quantiles(wavelength_nm: np.ndarray) -> np.ndarray:
     """Values of the filler inside the water windows, one table of quantiles per band.
 
-    Parameters
-    ----------
-    wavelength_nm
-        Centres of the bands inside the windows, nm.
+    ``wavelength_nm``: Centres of the bands inside the windows, nm.
 
-    Returns
-    -------
-    int16 DN, shape (bands, 4096), each row ascending: exact zeros first (28 % over all
+    Returns: int16 DN, shape (bands, 4096), each row ascending: exact zeros first (28 % over all
     bands, more in the middle of a window), then a long-tailed noise that ends at 14998.
     """
     nm = np.asarray(wavelength_nm, dtype=np.float64)

@@ -39,16 +39,11 @@ Progress = Callable[[int, int], None]
 class SimulatedScene:
     """What was written.
 
-    Attributes
-    ----------
-    path
-        The scene.
-    truth_path
-        Map of the true classes: variable ``true_class`` uint8 (y, x), 255 = no-data.
-    class_names
-        Classes of that map, in the order of their numbers.
-    valid_fraction
-        Share of pixels that hold data.
+    ``path``: The scene.
+    ``truth_path``: Map of the true classes: variable ``true_class`` uint8 (y, x), 255 =
+        no-data.
+    ``class_names``: Classes of that map, in the order of their numbers.
+    ``valid_fraction``: Share of pixels that hold data.
     """
 
     path: Path
@@ -60,14 +55,9 @@ class SimulatedScene:
 class Painter:
     """Makes windows of one simulated scene; safe to use from several threads.
 
-    Parameters
-    ----------
-    rows, cols, bands
-        Shape of the whole scene.
-    seed
-        Any integer.
-    nodata_fraction
-        Share of pixels without data.
+    ``rows``, ``cols``, ``bands``: Shape of the whole scene.
+    ``seed``: Any integer.
+    ``nodata_fraction``: Share of pixels without data.
     """
 
     def __init__(
@@ -92,9 +82,7 @@ class Painter:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Paint one window.
 
-        Returns
-        -------
-        DN int16 (y, x, band), -9999 in all bands where there is no data; and the true
+        Returns: DN int16 (y, x, band), -9999 in all bands where there is no data; and the true
         class uint8 (y, x), 255 there.
         """
         dn = np.empty((height, width, self.shape[2]), dtype=np.int16)
@@ -188,41 +176,24 @@ def simulate(
     Both appear whole or not at all. Peak memory: about three times one block (at most
     512 x 512 pixels of all bands, 223 MB).
 
-    Parameters
-    ----------
-    out
-        New store (Zarr) or file (NEON HDF5). The map goes to ``out`` + ``.truth.zarr``.
-    rows, cols
-        Pixels of 1 m.
-    bands
-        426 gives NEON's centres; other numbers are spread over the same range.
-    seed
-        The same seed gives the same scene, whatever the layout.
-    layout
-        ``"zarr"``: a store with group and variable ``reflectance``. ``"neon"``: HDF5 as NEON
-        delivers it.
-    nodata_fraction
-        Share of pixels without data, at the ragged edges, 0 to 0.9.
-    zarr_format
-        3 (sharded) or 2.
-    neon_chunks
-        ``"old"``: small blocks of pixels and bands (until 2021); ``"band"``: one band per
-        chunk (since 2022).
-    bidirectional
-        Write a DP3.30006.002 file, whose water windows hold -100.
-    tiles
-        Number of tiles, down and across, of the layout ``neon``: ``out`` is a folder of files
-        with NEON's names. The pixels are those of the scene in one file.
-    overlap
-        Pixels that neighbouring tiles share. Each tile then has its own to-sensor zenith
-        angle, smallest in its middle column.
-    progress
-        Called with (pixels done, pixels in all).
+    ``out``: New store (Zarr) or file (NEON HDF5). The map goes to ``out`` + ``.truth.zarr``.
+    ``rows``, ``cols``: Pixels of 1 m.
+    ``bands``: 426 gives NEON's centres; other numbers are spread over the same range.
+    ``seed``: The same seed gives the same scene, whatever the layout.
+    ``layout``: ``"zarr"``: a store with group and variable ``reflectance``. ``"neon"``: HDF5 as
+        NEON delivers it.
+    ``nodata_fraction``: Share of pixels without data, at the ragged edges, 0 to 0.9.
+    ``zarr_format``: 3 (sharded) or 2.
+    ``neon_chunks``: ``"old"``: small blocks of pixels and bands (until 2021); ``"band"``: one
+        band per chunk (since 2022).
+    ``bidirectional``: Write a DP3.30006.002 file, whose water windows hold -100.
+    ``tiles``: Number of tiles, down and across, of the layout ``neon``: ``out`` is a folder of
+        files with NEON's names. The pixels are those of the scene in one file.
+    ``overlap``: Pixels that neighbouring tiles share. Each tile then has its own to-sensor
+        zenith angle, smallest in its middle column.
+    ``progress``: Called with (pixels done, pixels in all).
 
-    Raises
-    ------
-    ConfigError
-        ``out`` or its map exists, or a number is out of range.
+    Raises ConfigError: ``out`` or its map exists, or a number is out of range.
     """
     out = Path(out)
     truth = out.with_name(out.name + ".truth.zarr")

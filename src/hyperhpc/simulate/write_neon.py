@@ -45,24 +45,16 @@ def tile_name(cut: Cut, land: Land, bidirectional: bool) -> str:
 class NeonWriter:
     """One NEON tile, written block by block.
 
-    Parameters
-    ----------
-    path
-        File to create.
-    cut
-        Which part of the land the tile shows.
-    bands
-        Number of bands.
-    land
-        Gives the ancillary images: flight lines, heights, shadow, water.
-    chunks
-        ``"old"``: (32, 63, 27); ``"band"``: one whole band. The latter needs a scratch file
-        as large as the cube, nameless, in the folder of ``path``.
-    bidirectional
-        DP3.30006.002 instead of .001: -100 inside the water windows, other types.
-    own_flight
-        Seen from a flight of its own, right above the middle of the tile: in overlaps one
-        tile has the smaller to-sensor zenith angle, never both the same.
+    ``path``: File to create.
+    ``cut``: Which part of the land the tile shows.
+    ``bands``: Number of bands.
+    ``land``: Gives the ancillary images: flight lines, heights, shadow, water.
+    ``chunks``: ``"old"``: (32, 63, 27); ``"band"``: one whole band. The latter needs a scratch
+        file as large as the cube, nameless, in the folder of ``path``.
+    ``bidirectional``: DP3.30006.002 instead of .001: -100 inside the water windows, other
+        types.
+    ``own_flight``: Seen from a flight of its own, right above the middle of the tile: in
+        overlaps one tile has the smaller to-sensor zenith angle, never both the same.
     """
 
     block = _BLOCK

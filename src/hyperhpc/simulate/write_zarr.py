@@ -31,10 +31,7 @@ _ABOUT = {"Conventions": "CF-1.11", "title": "Scene simulated by hyperhpc"}
 class SceneWriter(Protocol):
     """Takes the blocks of a cube in any order.
 
-    Attributes
-    ----------
-    block
-        Rows and columns of the blocks it wants; those at the far edges may be smaller.
+    ``block``: Rows and columns of the blocks it wants; those at the far edges may be smaller.
     """
 
     block: tuple[int, int]
@@ -54,14 +51,9 @@ def simulated_grid(rows: int, cols: int) -> Grid:
 class ZarrWriter:
     """Zarr store: group ``reflectance`` with ``reflectance`` (y, x, wl) and coordinates.
 
-    Parameters
-    ----------
-    path
-        Store to create, see :mod:`hyperhpc.scene.formats.zarr_write`.
-    shape
-        (rows, columns, bands).
-    zarr_format
-        3 or 2.
+    ``path``: Store to create, see :mod:`hyperhpc.scene.formats.zarr_write`.
+    ``shape``: (rows, columns, bands).
+    ``zarr_format``: 3 or 2.
     """
 
     def __init__(

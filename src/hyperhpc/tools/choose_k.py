@@ -52,12 +52,8 @@ _BASE_BYTES = 250 * 2**20
 class Trial:
     """What will be fitted, known before a pixel is read.
 
-    Attributes
-    ----------
-    ks
-        Numbers of clusters, ascending.
-    stride
-        Every ``stride``-th row and column is read.
+    ``ks``: Numbers of clusters, ascending.
+    ``stride``: Every ``stride``-th row and column is read.
     """
 
     config: RunConfig
@@ -95,17 +91,11 @@ class Trial:
 def prepare_trial(config: RunConfig, ks: Sequence[int]) -> Trial:
     """Open the scene and choose the pixels.
 
-    Parameters
-    ----------
-    config
-        As for a run: scene, its options, ``bbox``, ``drop``, ``seed``.
-    ks
-        Numbers of clusters, ascending, at least 2.
+    ``config``: As for a run: scene, its options, ``bbox``, ``drop``, ``seed``.
+    ``ks``: Numbers of clusters, ascending, at least 2.
 
-    Raises
-    ------
-    ConfigError, SceneError, ResourceError
-        As for a run with these options; or the scene is stored band by band.
+    Raises ConfigError, SceneError, ResourceError: as for a run with these options; or the scene
+    is stored band by band.
     """
     scene = open_scene(config.scene, options=config.scene_options)
     plan = make_plan(scene, config)
@@ -126,14 +116,8 @@ def choose_k(trial: Trial, progress: Progress | None = None) -> dict[str, Any]:
 
     Starts, distances and stopping rule are the same as in a run.
 
-    Returns
-    -------
-    The keys of ``hyperhpc choose-k --json``.
-
-    Raises
-    ------
-    ConfigError
-        There are too few valid pixels.
+    Returns: the keys of ``hyperhpc choose-k --json``.
+    Raises ConfigError: there are too few valid pixels.
     """
     progress = progress or Progress()
     dn = _read_sample(trial, progress)
@@ -205,12 +189,7 @@ def _read_sample(trial: Trial, progress: Progress) -> np.ndarray:
 def save_choice(found: dict[str, Any], folder: Path) -> list[Path]:
     """Write the table as CSV, its figure, and all results as JSON into a folder.
 
-    Raises
-    ------
-    ConfigError
-        One of the files exists already.
-    ResourceError
-        They cannot be written.
+    Raises ConfigError: one of the files exists already; ResourceError: they cannot be written.
     """
     from hyperhpc.report.comparison import choice_figure
     from hyperhpc.tools.inspect import save_figure

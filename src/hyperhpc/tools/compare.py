@@ -32,14 +32,9 @@ _MAX_PICTURE_SIDE = 1200
 class Overlap:
     """The pixels that two runs have in common.
 
-    Attributes
-    ----------
-    runs
-        The two runs.
-    corners
-        Row and column, in the maps of each run, of the first pixel in common.
-    shape
-        Rows and columns in common.
+    ``runs``: The two runs.
+    ``corners``: Row and column, in the maps of each run, of the first pixel in common.
+    ``shape``: Rows and columns in common.
     """
 
     runs: tuple[RunResults, RunResults]
@@ -63,16 +58,9 @@ class Overlap:
 def compare(first: Path, second: Path) -> tuple[dict[str, Any], Overlap]:
     """Compare each model of one finished run with each of another.
 
-    Returns
-    -------
-    The keys of ``hyperhpc compare --json``, and the pixels in common.
-
-    Raises
-    ------
-    ConfigError
-        There is no run, or they lie on different grids or have no pixel in common.
-    IncompleteRunError
-        One of the runs is not finished.
+    Returns: the keys of ``hyperhpc compare --json``, and the pixels in common.
+    Raises ConfigError: there is no run, or they lie on different grids or have no pixel in
+    common; IncompleteRunError: one of the runs is not finished.
     """
     overlap = find_overlap(
         open_results(first, complete=True), open_results(second, complete=True)
@@ -143,10 +131,8 @@ def _describe(pair: tuple[str, str], table: np.ndarray) -> dict[str, Any]:
 def find_overlap(one: RunResults, other: RunResults) -> Overlap:
     """The pixels that two runs have in common.
 
-    Raises
-    ------
-    ConfigError
-        Their reference systems, pixel sizes or positions differ, or nothing is common.
+    Raises ConfigError: their reference systems, pixel sizes or positions differ, or nothing is
+    common.
     """
     a, b = one.grid, other.grid
     names = f"{one.folder.out} and {other.folder.out}"
@@ -225,9 +211,7 @@ def _reduce(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels of every step-th pixel, and the share that differs in each block.
 
-    Returns
-    -------
-    uint8 (y, x) twice, 255 no-data; float32 (y, x), NaN where no pixel is in both.
+    Returns: uint8 (y, x) twice, 255 no-data; float32 (y, x), NaN where no pixel is in both.
     """
     partner = np.full(256, -1)
     for a, b in pair["matched"]:

@@ -34,15 +34,9 @@ def run_demo(
 ) -> RunFolder:
     """Simulate ``out/scene.zarr`` unless it is there, and run the analysis into ``out``.
 
-    Parameters
-    ----------
-    show
-        Runs work that reports (done, total) under a title.
+    ``show``: Runs work that reports (done, total) under a title.
 
-    Raises
-    ------
-    ConfigError
-        OUT holds something else, or a demonstration of another size.
+    Raises ConfigError: OUT holds something else, or a demonstration of another size.
     """
     from hyperhpc.scene import open_scene
     from hyperhpc.simulate.scene import simulate

@@ -36,14 +36,9 @@ _MISSING, _POINT, _LINES = -1, 0, {1, 2, 5, 7}
 class Extracted:
     """A table that was written.
 
-    Attributes
-    ----------
-    path
-        The table.
-    rows
-        Number of rows, one per feature.
-    states
-        Number of features by state.
+    ``path``: The table.
+    ``rows``: Number of rows, one per feature.
+    ``states``: Number of features by state.
     """
 
     path: Path
@@ -72,22 +67,12 @@ def extract(
     band; and of these ``mean_NM``, ``sd_NM`` (divided by n) and ``n_NM``. A feature outside
     the scene or on no-data has empty values; its ``state`` says why.
 
-    Parameters
-    ----------
-    file
-        GeoJSON, GeoPackage, or CSV of points.
-    dest
-        The table; it must not exist.
-    buffer
-        Distance in units of the scene's CRS.
+    ``file``: GeoJSON, GeoPackage, or CSV of points.
+    ``dest``: The table; it must not exist.
+    ``buffer``: Distance in units of the scene's CRS.
 
-    Raises
-    ------
-    ConfigError
-        The file cannot be read or placed, holds no feature or only lines, or the buffer is
-        not positive.
-    ResourceError
-        The table cannot be written.
+    Raises ConfigError: the file cannot be read or placed, holds no feature or only lines, or
+    the buffer is not positive; ResourceError: the table cannot be written.
     """
     import shapely
 

@@ -56,12 +56,8 @@ _COPY = (
 class Ingested:
     """What was written.
 
-    Attributes
-    ----------
-    path
-        The store.
-    files, nbytes
-        Number of files in it, and their bytes.
+    ``path``: The store.
+    ``files``, ``nbytes``: Number of files in it, and their bytes.
     """
 
     path: Path
@@ -73,12 +69,8 @@ class Ingested:
 class IngestContext:
     """What is written where.
 
-    Attributes
-    ----------
-    config
-        Its ``out`` is the folder of the unfinished store.
-    out
-        The store.
+    ``config``: Its ``out`` is the folder of the unfinished store.
+    ``out``: The store.
     """
 
     scene: Scene
@@ -96,12 +88,8 @@ class IngestContext:
 class IngestJob:
     """What each shard needs.
 
-    Attributes
-    ----------
-    scene
-        Gives the pixels: the scene, or what it was transposed to.
-    origin
-        Knows where pixels come from: the scene itself.
+    ``scene``: Gives the pixels: the scene, or what it was transposed to.
+    ``origin``: Knows where pixels come from: the scene itself.
     """
 
     scene: Scene
@@ -118,27 +106,14 @@ def ingest(
 ) -> Ingested:
     """Write a scene as a Zarr store, or resume that.
 
-    Parameters
-    ----------
-    sources
-        Files and folders, as :func:`hyperhpc.scene.open_scene` takes them.
-    config
-        ``out`` is the store; options of the scene, bounding box and workers count.
-    progress
-        Shows what is done; silent if None.
-    command
-        The command line, for the hint how to resume.
+    ``sources``: Files and folders, as :func:`hyperhpc.scene.open_scene` takes them.
+    ``config``: ``out`` is the store; options of the scene, bounding box and workers count.
+    ``progress``: Shows what is done; silent if None.
+    ``command``: The command line, for the hint how to resume.
 
-    Raises
-    ------
-    ConfigError
-        OUT exists, or was begun with other options or another scene.
-    SceneError
-        The scene cannot be opened or read.
-    ResourceError
-        Memory, disk or permissions do not suffice.
-    IncompleteRunError
-        It was stopped; what is finished is kept.
+    Raises ConfigError: OUT exists, or was begun with other options or another scene;
+    SceneError: the scene cannot be opened or read; ResourceError: memory, disk or permissions
+    do not suffice; IncompleteRunError: it was stopped; what is finished is kept.
     """
     progress = progress or Progress()
     out, folder = config.out, partial_store(config.out)

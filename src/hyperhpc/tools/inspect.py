@@ -27,9 +27,7 @@ def inspect_scene(
 ) -> dict[str, Any]:
     """Facts about a scene, or about its area inside a bounding box.
 
-    Returns
-    -------
-    The keys of ``hyperhpc info --json``.
+    Returns: the keys of ``hyperhpc info --json``.
     """
     scene = open_scene(path, options=options)
     facts = describe(scene)
@@ -44,10 +42,7 @@ def inspect_scene(
 def check_figure(figure: Path) -> None:
     """Refuse a file name for a figure that cannot be written, before anything is read.
 
-    Raises
-    ------
-    ConfigError
-        The ending is not one of :data:`FIGURE_FORMATS`, or it names a folder.
+    Raises ConfigError: the ending is not one of :data:`FIGURE_FORMATS`, or it names a folder.
     """
     if figure.suffix.lower() not in FIGURE_FORMATS:
         raise ConfigError(
@@ -67,10 +62,7 @@ def read_spectra(
 ) -> list[dict[str, Any]]:
     """Spectra at points: see :func:`hyperhpc.compute.selection.spectra_at`.
 
-    Raises
-    ------
-    ConfigError
-        Also if a point lies outside the bounding box.
+    Raises ConfigError: also if a point lies outside the bounding box.
     """
     scene = open_scene(path, options=options)
     if bbox:
@@ -99,10 +91,7 @@ def draw_spectra(
 def save_figure(drawn: Figure, figure: Path) -> None:
     """Save a figure, whole or not at all; the ending of the name gives the format.
 
-    Raises
-    ------
-    ResourceError
-        The file cannot be written.
+    Raises ResourceError: the file cannot be written.
     """
     kind = figure.suffix.lower().removeprefix(".")
     try:

@@ -27,14 +27,9 @@ from hyperhpc.workers import scratch_folder
 class PartialGridFile(GridFile):
     """A grid file in which some tiles are not written yet: they read as missing.
 
-    Attributes
-    ----------
-    missing_tiles
-        Those tiles.
-    step
-        The file holds every ``step``-th row and column of a tile.
-    missing
-        The value that means missing.
+    ``missing_tiles``: Those tiles.
+    ``step``: The file holds every ``step``-th row and column of a tile.
+    ``missing``: The value that means missing.
     """
 
     missing_tiles: Sequence[Tile]
@@ -57,21 +52,11 @@ class PartialGridFile(GridFile):
 def report_run(out: Path, notify: Callable[[str], None]) -> Path:
     """Draw the report of a run from what is on disk.
 
-    Parameters
-    ----------
-    notify
-        Called with what the page lacks.
+    ``notify``: Called with what the page lacks.
 
-    Returns
-    -------
-    Path of the page.
-
-    Raises
-    ------
-    ConfigError
-        There is no run.
-    IncompleteRunError
-        Nothing can be drawn yet, or a file is damaged.
+    Returns: path of the page.
+    Raises ConfigError: there is no run; IncompleteRunError: nothing can be drawn yet, or a file
+    is damaged.
     """
     from hyperhpc.report import write_report
 
@@ -110,19 +95,10 @@ def make_overview(
 ) -> tuple[Path | None, str]:
     """Write overviews of the finished tiles of an unfinished run into a temporary folder.
 
-    Parameters
-    ----------
-    is_optional
-        True: no error if no tile is finished.
+    ``is_optional``: True: no error if no tile is finished.
 
-    Returns
-    -------
-    Path of the store, None without any tile; and what is missing in it, in words.
-
-    Raises
-    ------
-    IncompleteRunError
-        No tile is finished.
+    Returns: path of the store, None without any tile; and what is missing in it, in words.
+    Raises IncompleteRunError: no tile is finished.
     """
     plan = Plan.from_json(read_json(folder.plan))
     records, n_tiles = folder.records("classify"), plan.n_tiles()

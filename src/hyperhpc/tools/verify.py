@@ -18,16 +18,10 @@ from hyperhpc.scene.formats.zarr_layout import zarr_format_of
 class Verified:
     """What was found.
 
-    Attributes
-    ----------
-    files, nbytes
-        Number of files that were compared, and their bytes.
-    damaged
-        Path of a file, relative to OUT, and what is wrong with it.
-    complete
-        False if the run has not finished.
-    hint
-        How to repair it.
+    ``files``, ``nbytes``: Number of files that were compared, and their bytes.
+    ``damaged``: Path of a file, relative to OUT, and what is wrong with it.
+    ``complete``: False if the run has not finished.
+    ``hint``: How to repair it.
     """
 
     files: int
@@ -42,17 +36,9 @@ def verify(out: Path) -> Verified:
 
     In an unfinished run the files of the finished tiles are compared.
 
-    Parameters
-    ----------
-    out
-        The folder of a run, or a store made by ``hyperhpc ingest``.
+    ``out``: The folder of a run, or a store made by ``hyperhpc ingest``.
 
-    Raises
-    ------
-    ConfigError
-        If there is no run.
-    IncompleteRunError
-        If no tile is finished yet.
+    Raises ConfigError: if there is no run; IncompleteRunError: if no tile is finished yet.
     """
     if RunFolder(out).checksums.is_file() and zarr_format_of(str(out)) is not None:
         return _verify_store(out)

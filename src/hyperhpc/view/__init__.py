@@ -32,29 +32,15 @@ def view_run(
 ) -> None:
     """Serve the page of a run until Ctrl-C.
 
-    Parameters
-    ----------
-    out
-        Folder of a run, finished or not.
-    scene
-        Where its scene lies now; None: where run.json says.
-    port
-        0 for any free port.
-    report_url
-        Called with the address of the page once it answers.
-    notify
-        Called with what is missing, and how to reach the address from another machine.
+    ``out``: Folder of a run, finished or not.
+    ``scene``: Where its scene lies now; None: where run.json says.
+    ``port``: 0 for any free port.
+    ``report_url``: Called with the address of the page once it answers.
+    ``notify``: Called with what is missing, and how to reach the address from another machine.
 
-    Raises
-    ------
-    ConfigError
-        OUT is no run, or ``scene`` is not the scene of the run.
-    SceneError
-        ``scene`` cannot be read.
-    IncompleteRunError
-        Nothing of the run can be shown yet, or its files are damaged.
-    ResourceError
-        The port is taken.
+    Raises ConfigError: OUT is no run, or ``scene`` is not the scene of the run; SceneError:
+    ``scene`` cannot be read; IncompleteRunError: nothing of the run can be shown yet, or its
+    files are damaged; ResourceError: the port is taken.
     """
     from hyperhpc.view.layers import MapLayers
     from hyperhpc.view.page import Page

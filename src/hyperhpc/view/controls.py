@@ -44,14 +44,10 @@ place.text = `x ${cb_obj.x.toFixed(digits)} &ensp; y ${cb_obj.y.toFixed(digits)}
 class Controls:
     """Controls, texts and the layout of the page.
 
-    Attributes
-    ----------
-    layer, opacity, whole, clear
-        Controls of the user: list of maps, slider, two buttons.
-    head, legend, table
-        Texts, as HTML.
-    layout
-        All of the page.
+    ``layer``, ``opacity``, ``whole``, ``clear``: Controls of the user: list of maps, slider,
+        two buttons.
+    ``head``, ``legend``, ``table``: Texts, as HTML.
+    ``layout``: All of the page.
     """
 
     def __init__(

@@ -43,16 +43,10 @@ def empty_image(name: str) -> ColumnDataSource:
 class MapFigure:
     """The map: a picture below, a layer above it, the points on top.
 
-    Attributes
-    ----------
-    figure
-        The Bokeh figure.
-    base, top
-        Pictures; columns image, x, y, dw, dh.
-    glyph
-        Glyph of the upper picture; its ``global_alpha`` is the opacity.
-    points
-        Marks of the clicked pixels; columns x, y, name, color.
+    ``figure``: The Bokeh figure.
+    ``base``, ``top``: Pictures; columns image, x, y, dw, dh.
+    ``glyph``: Glyph of the upper picture; its ``global_alpha`` is the opacity.
+    ``points``: Marks of the clicked pixels; columns x, y, name, color.
     """
 
     def __init__(self, bounds: list[float], grid: Grid, crs: MapCrs) -> None:
@@ -148,17 +142,10 @@ def _style_axis(axis: object) -> None:
 class SpectrumChart:
     """Reflectance against wavelength: spectra, and behind them the means of their clusters.
 
-    Attributes
-    ----------
-    figure
-        The Bokeh figure.
-    spectra, means
-        Columns nm, reflectance (a list of numbers each), color, name.
+    ``figure``: The Bokeh figure.
+    ``spectra``, ``means``: Columns nm, reflectance (a list of numbers each), color, name.
 
-    Parameters
-    ----------
-    good_ranges
-        Ranges (nm) of good bands; what lies between them is shaded.
+    ``good_ranges``: Ranges (nm) of good bands; what lies between them is shaded.
     """
 
     def __init__(self, good_ranges: Sequence[Sequence[float]]) -> None:

@@ -23,14 +23,9 @@ RGB, CIR = (0, 1, 2), (3, 0, 1)
 class MapLayer:
     """One map that can be shown.
 
-    Attributes
-    ----------
-    key
-        Unique: ``rgb``, ``cir``, ``index:NAME``, ``cluster:MODEL``.
-    title
-        Text in the list of layers.
-    variable, positions
-        The stored array, and positions along its first dimension.
+    ``key``: Unique: ``rgb``, ``cir``, ``index:NAME``, ``cluster:MODEL``.
+    ``title``: Text in the list of layers.
+    ``variable``, ``positions``: The stored array, and positions along its first dimension.
     """
 
     key: str
@@ -47,10 +42,7 @@ class MapLayer:
 class MapLayers:
     """All maps of a run; reads and colours windows of them.
 
-    Attributes
-    ----------
-    viewed
-        The run.
+    ``viewed``: The run.
     """
 
     def __init__(self, viewed: ViewedRun) -> None:
@@ -86,10 +78,8 @@ class MapLayers:
     ) -> MapWindow | None:
         """Values of a map inside a viewport, as stored; None where they do not overlap.
 
-        Parameters
-        ----------
-        skip_scene
-            Read the overview also where the scene has a finer resolution: this is fast.
+        ``skip_scene``: Read the overview also where the scene has a finer resolution: this is
+            fast.
         """
         levels = self._levels[layer.variable]
         if skip_scene:

@@ -40,10 +40,8 @@ class Viewport:
     def fitted(self, aspect: float = 1.0) -> Viewport:
         """The same centre, enlarged so that pixels have the shape they have on the ground.
 
-        Parameters
-        ----------
-        aspect
-            Length on the ground of a unit of x divided by that of y; 1 except for degrees.
+        ``aspect``: Length on the ground of a unit of x divided by that of y; 1 except for
+            degrees.
         """
         unit = max((self.x1 - self.x0) * aspect / self.width, (self.y1 - self.y0) / self.height)
         half_x, half_y = unit * self.width / aspect / 2, unit * self.height / 2
@@ -59,16 +57,10 @@ class Viewport:
 class MapWindow:
     """A part of a map that was read.
 
-    Attributes
-    ----------
-    values
-        (position, y, x), rows from north to south.
-    extent
-        Outer edges: left, bottom, width, height.
-    step
-        Side of one of these pixels in pixels of the scene.
-    source
-        Name of the store.
+    ``values``: (position, y, x), rows from north to south.
+    ``extent``: Outer edges: left, bottom, width, height.
+    ``step``: Side of one of these pixels in pixels of the scene.
+    ``source``: Name of the store.
     """
 
     values: np.ndarray
@@ -81,14 +73,9 @@ class MapWindow:
 class Level:
     """One resolution of a map: where its pixels are, and how they are read.
 
-    Attributes
-    ----------
-    left, top
-        Outer corner of the first pixel.
-    dx, dy
-        Size of a pixel.
-    decoded_bytes
-        Bytes that reading a window decodes; only for the scene.
+    ``left``, ``top``: Outer corner of the first pixel.
+    ``dx``, ``dy``: Size of a pixel.
+    ``decoded_bytes``: Bytes that reading a window decodes; only for the scene.
     """
 
     step: int
@@ -136,14 +123,9 @@ def _index_range(low: float, high: float, size: int) -> slice:
 def choose_level(levels: list[Level], viewport: Viewport) -> tuple[Level, slice, slice] | None:
     """The finest level within the limits, with its rows and columns inside the viewport.
 
-    Parameters
-    ----------
-    levels
-        Finest first.
+    ``levels``: Finest first.
 
-    Returns
-    -------
-    None where the viewport shows nothing of the map.
+    Returns: None where the viewport shows nothing of the map.
     """
     for level in levels:
         rows, cols = level.slices(viewport)

@@ -34,12 +34,8 @@ Picture = tuple[MapWindow, np.ndarray]
 class Page:
     """One browser's page.
 
-    Parameters
-    ----------
-    document
-        Empty document of the session.
-    layers
-        Maps that can be shown; shared by all sessions.
+    ``document``: Empty document of the session.
+    ``layers``: Maps that can be shown; shared by all sessions.
     """
 
     def __init__(self, document: Document, layers: MapLayers) -> None:

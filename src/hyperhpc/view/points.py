@@ -25,21 +25,13 @@ Curve = tuple[Vector, Vector]
 class Point:
     """One pixel.
 
-    Attributes
-    ----------
-    x, y
-        Centre of the pixel, in the CRS.
-    row, col
-        In ``results.zarr``.
-    labels
-        Cluster by model; None where there is none.
-    values
-        Index values by name; NaN where there is none.
-    wavelength_nm, reflectance
-        (band,), all bands in the order of the scene, NaN where no-data; both empty if there
-        is no spectrum.
-    problem
-        Why there is no spectrum; empty if there is one.
+    ``x``, ``y``: Centre of the pixel, in the CRS.
+    ``row``, ``col``: In ``results.zarr``.
+    ``labels``: Cluster by model; None where there is none.
+    ``values``: Index values by name; NaN where there is none.
+    ``wavelength_nm``, ``reflectance``: (band,), all bands in the order of the scene, NaN where
+        no-data; both empty if there is no spectrum.
+    ``problem``: Why there is no spectrum; empty if there is one.
     """
 
     x: float

@@ -20,12 +20,8 @@ from hyperhpc.view.viewed_run import READ_ERRORS, ViewedRun, as_read_error
 class SelectedPoints:
     """The clicked pixels of one browser's page.
 
-    Parameters
-    ----------
-    viewed
-        The run.
-    map_figure, chart, controls
-        Where the points are shown.
+    ``viewed``: The run.
+    ``map_figure``, ``chart``, ``controls``: Where the points are shown.
     """
 
     def __init__(

@@ -49,21 +49,12 @@ def serve(
 ) -> None:
     """Serve a page until Ctrl-C.
 
-    Parameters
-    ----------
-    make_page
-        Fills the empty document of each new session.
-    port
-        0 for any free port.
-    report_url
-        Called with the address, once it answers.
-    notify
-        Called with how to reach it from another machine, and how to stop it.
+    ``make_page``: Fills the empty document of each new session.
+    ``port``: 0 for any free port.
+    ``report_url``: Called with the address, once it answers.
+    ``notify``: Called with how to reach it from another machine, and how to stop it.
 
-    Raises
-    ------
-    ResourceError
-        The port is taken, or may not be used.
+    Raises ResourceError: the port is taken, or may not be used.
     """
     try:
         listening = socket.create_server((LOOPBACK, port))

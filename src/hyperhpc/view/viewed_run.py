@@ -39,20 +39,12 @@ def as_read_error(error: BaseException, out: Path) -> HyperhpcError:
 class ViewedRun:
     """What the page reads from; nothing of it is changed.
 
-    Attributes
-    ----------
-    results
-        Files and stores of the run.
-    overview
-        Its reduced maps; those of an unfinished run are temporary.
-    plan
-        Its area and options.
-    grid
-        Georeference of the area's own pixels.
-    scene
-        None if it cannot be found or read.
-    notes
-        What is missing, one sentence each, without a full stop.
+    ``results``: Files and stores of the run.
+    ``overview``: Its reduced maps; those of an unfinished run are temporary.
+    ``plan``: Its area and options.
+    ``grid``: Georeference of the area's own pixels.
+    ``scene``: None if it cannot be found or read.
+    ``notes``: What is missing, one sentence each, without a full stop.
     """
 
     results: RunResults
@@ -85,17 +77,10 @@ class ViewedRun:
 def open_viewed_run(out: Path, scene: Path | None, scratch: Path) -> ViewedRun:
     """Open a run and its scene; for an unfinished run, overviews of its finished tiles.
 
-    Parameters
-    ----------
-    scene
-        Where the scene lies; None: where run.json says, or no scene if it is not there.
-    scratch
-        Folder for the overviews of an unfinished run.
+    ``scene``: Where the scene lies; None: where run.json says, or no scene if it is not there.
+    ``scratch``: Folder for the overviews of an unfinished run.
 
-    Raises
-    ------
-    ConfigError, SceneError, IncompleteRunError
-        As :func:`hyperhpc.view.view_run`.
+    Raises ConfigError, SceneError, IncompleteRunError: as :func:`hyperhpc.view.view_run`.
     """
     folder = find_run_folder(out)
     path, notes = _find_overview(folder, scratch)

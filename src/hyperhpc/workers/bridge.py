@@ -34,10 +34,7 @@ class Bridge:
     def find(cls) -> Bridge:
         """The bridge that the job script has opened for this process.
 
-        Raises
-        ------
-        SlurmError
-            If there is none.
+        Raises SlurmError: if there is none.
         """
         folder = os.environ.get("HYPERHPC_BRIDGE")
         if not folder or not (Path(folder) / "requests").is_fifo():

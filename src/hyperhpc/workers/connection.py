@@ -49,10 +49,7 @@ class Connection:
     def create(self, *, is_secure: bool) -> None:
         """Make the folder with its keys; other processes see it complete or not at all.
 
-        Raises
-        ------
-        ResourceError
-            If the file system does not keep it private.
+        Raises ResourceError: if the file system does not keep it private.
         """
         part = self.folder.with_name(f"{self.folder.name}.part")
         for path in (part, self.folder):

@@ -246,17 +246,11 @@ def _stop_monitor(cluster: SLURMCluster, task: asyncio.Task) -> None:
 def run_elastic_worker(folder: Path, name: str, threads: int, memory_bytes: int) -> None:
     """Run as one worker of an elastic run, in a job of its own, until the run ends.
 
-    Parameters
-    ----------
-    folder
-        The connection folder of the run.
-    name, threads, memory_bytes
-        The worker's name for Dask, its threads and its memory limit.
+    ``folder``: The connection folder of the run.
+    ``name``, ``threads``, ``memory_bytes``: The worker's name for Dask, its threads and its
+        memory limit.
 
-    Raises
-    ------
-    SlurmError
-        If the run has ended, or its scheduler cannot be reached.
+    Raises SlurmError: if the run has ended, or its scheduler cannot be reached.
     """
     silence_dask()
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it is for the client

@@ -28,12 +28,8 @@ def external_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
 
     The keys of TLS come from Dask's own configuration (``DASK_DISTRIBUTED__COMM__TLS__*``).
 
-    Raises
-    ------
-    SlurmError
-        If the scheduler does not answer, or has no worker.
-    ResourceError
-        If a worker has less memory than was planned for, or does not see OUT.
+    Raises SlurmError: if the scheduler does not answer, or has no worker; ResourceError: if a
+    worker has less memory than was planned for, or does not see OUT.
     """
     from distributed import Client
     from distributed.security import Security

@@ -27,17 +27,10 @@ _LAUNCHERS = {
 def check_workers(config: RunConfig, *, is_plan: bool = False) -> None:
     """Check that the workers can be started, before anything is written.
 
-    Parameters
-    ----------
-    is_plan
-        True if no worker will be started, so the bridge to Slurm need not be open.
+    ``is_plan``: True if no worker will be started, so the bridge to Slurm need not be open.
 
-    Raises
-    ------
-    ResourceError
-        If the machine or Slurm has less memory than was asked for.
-    SlurmError
-        If the launcher does not work here.
+    Raises ResourceError: if the machine or Slurm has less memory than was asked for;
+    SlurmError: if the launcher does not work here.
     """
     if config.launcher == "local":
         count_local_workers(config.workers, config.threads_per_worker, config.memory_bytes)
@@ -62,9 +55,7 @@ def planned_workers(config: RunConfig) -> int:
 def run_gang_task(config: RunConfig) -> bool:
     """Run as scheduler or worker of a gang until the client ends it.
 
-    Returns
-    -------
-    False at once if this process is the client, or in no gang.
+    Returns: False at once if this process is the client, or in no gang.
     """
     rank = os.environ.get("SLURM_PROCID", _CLIENT_RANK)
     if config.launcher != "gang" or rank == _CLIENT_RANK:
@@ -86,19 +77,11 @@ def release_gang_tasks(config: RunConfig) -> None:
 def launch_workers(config: RunConfig, note: Note = lambda text: None) -> Iterator[Workers]:
     """Start workers, connect to them, and stop them at the end of the block.
 
-    Parameters
-    ----------
-    config
-        Launcher, number and size of the workers.
-    note
-        Receives lines about the workers that the user should read.
+    ``config``: Launcher, number and size of the workers.
+    ``note``: Receives lines about the workers that the user should read.
 
-    Raises
-    ------
-    ResourceError
-        If the machine or Slurm has less memory than was asked for.
-    SlurmError
-        If workers do not start, or cannot be reached.
+    Raises ResourceError: if the machine or Slurm has less memory than was asked for;
+    SlurmError: if workers do not start, or cannot be reached.
     """
     module, name = _LAUNCHERS[config.launcher]
     launcher = getattr(import_module(f"hyperhpc.workers.{module}"), name)

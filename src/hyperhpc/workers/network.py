@@ -34,15 +34,9 @@ def own_addresses(interface: str | None = None) -> list[str]:
 
     An IPv6 address is in brackets, as Dask expects a host.
 
-    Parameters
-    ----------
-    interface
-        Only the addresses of this interface.
+    ``interface``: Only the addresses of this interface.
 
-    Raises
-    ------
-    ConfigError
-        If there is no such interface, or it has no address.
+    Raises ConfigError: if there is no such interface, or it has no address.
     """
     import psutil
 
@@ -96,17 +90,10 @@ def bracket_ipv6(ip: str) -> str:
 def find_route(addresses: Sequence[str], security: Security) -> tuple[str, str]:
     """The first address that answers with our key, and our own address on that route.
 
-    Parameters
-    ----------
-    addresses
-        Addresses of Dask, as ``tls://10.0.0.1:8786``, in order of preference.
-    security
-        The keys that the other side must have.
+    ``addresses``: Addresses of Dask, as ``tls://10.0.0.1:8786``, in order of preference.
+    ``security``: The keys that the other side must have.
 
-    Raises
-    ------
-    SlurmError
-        If no address answers.
+    Raises SlurmError: if no address answers.
     """
     failures: list[str] = []
     with ThreadPoolExecutor(max(len(addresses), 1)) as pool:
@@ -143,10 +130,7 @@ def wait_for_route(
 ) -> tuple[str, str]:
     """Repeat :func:`find_route` for so many seconds.
 
-    Raises
-    ------
-    SlurmError
-        If no address answers in that time.
+    Raises SlurmError: if no address answers in that time.
     """
     stop = time.monotonic() + seconds
     while True:
@@ -161,10 +145,8 @@ def wait_for_route(
 def ssh_tunnel_command(port: int, node: str, *, is_inside: bool = True) -> str:
     """The ssh command that leads to a port on the loopback of a node.
 
-    Parameters
-    ----------
-    is_inside
-        True if the node is reached through the login node, ``HYPERHPC_DASHBOARD_HOST``.
+    ``is_inside``: True if the node is reached through the login node,
+        ``HYPERHPC_DASHBOARD_HOST``.
     """
     login_node = os.environ.get("HYPERHPC_DASHBOARD_HOST") or "LOGIN-NODE"
     jump = f"-J {login_node} " if is_inside else ""

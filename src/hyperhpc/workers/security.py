@@ -29,17 +29,10 @@ def temporary_security() -> Security:
 def write_keys(folder: Path, lifetime: timedelta) -> None:
     """Write a new key and its certificate into a folder.
 
-    Parameters
-    ----------
-    folder
-        Exists, with mode 0700.
-    lifetime
-        How long from now the certificate is valid.
+    ``folder``: Exists, with mode 0700.
+    ``lifetime``: How long from now the certificate is valid.
 
-    Raises
-    ------
-    OSError
-        If they cannot be written.
+    Raises OSError: if they cannot be written.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes

@@ -34,17 +34,10 @@ def usable_memory() -> int:
 def count_local_workers(count: int | None, threads: int, memory_bytes: int) -> int:
     """How many workers to start on this machine.
 
-    Parameters
-    ----------
-    count
-        The number asked for; None for as many as cores and memory allow.
-    threads, memory_bytes
-        Threads and memory of each.
+    ``count``: The number asked for; None for as many as cores and memory allow.
+    ``threads``, ``memory_bytes``: Threads and memory of each.
 
-    Raises
-    ------
-    ResourceError
-        If the machine has less memory than they need.
+    Raises ResourceError: if the machine has less memory than they need.
     """
     available = usable_memory()
     fitting = int(available // memory_bytes)
@@ -64,12 +57,8 @@ def count_local_workers(count: int | None, threads: int, memory_bytes: int) -> i
 def count_gang_workers(config: RunConfig) -> int:
     """Workers of this Slurm job: its tasks without scheduler and client.
 
-    Raises
-    ------
-    SlurmError
-        Outside a job, or in one with fewer than three tasks.
-    ResourceError
-        If Slurm gives a task less memory than a worker may use.
+    Raises SlurmError: outside a job, or in one with fewer than three tasks; ResourceError: if
+    Slurm gives a task less memory than a worker may use.
     """
     tasks = _read_slurm("SLURM_NTASKS") or _read_slurm("SLURM_NPROCS")
     if not (os.environ.get("SLURM_JOB_ID") and tasks):

@@ -28,21 +28,14 @@ NO_WORKER_TIMEOUT_S = 300.0
 class Workers:
     """Connected workers.
 
-    Attributes
-    ----------
-    client
-        Speaks TLS to all of them.
-    count, threads
-        Number of worker processes wanted, and threads in each. Fewer may be connected.
-    memory_bytes
-        Limit of each worker.
-    dashboard
-        Address of a dashboard on this machine, or None. It holds a secret: show it on this
-        user's terminal only, and write it into no file that others may read.
-    may_queue
-        True if workers wait in Slurm's queue, and there may be none for a long time.
-    pinned
-        Long tasks, and the worker that each was sent to.
+    ``client``: Speaks TLS to all of them.
+    ``count``, ``threads``: Number of worker processes wanted, and threads in each. Fewer may be
+        connected.
+    ``memory_bytes``: Limit of each worker.
+    ``dashboard``: Address of a dashboard on this machine, or None. It holds a secret: show it
+        on this user's terminal only, and write it into no file that others may read.
+    ``may_queue``: True if workers wait in Slurm's queue, and there may be none for a long time.
+    ``pinned``: Long tasks, and the worker that each was sent to.
     """
 
     client: Client
@@ -107,12 +100,9 @@ def report_worker_losses(workers: Workers, note: Note) -> Iterator[None]:
 
     Dask starts another worker and repeats the tasks.
 
-    Raises
-    ------
-    ResourceError
-        If a task is given up because it has ended one worker after the other.
-    IncompleteRunError
-        If no worker is left for :data:`NO_WORKER_TIMEOUT_S`, and none waits in a queue.
+    Raises ResourceError: if a task is given up because it has ended one worker after the other;
+    IncompleteRunError: if no worker is left for :data:`NO_WORKER_TIMEOUT_S`, and none waits in
+    a queue.
     """
     from distributed.scheduler import KilledWorker
 

@@ -24,18 +24,15 @@ from hyperhpc.scene.formats.zarr_layout import is_zarr
 class Format:
     """A format of scenes.
 
-    Attributes
-    ----------
-    name
-        What messages call it.
-    is_format
-        Tells by content, in a few milliseconds, whether a file or folder is of this format.
-    opener
-        ``module:function``, imported on first use because libraries take long to import:
-        ``(path, group, wavelength_nm) -> Scene``. ``group`` is None or chooses one of several
-        cubes; ``wavelength_nm`` (band,) is None, or counts instead of the file's own centres.
-    extensions
-        Files in a folder that have one of these (lower case) are scenes; empty for stores.
+    ``name``: What messages call it.
+    ``is_format``: Tells by content, in a few milliseconds, whether a file or folder is of this
+        format.
+    ``opener``: ``module:function``, imported on first use because libraries take long to
+        import: ``(path, group, wavelength_nm) -> Scene``. ``group`` is None or chooses one of
+        several cubes; ``wavelength_nm`` (band,) is None, or counts instead of the file's own
+        centres.
+    ``extensions``: Files in a folder that have one of these (lower case) are scenes; empty for
+        stores.
     """
 
     name: str
@@ -61,10 +58,7 @@ FORMATS = (
 def find_format(path: str) -> Format | None:
     """The format of an existing file or folder; None if it is of no known one.
 
-    Raises
-    ------
-    OSError
-        The file cannot be read.
+    Raises OSError: the file cannot be read.
     """
     return next((row for row in FORMATS if row.is_format(path)), None)
 

@@ -41,10 +41,7 @@ _MAX_BYTES = 1 << 24
 def check_chunks(data: h5py.Dataset) -> None:
     """Refuse chunks that would be read with more than they hold. Reads their index, once.
 
-    Raises
-    ------
-    OSError
-        A chunk without filters that is shorter than a chunk.
+    Raises OSError: a chunk without filters that is shorter than a chunk.
     """
     if data.chunks is None:
         return
@@ -65,10 +62,7 @@ def check_chunks(data: h5py.Dataset) -> None:
 def check_text(data: h5py.Dataset) -> None:
     """Refuse a dataset of one text whose heap would not end; any other passes.
 
-    Raises
-    ------
-    OSError
-        An object without a length.
+    Raises OSError: an object without a length.
     """
     place = _place(data)
     heap = b"" if place is None else _read_heap(data.file.filename, place)
@@ -138,10 +132,7 @@ def open_file(path: str) -> h5py.File:
     hold a lock against whoever wants to replace or amend the file. A read touches each
     chunk once, so there is no cache to lose either.
 
-    Raises
-    ------
-    SceneError
-        A missing, truncated or damaged file.
+    Raises SceneError: a missing, truncated or damaged file.
     """
     import h5py
 
@@ -180,15 +171,10 @@ class ChunkReader:
     def read(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
         """One window, (y, x, band), in the machine's byte order.
 
-        Parameters
-        ----------
-        rows, cols, bands
-            Normalised slices, see :func:`~hyperhpc.scene.window.normalise`.
+        ``rows``, ``cols``, ``bands``: Normalised slices, see
+            :func:`~hyperhpc.scene.window.normalise`.
 
-        Raises
-        ------
-        OSError
-            A chunk is damaged.
+        Raises OSError: a chunk is damaged.
         """
         native = self._dtype.newbyteorder("=")
         out = np.empty((length(rows), length(cols), length(bands)), native)

@@ -58,14 +58,10 @@ Members = Mapping[str, Any]
 class NeonScene(FileScene):
     """A cube in a NEON HDF5 file.
 
-    Attributes
-    ----------
-    dataset
-        Path of Reflectance_Data inside the file.
-    zenith
-        Path of the to-sensor zenith angles, or None.
-    line_image, date_image
-        Path of the numbers of the flight lines, and of the days, or None.
+    ``dataset``: Path of Reflectance_Data inside the file.
+    ``zenith``: Path of the to-sensor zenith angles, or None.
+    ``line_image``, ``date_image``: Path of the numbers of the flight lines, and of the days, or
+        None.
     """
 
     dataset: str
@@ -162,19 +158,12 @@ def open_neon_scene(
 
     Lazy: reads metadata only, no pixel.
 
-    Parameters
-    ----------
-    path
-        File of DP1.30006 (flight line) or DP3.30006 (tile), .001 or .002.
-    group
-        Site group, where a file holds several.
-    wavelength_nm
-        Band centres (band,), nm, that count instead of the file's own.
+    ``path``: File of DP1.30006 (flight line) or DP3.30006 (tile), .001 or .002.
+    ``group``: Site group, where a file holds several.
+    ``wavelength_nm``: Band centres (band,), nm, that count instead of the file's own.
 
-    Raises
-    ------
-    SceneError
-        A truncated file, no Reflectance_Data or several, metadata missing or wrong.
+    Raises SceneError: a truncated file, no Reflectance_Data or several, metadata missing or
+    wrong.
     """
     path = os.path.abspath(path)
     try:

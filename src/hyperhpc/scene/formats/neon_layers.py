@@ -78,10 +78,7 @@ def read_images(
 ) -> list[np.ndarray]:
     """Windows of images as they are stored (y, x, ...); slices as in :meth:`Scene.read`.
 
-    Raises
-    ------
-    SceneError
-        The file is damaged.
+    Raises SceneError: the file is damaged.
     """
     if not names:
         return []
@@ -98,14 +95,10 @@ def read_images(
 class QualityMask:
     """Hides the pixels that layers of a NEON file advise against.
 
-    Attributes
-    ----------
-    path
-        The file.
-    layers
-        What is hidden, of ``weather``, ``shadow`` and ``cloud``, and by which image of it.
-    clouds
-        Classes of Haze_Cloud_Water_Map that count as clouds.
+    ``path``: The file.
+    ``layers``: What is hidden, of ``weather``, ``shadow`` and ``cloud``, and by which image of
+        it.
+    ``clouds``: Classes of Haze_Cloud_Water_Map that count as clouds.
     """
 
     path: str
@@ -142,10 +135,7 @@ def open_quality_mask(
 ) -> QualityMask:
     """The pixels of a cube that quality layers advise against; see :meth:`Scene.quality_mask`.
 
-    Parameters
-    ----------
-    dataset, shape
-        Of the cube in the file.
+    ``dataset``, ``shape``: Of the cube in the file.
     """
     metadata = f"{dataset.rpartition('/')[0]}/Metadata"
     layers: list[tuple[str, str]] = []

@@ -48,14 +48,9 @@ _IN_NAME = (
 class Bands:
     """What a raster says of its bands.
 
-    Attributes
-    ----------
-    wavelength_nm
-        Centres (band,), float64, in stored order; None if there are none.
-    fwhm_nm
-        Widths, as the centres; None if there are none.
-    bad
-        Positions of the bands flagged as bad.
+    ``wavelength_nm``: Centres (band,), float64, in stored order; None if there are none.
+    ``fwhm_nm``: Widths, as the centres; None if there are none.
+    ``bad``: Positions of the bands flagged as bad.
     """
 
     wavelength_nm: np.ndarray | None
@@ -67,10 +62,7 @@ class Bands:
 class BandTexts:
     """Metadata of a raster by name, lower case: of the file, and of each band.
 
-    Parameters
-    ----------
-    dataset
-        Open, of rasterio.
+    ``dataset``: Open, of rasterio.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -117,10 +109,7 @@ def find_bands(texts: BandTexts, where: str, *, centres: bool = True) -> Bands:
     Centres are looked for in ENVI's header, the tags of the bands, GDAL's IMAGERY domain
     (rounded to 1 nm) and the names of the bands, in this order.
 
-    Raises
-    ------
-    SceneError
-        Centres for some of the bands only, or that are no wavelengths.
+    Raises SceneError: centres for some of the bands only, or that are no wavelengths.
     """
     notes: list[str] = []
     wavelength_nm = fwhm = None
@@ -209,20 +198,12 @@ def open_raster_scene(
 
     Lazy: reads metadata only, no pixel.
 
-    Parameters
-    ----------
-    path
-        The file; for ENVI its data or its header.
-    group
-        Ignored: these files have no groups.
-    wavelength_nm
-        Band centres (band,), nm, that count instead of the file's own.
+    ``path``: The file; for ENVI its data or its header.
+    ``group``: Ignored: these files have no groups.
+    ``wavelength_nm``: Band centres (band,), nm, that count instead of the file's own.
 
-    Raises
-    ------
-    SceneError
-        No such file, data shorter or longer than the header says, bands of several kinds,
-        no band centres, or a rotated grid.
+    Raises SceneError: no such file, data shorter or longer than the header says, bands of
+    several kinds, no band centres, or a rotated grid.
     """
     path, header = find_raster(os.path.abspath(path))
     try:

@@ -27,14 +27,9 @@ _CACHE_MB = 64
 class Layout:
     """How plain numbers lie in a file.
 
-    Attributes
-    ----------
-    order
-        Which of y, x and band (0, 1, 2) are the dimensions on disk.
-    dtype
-        With byte order.
-    offset, nbytes
-        Where the numbers begin, and the size of the whole file.
+    ``order``: Which of y, x and band (0, 1, 2) are the dimensions on disk.
+    ``dtype``: With byte order.
+    ``offset``, ``nbytes``: Where the numbers begin, and the size of the whole file.
     """
 
     order: tuple[int, int, int]
@@ -47,14 +42,9 @@ class Layout:
 class RasterScene(FileScene):
     """A cube in an ENVI file or a GeoTIFF.
 
-    Attributes
-    ----------
-    header
-        ENVI's header; None for a GeoTIFF.
-    layout
-        Of ENVI's data, which are read as they lie; None where GDAL decodes blocks.
-    is_south_up
-        Rows are stored from south to north.
+    ``header``: ENVI's header; None for a GeoTIFF.
+    ``layout``: Of ENVI's data, which are read as they lie; None where GDAL decodes blocks.
+    ``is_south_up``: Rows are stored from south to north.
     """
 
     header: str | None
@@ -221,15 +211,10 @@ def is_envi(path: str) -> bool:
 def find_raster(path: str) -> tuple[str, str | None]:
     """Data file of a raster, and its ENVI header; None for a TIFF.
 
-    Parameters
-    ----------
-    path
-        For ENVI the header or the data file.
+    ``path``: For ENVI the header or the data file.
 
-    Raises
-    ------
-    SceneError
-        Neither of both kinds, a header that is not ENVI's, or no single data file to it.
+    Raises SceneError: neither of both kinds, a header that is not ENVI's, or no single data
+    file to it.
     """
     if is_tiff(path):
         return path, None

@@ -59,10 +59,7 @@ READ_ERRORS: tuple[type[Exception], ...] = (
 def open_array(root: str, path: str, version: int) -> Array:
     """Open an array read-only; the handle is kept for this process.
 
-    Raises
-    ------
-    SceneError
-        Damaged metadata, or a codec or dtype that is not there.
+    Raises SceneError: damaged metadata, or a codec or dtype that is not there.
     """
     folder = os.path.join(root, path)
     watch = os.path.join(folder, "zarr.json" if version == 3 else ".zarray")
@@ -87,20 +84,13 @@ def open_array(root: str, path: str, version: int) -> Array:
 class ZarrScene(FileScene):
     """A cube in a Zarr store.
 
-    Attributes
-    ----------
-    store, array
-        Folder of the store, and path of the cube inside it.
-    zarr_format
-        2 or 3.
-    order
-        Positions of y, x and band among the stored dimensions.
-    is_south_up
-        True if stored rows run from south to north; they are flipped while reading.
-    origin_arrays
-        Name and path of the arrays that say where pixels come from.
-    files
-        Names of the files it was made of, if it says.
+    ``store``, ``array``: Folder of the store, and path of the cube inside it.
+    ``zarr_format``: 2 or 3.
+    ``order``: Positions of y, x and band among the stored dimensions.
+    ``is_south_up``: True if stored rows run from south to north; they are flipped while
+        reading.
+    ``origin_arrays``: Name and path of the arrays that say where pixels come from.
+    ``files``: Names of the files it was made of, if it says.
     """
 
     store: str
@@ -201,19 +191,11 @@ def open_zarr_scene(
 
     Lazy: reads the JSON metadata and the coordinates, no pixel.
 
-    Parameters
-    ----------
-    path
-        Folder of a store, or of a group or an array inside one.
-    group
-        Group that holds the cube, or the cube's own path; by default it is searched.
-    wavelength_nm
-        Band centres (band,), nm, that count instead of the store's own.
+    ``path``: Folder of a store, or of a group or an array inside one.
+    ``group``: Group that holds the cube, or the cube's own path; by default it is searched.
+    ``wavelength_nm``: Band centres (band,), nm, that count instead of the store's own.
 
-    Raises
-    ------
-    SceneError
-        No cube or several, no wavelengths, an irregular grid, damaged metadata.
+    Raises SceneError: no cube or several, no wavelengths, an irregular grid, damaged metadata.
     """
     path = os.path.abspath(path)
     version = layout.zarr_format_of(path)

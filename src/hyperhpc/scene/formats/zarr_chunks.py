@@ -66,23 +66,14 @@ def write_shards(
 ) -> list[str]:
     """Store values (y, x, ...) from this pixel on; each shard appears whole or not at all.
 
-    Parameters
-    ----------
-    array
-        Has shards of all bands, and :func:`chunk_codecs`.
-    folder
-        Of the array.
-    values
-        Covers whole shards or reaches the edge of the array.
-    threads
-        That pack chunks.
-    keep_empty
-        Chunks of nothing but the fill value are stored too; else they are left out, and so
-        are shards of such chunks.
+    ``array``: Has shards of all bands, and :func:`chunk_codecs`.
+    ``folder``: Of the array.
+    ``values``: Covers whole shards or reaches the edge of the array.
+    ``threads``: That pack chunks.
+    ``keep_empty``: Chunks of nothing but the fill value are stored too; else they are left out,
+        and so are shards of such chunks.
 
-    Returns
-    -------
-    Names of the files relative to the folder, of those left out too.
+    Returns: names of the files relative to the folder, of those left out too.
     """
     assert array.shards is not None
     tall, wide = array.shards[:2]
@@ -210,20 +201,12 @@ _BLOSC_MAX = 2**31 - 1
 class ChunkReader:
     """Where the chunks of an array lie, and how they are decoded.
 
-    Attributes
-    ----------
-    array
-        Gives the names of chunk files.
-    folder
-        Of the array.
-    chunk
-        (rows, columns, bands) of a chunk, which has all bands.
-    shard
-        Of a shard; that of the chunk if there are none.
-    has_crc
-        True if each chunk ends with its crc32c.
-    empty
-        Names of the files that may be absent; None if any may.
+    ``array``: Gives the names of chunk files.
+    ``folder``: Of the array.
+    ``chunk``: (rows, columns, bands) of a chunk, which has all bands.
+    ``shard``: Of a shard; that of the chunk if there are none.
+    ``has_crc``: True if each chunk ends with its crc32c.
+    ``empty``: Names of the files that may be absent; None if any may.
     """
 
     array: Array
@@ -239,15 +222,9 @@ class ChunkReader:
     def blocks(self, rows: range, cols: range) -> Iterator[tuple[int, int, np.ndarray]]:
         """Pixels of a window, chunk by chunk.
 
-        Yields
-        ------
-        Row and column of the first pixel, and DN (y, x, band): a view of the buffer,
+        Yields: row and column of the first pixel, and DN (y, x, band): a view of the buffer,
         valid until the next is asked for.
-
-        Raises
-        ------
-        OSError
-            A file is damaged, and which.
+        Raises OSError: a file is damaged, and which.
         """
         buffer = np.empty(self.chunk, dtype=self.dtype)
         for file_rows in _cut(rows, self.shard[0]):

@@ -27,18 +27,12 @@ _MARKERS = {3: ("zarr.json",), 2: (".zarray", ".zgroup")}
 class Node:
     """A group or an array.
 
-    Attributes
-    ----------
-    path
-        Inside the store, with ``/``; empty for the root.
-    is_array
-        False for a group.
-    shape
-        Of an array; empty for a group.
-    dimensions
-        Names of the dimensions, None where there is none; None if no names are stored.
-    attributes
-        User attributes as in the file.
+    ``path``: Inside the store, with ``/``; empty for the root.
+    ``is_array``: False for a group.
+    ``shape``: Of an array; empty for a group.
+    ``dimensions``: Names of the dimensions, None where there is none; None if no names are
+        stored.
+    ``attributes``: User attributes as in the file.
     """
 
     path: str
@@ -106,10 +100,7 @@ def _is_shape(shape: Any) -> TypeGuard[list[int]]:
 def read_node(root: str, path: str, version: int) -> Node | None:
     """Read the node at ``path``, or None if that folder is none.
 
-    Raises
-    ------
-    SceneError
-        Its metadata is damaged.
+    Raises SceneError: its metadata is damaged.
     """
     folder = os.path.join(root, *path.split("/")) if path else root
     if version == 3:
@@ -149,10 +140,7 @@ def read_node(root: str, path: str, version: int) -> Node | None:
 def walk(root: str, version: int) -> dict[str, Node]:
     """All nodes by path, breadth first, at most :data:`MAX_NODES`.
 
-    Raises
-    ------
-    SceneError
-        Damaged metadata.
+    Raises SceneError: damaged metadata.
     """
     nodes: dict[str, Node] = {}
     queue = deque([("", 0)])
@@ -204,14 +192,9 @@ _BAND_DIMENSIONS = ("band", "bands", "channel", "channels", "spectral", "z")
 class Axes:
     """How a stored cube lies.
 
-    Attributes
-    ----------
-    order
-        Positions of y, x and band among the stored dimensions.
-    wavelength
-        Array of band centres, or None where these were given.
-    x, y
-        Arrays of pixel centres, or None if there are none.
+    ``order``: Positions of y, x and band among the stored dimensions.
+    ``wavelength``: Array of band centres, or None where these were given.
+    ``x``, ``y``: Arrays of pixel centres, or None if there are none.
     """
 
     order: tuple[int, int, int]
@@ -273,11 +256,8 @@ def find_axes(
     coordinates if only one order fits. With ``has_centres`` the band centres are known
     from elsewhere, and are not looked for.
 
-    Raises
-    ------
-    SceneError
-        A coordinate that is not of the cube's length, no wavelengths, or an order that is
-        not clear.
+    Raises SceneError: a coordinate that is not of the cube's length, no wavelengths, or an
+    order that is not clear.
     """
     candidates = {kind: _coordinates(nodes, cube, kind) for kind in NAMES}
     if has_centres:

@@ -65,24 +65,14 @@ _SPECIFICATIONS = "https://github.com/zarr-conventions"
 class CubeDescription:
     """What a store says of its cube.
 
-    Attributes
-    ----------
-    shape
-        (rows, columns, bands).
-    dtype
-        Of the DN.
-    grid
-        Georeference.
-    wavelength_nm, fwhm_nm
-        Centres and widths of the bands, nm; widths may be None.
-    fill
-        The first no-data value, NaN for floats that have none, or None.
-    attributes
-        Of the array: scale, no-data, band windows ...
-    title
-        Of the store.
-    origins
-        Arrays beside the cube that say where pixels come from, of
+    ``shape``: (rows, columns, bands).
+    ``dtype``: Of the DN.
+    ``grid``: Georeference.
+    ``wavelength_nm``, ``fwhm_nm``: Centres and widths of the bands, nm; widths may be None.
+    ``fill``: The first no-data value, NaN for floats that have none, or None.
+    ``attributes``: Of the array: scale, no-data, band windows ...
+    ``title``: Of the store.
+    ``origins``: Arrays beside the cube that say where pixels come from, of
         :data:`hyperhpc.scene.origins.ORIGIN_KINDS`, and what each counts.
     """
 
@@ -105,17 +95,10 @@ def default_side(n_bands: int) -> int:
 class CubeStore:
     """A store that is being written.
 
-    Parameters
-    ----------
-    path
-        Where :func:`create_cube_store` has made it.
-    threads
-        That pack chunks, in Zarr v3.
+    ``path``: Where :func:`create_cube_store` has made it.
+    ``threads``: That pack chunks, in Zarr v3.
 
-    Attributes
-    ----------
-    block
-        Rows and columns of the blocks it wants; those at the far edges may be smaller.
+    ``block``: Rows and columns of the blocks it wants; those at the far edges may be smaller.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
@@ -140,10 +123,8 @@ class CubeStore:
 
         A block must cover whole shards or reach the edge of the scene.
 
-        Returns
-        -------
-        Names of the files, relative to the store, some of which may have been empty and are
-        not there.
+        Returns: names of the files, relative to the store, some of which may have been empty
+        and are not there.
         """
         names = self._write(self._cube, row, col, dn)
         few = dn[::THINNED_STEP, ::THINNED_STEP]
@@ -179,12 +160,8 @@ def create_cube_store(
 ) -> None:
     """Make the store without any pixel.
 
-    Parameters
-    ----------
-    zarr_format
-        3 (sharded), or 2: chunks of 128 x 128 pixels, no checksums.
-    side
-        Rows and columns of a shard, a multiple of 64.
+    ``zarr_format``: 3 (sharded), or 2: chunks of 128 x 128 pixels, no checksums.
+    ``side``: Rows and columns of a shard, a multiple of 64.
     """
     attributes = {"Conventions": "CF-1.11", "title": about.title}
     root = zarr.create_group(path, zarr_format=zarr_format)

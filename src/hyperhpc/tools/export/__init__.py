@@ -24,29 +24,15 @@ FORMATS = {"cog": (".tif", ".tiff"), "geotiff": (".tif", ".tiff"), "csv": (".csv
 def export(out: Path, dest: Path, what: str = CLUSTERS, kind: str | None = None) -> list[Path]:
     """Write maps or tables of a finished run into a file, whole or not at all.
 
-    Parameters
-    ----------
-    out
-        Folder of the run.
-    dest
-        File to write; it must not exist.
-    what
-        ``clusters``, ``indices``, the name of a model or an index, or ``points``.
-    kind
-        One of :data:`FORMATS`; None takes what the ending of ``dest`` says.
+    ``out``: Folder of the run.
+    ``dest``: File to write; it must not exist.
+    ``what``: ``clusters``, ``indices``, the name of a model or an index, or ``points``.
+    ``kind``: One of :data:`FORMATS`; None takes what the ending of ``dest`` says.
 
-    Returns
-    -------
-    The files, ``dest`` first; the further files of a GeoTIFF hold names and colours.
-
-    Raises
-    ------
-    ConfigError
-        There is no run, or nothing of that name; or the file exists, or has another ending.
-    IncompleteRunError
-        The run is not finished.
-    ResourceError
-        The file cannot be written.
+    Returns: the files, ``dest`` first; the further files of a GeoTIFF hold names and colours.
+    Raises ConfigError: there is no run, or nothing of that name; or the file exists, or has
+    another ending; IncompleteRunError: the run is not finished; ResourceError: the file cannot
+    be written.
     """
     kind = kind or ("csv" if dest.suffix.lower() == ".csv" else "cog")
     if dest.suffix.lower() not in FORMATS[kind]:

@@ -22,18 +22,11 @@ POINTS = "points"
 class Band:
     """One map.
 
-    Attributes
-    ----------
-    name
-        Name of the model or the index.
-    variable
-        Its entry in the data dictionary: dtype, missing value, unit.
-    tags
-        Metadata of the band in the GeoTIFF.
-    read
-        Reads rows as values (y, x).
-    n_clusters
-        0 for an index.
+    ``name``: Name of the model or the index.
+    ``variable``: Its entry in the data dictionary: dtype, missing value, unit.
+    ``tags``: Metadata of the band in the GeoTIFF.
+    ``read``: Reads rows as values (y, x).
+    ``n_clusters``: 0 for an index.
     """
 
     name: str
@@ -51,10 +44,7 @@ class Band:
 def choose_bands(results: RunResults, what: str) -> list[Band]:
     """All maps of a kind, or the map of a name, in the order of the results.
 
-    Raises
-    ------
-    ConfigError
-        There is no map of that name.
+    Raises ConfigError: there is no map of that name.
     """
     names = [*results.model_names, *results.index_names]
     chosen = {CLUSTERS: results.model_names, ALL_INDICES: results.index_names}.get(

@@ -56,9 +56,7 @@ def _spectrum(values: Sequence[Any] | None, centres: Sequence[float]) -> list[An
 def index_means(results: RunResults, models: Sequence[str]) -> dict[str, np.ndarray]:
     """Mean of each index in each cluster at full resolution, computed strip by strip.
 
-    Returns
-    -------
-    By model: float64 (cluster, index), NaN where no pixel has a value.
+    Returns: by model: float64 (cluster, index), NaN where no pixel has a value.
     """
     n_indices = len(results.index_names)
     sums = {m: np.zeros((results.n_clusters(m), n_indices)) for m in models}
@@ -84,10 +82,7 @@ def write_points(path: Path, results: RunResults) -> None:
     for each model; each index by its name; nm_NM, reflectance 0-1 at every band of the
     scene. A point outside the area of the maps has no clusters and indices.
 
-    Raises
-    ------
-    ConfigError
-        The run was given no points.
+    Raises ConfigError: the run was given no points.
     """
     points = results.spectra
     if not points:
