@@ -39,7 +39,7 @@ def is_unfinished_store(folder: Path) -> bool:
 
 def temporary_path(path: Path) -> Path:
     """A name next to ``path`` that nobody else writes to."""
-    return path.with_name(f".{path.name}.part-{secrets.token_hex(4)}")
+    return path.with_name(f".{path.name.lstrip('.')}.part-{secrets.token_hex(4)}")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from hyperhpc.analysis.bands import TOLERANCE_NM
+from hyperhpc.files import atomic_write
 from hyperhpc.report import tables
 from hyperhpc.report.draw import Sketch
 from hyperhpc.report.formats import (
@@ -22,7 +23,7 @@ from hyperhpc.report.formats import (
     slug,
     windows,
 )
-from hyperhpc.report.pictures import Picture, draw_pictures, within_budget, write_aside
+from hyperhpc.report.pictures import Picture, draw_pictures, within_budget
 from hyperhpc.report.tables import doi_link, insight_tables
 from hyperhpc.results import RunResults
 
@@ -237,7 +238,8 @@ def write(results: RunResults) -> Path:
     sketch = Sketch()
     pictures = within_budget(draw_pictures(results, sketch))
     page = results.folder.report
-    write_aside(page, render(results, pictures, sketch).encode())
+    with atomic_write(page) as part:
+        part.write_text(render(results, pictures, sketch), "utf-8")
     return page
 
 

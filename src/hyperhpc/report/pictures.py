@@ -23,6 +23,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from hyperhpc.files import atomic_write
 from hyperhpc.report import style
 from hyperhpc.report.draw import Drawing, Sketch, draw_indices, draw_rest
 from hyperhpc.results import RunResults, open_results
@@ -244,7 +245,8 @@ def _render(figure: Figure) -> np.ndarray:
 def _save(pixels: np.ndarray, path: Path, is_embedded: bool, alt: str) -> tuple[str, bytes]:
     """Write the PNG; give back what the page embeds: kind and bytes."""
     data = encode_png(pixels, style.DPI, alt)
-    write_aside(path, data)
+    with atomic_write(path) as part:
+        part.write_bytes(data)
     if not is_embedded:
         return "png", b""
     return ("png", data) if len(data) < _SMALL else _lossy(Image.fromarray(pixels))
@@ -275,13 +277,3 @@ def within_budget(pictures: list[Picture]) -> list[Picture]:
 def _three_quarters(image: Image.Image) -> Image.Image:
     width, height = (max(1, side * 3 // 4) for side in image.size)
     return image.resize((width, height), Image.Resampling.LANCZOS)
-
-
-def write_aside(path: Path, data: bytes) -> None:
-    """Write a file so that it is whole or not there."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyperhpc.errors import ResourceError
+from hyperhpc.files import atomic_write
 from hyperhpc.workers.network import LOOPBACK, ssh_tunnel_command
 from hyperhpc.workers.security import read_security, write_keys
 
@@ -74,9 +75,8 @@ class Connection:
 
     def publish(self, scheduler: dict[str, Any]) -> None:
         """Write where the scheduler is, for the other processes."""
-        part = self.folder / f"{_SCHEDULER}.part"
-        part.write_text(json.dumps(scheduler), "utf-8")
-        part.replace(self.folder / _SCHEDULER)
+        with atomic_write(self.folder / _SCHEDULER) as part:
+            part.write_text(json.dumps(scheduler), "utf-8")
 
     def write_dashboard_link(self, link: str) -> Path:
         """Write the address of the dashboard, which holds a secret; return the file."""
