@@ -159,12 +159,16 @@ def test_overlap__shows_the_right_tile(overlapping: Path, rule: str) -> None:
     found = whole_of(mosaic)
     for band in range(8):
         np.testing.assert_array_equal(found[..., band], dn)
-    np.testing.assert_array_equal(mosaic.read_sources(slice(0, 60), slice(0, 64)), source)
+    np.testing.assert_array_equal(
+        mosaic.read_origins(slice(0, 60), slice(0, 64))["source"], source
+    )
     # any window shows the same tiles
     for rows, cols in ((slice(20, 41), slice(25, 26)), (slice(3, 60, 5), slice(1, 64, 3))):
         one_band = mosaic.read(rows, cols, np.array([4]))[..., 0]
         np.testing.assert_array_equal(one_band, dn[rows, cols])
-        np.testing.assert_array_equal(mosaic.read_sources(rows, cols), source[rows, cols])
+        np.testing.assert_array_equal(
+            mosaic.read_origins(rows, cols)["source"], source[rows, cols]
+        )
 
 
 def test_overlap__changes_the_fingerprint(overlapping: Path) -> None:

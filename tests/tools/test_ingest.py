@@ -87,7 +87,7 @@ def test_ingest__of_tiles_is_the_scene_they_were_cut_from(
     assert many.thinned is not None
     np.testing.assert_array_equal(whole_of(many.thinned), expected[::4, ::4])
     assert len(many.sources) == 16
-    number = many.read_sources(slice(0, 150), slice(0, 130))
+    number = many.read_origins(slice(0, 150), slice(0, 130))["source"]
     assert number is not None
     for place, source in (((3, 5), 3), ((149, 129), 12), ((80, 40), 5)):
         corner = open_scene(tmp_path / "tiles" / many.sources[number[place]].name).grid

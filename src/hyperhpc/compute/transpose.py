@@ -222,12 +222,12 @@ def create_transposed(scene: Scene, area: Area, depth: int, path: Path) -> Scene
     return MosaicScene(
         **fields | {"path": str(path), "chunks": members[0].chunks},
         members=tuple(members),
-        places=tuple((block.row0, block.col0) for block in blocks),
+        corners=tuple((block.row0, block.col0) for block in blocks),
         overlap="first",
-        is_plain=True,
-        mark=0.0,
-        probes=(),
-        numbers=((),) * len(members),
+        has_no_overlap=True,
+        gap_value=0.0,
+        probe_bands=(),
+        source_numbers=((),) * len(members),
         line_numbers=((),) * len(members),
     )
 

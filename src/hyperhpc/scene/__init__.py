@@ -36,11 +36,16 @@ def open_scene(
 
     Lazy: metadata and coordinates are read, no pixel.
 
-    ``path``: Zarr store (v2 or v3; also a group or an array inside one), NEON HDF5 file, ENVI
-        file (data or header) or GeoTIFF; a folder of such files, or several of all these, make
-        one mosaic.
-    ``group``: Group that holds the cube; by default it is searched.
-    ``options``: All that the files do not say; ``group`` counts where it gives none.
+    Parameters
+    ----------
+    path
+        Zarr store (v2 or v3; also a group or an array inside one), NEON HDF5 file, ENVI
+        file (data or header) or GeoTIFF; a folder of such files, or several of all these,
+        make one mosaic.
+    group
+        Group that holds the cube; by default it is searched.
+    options
+        What the files do not say; its group takes precedence over ``group``.
 
     Raises SceneError: a missing path, an unknown format, files that do not fit together, or
     what the format's own opener raises; ConfigError: a file of band centres or polygons that is
@@ -92,7 +97,7 @@ def _list_files(path: str) -> list[str]:
 
 
 def _join(name: str, members: list[Scene], options: SceneOptions) -> Scene:
-    """Join scenes to one, after bringing them to the same bands if that is asked for."""
+    """Join scenes to one, after resampling or picking bands if the options say so."""
     from hyperhpc.scene.mosaic import join_scenes
     from hyperhpc.scene.views import pick_common, resample
 

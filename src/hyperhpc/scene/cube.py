@@ -1,4 +1,4 @@
-"""The canonical scene: what every format is turned into, and all the rest relies on.
+"""The canonical scene, to which every format is converted.
 
 A scene is a lazy cube (y, x, band): rows from north to south, columns from west to
 east, bands in the order of the file (not always ascending). Values are the stored
@@ -77,7 +77,7 @@ class Grid:
         )
 
     def pixel_of(self, x: float, y: float) -> tuple[int, int]:
-        """Row and column of the pixel that holds the point (may lie outside)."""
+        """Row and column of the pixel that holds the point (may be outside the scene)."""
         return (
             int(np.floor((self.ymax - y) / self.py)),
             int(np.floor((x - self.xmin) / self.px)),
@@ -116,7 +116,7 @@ class Mask(Protocol):
         """Bool (y, x), True where a pixel is left out; slices as in :meth:`Scene.read`."""
 
     def fingerprint(self) -> Any:
-        """What tells this mask from another one, as plain JSON."""
+        """Identifies the mask, as plain JSON."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # arrays inside: compared by identity
@@ -197,9 +197,15 @@ class Scene(ABC):
 
         ``rows``, ``cols``: Slices with start and stop.
 
-        Yields: row and column of the first pixel of a piece, and its DN (y, x, band), of
-        ``self.dtype``: valid until the next piece is asked for.
-        Raises SceneError: as :meth:`read`.
+        Yields
+        ------
+        Row and column of the first pixel of a piece, and its DN (y, x, band), of
+        ``self.dtype``: valid until the next piece is requested.
+
+        Raises
+        ------
+        SceneError
+            As :meth:`read`.
         """
         dn = self.read(rows, cols)
         depth = max(1, BLOCK_PIXELS // max(dn.shape[1], 1))
@@ -215,10 +221,6 @@ class Scene(ABC):
         Raises SceneError: as :meth:`read`.
         """
         return {}
-
-    def read_sources(self, rows: slice, cols: slice) -> np.ndarray | None:
-        """``source`` of :meth:`read_origins`; None if it is not known."""
-        return self.read_origins(rows, cols).get(SOURCE_ARRAY)
 
     def file_names(self) -> tuple[str, ...]:
         """Names of the files the pixels are in, without folders."""
@@ -237,7 +239,7 @@ class Scene(ABC):
         return []
 
     def fingerprint(self) -> dict[str, Any]:
-        """What tells this scene from a changed one, as plain JSON without paths."""
+        """Identifies the content of the scene, as plain JSON without paths."""
         return {
             "kind": self.format,
             "shape": list(self.shape),

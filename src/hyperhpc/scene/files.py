@@ -57,7 +57,7 @@ class FileScene(Scene):
         """
 
     def fingerprint_files(self) -> dict[str, str]:
-        """Files whose size and time tell a changed scene: a name for each, and its path."""
+        """Files whose size and time change with the scene: a name and a path for each."""
         return {"file": self.path}
 
     def fingerprint(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class FileScene(Scene):
         return canonicalise(block, self.dtype, self.wide_nodata, self.cube_name)
 
 
-# Opened arrays are kept for each process: a scene travels, its handles do not.
+# Handles of opened arrays, kept for this process: scenes are sent to workers, handles not.
 
 _MAX_HANDLES = 16
 _lock = threading.RLock()
@@ -125,10 +125,16 @@ def stamp(path: str) -> tuple[int, int]:
 def cached(kind: str, path: str, watch: str, opener: Callable[[], Any]) -> Any:
     """Return the open handle of ``path``, opening it if it is new or changed. Thread-safe.
 
-    ``kind``: Keeps formats and their options apart.
-    ``path``: What is opened.
-    ``watch``: File whose size and time tell a changed ``path``.
-    ``opener``: Opens it; what it raises is passed on and nothing is kept.
+    Parameters
+    ----------
+    kind
+        Keeps formats and their options apart.
+    path
+        What is opened.
+    watch
+        File whose size and time change with ``path``.
+    opener
+        Opens it; what it raises is passed on and nothing is kept.
 
     The handles hold metadata and no open file (an HDF5 file is opened for each read), so
     the oldest are simply dropped.

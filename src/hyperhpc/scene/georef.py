@@ -16,7 +16,7 @@ from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.metadata import Attributes, plain
 
-#: Coordinates may be off a regular grid by this part of a pixel.
+#: Coordinates may deviate from a regular grid by this part of a pixel.
 TOLERANCE_PX = 0.01
 #: Names under which a CRS is found in the attributes of a grid-mapping variable ...
 _MAPPING_NAMES = ("crs_wkt", "spatial_ref", "epsg_code", "epsg", "proj:code")
@@ -126,7 +126,7 @@ def axis_step(centres: np.ndarray, name: str, where: str) -> tuple[float, float]
         raise SceneError(
             f"{where}: coordinate {name} is not regular: value {values[worst]:.10g} at index "
             f"{worst} is {off[worst]:.4g} away from a regular spacing of {step:.10g}",
-            "Pixels must lie on one regular grid",
+            "Pixels must form one regular grid",
         )
     return float(values[0]), step
 
@@ -177,7 +177,7 @@ def grid_from_map_info(text: str, where: str) -> tuple[Grid, int | None]:
     """Grid from NEON's (ENVI's) Map_Info.
 
     The reference pixel counts from 1, and (1, 1) is the upper-left *corner* of the first
-    pixel: centres lie half a pixel further.
+    pixel: its centre is half a pixel further.
 
     Returns: the grid without CRS, and the EPSG code of "UTM, WGS-84" fields, or None.
     Raises SceneError: fields missing or not numbers, a pixel size of 0, a rotation.
@@ -273,7 +273,7 @@ def pixel_area_m2(grid: Grid) -> float | None:
 
 @dataclass(frozen=True)
 class MapCrs:
-    """The coordinate reference system as far as a drawing needs it.
+    """What a drawing needs of the coordinate reference system.
 
     ``label``: For captions: name and EPSG code, or that there is none.
     ``kind``: ``projected``, ``geographic`` or ``unknown``.
@@ -290,7 +290,7 @@ class MapCrs:
         return self.kind == "geographic"
 
     def metres_per_unit(self, y: float) -> float | None:
-        """Metres along x per coordinate unit at height ``y``; None if nobody knows."""
+        """Metres along x per coordinate unit at the coordinate ``y``; None if unknown."""
         if self.kind == "unknown":
             return None
         if self.kind == "geographic":

@@ -1,8 +1,6 @@
-"""From what a file declares to what the analysis counts with.
+"""Metadata of scenes: DN type, divisor to reflectance, no-data values, bands, bad windows.
 
-Pure functions, the same for every format: the type of the digital numbers (DN), the
-divisor to reflectance, the no-data values, the band centres, the unusable windows.
-Nothing is guessed silently: what was assumed comes back as a note.
+Pure functions, the same for every format. Every assumption is returned as a note.
 """
 
 from __future__ import annotations
@@ -21,15 +19,15 @@ import numpy as np
 
 from hyperhpc.errors import ConfigError, SceneError
 
-#: Assumed where an integer scene declares nothing; NEON's own values.
+#: Assumed if an integer scene declares nothing: the values of NEON.
 DEFAULT_SCALE = 10000.0
 DEFAULT_NODATA = -9999.0
-#: Band centres must lie here after conversion (nm); beyond is no reflectance.
+#: Range of valid band centres after conversion (nm).
 WAVELENGTH_RANGE_NM = (300.0, 3000.0)
-#: All centres below this are micrometres, whatever the units attribute says.
+#: If all centres are below this, they are micrometres, even if the units say otherwise.
 MICROMETRES_BELOW = 30.0
 
-#: Pixels of 1 m from a pole to the equator: no scene is longer, and its coordinates fit memory.
+#: Longest side of a scene, in pixels: from a pole to the equator in pixels of 1 m.
 MAX_SIDE = 10_000_000
 
 _INT16 = np.iinfo(np.int16)
@@ -55,21 +53,21 @@ def plain(value: Any) -> Any:
 class Attributes:
     """Attributes of an array, then of its group and the groups above, as one.
 
-    Names are compared without case, a space counts as ``_``; the nearest one wins. A value
-    is read when it is asked for: others may be damaged.
+    Names are compared without case, a space counts as ``_``; the nearest one wins. Values
+    are read on demand, since others may be damaged.
     """
 
     def __init__(self, *layers: Mapping[str, Any]) -> None:
-        self._places: dict[str, tuple[str, Mapping[str, Any]]] = {}
+        self._found: dict[str, tuple[str, Mapping[str, Any]]] = {}
         for layer in layers:
             for name in layer:
-                self._places.setdefault(name.lower().replace(" ", "_"), (name, layer))
+                self._found.setdefault(name.lower().replace(" ", "_"), (name, layer))
 
     def find(self, *names: str) -> tuple[str, Any] | None:
         """Name as written and value as stored of the first of ``names`` there is."""
         for name in names:
-            if name in self._places:
-                written, layer = self._places[name]
+            if name in self._found:
+                written, layer = self._found[name]
                 return written, layer[written]
         return None
 
@@ -80,12 +78,12 @@ class Attributes:
 
     def names(self) -> list[str]:
         """All names, lower-case, sorted."""
-        return sorted(self._places)
+        return sorted(self._found)
 
 
 @dataclass(frozen=True)
 class Values:
-    """What the numbers of a cube mean.
+    """The meaning of the numbers of a cube.
 
     ``dtype``, ``stored_dtype``: Name of the canonical dtype, and of the one on disk.
     ``scale_factor``: Divisor from DN to reflectance.
@@ -105,10 +103,12 @@ class Values:
 def check_cube(
     dtype: np.dtype, shape: tuple[int, ...], chunks: tuple[int, ...] | None, where: str
 ) -> None:
-    """Refuse what cannot be a cube of digital numbers, before anything of it is read.
+    """Refuse an array that cannot be a cube of digital numbers, before it is read.
 
-    Raises SceneError: no integers or floats, other than three dimensions, or sides no scene or
-    chunk has.
+    Raises
+    ------
+    SceneError
+        Not integers or floats, not three dimensions, or sides that are too short or long.
     """
     is_number = dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8)
     if not is_number or len(shape) != 3:
@@ -225,7 +225,7 @@ def _resolve_nodata(
 
 
 def _stand_in(dtype: np.dtype) -> float | int:
-    """What a no-data value too wide for ``dtype`` is replaced by."""
+    """Replacement of a no-data value that ``dtype`` cannot hold."""
     return math.nan if dtype.kind == "f" else int(_INT16.min)
 
 
@@ -363,9 +363,9 @@ def _flatten(value: Any) -> Iterator[Any]:
         yield value
 
 
-# Band centres from a file of their own, for scenes that carry none (``--wavelengths``).
+# Band centres from a separate file, for scenes without (``--wavelengths``).
 
-#: No list of centres is longer than this, bytes.
+#: At most so many bytes of a list of centres are read.
 _MAX_BYTES = 10_000_000
 _BETWEEN = re.compile(r"[,;\s]+")
 _MICROMETRE_HEADING = re.compile(r"(^|[^a-z])(um|µm|μm|micro)", re.IGNORECASE)

@@ -32,7 +32,7 @@ from hyperhpc.scene.views import SAME_BAND_NM
 from hyperhpc.scene.window import intersect, length, normalise
 
 #: Ranks of a pixel that has data but no zenith angle, and of one without data.
-_LAST, _MISSING = 1e8, 1e9
+_RANK_NO_ANGLE, _RANK_MISSING = 1e8, 1e9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,34 +40,42 @@ class MosaicScene(Scene):
     """Scenes placed on one grid; what none of them covers reads as no-data.
 
     Where scenes overlap, a pixel shows the first of them that has data there, the last, or
-    the one seen most nearly from above. Whether one has data is told by three of its good
-    bands (the first, the middle and the last), so that a few bands can be read without the
-    rest.
+    the one with the smallest view angle. Three good bands (the first, the middle and the
+    last) decide whether a scene has data, so that a few bands can be read without the rest.
 
-    ``members``: The scenes, ordered by name.
-    ``places``: Row and column of the first pixel of each.
-    ``overlap``: One of :data:`hyperhpc.config.OVERLAPS`.
-    ``is_plain``: No two of them overlap.
-    ``mark``: The value of gaps: a no-data value, or NaN.
-    ``probes``: The three bands.
-    ``numbers``: Per scene, the positions in ``sources`` of its own sources, or of itself if it
-        has none.
-    ``line_numbers``: The same for ``flight_lines``; nothing for a scene that has none.
+    Attributes
+    ----------
+    members
+        The scenes, ordered by name.
+    corners
+        Row and column of the first pixel of each.
+    overlap
+        One of :data:`hyperhpc.config.OVERLAPS`.
+    has_no_overlap
+        True if no two of them overlap.
+    gap_value
+        The value of gaps: a no-data value, or NaN.
+    probe_bands
+        The three bands that decide whether a pixel has data.
+    source_numbers
+        Per scene, the positions of its sources in ``sources``; of itself if it has none.
+    line_numbers
+        Per scene, the positions of its flight lines in ``flight_lines``.
     """
 
     members: tuple[Scene, ...]
-    places: tuple[tuple[int, int], ...]
+    corners: tuple[tuple[int, int], ...]
     overlap: str
-    is_plain: bool
-    mark: float
-    probes: tuple[int, ...]
-    numbers: tuple[tuple[int, ...], ...]
+    has_no_overlap: bool
+    gap_value: float
+    probe_bands: tuple[int, ...]
+    source_numbers: tuple[tuple[int, ...], ...]
     line_numbers: tuple[tuple[int, ...], ...]
 
     def read(
         self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
     ) -> np.ndarray:
-        """Read one window; see :meth:`Scene.read`. Files it does not touch stay closed."""
+        """Read one window; see :meth:`Scene.read`. Only files that it touches are opened."""
         rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
         touched = self._touched(rows, cols)
         if len(touched) == 1 and touched[0][2] == (
@@ -77,8 +85,8 @@ class MosaicScene(Scene):
             number, there, _ = touched[0]
             return self.members[number].read(*there, bands).astype(self.dtype, copy=False)
         wanted = _band_numbers(bands, self.shape[2])
-        out = np.full((length(rows), length(cols), wanted.size), self.mark, self.dtype)
-        for _, member, there, here, take in self._shown(rows, cols):
+        out = np.full((length(rows), length(cols), wanted.size), self.gap_value, self.dtype)
+        for _, member, there, here, take in self._visible_parts(rows, cols):
             dn = member.read(*there, bands)
             if take is None:
                 out[here] = dn
@@ -87,18 +95,18 @@ class MosaicScene(Scene):
         return out
 
     def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
-        """Each pixel's as its scene tells; see :meth:`Scene.read_origins`."""
+        """The origins of the scene that each pixel shows; see :meth:`Scene.read_origins`."""
         rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
         shape = length(rows), length(cols)
         kinds = {name: ORIGIN_KINDS[name] for name in origin_names(self)}
         found = {name: np.full(shape, gap, dtype) for name, (dtype, gap) in kinds.items()}
-        for number, member, there, here, take in self._shown(rows, cols):
+        for number, member, there, here, take in self._visible_parts(rows, cols):
             own = member.read_origins(*there)
             for name, values in found.items():
                 part = own.get(name)
                 if name == SOURCE_ARRAY:
                     part = np.zeros(values[here].shape, np.uint16) if part is None else part
-                    part = _renumber(part, self.numbers[number])
+                    part = _renumber(part, self.source_numbers[number])
                 elif part is None:
                     part = np.full(values[here].shape, ORIGIN_KINDS[name][1], values.dtype)
                 elif name == LINE_ARRAY:
@@ -110,27 +118,33 @@ class MosaicScene(Scene):
         return add_dates(found, self.sources, self.flight_lines)
 
     def file_names(self) -> tuple[str, ...]:
-        """Those of all scenes."""
+        """The file names of all scenes."""
         return tuple(name for member in self.members for name in member.file_names())
 
-    def _shown(
+    def _visible_parts(
         self, rows: slice, cols: slice
     ) -> Iterator[tuple[int, Scene, tuple[slice, slice], tuple[slice, slice], Any]]:
-        """Which scene shows what of a window.
+        """The scenes that fill a window, one part each.
 
-        Yields: number of a scene, the scene, the part of it, where that goes in the window, and
-        of which pixels (bool (y, x), None for all); later ones go over earlier ones.
+        Yields
+        ------
+        Number of a scene, the scene, the part of it to read, its place in the window, and
+        the pixels to copy (bool (y, x), None for all); later parts replace earlier ones.
         """
         touched = self._touched(rows, cols)
         best = np.full((length(rows), length(cols)), np.inf) if len(touched) > 1 else None
         for number, there, here in touched:
             member = self.members[number]
             others = (other for _, _, other in touched if other is not here)
-            if best is None or self.is_plain or not any(_share_pixels(here, o) for o in others):
+            if (
+                best is None
+                or self.has_no_overlap
+                or not any(_share_pixels(here, o) for o in others)
+            ):
                 yield number, member, there, here, None
                 continue
-            if self.overlap != "nadir" and (best[here] < _MISSING).all():
-                continue  # decided
+            if self.overlap != "nadir" and (best[here] < _RANK_MISSING).all():
+                continue  # all pixels have data
             rank = self._rank(member, there)
             take = rank < best[here]
             best[here][take] = rank[take]
@@ -144,7 +158,7 @@ class MosaicScene(Scene):
         numbers = range(len(self.members))
         found = []
         for number in reversed(numbers) if self.overlap == "last" else numbers:
-            (row, col), shape = self.places[number], self.members[number].shape
+            (row, col), shape = self.corners[number], self.members[number].shape
             down, across = intersect(rows, row, shape[0]), intersect(cols, col, shape[1])
             if down and across:
                 found.append((number, (down[0], across[0]), (down[1], across[1])))
@@ -152,21 +166,23 @@ class MosaicScene(Scene):
 
     def _rank(self, member: Scene, there: tuple[slice, slice]) -> np.ndarray:
         """How well a scene shows each pixel, less is better: float (y, x)."""
-        dn = member.read(*there, np.array(self.probes))
+        dn = member.read(*there, np.array(self.probe_bands))
         missing = np.isnan(dn) if dn.dtype.kind == "f" else np.zeros(dn.shape, bool)
         for mark in self.nodata:
             missing |= dn == mark
         is_missing = missing.any(axis=2)
         if self.overlap != "nadir":
-            # Whoever came before has the pixel, if there was anything
-            return np.where(is_missing, _MISSING, 0.0)
+            # The scene that came before keeps the pixel if it has data
+            return np.where(is_missing, _RANK_MISSING, 0.0)
         zenith = member.read_zenith(*there)
         assert zenith is not None
-        return np.where(is_missing, _MISSING, np.where(np.isnan(zenith), _LAST, zenith))
+        return np.where(
+            is_missing, _RANK_MISSING, np.where(np.isnan(zenith), _RANK_NO_ANGLE, zenith)
+        )
 
     def check_files(self) -> list[str]:
-        """What the scenes' own files tell."""
-        return [said for member in self.members for said in member.check_files()]
+        """The findings of all scenes."""
+        return [finding for member in self.members for finding in member.check_files()]
 
     def fingerprint(self) -> dict[str, Any]:
         """Shape and rule, and the fingerprints of all scenes in their order."""
@@ -174,7 +190,7 @@ class MosaicScene(Scene):
             "overlap": self.overlap,
             "files": [
                 [os.path.basename(member.path), list(place), member.fingerprint()]
-                for member, place in zip(self.members, self.places, strict=True)
+                for member, place in zip(self.members, self.corners, strict=True)
             ],
         }
 
@@ -187,7 +203,7 @@ def _band_numbers(bands: slice | np.ndarray | None, n_bands: int) -> np.ndarray:
 
 def _renumber(own: np.ndarray, numbers: tuple[int, ...]) -> np.ndarray:
     """From a scene's own positions to those of the mosaic."""
-    # One more entry, for pixels of which the scene itself cannot tell
+    # One more entry, for pixels whose origin the scene does not know
     table = np.array([*numbers, NO_SOURCE], np.uint16)
     return table[np.minimum(own, len(numbers))]
 
@@ -196,13 +212,13 @@ def _share_pixels(one: tuple[slice, slice], two: tuple[slice, slice]) -> bool:
     return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, two, strict=True))
 
 
-# Find the files of a mosaic, see that they fit together, and place them on one grid.
+# Joining: find the files, check that they fit together, and place them on one grid.
 
-#: Folders that are looked through; NEON's own downloads nest eight deep.
-_FOLDERS = 10_000
+#: Limit of the search for files; NEON's downloads nest eight folders deep.
+_MAX_FOLDERS = 10_000
 _THREADS = 8
-#: Pixels of two files may be so far off each other, in pixels.
-_OFF_GRID = 0.01
+#: Corners of two files may deviate from whole pixels by this part of a pixel.
+_MAX_OFF_GRID_PX = 0.01
 _MAX_SOURCES = 65_000
 _WARP = "Warp one to the grid of the other, for example with gdalwarp"
 
@@ -213,7 +229,7 @@ def find_tiles(folder: str) -> list[str]:
     Raises SceneError: files of several kinds.
     """
     found: list[str] = []
-    for parent, folders, names in itertools.islice(os.walk(folder), _FOLDERS):
+    for parent, folders, names in itertools.islice(os.walk(folder), _MAX_FOLDERS):
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and ".zarr" not in name
         )
@@ -234,7 +250,7 @@ def find_tiles(folder: str) -> list[str]:
 
 
 def open_members(paths: Sequence[str], opener: Callable[[str], Scene]) -> list[Scene]:
-    """Open all files, several at a time; the first that cannot be opened is the one told."""
+    """Open all files, several at a time; the error of the first that fails is raised."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(opener, paths))
 
@@ -242,11 +258,19 @@ def open_members(paths: Sequence[str], opener: Callable[[str], Scene]) -> list[S
 def join_scenes(path: str, members: Sequence[Scene], overlap: str) -> Scene:
     """One scene of several.
 
-    ``path``: What the mosaic is called: the folder, usually.
-    ``members``: In the order in which the first, or the last, counts.
-    ``overlap``: One of :data:`hyperhpc.config.OVERLAPS`.
+    Parameters
+    ----------
+    path
+        Name of the mosaic, usually its folder.
+    members
+        In the order that the rules ``first`` and ``last`` mean.
+    overlap
+        One of :data:`hyperhpc.config.OVERLAPS`.
 
-    Raises SceneError: two of them do not fit together; both are named.
+    Raises
+    ------
+    SceneError
+        Two of them do not fit together; the message names both.
     """
     first = members[0]
     if len(members) == 1:
@@ -258,10 +282,10 @@ def join_scenes(path: str, members: Sequence[Scene], overlap: str) -> Scene:
     if overlap == "nadir":
         for member in members:
             _check_zenith(member)
-    grid, shape, places = _place(members)
+    grid, shape, places = _place_members(members)
     seen = _count_covered(members, places)
-    gaps, is_plain = shape[0] * shape[1] - seen[0], seen[1] == 0
-    mark = first.nodata[0] if first.nodata else 0.0 if first.is_integer else float("nan")
+    gaps, has_no_overlap = shape[0] * shape[1] - seen[0], seen[1] == 0
+    gap_value = first.nodata[0] if first.nodata else 0.0 if first.is_integer else float("nan")
     if gaps and first.is_integer and not first.nodata:
         raise SceneError(
             f"The {len(members)} files of {path} do not cover {gaps} pixels of their grid, "
@@ -269,8 +293,10 @@ def join_scenes(path: str, members: Sequence[Scene], overlap: str) -> Scene:
             "Declare one in the files: nodata, data ignore value or Data_Ignore_Value",
         )
     bad_bands = tuple(sorted(set().union(*(member.bad_bands for member in members))))
-    sources, numbers = _once([m.sources or (source_from_name(m.path),) for m in members])
-    flight_lines, line_numbers = _once([member.flight_lines for member in members])
+    sources, numbers = _merge_sources(
+        [m.sources or (source_from_name(m.path),) for m in members]
+    )
+    flight_lines, line_numbers = _merge_sources([member.flight_lines for member in members])
     listed = (*sources, *flight_lines)
     fields = scene_fields(first) | {
         "path": path,
@@ -287,13 +313,13 @@ def join_scenes(path: str, members: Sequence[Scene], overlap: str) -> Scene:
     }
     return MosaicScene(
         **fields,
-        members=tuple(_share(member, first) for member in members),
-        places=tuple(places),
+        members=tuple(_slim(member, first) for member in members),
+        corners=tuple(places),
         overlap=overlap,
-        is_plain=is_plain,
-        mark=mark,
-        probes=_probes(first, bad_bands),
-        numbers=numbers,
+        has_no_overlap=has_no_overlap,
+        gap_value=gap_value,
+        probe_bands=_find_probe_bands(first, bad_bands),
+        source_numbers=numbers,
         line_numbers=line_numbers,
     )
 
@@ -316,7 +342,7 @@ def _check_zenith(scene: Scene) -> None:
 
 
 def _check_alike(first: Scene, other: Scene) -> None:
-    """Refuse a pair that cannot be one scene, by what differs first."""
+    """Refuse a pair that cannot be one scene; the message names the first difference."""
     for what, one, two, hint in _differences(first, other):
         raise SceneError(
             f"{first.path} and {other.path} cannot be one scene: their {what} are {one} and "
@@ -326,7 +352,7 @@ def _check_alike(first: Scene, other: Scene) -> None:
 
 
 def _differences(first: Scene, other: Scene) -> Iterator[tuple[str, Any, Any, str]]:
-    """What two scenes must have in common and have not, both values, and a hint."""
+    """Properties that two scenes must share and do not: name, both values, and a hint."""
     a, b = first.grid, other.grid
     way_out = "use --bands intersect or --resample-bands"
     if first.shape[2] != other.shape[2]:
@@ -357,17 +383,19 @@ def _crs_name(grid: Grid) -> str:
     return f"EPSG:{grid.epsg}" if grid.epsg else grid.wkt[:60] if grid.wkt else "not declared"
 
 
-def _place(members: Sequence[Scene]) -> tuple[Grid, tuple[int, int], list[tuple[int, int]]]:
+def _place_members(
+    members: Sequence[Scene],
+) -> tuple[Grid, tuple[int, int], list[tuple[int, int]]]:
     """The grid that holds all, its rows and columns, and where each scene begins."""
     first = members[0].grid
     bounds = np.array([member.bounds for member in members])
     xmin, ymax = bounds[:, 0].min(), bounds[:, 3].max()
     off = np.column_stack([(ymax - bounds[:, 3]) / first.py, (bounds[:, 0] - xmin) / first.px])
     places = np.rint(off).astype(int)
-    # Against the first file: which of all is off its own grid cannot be told
+    # Compared with the first file: no file is known to be the right one
     for k, member in enumerate(members):
         step = off[k] - off[0]
-        if np.abs(step - np.rint(step)).max() > _OFF_GRID:
+        if np.abs(step - np.rint(step)).max() > _MAX_OFF_GRID_PX:
             down, across = step
             raise SceneError(
                 f"{members[0].path} and {member.path} cannot be one scene: their corners are "
@@ -398,8 +426,8 @@ def _count_covered(
     return int(sizes[times > 0].sum()), int(sizes[times > 1].sum())
 
 
-def _probes(scene: Scene, bad_bands: Iterable[int]) -> tuple[int, ...]:
-    """First, middle and last of the bands that nobody calls bad."""
+def _find_probe_bands(scene: Scene, bad_bands: Iterable[int]) -> tuple[int, ...]:
+    """First, middle and last of the bands that no file calls bad."""
     good = np.ones(scene.shape[2], bool)
     good[list(bad_bands)] = False
     for low, high in scene.bad_band_windows_nm:
@@ -409,10 +437,10 @@ def _probes(scene: Scene, bad_bands: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted(int(number) for number in chosen))
 
 
-def _once(
+def _merge_sources(
     of_members: Sequence[tuple[Source, ...]],
 ) -> tuple[tuple[Source, ...], tuple[tuple[int, ...], ...]]:
-    """What all scenes list, each once, and which are whose."""
+    """All sources of all scenes, each once, and the positions of those of each scene."""
     known: dict[Source, int] = {}
     numbers = tuple(
         tuple(known.setdefault(source, len(known)) for source in own) for own in of_members
@@ -422,8 +450,8 @@ def _once(
     return tuple(known), numbers
 
 
-def _share(member: Scene, first: Scene) -> Scene:
-    """A scene without what the mosaic says for all: it is small when it travels."""
+def _slim(member: Scene, first: Scene) -> Scene:
+    """A scene without what the mosaic holds for all, so that little is sent to workers."""
     return dataclasses.replace(
         member,
         wavelength_nm=first.wavelength_nm,
@@ -446,10 +474,10 @@ def _notes(
     whole = shape[0] * shape[1]
     notes = [f"{len(members)} files as one scene of {shape[0]} x {shape[1]} pixels."]
     if seen[0] < whole:
-        notes.append(f"{whole - seen[0]} pixels ({1 - seen[0] / whole:.1%}) lie in no file.")
+        notes.append(f"{whole - seen[0]} pixels ({1 - seen[0] / whole:.1%}) are in no file.")
     if seen[1]:
-        rule = "seen most nearly from above" if overlap == "nadir" else overlap
-        notes.append(f"{seen[1]} pixels lie in several files: the {rule} with data counts.")
+        rule = "one with the smallest view angle" if overlap == "nadir" else overlap
+        notes.append(f"{seen[1]} pixels are in several files: the {rule} with data counts.")
     times = Counter(note for member in members for note in member.notes)
     notes += [
         note if count == len(members) else f"{note} ({count} of {len(members)} files)"
@@ -461,5 +489,5 @@ def _notes(
 
 
 def common_folder(paths: Sequence[str]) -> str:
-    """What a mosaic of files named one by one is called: their common folder."""
+    """The common folder of files, which names their mosaic."""
     return os.path.commonpath([str(Path(path).parent) for path in paths])

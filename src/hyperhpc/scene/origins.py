@@ -1,4 +1,4 @@
-"""Where each pixel comes from, and on which day it was seen."""
+"""Origins of pixels: source, flight line and day of acquisition."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hyperhpc.scene.cube import (
 )
 from hyperhpc.scene.formats.zarr_layout import Node
 
-#: dtype and missing value of each.
+#: dtype and missing value of each kind of origin.
 ORIGIN_KINDS = {
     SOURCE_ARRAY: ("uint16", NO_SOURCE),
     LINE_ARRAY: ("uint16", NO_SOURCE),
@@ -29,20 +29,20 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def origin_names(scene: Scene) -> tuple[str, ...]:
-    """Which of :data:`ORIGIN_KINDS` a scene knows."""
+    """The :data:`ORIGIN_KINDS` that are known of a scene."""
     known = (scene.sources, scene.flight_lines, scene.has_dates)
     return tuple(name for name, has in zip(ORIGIN_KINDS, known, strict=True) if has)
 
 
 def to_numbers(image: np.ndarray) -> np.ndarray:
-    """Positions (y, x) as uint16; :data:`NO_SOURCE` for what is none, as NEON's -1."""
+    """Positions (y, x) as uint16; :data:`NO_SOURCE` for other values, as NEON's -1."""
     return np.where((image >= 0) & (image < NO_SOURCE), image, NO_SOURCE).astype(np.uint16)
 
 
 def to_dates(image: np.ndarray) -> np.ndarray:
-    """Days (y, x) as YYYYMMDD, int32; :data:`NO_DATE` for what is none.
+    """Days (y, x) as YYYYMMDD, int32; :data:`NO_DATE` for values that are not days.
 
-    NEON's table says YYMMDD, its files hold YYYYMMDD: both are understood.
+    NEON's documents say YYMMDD, its files hold YYYYMMDD: both are read.
     """
     years = np.where((image > 100_000) & (image < 1_000_000), image + 20_000_000, image)
     is_day = (years >= 1900_01_01) & (years <= 2999_12_31)
@@ -52,7 +52,7 @@ def to_dates(image: np.ndarray) -> np.ndarray:
 def add_dates(
     found: dict[str, np.ndarray], sources: Sequence[Source], lines: Sequence[Source]
 ) -> dict[str, np.ndarray]:
-    """With the days of flight lines, then of sources, where no day is known of a pixel."""
+    """Add the days of flight lines, then of sources, to pixels without a known day."""
     dates = found.get(DATE_ARRAY)
     for name, listed in ((LINE_ARRAY, lines), (SOURCE_ARRAY, sources)):
         if name in found and any(source.acquired for source in listed):
@@ -71,7 +71,7 @@ def _day(source: Source) -> int:
 def find_origins(
     nodes: Mapping[str, Node], cube: Node, shape: tuple[int, int, int]
 ) -> dict[str, Any]:
-    """Fields of a scene in a store that tell where its pixels come from."""
+    """Fields of a scene in a store that say where its pixels come from."""
     found = {
         name: node
         for name in ORIGIN_KINDS
@@ -92,7 +92,7 @@ def find_origins(
 
 
 def _listed(found: Mapping[str, Node], name: str) -> tuple[Source, ...]:
-    """What an array of positions counts; empty if it does not say."""
+    """The sources that an array of positions numbers; empty if it lists none."""
     listed = found[name].attributes.get("sources") if name in found else None
     try:
         return tuple(Source(str(item["name"]), item.get("acquired")) for item in listed or ())

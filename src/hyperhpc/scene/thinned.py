@@ -1,7 +1,7 @@
-"""The thinned copy of a cube: every 4th row and column, stored once more beside it.
+"""The thinned copy of a cube in a store: every 4th row and column.
 
 A sample for a fit needs one pixel in sixteen. Chunks hold neighbours, so without this copy
-all of them have to be read and decoded for it.
+all chunks must be read and decoded for it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import THINNED_STEP, Grid, Scene
 
-#: Group beside the cube that holds the copy, under the cube's own name.
+#: Group next to the cube that holds the copy, under the name of the cube.
 THINNED_GROUP = "every4th"
-#: Attribute that marks the copy, so that it is not taken for a cube of its own.
+#: Attribute that marks the copy, so that it is not opened as a separate cube.
 THINNED_ATTRIBUTE = "thinned_step"
 
 
@@ -26,7 +26,7 @@ def thinned_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def thinned_grid(grid: Grid) -> Grid:
-    """The grid whose pixel centres are those of the pixels that were picked."""
+    """The grid of the copy: its pixel centres are those of the pixels copied."""
     first = 0.5 - THINNED_STEP / 2
     return Grid(
         grid.xmin + first * grid.px,
@@ -39,7 +39,7 @@ def thinned_grid(grid: Grid) -> Grid:
 
 
 def choose_thinned(scene: Scene, rows: range, cols: range) -> tuple[Scene, range, range]:
-    """Where to read some rows and columns of a scene: its copy, if that has them all.
+    """Use the copy of a scene for some rows and columns, if it has them all.
 
     Returns: the scene or its thinned copy, and the rows and columns there.
     """
@@ -83,7 +83,7 @@ def _is_copied(scene: Scene, thinned: Scene, row: int, col: int) -> bool:
         copy = _pixel(thinned, row, col)
         pixel = _pixel(scene, row * THINNED_STEP, col * THINNED_STEP)
     except SceneError:
-        return True  # what cannot be read is named when its tile is
+        return True  # a damaged chunk is reported when its tile is read
     return np.array_equal(copy, pixel, equal_nan=True)
 
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 _SQLITE = b"SQLite format 3\x00"
 #: GeoJSON's coordinates, unless an old file names others (RFC 7946, section 4).
 _LON_LAT = "OGC:CRS84"
-#: Instead of a CRS: that of the scene, whichever it is.
+#: Stands for the CRS of the scene.
 SCENE_CRS = "of the scene"
-#: What a damaged file may raise.
+#: Exceptions that reading a damaged file may raise.
 _DAMAGE = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError,
     sqlite3.Error, struct.error, csv.Error,
@@ -50,7 +50,7 @@ _PARTS = 1000
 
 @dataclass(frozen=True)
 class Features:
-    """What a file holds.
+    """The features of a file.
 
     ``geometries``: Object array of shapely's geometries; None for a feature without one.
     ``attributes``: Of each feature, name to a number, text or None.
@@ -266,7 +266,7 @@ def reproject_to_scene(
     return moved
 
 
-# Areas of interest: the pixels inside the polygons of a file.
+# Areas of interest (``--aoi``).
 
 
 @dataclass(frozen=True)
@@ -319,7 +319,7 @@ def _prepared(wkb: bytes) -> BaseGeometry:
 def mask_outside(scene: Scene, path: Path) -> MaskedScene:
     """A scene without the pixels outside the polygons of a file.
 
-    A pixel counts by its centre; one that lies on an edge is inside.
+    The centre of a pixel decides; one on an edge is inside.
 
     Raises ConfigError: the file is missing, is no GeoPackage or GeoJSON, holds no polygon, has
     no CRS, or its polygons miss the scene.

@@ -1,4 +1,4 @@
-"""A scene that shows another one in its own way."""
+"""Views of scenes: masked, with fewer bands, or resampled to other bands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hyperhpc.scene.window import length
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WrappedScene(Scene):
-    """Pixels lie where they lie in another scene; subclasses change what they read as.
+    """A scene on the grid of another one; subclasses change the values.
 
     ``inner``: The other scene.
     """
@@ -24,32 +24,32 @@ class WrappedScene(Scene):
     inner: Scene
 
     def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
-        """Those of the other scene; see :meth:`Scene.read_origins`."""
+        """See :meth:`Scene.read_origins`."""
         return self.inner.read_origins(rows, cols)
 
     def file_names(self) -> tuple[str, ...]:
-        """Those of the other scene."""
+        """See :meth:`Scene.file_names`."""
         return self.inner.file_names()
 
     def read_zenith(self, rows: slice, cols: slice) -> np.ndarray | None:
-        """That of the other scene; see :meth:`Scene.read_zenith`."""
+        """See :meth:`Scene.read_zenith`."""
         return self.inner.read_zenith(rows, cols)
 
     def check_files(self) -> list[str]:
-        """What the files of the other scene tell."""
+        """See :meth:`Scene.check_files`."""
         return self.inner.check_files()
 
     def fingerprint(self) -> dict[str, Any]:
-        """That of the other scene; see :meth:`Scene.fingerprint`."""
+        """See :meth:`Scene.fingerprint`."""
         return self.inner.fingerprint()
 
 
-# A scene some of whose pixels are left out: they read as no-data in every band.
+# Masks: pixels that are left out read as no-data in every band.
 
 
 @dataclass(frozen=True)
 class _Thinned:
-    """The mask of the thinned copy of a scene: that of the pixels it was picked from."""
+    """The mask of a thinned copy, from the mask of the whole scene."""
 
     whole: Mask
 
@@ -70,14 +70,18 @@ class _Thinned:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MaskedScene(WrappedScene):
-    """Another scene with a mask; all it says of itself is what that scene says.
+    """Another scene with a mask.
 
-    ``mask``: What is left out.
-    ``mark``: The value hidden pixels read as: a no-data value of the scene, or NaN.
+    Attributes
+    ----------
+    mask
+        The pixels to leave out.
+    hidden_value
+        The value of pixels left out: a no-data value of the scene, or NaN.
     """
 
     mask: Mask
-    mark: float
+    hidden_value: float
 
     def read(
         self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
@@ -85,7 +89,7 @@ class MaskedScene(WrappedScene):
         """Read one window; see :meth:`Scene.read`."""
         dn = self.inner.read(rows, cols, bands)
         if dn.size:
-            dn[self.mask.hides(rows, cols)] = self.mark
+            dn[self.mask.hides(rows, cols)] = self.hidden_value
         return dn
 
     def blocks(self, rows: slice, cols: slice) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -95,26 +99,30 @@ class MaskedScene(WrappedScene):
                 slice(row, row + dn.shape[0]), slice(col, col + dn.shape[1])
             )
             if hidden.any():
-                dn[hidden] = self.mark  # the piece is ours until the next is asked for
+                dn[hidden] = self.hidden_value  # may be changed until the next is requested
             yield row, col, dn
 
     def fingerprint(self) -> dict[str, Any]:
-        """That of the scene, and of the mask."""
+        """See :meth:`Scene.fingerprint`."""
         return self.inner.fingerprint() | {"mask": self.mask.fingerprint()}
 
 
 def mask_scene(scene: Scene, mask: Mask, note: str = "", **changes: Any) -> MaskedScene:
     """A scene without the pixels that a mask hides.
 
-    ``note``: Said of the scene from now on.
-    ``changes``: Fields of the new scene that differ from those of the old one.
+    Parameters
+    ----------
+    note
+        Added to the notes of the scene.
+    changes
+        Fields of the new scene that differ from those of the old one.
 
     Raises SceneError: the scene has no no-data value that hidden pixels could read as.
     """
     if not scene.is_integer:
-        mark = float("nan")
+        value = float("nan")
     elif scene.nodata:
-        mark = scene.nodata[0]
+        value = scene.nodata[0]
     else:
         raise SceneError(
             f"{scene.path} declares no no-data value, so no pixel of type {scene.stored_dtype} "
@@ -125,7 +133,7 @@ def mask_scene(scene: Scene, mask: Mask, note: str = "", **changes: Any) -> Mask
     fields["notes"] = (*scene.notes, note) if note else scene.notes
     if scene.thinned is not None:
         fields["thinned"] = mask_scene(scene.thinned, _Thinned(mask))
-    return MaskedScene(**fields | changes, inner=scene, mask=mask, mark=mark)
+    return MaskedScene(**fields | changes, inner=scene, mask=mask, hidden_value=value)
 
 
 def note_hidden(scene: Scene, members: Sequence[Scene], names: tuple[str, ...]) -> Scene:
@@ -150,9 +158,9 @@ def window_shape(rows: slice, cols: slice) -> tuple[int, int]:
     )
 
 
-# Bring scenes of different bands to the same ones.
+# Scenes with different bands, brought to the same ones.
 
-#: Centres of the same band in two files differ by so much at most (nm).
+#: Largest difference of the centres of one band in two files (nm).
 SAME_BAND_NM = 2.5
 
 
@@ -175,7 +183,7 @@ class PickedScene(WrappedScene):
         return dn if (np.diff(order) > 0).all() else dn[..., np.argsort(order)]
 
     def fingerprint(self) -> dict[str, Any]:
-        """That of the other scene, and the bands."""
+        """See :meth:`Scene.fingerprint`."""
         return self.inner.fingerprint() | {"picked": self.numbers.tolist()}
 
 
@@ -183,8 +191,7 @@ class PickedScene(WrappedScene):
 class ResampledScene(WrappedScene):
     """Another scene at other band centres, by linear interpolation of DN.
 
-    Integers are rounded half to even. A value is no-data where one of the two it lies
-    between is.
+    Integers are rounded half to even. A value is no-data if one of its two neighbours is.
 
     ``lower``, ``upper``: Bands of the other scene below and above each centre, int (band,).
     ``weight``: Share of the upper one, float64 (band,).
@@ -214,14 +221,17 @@ class ResampledScene(WrappedScene):
         return out
 
     def fingerprint(self) -> dict[str, Any]:
-        """That of the other scene, and the centres."""
+        """See :meth:`Scene.fingerprint`."""
         return self.inner.fingerprint() | {"resampled": self.wavelength_nm.tolist()}
 
 
 def pick_common(scenes: Sequence[Scene]) -> list[Scene]:
     """The bands that all scenes have within 2.5 nm, in the order of the first.
 
-    Raises SceneError: there is none; the first scene without is named.
+    Raises
+    ------
+    SceneError
+        There is none; the message names a scene without.
     """
     first = scenes[0].wavelength_nm
     nearest = [_nearest(scene.wavelength_nm, first) for scene in scenes]
@@ -273,8 +283,10 @@ def _pick(scene: Scene, numbers: np.ndarray, centres: np.ndarray) -> Scene:
 def resample(scenes: Sequence[Scene]) -> list[Scene]:
     """All scenes at the band centres of the first.
 
-    Raises SceneError: a centre lies outside the bands of another scene by more than half their
-    distance.
+    Raises
+    ------
+    SceneError
+        A centre is outside the bands of another scene by more than half their distance.
     """
     first = scenes[0]
     return [first, *(_resample(scene, first) for scene in scenes[1:])]

@@ -1,9 +1,9 @@
-"""Where things lie on simulated land: cover, light and the torn edges of a mosaic.
+"""Simulated land: cover, light, the ragged edges of a mosaic, and its tiles.
 
-Every value is a function of (seed, shape of the scene, row, column) alone: random numbers
-come from hashing whole coordinates, never from a running stream. So any window of a scene
-can be made by itself, in any order, and is the same as in the whole. Only additions,
-products, divisions and square roots are used, which IEEE 754 fixes to the last bit.
+Every value depends only on (seed, shape of the scene, row, column): random numbers come from
+hashing integer coordinates, not from a stream. So any window can be made in any order, and is
+the same as in the whole scene. Only additions, products, divisions and square roots are used,
+which IEEE 754 defines to the last bit.
 """
 
 from __future__ import annotations
@@ -40,13 +40,20 @@ _FIELD_CLASSES = np.array([GREEN, DRY, BRIGHT, DARK, GREEN, DRY, BRIGHT, DARK])
 
 @dataclass(frozen=True)
 class Cover:
-    """What lies in one window of pixels.
+    """The cover of one window of pixels.
 
-    ``abundance``: Share of each class, float32 (class, y, x), sum 1.
-    ``variation``: Where a pixel stands within its class, float32 (y, x), about -1..1.
-    ``light``: Illumination, float32 (y, x), about 1.
-    ``line``: Number of the flight line seen, int32 (y, x).
-    ``is_valid``: False outside the mosaic, bool (y, x).
+    Attributes
+    ----------
+    abundance
+        Share of each class, float32 (class, y, x), sum 1.
+    variation
+        Position of a pixel within the variation of its class, float32 (y, x), -1..1.
+    light
+        Illumination, float32 (y, x), about 1.
+    line
+        Number of the flight line seen, int32 (y, x).
+    is_valid
+        False outside the mosaic, bool (y, x).
     """
 
     abundance: np.ndarray
@@ -80,7 +87,7 @@ class Land:
         self._edge_reach = 0.25 * nodata_fraction * min(rows, cols)
         self._edge = -np.inf
         if nodata_fraction > 0:
-            # The poorest pixels become no-data; a quantile gives the share asked for.
+            # Pixels with the lowest scores become no-data; a quantile gives their share
             r = np.unique(np.linspace(0, rows - 1, min(rows, _EDGE_GRID)).astype(np.int64))
             c = np.unique(np.linspace(0, cols - 1, min(cols, _EDGE_GRID)).astype(np.int64))
             self._edge = float(np.quantile(self._edge_score(r, c), nodata_fraction))
@@ -114,7 +121,7 @@ class Land:
         terrain = self._fractal("terrain", r, c, 170 * self.unit, 3)  # the one that shades
         return (1640 + 8 * self.unit * terrain).astype(np.float32)
 
-    # -- cover, from the ground up ---------------------------------------------------------
+    # Cover, in layers from the ground up
 
     def _cover(self, r: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         u = self.unit
@@ -244,18 +251,18 @@ class Land:
         shore = size * 0.05 * self._fractal("shore", r, c, 45 * self.unit, 2)
         return cast(np.ndarray, radius + shore - np.sqrt(dy * dy + dx * dx))
 
-    # -- the mosaic ------------------------------------------------------------------------
+    # The mosaic
 
     def _line(self, r: np.ndarray, c: np.ndarray) -> np.ndarray:
-        """Flight line whose pixel the mosaic shows: strips from north to south."""
+        """Number of the flight line of each pixel: strips from north to south."""
         sway = 0.05 * self.line_width * self._noise1("sway", r, 0.6 * self.line_width)
         return np.floor((c[None, :] + sway[:, None]) / self.line_width).astype(np.int32)
 
     def _edge_score(self, r: np.ndarray, c: np.ndarray) -> np.ndarray:
-        """How far inside the mosaic a pixel lies; the lowest become no-data.
+        """Distance of a pixel from the edge of the mosaic; the lowest become no-data.
 
-        Lines start and end where they please, at an angle, and roll of the aircraft frays
-        both the ends and the sides.
+        Flight lines start and end at random places, at an angle, and the roll of the aircraft
+        makes the ends and sides ragged.
         """
         rows, cols = self.shape
         reach = self._edge_reach
@@ -279,7 +286,7 @@ class Land:
         is_gap = gap[None, :] & (r < 0.22 * rows)[:, None]
         return np.where(is_gap, score - 3 * reach, score)
 
-    # -- random numbers from coordinates ---------------------------------------------------
+    # Random numbers from coordinates
 
     def _salt(self, name: str) -> int:
         value = self.seed & _MASK64
@@ -366,7 +373,7 @@ def _lay(share: np.ndarray, k: int, alpha: np.ndarray) -> None:
         share[k] += alpha
 
 
-# Cut a scene into tiles, as NEON delivers one: where each lies, and what it is called.
+# Tiles, into which NEON cuts a scene.
 
 
 @dataclass(frozen=True)

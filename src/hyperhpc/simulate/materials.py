@@ -1,9 +1,8 @@
-"""What land is made of, as an imaging spectrometer sees it: spectra, noise and filler.
+"""Spectra, noise and filler of simulated land.
 
-Spectra are built from continua and Gaussian absorption features at the wavelengths known
-from the literature, and tuned by eye to a NEON scene; they are believable, not measured.
-Everything is returned as whole digital numbers (reflectance * 10000), so that mixing them
-with weights in 1/1024 is exact in float32 on any machine.
+Spectra are continua with Gaussian absorption features at wavelengths from the literature,
+adjusted by eye to a NEON scene; they are plausible, not measured. All values are whole digital
+numbers (reflectance * 10000), so mixing them with weights in 1/1024 is exact in float32.
 """
 
 from __future__ import annotations
@@ -109,7 +108,7 @@ def noise_sd(wavelength_nm: np.ndarray) -> np.ndarray:
     """Standard deviation of sensor noise per band, DN, float32.
 
     About 8 DN in the visible and 10 DN in the infrared, rising at both ends of the range,
-    beside the water-vapour windows and in the weaker gas bands, as in a real NEON tile.
+    next to the water-vapour windows and in the weaker gas bands, as in a real NEON tile.
     """
     nm = np.asarray(wavelength_nm, dtype=np.float64)
     sd = 7.0 + 2.0 * (nm > 900) + 55.0 * np.exp(-(nm - _FIRST_NM) / 13.0)
@@ -220,7 +219,7 @@ def _soil(nm: np.ndarray, levels: tuple[float, ...], clay: float, iron: float) -
 
 
 def _residual(nm: np.ndarray) -> np.ndarray:
-    """Error the atmospheric correction leaves, the same factor in every pixel."""
+    """Residual error of the atmospheric correction, the same factor in every pixel."""
     ripple = np.sin(nm * 1.7) * np.sin(nm * 0.61 + 1.0)  # changes from band to band
     return (
         1.0

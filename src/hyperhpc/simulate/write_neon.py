@@ -35,7 +35,7 @@ _TILT = 0.0431  # degrees between the views of two tiles; no whole columns make 
 
 
 def tile_name(cut: Cut, land: Land, bidirectional: bool) -> str:
-    """What NEON calls a tile: easting and northing of its lower-left corner."""
+    """NEON's name of a tile, with easting and northing of its lower-left corner."""
     grid = cut.grid(simulated_grid(*land.shape))
     xmin, ymin, _, _ = grid.bounds((0, cut.height), (0, cut.width))
     product = "bidirectional_reflectance" if bidirectional else "reflectance"
@@ -45,16 +45,24 @@ def tile_name(cut: Cut, land: Land, bidirectional: bool) -> str:
 class NeonWriter:
     """One NEON tile, written block by block.
 
-    ``path``: File to create.
-    ``cut``: Which part of the land the tile shows.
-    ``bands``: Number of bands.
-    ``land``: Gives the ancillary images: flight lines, heights, shadow, water.
-    ``chunks``: ``"old"``: (32, 63, 27); ``"band"``: one whole band. The latter needs a scratch
-        file as large as the cube, nameless, in the folder of ``path``.
-    ``bidirectional``: DP3.30006.002 instead of .001: -100 inside the water windows, other
-        types.
-    ``own_flight``: Seen from a flight of its own, right above the middle of the tile: in
-        overlaps one tile has the smaller to-sensor zenith angle, never both the same.
+    Parameters
+    ----------
+    path
+        File to create.
+    cut
+        The part of the land that the tile shows.
+    bands
+        Number of bands.
+    land
+        Source of the ancillary images: flight lines, heights, shadow, water.
+    chunks
+        ``"old"``: (32, 63, 27); ``"band"``: one whole band. The latter needs a temporary
+        file as large as the cube in the folder of ``path``.
+    bidirectional
+        DP3.30006.002 instead of .001: -100 inside the water windows, other types.
+    own_flight
+        The tile has its own flight above its middle, so that in overlaps one tile has the
+        smaller to-sensor zenith angle.
     """
 
     block = _BLOCK
@@ -102,7 +110,7 @@ class NeonWriter:
         lines = _line_names(land, bidirectional)
         _logs(meta.create_group("Logs"), [key for key, _ in lines], bidirectional)
         self._images: dict[str, h5py.Dataset] = {}
-        for name, (sample, fill) in self._pictures(0, 0, 1, 1).items():
+        for name, (sample, fill) in self._images_of(0, 0, 1, 1).items():
             self._images[name] = meta.create_dataset(
                 name, (rows, cols, *sample.shape[2:]), sample.dtype, fillvalue=fill, **_GZIP
             )
@@ -140,11 +148,11 @@ class NeonWriter:
             )
         else:
             bands_first = self._shape[2], self._shape[0], self._shape[1]
-            # Mapped anew for each block, since mapped pages count as memory.
+            # Mapped again for each block, because mapped pages count as memory
             cube = np.memmap(self._scratch, np.int16, "r+", shape=bands_first)
             cube[:, place[0], place[1]] = dn.transpose(2, 0, 1)
             del cube
-        for name, (picture, _) in self._pictures(row, col, height, width).items():
+        for name, (picture, _) in self._images_of(row, col, height, width).items():
             self._images[name][place] = picture
 
     def _gather_bands(self) -> None:
@@ -168,7 +176,7 @@ class NeonWriter:
         for at, packed in pending:
             self._cube.id.write_direct_chunk(at, packed.result())
 
-    def _pictures(
+    def _images_of(
         self, row: int, col: int, height: int, width: int
     ) -> dict[str, tuple[np.ndarray, float]]:
         """Ancillary images of a window with their missing value, by name under Metadata."""
@@ -202,7 +210,7 @@ def _deflate(values: np.ndarray, chunk: tuple[int, int, int]) -> bytes:
 def _ancillary(
     cover: Cover, ground: np.ndarray, off: np.ndarray, tilt: float, is_new: bool
 ) -> dict[str, tuple[np.ndarray, float]]:
-    """Believable ancillary images: NEON's names and types, values from the land."""
+    """Plausible ancillary images: NEON's names and types, values from the land."""
     south, east = np.gradient(ground)
     south, east = south[1:-1, 1:-1], east[1:-1, 1:-1]
     light, truth = cover.light, cover.true_class

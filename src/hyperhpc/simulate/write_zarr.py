@@ -1,7 +1,4 @@
-"""Write simulated scenes as Zarr in the tutorial's layout, and the map of true classes.
-
-Both are filled in whole shards (or chunks), since a shard written in parts loses data.
-"""
+"""Write simulated scenes as Zarr stores, and the map of true classes."""
 
 from __future__ import annotations
 
@@ -29,9 +26,12 @@ _ABOUT = {"Conventions": "CF-1.11", "title": "Scene simulated by hyperhpc"}
 
 
 class SceneWriter(Protocol):
-    """Takes the blocks of a cube in any order.
+    """Writes the blocks of a cube in any order.
 
-    ``block``: Rows and columns of the blocks it wants; those at the far edges may be smaller.
+    Attributes
+    ----------
+    block
+        Rows and columns of the blocks to store; those at the far edges may be smaller.
     """
 
     block: tuple[int, int]
@@ -84,7 +84,7 @@ class ZarrWriter:
         return self
 
     def __exit__(self, kind: object, *error: object) -> None:
-        """Nothing is held open; of a whole store the empty files are listed."""
+        """Complete the store, unless an error was raised."""
         if kind is None:
             self._store.finish()
 
@@ -96,7 +96,7 @@ class ZarrWriter:
 class TruthMapWriter:
     """Map of true classes: Zarr v2, ``true_class`` uint8 (y, x), 255 = no-data.
 
-    Blocks of any place and size are taken; chunks are written by one thread.
+    Blocks may have any place and size; one thread writes the chunks.
     """
 
     def __init__(self, path: Path, rows: int, cols: int) -> None:

@@ -98,7 +98,7 @@ def test_header__tells_what_the_numbers_mean(tmp_path: Path) -> None:
     assert scene.grid.epsg == 32613
     assert scene.bounds == [500000, 4000090, 500014, 4000100]
     assert [(s.name, s.acquired) for s in scene.sources] == [("s.dat", "2021-06-30")]
-    assert scene.read_sources(slice(0, 2), slice(0, 7)).shape == (2, 7)  # type: ignore[union-attr]
+    assert scene.read_origins(slice(0, 2), slice(0, 7))["source"].shape == (2, 7)
     assert any("2 bands are flagged as bad" in note for note in scene.notes)
 
 

@@ -23,14 +23,13 @@ from hyperhpc.scene.window import intersect, length
 if TYPE_CHECKING:
     import h5py
 
-# What HDF5 itself does not check in a damaged file: found with version 2.0.
+# Checks of damaged files that HDF5 2.0 itself does not make (docs/decisions/0024).
 #
-# It goes through the heap of texts from one object to the next by their lengths. Where zeros
-# were written over them, as in a file of which a block was lost, it never ends, and nothing
-# but SIGKILL ends it. A chunk that is stored as it is and shorter than it should be, since
-# its filters were forgotten, is made whole with what lies in memory.
+# HDF5 goes through the heap of texts from one object to the next by their lengths. Zeros in
+# their place, as after a lost block of the file, make an endless loop that only SIGKILL ends.
+# An uncompressed chunk that is too short is filled up with bytes from memory.
 
-#: Length, address of the heap, number in the heap: what a dataset holds of a text.
+#: What a dataset holds of a text: length, address of the heap, number in the heap.
 _REFERENCE = struct.Struct("<IQI")
 #: Signature, version and size of a heap; number, count and length of an object.
 _HEAP, _OBJECT = struct.Struct("<4sB3xQ"), struct.Struct("<HH4xQ")
@@ -39,7 +38,7 @@ _MAX_BYTES = 1 << 24
 
 
 def check_chunks(data: h5py.Dataset) -> None:
-    """Refuse chunks that would be read with more than they hold. Reads their index, once.
+    """Refuse uncompressed chunks that are too short. Reads the index of chunks once.
 
     Raises OSError: a chunk without filters that is shorter than a chunk.
     """
@@ -60,7 +59,7 @@ def check_chunks(data: h5py.Dataset) -> None:
 
 
 def check_text(data: h5py.Dataset) -> None:
-    """Refuse a dataset of one text whose heap would not end; any other passes.
+    """Refuse a dataset of one text whose heap would be read endlessly.
 
     Raises OSError: an object without a length.
     """
@@ -75,7 +74,7 @@ def check_text(data: h5py.Dataset) -> None:
 
 
 def _read_heap(path: str, place: int) -> bytes:
-    """The objects of the heap a text lies in; nothing where HDF5 says what is wrong."""
+    """The objects of the heap that holds a text; empty if HDF5 itself finds the damage."""
     with open(path, "rb") as file:
         file.seek(place)
         _, address, _ = _REFERENCE.unpack(file.read(_REFERENCE.size).ljust(_REFERENCE.size))
@@ -86,7 +85,7 @@ def _read_heap(path: str, place: int) -> bytes:
 
 
 def _place(data: h5py.Dataset) -> int | None:
-    """Where in the file the reference to the text lies, if that can be said."""
+    """Offset in the file of the reference to the text; None if unknown."""
     import h5py
 
     text = h5py.check_string_dtype(data.dtype)
@@ -99,7 +98,7 @@ def _place(data: h5py.Dataset) -> int | None:
     return data.id.get_chunk_info(0).byte_offset
 
 
-# HDF5 files: which is one, and how one is opened.
+# Opening.
 
 #: First bytes of an HDF5 file; with a user block they come at 512, 1024, 2048, ...
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -128,9 +127,8 @@ def is_hdf5(path: str) -> bool:
 def open_file(path: str) -> h5py.File:
     """Open a file read-only. The caller closes it.
 
-    Files are opened for each read, which costs a millisecond; a handle kept open would
-    hold a lock against whoever wants to replace or amend the file. A read touches each
-    chunk once, so there is no cache to lose either.
+    Files are opened for each read, which takes a millisecond: an open handle would hold a
+    lock against programs that replace or change the file.
 
     Raises SceneError: a missing, truncated or damaged file.
     """
@@ -141,8 +139,8 @@ def open_file(path: str) -> h5py.File:
             return h5py.File(path, "r")
         except OSError as error:
             if "lock" not in str(error) or f"errno = {errno.EAGAIN}" in str(error):
-                raise  # not about locks, or somebody is writing the file
-            # Parallel file systems may refuse locks, and nobody needs one to read.
+                raise  # not about locks, or a program is writing the file
+            # Parallel file systems may refuse locks; reading needs none
             return h5py.File(path, "r", locking=False)
     except READ_ERRORS as error:
         size = os.path.getsize(path) if os.path.exists(path) else 0
@@ -151,6 +149,8 @@ def open_file(path: str) -> h5py.File:
             "It is truncated, damaged, or being written; download it again",
         ) from error
 
+
+# Reading chunks.
 
 #: HDF5's numbers of the two filters.
 _DEFLATE, _SHUFFLE = 1, 2
@@ -220,7 +220,7 @@ class ChunkReader:
         return np.frombuffer(raw, self._dtype).reshape(self._chunk)
 
     def _place(self, start: tuple[int, int, int]) -> h5py.h5d.StoreInfo | None:
-        """Where a chunk lies in the file; None if it was never written."""
+        """Place of a chunk in the file; None if it was never written."""
         if self._places is None:
             places: dict[tuple[int, ...], h5py.h5d.StoreInfo] = {}
             # All at once: HDF5 takes as long to look up one as to unpack it
@@ -249,7 +249,7 @@ def chunk_reader(data: h5py.Dataset) -> ChunkReader | None:
     if data.chunks is None or data.ndim != 3 or data.dtype.kind not in "iuf":
         return None
     if data.file.driver != "sec2" or data.file.userblock_size:
-        return None  # where its bytes lie in the file is not said
+        return None  # offsets of chunks are not those in the file
     creation = data.id.get_create_plist()
     filters = tuple(creation.get_filter(k)[0] for k in range(creation.get_nfilters()))
     if not set(filters) <= {_DEFLATE, _SHUFFLE} or len(set(filters)) < len(filters):

@@ -48,9 +48,7 @@ if TYPE_CHECKING:
 #: Fill of the water bands in DP3.30006.002, not an ordinary no-data value.
 BIDIRECTIONAL_WINDOW_NODATA = -100.0
 
-_BANDS_AT_ONCE = 16
-
-#: A group of the file, or what takes its place where there is none.
+#: A group of the file, or an empty mapping if there is none.
 Members = Mapping[str, Any]
 
 
@@ -81,8 +79,6 @@ class NeonScene(FileScene):
                 data = file[self.dataset]
                 if reader := chunk_reader(data):
                     return reader.read(rows, cols, bands)
-                if self.chunks[2] == 1 and self.shape[2] > 1:
-                    return self._fetch_by_band(data, rows, cols, bands)
                 return self._fetch_rows(data, rows, cols, bands)
         except READ_ERRORS as error:
             raise unreadable(self.cube_name, rows, cols, bands, why=error) from error
@@ -90,6 +86,7 @@ class NeonScene(FileScene):
     def _fetch_rows(
         self, data: h5py.Dataset, rows: slice, cols: slice, bands: slice
     ) -> np.ndarray:
+        """By HDF5 itself, for layouts that :func:`chunk_reader` does not know."""
         native = data.dtype.newbyteorder("=")
         out = np.empty((length(rows), length(cols), length(bands)), native)
         if rows.step == cols.step == 1:
@@ -107,25 +104,6 @@ class NeonScene(FileScene):
             part = data[slice(first, numbers[done + count - 1] + 1), whole, bands]
             out[done : done + count] = part[:: rows.step, :: cols.step]
             done += count
-        return out
-
-    def _fetch_by_band(
-        self, data: h5py.Dataset, rows: slice, cols: slice, bands: slice
-    ) -> np.ndarray:
-        """For files with one band per chunk: whole planes in, transposed a few at a time."""
-        numbers = range(bands.start, bands.stop, bands.step)
-        native = data.dtype.newbyteorder("=")
-        out = np.empty((length(rows), length(cols), len(numbers)), native)
-        planes = np.empty(
-            (_BANDS_AT_ONCE, rows.stop - rows.start, cols.stop - cols.start), native
-        )
-        whole = slice(rows.start, rows.stop), slice(cols.start, cols.stop)
-        for first in range(0, len(numbers), _BANDS_AT_ONCE):
-            some = numbers[first : first + _BANDS_AT_ONCE]
-            for plane, band in zip(planes, some, strict=False):
-                data.read_direct(plane, (*whole, band))
-            read = planes[: len(some), :: rows.step, :: cols.step]
-            out[..., first : first + len(some)] = read.transpose(1, 2, 0)
         return out
 
     def read_zenith(self, rows: slice, cols: slice) -> np.ndarray | None:
@@ -207,7 +185,7 @@ def _find(path: str, file: h5py.File, group: str | None) -> h5py.Dataset:
 
 
 def _members(group: Members, name: str) -> Members:
-    """What the group of this name holds; nothing if there is none, or no group."""
+    """The members of the group of this name; empty if there is no such group."""
     import h5py
 
     found = group.get(name)
@@ -232,7 +210,7 @@ def _text(group: Members, name: str) -> str | None:
 
 
 def _is_bidirectional(path: str, metadata: Members) -> bool:
-    """Tell whether this is DP3.30006.002 (BRDF corrected), by name or by content."""
+    """True for DP3.30006.002 (BRDF corrected), by file name or by content."""
     if "bidirectional" in os.path.basename(path).lower():
         return True
     if "Ancillary_Imagery/Acquisition_Date" in metadata:
@@ -316,9 +294,9 @@ def _centres(
     if stored.size != data.shape[2]:
         raise SceneError(
             f"{where} has {data.shape[2]} bands, {stored.name} {stored.size} values",
-            "The cube must lie as (y, x, band) with one wavelength per band",
+            "The cube must have the order (y, x, band) and one wavelength per band",
         )
-    units = None  # they are a text, and the values tell nanometres from micrometres
+    units = None  # free text in these files; the size of the values shows the unit
     return resolve_wavelengths(stored[()], units, f"{stored.name} of {data.file.filename}")
 
 

@@ -160,7 +160,7 @@ def open_quality_mask(
 
 
 def _cloud_classes(listed: Any) -> tuple[int, ...]:
-    """Classes whose names speak of clouds; ATCOR's own numbers where no names are listed."""
+    """Classes whose names mean clouds; ATCOR's numbers if the file lists no names."""
     names = plain(listed) if listed is not None else []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return _ATCOR_CLOUDS

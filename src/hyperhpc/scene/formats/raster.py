@@ -30,7 +30,7 @@ from hyperhpc.scene.metadata import (
     resolve_wavelengths,
 )
 
-# Band centres, widths and bad-band flags of a raster, wherever its writer put them.
+# Band centres, widths and bad-band flags: writers of rasters store them in many places.
 
 _CENTRES = (*NAMES["band"], "central_wavelength")
 _UNITS = ("wavelength_units", "wavelength_unit", "units_of_wavelength")
@@ -46,7 +46,7 @@ _IN_NAME = (
 
 @dataclass(frozen=True)
 class Bands:
-    """What a raster says of its bands.
+    """Properties of the bands of a raster.
 
     ``wavelength_nm``: Centres (band,), float64, in stored order; None if there are none.
     ``fwhm_nm``: Widths, as the centres; None if there are none.
@@ -168,7 +168,7 @@ def _all_numbers(values: list[str], texts: BandTexts, about: str) -> np.ndarray:
 def _numbers_or_note(
     values: list[str], count: int, name: str, notes: list[str]
 ) -> np.ndarray | None:
-    """The same for what can be done without."""
+    """One number per band; None and a note if there are not as many."""
     numbers = list(map(_number, values))
     if len(values) == count and None not in numbers:
         return np.array(numbers, dtype=np.float64)
@@ -263,7 +263,7 @@ def _open(
 
 
 def _chunks(dataset: Any, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """GDAL's blocks, of all bands where these lie together."""
+    """GDAL's blocks; of all bands if these are interleaved."""
     rows, cols = dataset.block_shapes[0]
     is_apart = _interleave(dataset) == "BAND"
     return min(rows, shape[0]), min(cols, shape[1]), 1 if is_apart else shape[2]
@@ -275,7 +275,7 @@ def _interleave(dataset: Any) -> str:
 
 
 def _layout(path: str, header: str, dataset: Any, texts: BandTexts, stored: np.dtype) -> Layout:
-    """Where ENVI's numbers lie; SceneError if the file is of another size."""
+    """Layout of ENVI's numbers; SceneError if the file has another size."""
     if texts.file.get("file_compression", "0").strip() != "0":
         raise SceneError(
             f"{path} is compressed (file compression in {header})",
@@ -291,9 +291,9 @@ def _layout(path: str, header: str, dataset: Any, texts: BandTexts, stored: np.d
     wanted, found = offset + n_values * stored.itemsize, os.path.getsize(path)
     if wanted != found:
         raise SceneError(
-            f"{path} has {found} bytes; its header asks for {wanted} ({dataset.height} lines x "
-            f"{dataset.width} samples x {dataset.count} bands of {stored.name}, header offset "
-            f"{offset})",
+            f"{path} has {found} bytes; its header describes {wanted} ({dataset.height} lines "
+            f"x {dataset.width} samples x {dataset.count} bands of {stored.name}, header "
+            f"offset {offset})",
             f"Copy the file again, or correct {header}",
         )
     order = texts.file.get("byte_order", "0").strip()
@@ -328,7 +328,7 @@ def _attributes(path: str, dataset: Any, texts: BandTexts) -> Attributes:
 
 
 def _bands(path: str, texts: BandTexts, wavelength_nm: np.ndarray | None) -> Bands:
-    """What is known of the bands; SceneError if they have no centres."""
+    """Properties of the bands; SceneError if they have no centres."""
     if wavelength_nm is not None:
         return replace(find_bands(texts, path, centres=False), wavelength_nm=wavelength_nm)
     bands = find_bands(texts, path)

@@ -25,11 +25,16 @@ _CACHE_MB = 64
 
 @dataclass(frozen=True)
 class Layout:
-    """How plain numbers lie in a file.
+    """Memory layout of uncompressed numbers in a file.
 
-    ``order``: Which of y, x and band (0, 1, 2) are the dimensions on disk.
-    ``dtype``: With byte order.
-    ``offset``, ``nbytes``: Where the numbers begin, and the size of the whole file.
+    Attributes
+    ----------
+    order
+        Which of y, x and band (0, 1, 2) are the dimensions on disk.
+    dtype
+        Name of the dtype with its byte order.
+    offset, nbytes
+        Where the numbers begin, and the size of the whole file.
     """
 
     order: tuple[int, int, int]
@@ -42,9 +47,14 @@ class Layout:
 class RasterScene(FileScene):
     """A cube in an ENVI file or a GeoTIFF.
 
-    ``header``: ENVI's header; None for a GeoTIFF.
-    ``layout``: Of ENVI's data, which are read as they lie; None where GDAL decodes blocks.
-    ``is_south_up``: Rows are stored from south to north.
+    Attributes
+    ----------
+    header
+        ENVI's header; None for a GeoTIFF.
+    layout
+        Layout of ENVI's data, which are mapped into memory; None if GDAL decodes blocks.
+    is_south_up
+        Rows are stored from south to north.
     """
 
     header: str | None
@@ -82,7 +92,7 @@ class RasterScene(FileScene):
         return np.array(cube[rows, cols, bands], native, order="C")
 
     def _fetch_decoded(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
-        """Let GDAL write into the cube as it will lie, whole rows of blocks at a time."""
+        """Let GDAL decode into the result in place, whole rows of blocks at a time."""
         height, width = rows.stop - rows.start, cols.stop - cols.start
         numbers = range(bands.start + 1, bands.stop + 1, bands.step)
         size = (-(-height // rows.step), -(-width // cols.step), len(numbers))

@@ -7,8 +7,9 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,11 +46,13 @@ from hyperhpc.scene.window import mirror
 if TYPE_CHECKING:
     from zarr import Array
 
+#: Reads the values of a coordinate.
+Read = Callable[[layout.Node], np.ndarray]
 _DAMAGED = "A chunk is damaged or incomplete; copy the store again"
 #: What zarr, its codecs and the file system raise for a damaged store. zarr's own errors
 #: are ValueErrors, KeyErrors or IndexErrors, and arithmetic with a chunk of no size;
 #: Blosc and Zstandard raise RuntimeError, and for a damaged header Blosc a SystemError,
-#: or both a MemoryError, as it may promise any size.
+#: or both a MemoryError, as it may declare any size.
 READ_ERRORS: tuple[type[Exception], ...] = (
     OSError, RuntimeError, ValueError, TypeError, KeyError, IndexError, EOFError, SystemError,
     BufferError, ArithmeticError, MemoryError, struct.error, zlib.error, lzma.LZMAError,
@@ -84,13 +87,20 @@ def open_array(root: str, path: str, version: int) -> Array:
 class ZarrScene(FileScene):
     """A cube in a Zarr store.
 
-    ``store``, ``array``: Folder of the store, and path of the cube inside it.
-    ``zarr_format``: 2 or 3.
-    ``order``: Positions of y, x and band among the stored dimensions.
-    ``is_south_up``: True if stored rows run from south to north; they are flipped while
-        reading.
-    ``origin_arrays``: Name and path of the arrays that say where pixels come from.
-    ``files``: Names of the files it was made of, if it says.
+    Attributes
+    ----------
+    store, array
+        Folder of the store, and path of the cube inside it.
+    zarr_format
+        2 or 3.
+    order
+        Positions of y, x and band among the stored dimensions.
+    is_south_up
+        True if stored rows run from south to north; they are flipped while reading.
+    origin_arrays
+        Name and path of the arrays of :meth:`read_origins`.
+    files
+        Names of the files it was made from; empty if unknown.
     """
 
     store: str
@@ -121,7 +131,7 @@ class ZarrScene(FileScene):
             raise unreadable(self.cube_name, rows, cols, why=error, hint=_DAMAGED) from error
 
     def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
-        """What the arrays beside the cube hold; see :meth:`Scene.read_origins`."""
+        """Values of the arrays of origins; see :meth:`Scene.read_origins`."""
         found = {}
         for name, path in self.origin_arrays:
             array = open_array(self.store, path, self.zarr_format)
@@ -134,12 +144,12 @@ class ZarrScene(FileScene):
         return add_dates(found, self.sources, self.flight_lines)
 
     def file_names(self) -> tuple[str, ...]:
-        """Those it was made of; see :meth:`Scene.file_names`."""
+        """The files it was made from; see :meth:`Scene.file_names`."""
         return self.files or super().file_names()
 
     @property
     def _is_plain(self) -> bool:
-        """True if what is stored is what is read: nothing is turned, flipped or cast."""
+        """True if stored values are read as they are: not transposed, flipped or cast."""
         plain_order = self.order == (0, 1, 2) and not self.is_south_up
         return plain_order and self.dtype == self.stored_dtype and not self.wide_nodata
 
@@ -201,10 +211,10 @@ def open_zarr_scene(
     version = layout.zarr_format_of(path)
     assert version is not None, path
     root, nodes = path, layout.walk(path, version)
-    if nodes[""].is_array:  # the cube itself was named: its coordinates lie beside it
+    if nodes[""].is_array:  # the cube itself was named: its coordinates are in its group
         root, name = os.path.split(path)
-        beside = layout.walk(root, version) if layout.zarr_format_of(root) == version else {}
-        nodes = {key: node for key, node in beside.items() if not node.parent}
+        found = layout.walk(root, version) if layout.zarr_format_of(root) == version else {}
+        nodes = {key: node for key, node in found.items() if not node.parent}
         node = layout.read_node(root, name, version)
         assert node is not None
         if len(node.shape) != 3:
@@ -221,8 +231,8 @@ def open_zarr_scene(
     return _open(path, root, version, nodes, cube, axes, wavelength_nm)
 
 
-def _values_of(root: str, version: int, node: layout.Node) -> np.ndarray:
-    """A coordinate's values, in memory."""
+def _read_coordinate(root: str, version: int, node: layout.Node) -> np.ndarray:
+    """Values of a coordinate, in memory."""
     array = open_array(root, node.path, version)
     try:
         values = np.asarray(array[...])
@@ -270,18 +280,19 @@ def _open(
         y, x, band = (min(stored[axis], cube.shape[axis]) for axis in axes.order)
         return y, x, band
 
+    read = partial(_read_coordinate, root, version)
     fwhm_nm = None
     wavelength_notes: tuple[str, ...] = ()
     if wavelength_nm is None:
         assert axes.wavelength is not None
         wavelength_nm, factor, wavelength_notes = resolve_wavelengths(
-            _values_of(root, version, axes.wavelength),
+            read(axes.wavelength),
             Attributes(axes.wavelength.attributes).get("units"),
             f"{axes.wavelength.path} of {path}",
         )
-        fwhm_nm = _fwhm(root, version, nodes, cube, wavelength_nm.size, factor)
+        fwhm_nm = _fwhm(read, nodes, cube, wavelength_nm.size, factor)
     mapping = _grid_mapping(nodes, cube, attributes)
-    grid, is_south_up, notes = _grid(root, version, axes, mapping, canonical(cube.shape), where)
+    grid, is_south_up, notes = _grid(read, axes, mapping, canonical(cube.shape), where)
     wkt, epsg = find_crs(attributes, mapping)
     if wkt is None:
         notes.append("No coordinate reference system is declared.")
@@ -330,7 +341,7 @@ def _bad_bands(attributes: Attributes, n_bands: int, where: str) -> tuple[int, .
 
 
 def _thinned(scene: ZarrScene) -> ZarrScene | None:
-    """The thinned copy beside a cube, if there is one that can be its own."""
+    """The thinned copy of a cube, if there is one that fits it."""
     parent, _, name = scene.array.rpartition("/")
     path = f"{parent}/{THINNED_GROUP}/{name}".lstrip("/")
     node = layout.read_node(scene.store, path, scene.zarr_format)
@@ -359,8 +370,7 @@ def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _grid(
-    root: str,
-    version: int,
+    read: Read,
     axes: Axes,
     mapping: dict[str, Any] | None,
     shape: tuple[int, int, int],
@@ -371,15 +381,11 @@ def _grid(
     if axes.x is None or axes.y is None:
         if transform is not None:
             return transform, False, ["Pixel positions are taken from GeoTransform."]
-        return (
-            grid_in_pixels(shape[0]),
-            False,
-            ["No x and y coordinates: positions are pixels."],
-        )
+        notes = ["No x and y coordinates: positions are pixels."]
+        return grid_in_pixels(shape[0]), False, notes
     if shape[:2] == (1, 1) and transform is not None:
         return transform, False, []
-    x, y = _values_of(root, version, axes.x), _values_of(root, version, axes.y)
-    grid, is_south_up = grid_from_centres(x, y, where)
+    grid, is_south_up = grid_from_centres(read(axes.x), read(axes.y), where)
     notes = ["Rows are stored from south to north and flipped."] if is_south_up else []
     if shape[:2] == (1, 1):
         notes.append("One pixel only: its size is taken as 1.")
@@ -399,15 +405,10 @@ def _window_nodata(attributes: Attributes, where: str) -> tuple[float, ...]:
 
 
 def _fwhm(
-    root: str,
-    version: int,
-    nodes: dict[str, layout.Node],
-    cube: layout.Node,
-    n: int,
-    factor: float,
+    read: Read, nodes: dict[str, layout.Node], cube: layout.Node, n: int, factor: float
 ) -> np.ndarray | None:
-    """Band widths (band,) in nm, if a coordinate ``fwhm`` of that length lies beside."""
+    """Band widths (band,) in nm, if the group has a coordinate ``fwhm`` of that length."""
     for node in nodes.values():
         if node.parent == cube.parent and node.name.lower() == "fwhm" and node.shape == (n,):
-            return _values_of(root, version, node).astype(np.float64) * factor
+            return read(node).astype(np.float64) * factor
     return None

@@ -1,10 +1,9 @@
-"""Pixels of a Zarr array chunk by chunk, decoded straight into one buffer.
+"""Chunks of Zarr arrays: written as shards, read one by one, and checked.
 
-For the layout of the stores written here and of most others: chunks of Blosc, with or
-without crc32c, in shards or not. A chunk is decoded into a buffer that stays in the
-processor's caches, worked on there, and overwritten by the next; zarr's own pipeline
-makes a window of fresh memory first, at half the speed (docs/decisions/0009). Every
-other layout is read through zarr.
+Reading is for the layout of the stores written here and of most others: chunks of Blosc, with
+or without crc32c, in shards or not. A chunk is decoded into a buffer that stays in the
+processor's caches; zarr's own pipeline allocates a window first, at half the speed
+(docs/decisions/0009). Every other layout is read through zarr.
 """
 
 from __future__ import annotations
@@ -35,20 +34,17 @@ if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
     from zarr.core.buffer import Buffer, BufferPrototype
 
-# Write shards of a Zarr array, twice as fast as through zarr's own pipeline.
-#
-# zarr copies each chunk several times, and looks for empty ones in a pass of its own. Here a
-# chunk is copied once, packed by Blosc, and goes to the file as it is (docs/decisions/0014).
-# The counterpart of :mod:`hyperhpc.scene.formats.zarr_chunks`.
+# Writing shards, twice as fast as zarr's own pipeline, which copies each chunk several times
+# and searches for empty ones in a separate pass (docs/decisions/0014).
 
-#: How chunks are packed.
+#: Compression of chunks.
 CODEC: Final = "lz4"
 LEVEL: Final = 5
 _NO_CHUNK = 2**64 - 1
 
 
 def chunk_codecs() -> list[BytesBytesCodec]:
-    """What :func:`write_shards` does to a chunk, in zarr's words."""
+    """The codecs of zarr that :func:`write_shards` applies to a chunk."""
     from zarr.codecs import BloscCodec, Crc32cCodec
 
     return [BloscCodec(cname=CODEC, clevel=LEVEL, shuffle="bitshuffle"), Crc32cCodec()]
@@ -64,16 +60,26 @@ def write_shards(
     *,
     keep_empty: bool = False,
 ) -> list[str]:
-    """Store values (y, x, ...) from this pixel on; each shard appears whole or not at all.
+    """Store values (y, x, ...) in whole shards; each shard is written whole or not at all.
 
-    ``array``: Has shards of all bands, and :func:`chunk_codecs`.
-    ``folder``: Of the array.
-    ``values``: Covers whole shards or reaches the edge of the array.
-    ``threads``: That pack chunks.
-    ``keep_empty``: Chunks of nothing but the fill value are stored too; else they are left out,
-        and so are shards of such chunks.
+    Parameters
+    ----------
+    array
+        Has shards of all bands, and :func:`chunk_codecs`.
+    folder
+        Folder of the array.
+    row, col
+        First pixel of the values.
+    values
+        Covers whole shards or reaches the edge of the array.
+    threads
+        Number of threads that compress chunks.
+    keep_empty
+        Also store chunks and shards that hold only the fill value.
 
-    Returns: names of the files relative to the folder, of those left out too.
+    Returns
+    -------
+    Names of the files relative to the folder, including those left out as empty.
     """
     assert array.shards is not None
     tall, wide = array.shards[:2]
@@ -90,7 +96,7 @@ def write_shards(
 def _write_shard(
     array: zarr.Array[Any], path: Path, chunks: Iterable[tuple[tuple[int, int], bytes | None]]
 ) -> None:
-    """One file: the chunks, where each lies, and the checksum of that."""
+    """One file: the chunks, the index of their places, and the checksum of the index."""
     assert array.shards is not None
     n_chunks = math.prod(
         shard // chunk for shard, chunk in zip(array.shards, array.chunks, strict=True)
@@ -118,7 +124,7 @@ def _write_shard(
 def _pack(
     array: zarr.Array[Any], values: np.ndarray, threads: int, keep_empty: bool
 ) -> Iterator[tuple[tuple[int, int], bytes | None]]:
-    """Place of each chunk in the shard, and its bytes; None if nothing is in it."""
+    """Place of each chunk in the shard, and its bytes; None if it is empty."""
     tall, wide = array.chunks[:2]
     places = [
         (down, right)
@@ -150,10 +156,8 @@ def _is_empty(part: np.ndarray, fill: Any) -> bool:
     return part.flat[0] == fill and bool((part == fill).all())
 
 
-# Chunk files that are not there: empty ones are never written, others were lost.
-#
-# The specification makes no difference: what has no file reads as no-data. Stores written
-# here therefore list which files have none because there is nothing in them.
+# Missing chunk files: those of empty chunks are never written, others were lost. To tell them
+# apart, stores written here list the files of empty chunks in an attribute.
 
 #: Attribute of a cube: names of the chunk files that hold no data and were not written.
 EMPTY_CHUNKS = "empty_chunks"
@@ -178,28 +182,30 @@ def absent_files(array: Array, folder: str) -> list[str]:
 
 
 def mark_empty(array: Array, folder: str) -> None:
-    """List the files that are not there now, when all has been written."""
+    """List the files that do not exist, after everything has been written."""
     array.attrs[EMPTY_CHUNKS] = absent_files(array, folder)
 
 
 def known_empty(array: Array) -> frozenset[str] | None:
-    """The files that may be absent; None if the store does not say."""
+    """The files that may be absent; None if the store has no list of them."""
     names = array.attrs.get(EMPTY_CHUNKS)
     if not isinstance(names, list):
         return None
     return frozenset(name for name in names if isinstance(name, str))
 
 
+# Reading chunk by chunk.
+
 _MISSING = 2**64 - 1
 _CRC_BYTES = 4
 _BLOSC_HEADER = 16
-#: Blosc holds no more: a chunk that claims to be larger is none, and gets no buffer.
+#: Limit of Blosc: a chunk that declares more is damaged, and gets no buffer.
 _BLOSC_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class ChunkReader:
-    """Where the chunks of an array lie, and how they are decoded.
+    """Finds and decodes the chunks of an array.
 
     ``array``: Gives the names of chunk files.
     ``folder``: Of the array.
@@ -222,9 +228,15 @@ class ChunkReader:
     def blocks(self, rows: range, cols: range) -> Iterator[tuple[int, int, np.ndarray]]:
         """Pixels of a window, chunk by chunk.
 
-        Yields: row and column of the first pixel, and DN (y, x, band): a view of the buffer,
-        valid until the next is asked for.
-        Raises OSError: a file is damaged, and which.
+        Yields
+        ------
+        Row and column of the first pixel, and DN (y, x, band): a view of the buffer,
+        valid until the next one is requested.
+
+        Raises
+        ------
+        OSError
+            A file is damaged; the message names it.
         """
         buffer = np.empty(self.chunk, dtype=self.dtype)
         for file_rows in _cut(rows, self.shard[0]):
@@ -252,7 +264,7 @@ class ChunkReader:
 
     @contextmanager
     def _open(self, key: tuple[int, int, int]) -> Iterator[_File | None]:
-        """The file of a chunk or shard; None if there is none: all of it is missing."""
+        """The file of a chunk or shard; None if it does not exist and may be absent."""
         name = self.array.metadata.encode_chunk_key(key)
         path = os.path.join(self.folder, name)
         try:
@@ -290,8 +302,8 @@ class ChunkReader:
         n_bytes, _, n_stored = struct.unpack("<III", stored[4:_BLOSC_HEADER])
         if (n_bytes, n_stored) != (buffer.nbytes, length):
             raise OSError(
-                f"{file.path}: a chunk is truncated or damaged: it says {n_stored} bytes for "
-                f"{n_bytes}, and has {length} for {buffer.nbytes}"
+                f"{file.path}: a chunk is truncated or damaged: its header says {n_stored} "
+                f"bytes for {n_bytes}, and has {length} for {buffer.nbytes}"
             )
         blosc.decompress(stored[:length], buffer)
 
@@ -342,7 +354,7 @@ def _cut(span: range, size: int) -> Iterator[range]:
 
 
 def chunk_reader(array: Array, folder: str) -> ChunkReader | None:
-    """A reader of this array, or None if its layout is none of those known here."""
+    """A reader of this array; None if its layout is not known here."""
     if array.ndim != 3 or array.dtype.byteorder == ">":
         return None
     inner = array.chunks
@@ -390,13 +402,13 @@ def _codecs(array: Array) -> list[str] | None:
     return names if names in known and is_little else None
 
 
-# A read-only Zarr store that notices truncated chunks where zarr does not.
+# Checked reading through zarr.
 #
-# Seen with zarr 3.1.6 and numcodecs 0.16: an empty shard, or an inner chunk beyond the end
-# of its shard, reads as the fill value; a Blosc chunk cut short is decoded from whatever
-# lies behind it in memory. All three would pass as data. Not noticed: damage that keeps the
-# length, in chunks without a checksum (hence crc32c in the stores written here), and a shard
-# with its index first, cut within its last chunk and read whole.
+# With zarr 3.1.6 and numcodecs 0.16, an empty shard, or an inner chunk beyond the end of its
+# shard, reads as the fill value, and a truncated Blosc chunk is decoded from the memory after
+# it: all three would pass as data. Not detected here: damage that keeps the length, in chunks
+# without a checksum (hence crc32c in the stores written here), and a shard with its index
+# first, truncated within its last chunk and read whole.
 
 _METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 

@@ -1,7 +1,6 @@
-"""What lies in a Zarr store on disk: its nodes, their attributes, their dimensions.
+"""The layout of a Zarr store: its groups and arrays, their dimensions, and which is the cube.
 
-Only the JSON metadata is read. Walking the folders here rather than through zarr keeps
-the look bounded, and quiet about files that are no part of the store.
+Only JSON metadata is read. docs/decisions/0024 says why zarr does not list the members.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any, TypeGuard
 from hyperhpc.errors import SceneError, cause
 from hyperhpc.scene.thinned import THINNED_ATTRIBUTE
 
-#: How far the search for a cube goes.
+#: Limits of the search for a cube.
 MAX_DEPTH = 5
 MAX_NODES = 2000
 
@@ -98,7 +97,7 @@ def _is_shape(shape: Any) -> TypeGuard[list[int]]:
 
 
 def read_node(root: str, path: str, version: int) -> Node | None:
-    """Read the node at ``path``, or None if that folder is none.
+    """Read the node at ``path``; None if that folder is not a node.
 
     Raises SceneError: its metadata is damaged.
     """
@@ -173,7 +172,7 @@ def ancestry(nodes: dict[str, Node], path: str) -> list[Node]:
     return groups
 
 
-# Which dimension of a stored cube is y, which x, which the bands; and their coordinates.
+# Dimensions: which one is y, which x, which the bands; and their coordinates.
 
 #: Names of coordinates (and dimensions), best first, lower case.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -184,13 +183,13 @@ NAMES: dict[str, tuple[str, ...]] = {
              "band_center", "band_centers", "band_centre", "band_centres", "center_wavelength",
              "centre_wavelength", "wave", "lambda"),
 }  # fmt: skip
-#: A dimension may be called so; a coordinate of that name only counts bands.
+#: Names of dimensions of bands; coordinates with these names hold band numbers.
 _BAND_DIMENSIONS = ("band", "bands", "channel", "channels", "spectral", "z")
 
 
 @dataclass(frozen=True)
 class Axes:
-    """How a stored cube lies.
+    """The order of the dimensions of a stored cube, and its coordinates.
 
     ``order``: Positions of y, x and band among the stored dimensions.
     ``wavelength``: Array of band centres, or None where these were given.
@@ -237,7 +236,7 @@ def _coordinates(nodes: dict[str, Node], cube: Node, kind: str) -> list[Node]:
 
 
 def _own_coordinate(nodes: dict[str, Node], cube: Node, axis: int) -> list[Node]:
-    """The 1-D array called as the dimension itself, whatever that name is."""
+    """1-D arrays with the name of the dimension."""
     name = cube.dimensions[axis] if cube.dimensions else None
     found = []
     for group in ancestry(nodes, cube.path):
@@ -252,9 +251,9 @@ def find_axes(
 ) -> Axes:
     """Find the order of a 3-D array's dimensions and its coordinates.
 
-    By the names of the dimensions; where they say nothing, by the lengths of the
-    coordinates if only one order fits. With ``has_centres`` the band centres are known
-    from elsewhere, and are not looked for.
+    The names of the dimensions decide; if they are unknown, the lengths of the coordinates,
+    provided that only one order fits. With ``has_centres`` the band centres are given, and
+    no coordinate of bands is searched.
 
     Raises SceneError: a coordinate that is not of the cube's length, no wavelengths, or an
     order that is not clear.
@@ -269,7 +268,7 @@ def find_axes(
     for kind, axis in zip(("y", "x", "band"), order, strict=True):
         own = _own_coordinate(nodes, cube, axis)
         if kind == "band":
-            # band = 1..426 is no wavelength, unless its units say so
+            # band = 1..426 is not a wavelength, unless its units say so
             own = [] if has_centres else own
             own = [node for node in own if _has_length_unit(node) or node in candidates[kind]]
             options = candidates[kind] + own
@@ -334,7 +333,7 @@ def _order_by_length(
     )
 
 
-# Finding the cube in a Zarr store: which arrays could be it, and which one is.
+# The cube: which arrays could be it, and which one is.
 
 
 def suggest_stores(path: str) -> str:
@@ -352,7 +351,7 @@ def _groups(nodes: dict[str, Node]) -> str:
 
 
 def find_cubes(nodes: dict[str, Node], group: str | None, path: str) -> list[Node]:
-    """3-D arrays to choose from: all but thinned copies, or those of the group asked for."""
+    """3-D arrays to choose from: all but thinned copies, or those of one group."""
     cubes = [node for node in nodes.values() if node.is_array and len(node.shape) == 3]
     if group is None:
         cubes = [node for node in cubes if THINNED_ATTRIBUTE not in node.attributes] or cubes
@@ -383,9 +382,9 @@ def find_cubes(nodes: dict[str, Node], group: str | None, path: str) -> list[Nod
 def choose_cube(
     nodes: dict[str, Node], cubes: list[Node], path: str, *, has_centres: bool = False
 ) -> tuple[Node, Axes]:
-    """The one cube with wavelengths; of several the one called reflectance.
+    """The only cube with wavelengths; among several, the one called reflectance.
 
-    With ``has_centres`` they are known from elsewhere.
+    With ``has_centres`` the band centres are given.
     """
     usable: list[tuple[Node, Axes]] = []
     problems: dict[str, SceneError] = {}

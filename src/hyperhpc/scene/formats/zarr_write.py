@@ -1,8 +1,8 @@
-"""Write a cube as the Zarr store that is read fastest, with all that is known of it.
+"""Write a cube as the Zarr store that is read fastest, with its metadata.
 
 Zarr v3: chunks of 64 x 64 pixels of all bands in shards of 512 x 512, Blosc (LZ4, bitshuffle)
-and crc32c (docs/decisions/0014 has the other codecs). Every 4th row and column is stored once
-more, see :mod:`hyperhpc.scene.thinned`. A shard is written whole or not at all, by one process.
+and crc32c (docs/decisions/0014 has the other codecs), and a copy of every 4th row and column,
+see :mod:`hyperhpc.scene.thinned`. A shard is written whole or not at all, by one process.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _CONVENTIONS = {
 _LONG_NAMES = {
     SOURCE_ARRAY: "number of the source of each pixel",
     LINE_ARRAY: "number of the flight line of each pixel",
-    DATE_ARRAY: "day on which each pixel was seen, as YYYYMMDD",
+    DATE_ARRAY: "day of acquisition of each pixel, as YYYYMMDD",
 }
 _SCHEMAS = "https://raw.githubusercontent.com/zarr-conventions"
 _SPECIFICATIONS = "https://github.com/zarr-conventions"
@@ -63,17 +63,27 @@ _SPECIFICATIONS = "https://github.com/zarr-conventions"
 
 @dataclass(frozen=True, kw_only=True)
 class CubeDescription:
-    """What a store says of its cube.
+    """The metadata of a cube in a store.
 
-    ``shape``: (rows, columns, bands).
-    ``dtype``: Of the DN.
-    ``grid``: Georeference.
-    ``wavelength_nm``, ``fwhm_nm``: Centres and widths of the bands, nm; widths may be None.
-    ``fill``: The first no-data value, NaN for floats that have none, or None.
-    ``attributes``: Of the array: scale, no-data, band windows ...
-    ``title``: Of the store.
-    ``origins``: Arrays beside the cube that say where pixels come from, of
-        :data:`hyperhpc.scene.origins.ORIGIN_KINDS`, and what each counts.
+    Attributes
+    ----------
+    shape
+        (rows, columns, bands).
+    dtype
+        Of the DN.
+    grid
+        Georeference.
+    wavelength_nm, fwhm_nm
+        Centres and widths of the bands, nm; widths may be None.
+    fill
+        The first no-data value, NaN for floats that have none, or None.
+    attributes
+        Of the array: scale, no-data, band windows ...
+    title
+        Of the store.
+    origins
+        Arrays that say where pixels come from, of
+        :data:`hyperhpc.scene.origins.ORIGIN_KINDS`, and the sources that each numbers.
     """
 
     shape: tuple[int, int, int]
@@ -88,17 +98,24 @@ class CubeDescription:
 
 
 def default_side(n_bands: int) -> int:
-    """Rows and columns of a shard, which is held in memory thrice while it is written."""
+    """Rows and columns of a shard, of which three copies are in memory while it is written."""
     return _SHARD if n_bands <= 512 else _SHARD // 2
 
 
 class CubeStore:
     """A store that is being written.
 
-    ``path``: Where :func:`create_cube_store` has made it.
-    ``threads``: That pack chunks, in Zarr v3.
+    Parameters
+    ----------
+    path
+        A store made by :func:`create_cube_store`.
+    threads
+        Number of threads that compress chunks, in Zarr v3.
 
-    ``block``: Rows and columns of the blocks it wants; those at the far edges may be smaller.
+    Attributes
+    ----------
+    block
+        Rows and columns of the blocks to store; those at the far edges may be smaller.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
@@ -119,12 +136,14 @@ class CubeStore:
         dn: np.ndarray,
         origins: Mapping[str, np.ndarray] | None = None,
     ) -> list[str]:
-        """Store DN (y, x, band), and what :meth:`Scene.read_origins` tells, from this pixel on.
+        """Store DN (y, x, band), and origins as from :meth:`Scene.read_origins`.
 
-        A block must cover whole shards or reach the edge of the scene.
+        ``row`` and ``col`` are of the first pixel. A block must cover whole shards or reach
+        the edge of the scene.
 
-        Returns: names of the files, relative to the store, some of which may have been empty
-        and are not there.
+        Returns
+        -------
+        Names of the files, relative to the store; files of empty chunks do not exist.
         """
         names = self._write(self._cube, row, col, dn)
         few = dn[::THINNED_STEP, ::THINNED_STEP]
@@ -146,7 +165,7 @@ class CubeStore:
         return [f"{array.path}/{name}" for name in names]
 
     def finish(self) -> None:
-        """All is written: list the files of which there are none, gather the metadata."""
+        """Complete the store: list the files that do not exist, consolidate the metadata."""
         for array in (self._cube, self._thinned):
             mark_empty(array, str(self._path / array.path))
         gather_metadata(self._path)
@@ -158,7 +177,7 @@ def create_cube_store(
     zarr_format: Literal[2, 3] = 3,
     side: int | None = None,
 ) -> None:
-    """Make the store without any pixel.
+    """Create the store without any pixel.
 
     ``zarr_format``: 3 (sharded), or 2: chunks of 128 x 128 pixels, no checksums.
     ``side``: Rows and columns of a shard, a multiple of 64.
@@ -187,7 +206,7 @@ def create_cube_store(
 
 
 def gather_metadata(path: Path) -> None:
-    """Consolidate, so that plain ``xarray.open_zarr`` is content."""
+    """Consolidate the metadata, which ``xarray.open_zarr`` expects by default."""
     for place in (f"{CUBE}/{THINNED_GROUP}", CUBE, None):
         consolidate(path, place)
 
