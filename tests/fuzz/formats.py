@@ -21,7 +21,7 @@ class Format(Protocol):
     """One kind of scene."""
 
     def make(self, path: Path) -> None:
-        """Write a small scene that is whole; a header of its name may lie beside it."""
+        """Write a small undamaged scene; it may have a header of the same name."""
 
     def damage(self, path: Path, rng: Random) -> tuple[str, bool]:
         """Damage it.

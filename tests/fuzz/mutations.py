@@ -154,7 +154,9 @@ def damage_files(folder: Path, files: list[Path], rng: Random) -> str:
         shutil.rmtree(one.parent)
     else:
         name = rng.choice(("copy", "wavelength", "crs", "easting"))
-        copied = folder.with_name("copied")  # first beside: a folder cannot be put into itself
+        copied = folder.with_name(
+            "copied"
+        )  # first to another name: a folder cannot be moved into itself
         shutil.copytree(one.parent, copied)
         copied.rename(folder / "reflectance" / name)
     return f"{kind} {one.relative_to(folder)} ({other.relative_to(folder)})"

@@ -35,7 +35,7 @@ class Neon:
     bidirectional: bool
 
     def make(self, path: Path) -> None:
-        """As the simulation writes it, with everything a tile holds beside the cube."""
+        """As the simulation writes it, with all images of a tile."""
         simulate(
             path,
             NY,

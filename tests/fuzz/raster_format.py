@@ -69,7 +69,7 @@ def _read_direct(scene: Scene, window: tuple[slice, slice], texts: list[str]) ->
 
 @dataclass(frozen=True)
 class Envi:
-    """Data with a header beside them, of one interleave."""
+    """Data with a header, in one interleave."""
 
     interleave: str
 

@@ -108,7 +108,7 @@ def _vectors(store: Path) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class SimulatedStore(ZarrStore):
-    """As the simulation writes it, with a thinned copy beside the cube."""
+    """As the simulation writes it, with a thinned copy."""
 
     def make(self, path: Path) -> None:
         """More rows and columns, so that the copy has some."""

@@ -132,8 +132,8 @@ def test_aoi__of_a_run(scene_path: Path, polygon: Any, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     run = json.loads((out / "run.json").read_text())
     assert run["pixels"]["valid"] == int(inside(open_scene(scene_path), polygon).sum())
-    told = json.loads(spawn("info", scene_path, "--aoi", aoi, "--json").out)
-    assert told["shape"][:2] == run["area"]["shape"]
+    about = json.loads(spawn("info", scene_path, "--aoi", aoi, "--json").out)
+    assert about["shape"][:2] == run["area"]["shape"]
     aoi.unlink()
     geopackage(aoi, polygon.buffer(-3))
     check_refused(spawn("run", scene_path, out, *options), 3, "aoi")

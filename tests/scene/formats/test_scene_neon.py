@@ -428,7 +428,7 @@ def with_origins(path: Path, lines: Any, days: Any, listed: Any) -> NeonScene:
         (LINES, None, FLOWN.split(", "), OF_LINES),
         (LINES, None, None, None),
         (None, DAYS, None, [[20220617, 20220623, 0], [20220623, 0, 0]]),
-        # the day of the flight line where none is told of a pixel
+        # the day of the flight line where none is known of a pixel
         (LINES, DAYS, FLOWN, [[20220617, 20220623, 0], [20220623, 20220623, 0]]),
         (LINES.astype("f4"), None, FLOWN, None),
     ],
