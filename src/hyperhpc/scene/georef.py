@@ -236,9 +236,11 @@ def axis_attributes(grid: Grid) -> dict[str, dict[str, str]]:
 
     crs = CRS.from_wkt(grid.wkt)
     for about in crs.cs_to_cf():
-        if (name := about["axis"].lower()) in found:
-            unit = _UNITS.get(crs.axis_info[0].unit_name, about["units"])
-            found[name] |= about if crs.is_geographic else about | {"units": unit}
+        if (name := about.get("axis", "").lower()) in found:
+            found[name] |= about
+            unit = crs.axis_info[0].unit_name
+            if not crs.is_geographic and unit in _UNITS:
+                found[name]["units"] = _UNITS[unit]
     return found
 
 
