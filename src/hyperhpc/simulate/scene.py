@@ -223,7 +223,7 @@ def simulate(
             if layout == "zarr":
                 writer: write.SceneWriter = write.ZarrWriter(part, painter.shape, zarr_format)
             else:
-                name = write_neon.tile_name(cut, painter.land, bidirectional)
+                name = write_neon.tile_name(cut, bidirectional)
                 writer = write_neon.NeonWriter(
                     part / name if tiles else part,
                     cut,

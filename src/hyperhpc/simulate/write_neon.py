@@ -34,9 +34,9 @@ _DATES = (20220617, 20220623)  # flight lines were flown on these days in turn
 _TILT = 0.0431  # degrees between the views of two tiles; no whole columns make up for it
 
 
-def tile_name(cut: Cut, land: Land, bidirectional: bool) -> str:
+def tile_name(cut: Cut, bidirectional: bool) -> str:
     """NEON's name of a tile, with easting and northing of its lower-left corner."""
-    grid = cut.grid(simulated_grid(*land.shape))
+    grid = cut.grid(simulated_grid())
     xmin, ymin, _, _ = grid.bounds((0, cut.height), (0, cut.width))
     product = "bidirectional_reflectance" if bidirectional else "reflectance"
     return f"NEON_{_DOMAIN}_{_SITE}_DP3_{xmin:.0f}_{ymin:.0f}_{product}.h5"
@@ -83,7 +83,7 @@ class NeonWriter:
         self._own_flight = own_flight
         self._wavelength_nm = materials.band_centres(bands)
         self._window = materials.in_water_window(self._wavelength_nm)
-        grid = cut.grid(simulated_grid(*land.shape))
+        grid = cut.grid(simulated_grid())
         old = (min(_CHUNK[0], rows), min(_CHUNK[1], cols), min(_CHUNK[2], bands))
         self._scratch = None
         if chunks == "band":

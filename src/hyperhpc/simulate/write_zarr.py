@@ -42,8 +42,8 @@ class SceneWriter(Protocol):
         """Store DN int16 (y, x, band) whose first pixel is (row, col)."""
 
 
-def simulated_grid(rows: int, cols: int) -> Grid:
-    """Return the place on Earth of simulated scenes: NEON's CPER site, UTM 13N, 1 m."""
+def simulated_grid() -> Grid:
+    """The grid of all simulated scenes: NEON's site CPER, UTM zone 13 N, pixels of 1 m."""
     crs = pyproj.CRS.from_epsg(32613)
     return Grid(xmin=517000.0, ymax=4526000.0, px=1.0, py=1.0, wkt=crs.to_wkt(), epsg=32613)
 
@@ -63,7 +63,7 @@ class ZarrWriter:
         about = CubeDescription(
             shape=shape,
             dtype="int16",
-            grid=simulated_grid(shape[0], shape[1]),
+            grid=simulated_grid(),
             wavelength_nm=wavelength_nm,
             fwhm_nm=materials.band_widths(wavelength_nm),
             fill=materials.NODATA,
@@ -118,7 +118,7 @@ class TruthMapWriter:
                 "grid_mapping": "spatial_ref",
             },
         )
-        write_georeference(root, simulated_grid(rows, cols), rows, cols)
+        write_georeference(root, simulated_grid(), rows, cols)
         consolidate(path)
 
     def put(self, row: int, col: int, classes: np.ndarray) -> None:
