@@ -36,20 +36,16 @@ def open_scene(
 
     Lazy: metadata and coordinates are read, no pixel.
 
-    Parameters
-    ----------
-    path
-        Zarr store (v2 or v3; also a group or an array inside one), NEON HDF5 file, ENVI
-        file (data or header) or GeoTIFF; a folder of such files, or several of all these,
-        make one mosaic.
-    group
-        Group that holds the cube; by default it is searched.
-    options
-        What the files do not say; its group takes precedence over ``group``.
-
-    Raises SceneError: a missing path, an unknown format, files that do not fit together, or
-    what the format's own opener raises; ConfigError: a file of band centres or polygons that is
-    unreadable or does not fit the scene.
+    ``path``: Zarr store (v2 or v3; also a group or an array inside one), NEON HDF5 file, ENVI
+        file (data or header) or GeoTIFF; a folder of such files, or several of all these, make
+        one mosaic.
+    ``group``: Group that holds the cube; by default it is searched.
+    ``options``: What the files do not say; its group takes precedence over ``group``.
+    ``Raises SceneError: a missing path``, ``an unknown format``, ``files that do not fit
+        together``, ``or``:
+    ``what the format's own opener raises; ConfigError: a file of band centres or polygons that
+        is``:
+    ``unreadable or does not fit the scene.``:
     """
     options = options or SceneOptions()
     given = [path] if isinstance(path, str | os.PathLike) else path

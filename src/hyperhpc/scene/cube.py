@@ -197,15 +197,9 @@ class Scene(ABC):
 
         ``rows``, ``cols``: Slices with start and stop.
 
-        Yields
-        ------
-        Row and column of the first pixel of a piece, and its DN (y, x, band), of
+        Yields: row and column of the first pixel of a piece, and its DN (y, x, band), of
         ``self.dtype``: valid until the next piece is requested.
-
-        Raises
-        ------
-        SceneError
-            As :meth:`read`.
+        Raises SceneError: as :meth:`read`.
         """
         dn = self.read(rows, cols)
         depth = max(1, BLOCK_PIXELS // max(dn.shape[1], 1))

@@ -125,19 +125,13 @@ def stamp(path: str) -> tuple[int, int]:
 def cached(kind: str, path: str, watch: str, opener: Callable[[], Any]) -> Any:
     """Return the open handle of ``path``, opening it if it is new or changed. Thread-safe.
 
-    Parameters
-    ----------
-    kind
-        Keeps formats and their options apart.
-    path
-        What is opened.
-    watch
-        File whose size and time change with ``path``.
-    opener
-        Opens it; what it raises is passed on and nothing is kept.
-
-    The handles hold metadata and no open file (an HDF5 file is opened for each read), so
-    the oldest are simply dropped.
+    ``kind``: Keeps formats and their options apart.
+    ``path``: What is opened.
+    ``watch``: File whose size and time change with ``path``.
+    ``opener``: Opens it; what it raises is passed on and nothing is kept.
+    ``The handles hold metadata and no open file (an HDF5 file is opened for each read)``,
+        ``so``:
+    ``the oldest are simply dropped.``:
     """
     key = (kind, path, *stamp(watch))
     with _lock:

@@ -105,10 +105,8 @@ def check_cube(
 ) -> None:
     """Refuse an array that cannot be a cube of digital numbers, before it is read.
 
-    Raises
-    ------
-    SceneError
-        Not integers or floats, not three dimensions, or sides that are too short or long.
+    Raises SceneError: not integers or floats, not three dimensions, or sides that are too short
+    or long.
     """
     is_number = dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8)
     if not is_number or len(shape) != 3:

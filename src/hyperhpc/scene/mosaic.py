@@ -43,24 +43,15 @@ class MosaicScene(Scene):
     the one with the smallest view angle. Three good bands (the first, the middle and the
     last) decide whether a scene has data, so that a few bands can be read without the rest.
 
-    Attributes
-    ----------
-    members
-        The scenes, ordered by name.
-    corners
-        Row and column of the first pixel of each.
-    overlap
-        One of :data:`hyperhpc.config.OVERLAPS`.
-    has_no_overlap
-        True if no two of them overlap.
-    gap_value
-        The value of gaps: a no-data value, or NaN.
-    probe_bands
-        The three bands that decide whether a pixel has data.
-    source_numbers
-        Per scene, the positions of its sources in ``sources``; of itself if it has none.
-    line_numbers
-        Per scene, the positions of its flight lines in ``flight_lines``.
+    ``members``: The scenes, ordered by name.
+    ``corners``: Row and column of the first pixel of each.
+    ``overlap``: One of :data:`hyperhpc.config.OVERLAPS`.
+    ``has_no_overlap``: True if no two of them overlap.
+    ``gap_value``: The value of gaps: a no-data value, or NaN.
+    ``probe_bands``: The three bands that decide whether a pixel has data.
+    ``source_numbers``: Per scene, the positions of its sources in ``sources``; of itself if it
+        has none.
+    ``line_numbers``: Per scene, the positions of its flight lines in ``flight_lines``.
     """
 
     members: tuple[Scene, ...]
@@ -126,10 +117,8 @@ class MosaicScene(Scene):
     ) -> Iterator[tuple[int, Scene, tuple[slice, slice], tuple[slice, slice], Any]]:
         """The scenes that fill a window, one part each.
 
-        Yields
-        ------
-        Number of a scene, the scene, the part of it to read, its place in the window, and
-        the pixels to copy (bool (y, x), None for all); later parts replace earlier ones.
+        Yields: number of a scene, the scene, the part of it to read, its place in the window,
+        and the pixels to copy (bool (y, x), None for all); later parts replace earlier ones.
         """
         touched = self._touched(rows, cols)
         best = np.full((length(rows), length(cols)), np.inf) if len(touched) > 1 else None
@@ -258,19 +247,11 @@ def open_members(paths: Sequence[str], opener: Callable[[str], Scene]) -> list[S
 def join_scenes(path: str, members: Sequence[Scene], overlap: str) -> Scene:
     """One scene of several.
 
-    Parameters
-    ----------
-    path
-        Name of the mosaic, usually its folder.
-    members
-        In the order that the rules ``first`` and ``last`` mean.
-    overlap
-        One of :data:`hyperhpc.config.OVERLAPS`.
+    ``path``: Name of the mosaic, usually its folder.
+    ``members``: In the order that the rules ``first`` and ``last`` mean.
+    ``overlap``: One of :data:`hyperhpc.config.OVERLAPS`.
 
-    Raises
-    ------
-    SceneError
-        Two of them do not fit together; the message names both.
+    Raises SceneError: two of them do not fit together; the message names both.
     """
     first = members[0]
     if len(members) == 1:

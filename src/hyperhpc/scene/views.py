@@ -72,12 +72,8 @@ class _Thinned:
 class MaskedScene(WrappedScene):
     """Another scene with a mask.
 
-    Attributes
-    ----------
-    mask
-        The pixels to leave out.
-    hidden_value
-        The value of pixels left out: a no-data value of the scene, or NaN.
+    ``mask``: The pixels to leave out.
+    ``hidden_value``: The value of pixels left out: a no-data value of the scene, or NaN.
     """
 
     mask: Mask
@@ -110,14 +106,9 @@ class MaskedScene(WrappedScene):
 def mask_scene(scene: Scene, mask: Mask, note: str = "", **changes: Any) -> MaskedScene:
     """A scene without the pixels that a mask hides.
 
-    Parameters
-    ----------
-    note
-        Added to the notes of the scene.
-    changes
-        Fields of the new scene that differ from those of the old one.
-
-    Raises SceneError: the scene has no no-data value that hidden pixels could read as.
+    ``note``: Added to the notes of the scene.
+    ``changes``: Fields of the new scene that differ from those of the old one.
+    ``Raises SceneError: the scene has no no-data value that hidden pixels could read as.``:
     """
     if not scene.is_integer:
         value = float("nan")
@@ -228,10 +219,7 @@ class ResampledScene(WrappedScene):
 def pick_common(scenes: Sequence[Scene]) -> list[Scene]:
     """The bands that all scenes have within 2.5 nm, in the order of the first.
 
-    Raises
-    ------
-    SceneError
-        There is none; the message names a scene without.
+    Raises SceneError: there is none; the message names a scene without.
     """
     first = scenes[0].wavelength_nm
     nearest = [_nearest(scene.wavelength_nm, first) for scene in scenes]
@@ -283,10 +271,8 @@ def _pick(scene: Scene, numbers: np.ndarray, centres: np.ndarray) -> Scene:
 def resample(scenes: Sequence[Scene]) -> list[Scene]:
     """All scenes at the band centres of the first.
 
-    Raises
-    ------
-    SceneError
-        A centre is outside the bands of another scene by more than half their distance.
+    Raises SceneError: a centre is outside the bands of another scene by more than half their
+    distance.
     """
     first = scenes[0]
     return [first, *(_resample(scene, first) for scene in scenes[1:])]

@@ -42,18 +42,11 @@ _FIELD_CLASSES = np.array([GREEN, DRY, BRIGHT, DARK, GREEN, DRY, BRIGHT, DARK])
 class Cover:
     """The cover of one window of pixels.
 
-    Attributes
-    ----------
-    abundance
-        Share of each class, float32 (class, y, x), sum 1.
-    variation
-        Position of a pixel within the variation of its class, float32 (y, x), -1..1.
-    light
-        Illumination, float32 (y, x), about 1.
-    line
-        Number of the flight line seen, int32 (y, x).
-    is_valid
-        False outside the mosaic, bool (y, x).
+    ``abundance``: Share of each class, float32 (class, y, x), sum 1.
+    ``variation``: Position of a pixel within the variation of its class, float32 (y, x), -1..1.
+    ``light``: Illumination, float32 (y, x), about 1.
+    ``line``: Number of the flight line seen, int32 (y, x).
+    ``is_valid``: False outside the mosaic, bool (y, x).
     """
 
     abundance: np.ndarray

@@ -45,24 +45,16 @@ def tile_name(cut: Cut, bidirectional: bool) -> str:
 class NeonWriter:
     """One NEON tile, written block by block.
 
-    Parameters
-    ----------
-    path
-        File to create.
-    cut
-        The part of the land that the tile shows.
-    bands
-        Number of bands.
-    land
-        Source of the ancillary images: flight lines, heights, shadow, water.
-    chunks
-        ``"old"``: (32, 63, 27); ``"band"``: one whole band. The latter needs a temporary
-        file as large as the cube in the folder of ``path``.
-    bidirectional
-        DP3.30006.002 instead of .001: -100 inside the water windows, other types.
-    own_flight
-        The tile has its own flight above its middle, so that in overlaps one tile has the
-        smaller to-sensor zenith angle.
+    ``path``: File to create.
+    ``cut``: The part of the land that the tile shows.
+    ``bands``: Number of bands.
+    ``land``: Source of the ancillary images: flight lines, heights, shadow, water.
+    ``chunks``: ``"old"``: (32, 63, 27); ``"band"``: one whole band. The latter needs a
+        temporary file as large as the cube in the folder of ``path``.
+    ``bidirectional``: DP3.30006.002 instead of .001: -100 inside the water windows, other
+        types.
+    ``own_flight``: The tile has its own flight above its middle, so that in overlaps one tile
+        has the smaller to-sensor zenith angle.
     """
 
     block = _BLOCK

@@ -28,10 +28,7 @@ _ABOUT = {"Conventions": "CF-1.11", "title": "Scene simulated by hyperhpc"}
 class SceneWriter(Protocol):
     """Writes the blocks of a cube in any order.
 
-    Attributes
-    ----------
-    block
-        Rows and columns of the blocks to store; those at the far edges may be smaller.
+    ``block``: Rows and columns of the blocks to store; those at the far edges may be smaller.
     """
 
     block: tuple[int, int]

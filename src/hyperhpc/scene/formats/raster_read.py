@@ -27,14 +27,9 @@ _CACHE_MB = 64
 class Layout:
     """Memory layout of uncompressed numbers in a file.
 
-    Attributes
-    ----------
-    order
-        Which of y, x and band (0, 1, 2) are the dimensions on disk.
-    dtype
-        Name of the dtype with its byte order.
-    offset, nbytes
-        Where the numbers begin, and the size of the whole file.
+    ``order``: Which of y, x and band (0, 1, 2) are the dimensions on disk.
+    ``dtype``: Name of the dtype with its byte order.
+    ``offset``, ``nbytes``: Where the numbers begin, and the size of the whole file.
     """
 
     order: tuple[int, int, int]
@@ -47,14 +42,10 @@ class Layout:
 class RasterScene(FileScene):
     """A cube in an ENVI file or a GeoTIFF.
 
-    Attributes
-    ----------
-    header
-        ENVI's header; None for a GeoTIFF.
-    layout
-        Layout of ENVI's data, which are mapped into memory; None if GDAL decodes blocks.
-    is_south_up
-        Rows are stored from south to north.
+    ``header``: ENVI's header; None for a GeoTIFF.
+    ``layout``: Layout of ENVI's data, which are mapped into memory; None if GDAL decodes
+        blocks.
+    ``is_south_up``: Rows are stored from south to north.
     """
 
     header: str | None

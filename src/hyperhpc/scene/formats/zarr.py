@@ -87,20 +87,13 @@ def open_array(root: str, path: str, version: int) -> Array:
 class ZarrScene(FileScene):
     """A cube in a Zarr store.
 
-    Attributes
-    ----------
-    store, array
-        Folder of the store, and path of the cube inside it.
-    zarr_format
-        2 or 3.
-    order
-        Positions of y, x and band among the stored dimensions.
-    is_south_up
-        True if stored rows run from south to north; they are flipped while reading.
-    origin_arrays
-        Name and path of the arrays of :meth:`read_origins`.
-    files
-        Names of the files it was made from; empty if unknown.
+    ``store``, ``array``: Folder of the store, and path of the cube inside it.
+    ``zarr_format``: 2 or 3.
+    ``order``: Positions of y, x and band among the stored dimensions.
+    ``is_south_up``: True if stored rows run from south to north; they are flipped while
+        reading.
+    ``origin_arrays``: Name and path of the arrays of :meth:`read_origins`.
+    ``files``: Names of the files it was made from; empty if unknown.
     """
 
     store: str

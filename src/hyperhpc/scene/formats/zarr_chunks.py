@@ -62,24 +62,14 @@ def write_shards(
 ) -> list[str]:
     """Store values (y, x, ...) in whole shards; each shard is written whole or not at all.
 
-    Parameters
-    ----------
-    array
-        Has shards of all bands, and :func:`chunk_codecs`.
-    folder
-        Folder of the array.
-    row, col
-        First pixel of the values.
-    values
-        Covers whole shards or reaches the edge of the array.
-    threads
-        Number of threads that compress chunks.
-    keep_empty
-        Also store chunks and shards that hold only the fill value.
+    ``array``: Has shards of all bands, and :func:`chunk_codecs`.
+    ``folder``: Folder of the array.
+    ``row``, ``col``: First pixel of the values.
+    ``values``: Covers whole shards or reaches the edge of the array.
+    ``threads``: Number of threads that compress chunks.
+    ``keep_empty``: Also store chunks and shards that hold only the fill value.
 
-    Returns
-    -------
-    Names of the files relative to the folder, including those left out as empty.
+    Returns: names of the files relative to the folder, including those left out as empty.
     """
     assert array.shards is not None
     tall, wide = array.shards[:2]
@@ -228,15 +218,9 @@ class ChunkReader:
     def blocks(self, rows: range, cols: range) -> Iterator[tuple[int, int, np.ndarray]]:
         """Pixels of a window, chunk by chunk.
 
-        Yields
-        ------
-        Row and column of the first pixel, and DN (y, x, band): a view of the buffer,
+        Yields: row and column of the first pixel, and DN (y, x, band): a view of the buffer,
         valid until the next one is requested.
-
-        Raises
-        ------
-        OSError
-            A file is damaged; the message names it.
+        Raises OSError: a file is damaged; the message names it.
         """
         buffer = np.empty(self.chunk, dtype=self.dtype)
         for file_rows in _cut(rows, self.shard[0]):

@@ -65,24 +65,14 @@ _SPECIFICATIONS = "https://github.com/zarr-conventions"
 class CubeDescription:
     """The metadata of a cube in a store.
 
-    Attributes
-    ----------
-    shape
-        (rows, columns, bands).
-    dtype
-        Of the DN.
-    grid
-        Georeference.
-    wavelength_nm, fwhm_nm
-        Centres and widths of the bands, nm; widths may be None.
-    fill
-        The first no-data value, NaN for floats that have none, or None.
-    attributes
-        Of the array: scale, no-data, band windows ...
-    title
-        Of the store.
-    origins
-        Arrays that say where pixels come from, of
+    ``shape``: (rows, columns, bands).
+    ``dtype``: Of the DN.
+    ``grid``: Georeference.
+    ``wavelength_nm``, ``fwhm_nm``: Centres and widths of the bands, nm; widths may be None.
+    ``fill``: The first no-data value, NaN for floats that have none, or None.
+    ``attributes``: Of the array: scale, no-data, band windows ...
+    ``title``: Of the store.
+    ``origins``: Arrays that say where pixels come from, of
         :data:`hyperhpc.scene.origins.ORIGIN_KINDS`, and the sources that each numbers.
     """
 
@@ -105,17 +95,10 @@ def default_side(n_bands: int) -> int:
 class CubeStore:
     """A store that is being written.
 
-    Parameters
-    ----------
-    path
-        A store made by :func:`create_cube_store`.
-    threads
-        Number of threads that compress chunks, in Zarr v3.
+    ``path``: A store made by :func:`create_cube_store`.
+    ``threads``: Number of threads that compress chunks, in Zarr v3.
 
-    Attributes
-    ----------
-    block
-        Rows and columns of the blocks to store; those at the far edges may be smaller.
+    ``block``: Rows and columns of the blocks to store; those at the far edges may be smaller.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
@@ -141,9 +124,7 @@ class CubeStore:
         ``row`` and ``col`` are of the first pixel. A block must cover whole shards or reach
         the edge of the scene.
 
-        Returns
-        -------
-        Names of the files, relative to the store; files of empty chunks do not exist.
+        Returns: names of the files, relative to the store; files of empty chunks do not exist.
         """
         names = self._write(self._cube, row, col, dn)
         few = dn[::THINNED_STEP, ::THINNED_STEP]
