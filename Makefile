@@ -38,8 +38,9 @@ lint: ## check style, types and the direction of imports
 bench: setup ## measure speed and memory, small scenes first [ARGS="seed", ARGS="--help" lists all]
 	@.venv/bin/python benchmarks/bench.py $(or $(ARGS),quick)
 
-reference: setup ## write docs/reference.md from the commands themselves
+reference: setup ## write docs/reference.md and docs/api.md from the code itself
 	@.venv/bin/python docs/make_reference.py
+	@.venv/bin/python docs/make_api.py
 
 pictures: setup ## make the pictures of the documents again; needs Chromium [ARGS=chart]
 	@.venv/bin/python docs/make_pictures.py $(ARGS)

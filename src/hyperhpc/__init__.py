@@ -1,7 +1,7 @@
 """Hyperspectral analysis of whole scenes, on a laptop or on a cluster, with the same bits.
 
-For notebooks: ``open_scene``, ``spectrum``, ``indices``, ``run``, ``open_run``, ``figures``.
-They are loaded when first used, so that ``import hyperhpc`` costs nothing.
+Notebooks use ``open_scene``, ``spectrum``, ``indices``, ``run``, ``open_run`` and ``figures``.
+Each is loaded when it is first used, so that ``import hyperhpc`` takes no time.
 """
 
 from typing import TYPE_CHECKING, Any

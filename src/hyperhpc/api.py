@@ -37,16 +37,18 @@ def open_scene(path: str | Path, group: str | None = None, **options: Any) -> xr
     path
         File, store, or folder of files that make one mosaic.
     group
-        Group that holds the cube, if there are several.
+        Group of the store or file that holds the cube, if there are several.
     options
-        Of :class:`hyperhpc.config.SceneOptions`: ``wavelengths``, ``overlap``, ``mask``,
-        ``aoi``, ``bands``, ``resample_bands``.
+        Options of the commands that say how a scene is read: ``wavelengths``, ``overlap``,
+        ``mask``, ``aoi``, ``bands``, ``resample_bands``.
 
     Returns
     -------
-    Digital numbers (y, x, wavelength), lazy; coordinates y, x (pixel centres),
-    wavelength (nm) and spatial_ref. Attributes: scale_factor (the divisor to
-    reflectance), nodata, epsg, bad_band_windows_nm, format, path, group, options.
+    xarray.DataArray
+        Digital numbers (y, x, wavelength), lazy, in the scene's dtype (mostly int16), with
+        no-data as the file stores it. Coordinates: y, x (pixel centres in the scene's CRS),
+        wavelength (nm), spatial_ref. Attributes: scale_factor (digital number divided by it
+        is reflectance 0-1), nodata, epsg, bad_band_windows_nm, format, path, group, options.
 
     Raises
     ------
@@ -76,8 +78,8 @@ def _scene_of(cube: xr.DataArray | str | Path) -> Scene:
         return open_any_scene(cube)
     if "path" not in cube.attrs:
         raise ConfigError(
-            "this array does not say which scene it is from",
-            "open it with hyperhpc.open_scene(PATH)",
+            "This array does not say which scene it is from",
+            "Open it with hyperhpc.open_scene(PATH)",
         )
     options = _options(json.loads(cube.attrs.get("options", "{}")))
     return open_any_scene(cube.attrs["path"], cube.attrs.get("group") or None, options=options)
@@ -88,26 +90,30 @@ def spectrum(
     points: Sequence[tuple[float, float]],
     method: str = "nearest",
 ) -> xr.DataArray:
-    """Spectra at points.
+    """Read the spectra at points.
 
     Parameters
     ----------
     cube
-        From :func:`open_scene`, or a path.
+        Array from :func:`open_scene`, or the path of a scene.
     points
-        (x, y) in the scene's CRS.
+        (x, y) of each point in the scene's CRS.
     method
-        ``nearest`` pixel, or ``linear`` between four valid ones.
+        ``nearest`` takes the pixel that holds the point, ``linear`` interpolates between four
+        valid pixels.
 
     Returns
     -------
-    Reflectance (point, wavelength), float64, in memory, NaN where no-data; coordinates
-    wavelength (nm), x, y, row and col of the points.
+    xarray.DataArray
+        Reflectance 0-1 (point, wavelength), float64, in memory; NaN is no-data. Coordinates:
+        wavelength (nm), and x, y, row and col of the points.
 
     Raises
     ------
     ConfigError
-        A point outside the scene or on no-data.
+        A point lies outside the scene or on no-data.
+    SceneError
+        The scene cannot be read.
     """
     scene = _scene_of(cube)
     spectra = spectra_at(scene, points, select_bands(scene).bands, method)
@@ -130,28 +136,33 @@ def indices(
     names: str | Sequence[str] = "all",
     formulas: Mapping[str, str] | None = None,
 ) -> xr.DataArray:
-    """Spectral indices of a cube, or of any window of one.
+    """Compute spectral indices of a cube, or of any window of one.
 
     Parameters
     ----------
     cube
-        Digital numbers (y, x, wavelength) from :func:`open_scene`, all bands, whole or
+        Digital numbers (y, x, wavelength) from :func:`open_scene` with all bands, whole or
         cut in y and x; or the path of a scene.
     names
-        Of the built-in indices; ``all`` takes those the bands allow.
+        Names of built-in indices; ``all`` takes those for which the scene has the bands.
     formulas
-        Your own, name to formula, for example ``{"pri": "(R(531)-R(570))/(R(531)+R(570))"}``.
+        Your own indices, name to formula, where R(nm) is the reflectance at a wavelength, for
+        example ``{"pri": "(R(531)-R(570))/(R(531)+R(570))"}``.
 
     Returns
     -------
-    float32 (index, y, x), lazy if the cube is; NaN where no-data or not finite. The same
-    numbers as in ``results.zarr`` of a run with the usual bands.
+    xarray.DataArray
+        Indices (index, y, x) without unit, float32, lazy if the cube is; NaN where the pixel
+        is no-data or the value is not finite. These are the numbers that ``results.zarr`` of
+        a run with default bands holds.
 
     Raises
     ------
     ConfigError
-        An unknown name, a far band, a formula that is not arithmetic, a cube that has
-        lost bands or is not of digital numbers any more.
+        A name is unknown, no band is near enough to a wavelength, a formula is not
+        arithmetic, or the cube lacks bands or no longer holds digital numbers.
+    SceneError
+        The scene cannot be read.
     """
     if isinstance(cube, str | Path):
         cube = open_scene(cube)
@@ -159,13 +170,13 @@ def indices(
     wavelength_nm = scene.wavelength_nm
     if not np.array_equal(wavelength_nm, np.atleast_1d(cube["wavelength"].values)):
         raise ConfigError(
-            "the cube has lost bands; validity needs all of them",
-            "cut the cube in y and x only",
+            "The cube has lost bands; all of them are needed to find pixels without data",
+            "Cut the cube in y and x only",
         )
     if cube.dtype != scene.dtype:
         raise ConfigError(
-            f"the cube holds {cube.dtype}; digital numbers of this scene are {scene.dtype}",
-            "give the cube as open_scene returns it, without scaling or masking",
+            f"The cube holds {cube.dtype}; digital numbers of this scene are {scene.dtype}",
+            "Give the cube as open_scene returns it, without scaling or masking",
         )
     bound, _ = choose_indices(
         [names] if isinstance(names, str) else names, formulas or {}, usable_centres_nm(scene)
@@ -207,12 +218,36 @@ def indices(
 def run(
     scene: str | Path, out: str | Path, *, progress: Progress | None = None, **options: Any
 ) -> RunResults:
-    """Run the whole analysis, or resume it; the options are those of ``hyperhpc run``.
+    """Run the whole analysis, or resume it.
+
+    Parameters
+    ----------
+    scene
+        File, store, or folder of files that make one mosaic.
+    out
+        Folder of the run. A finished run there is opened, an unfinished one is resumed.
+    progress
+        Where progress is shown; by default nothing is printed.
+    options
+        Options of ``hyperhpc run``, by their names with underscores, such as ``clusters=6``.
+
+    Returns
+    -------
+    RunResults
+        As :func:`open_run` gives it.
 
     Raises
     ------
-    ConfigError, SceneError, ResourceError, SlurmError, IncompleteRunError
-        See :mod:`hyperhpc.errors`.
+    ConfigError
+        An option is unknown or has a wrong value, or ``out`` holds something else.
+    SceneError
+        The scene cannot be read, or has no valid pixel.
+    ResourceError
+        Memory or disk do not suffice.
+    SlurmError
+        The batch system did not give the workers.
+    IncompleteRunError
+        The run was stopped before its end; the same call resumes it.
 
     Examples
     --------
@@ -231,19 +266,46 @@ run.__signature__ = Signature([*_parameters, *option_parameters()])  # type: ign
 
 
 def open_run(out: str | Path) -> RunResults:
-    """Open the outputs of a run.
+    """Open the outputs of a run, also of one that is not finished.
+
+    Parameters
+    ----------
+    out
+        Folder of the run.
+
+    Returns
+    -------
+    RunResults
+        Its parts are read when they are asked for; one that is missing or damaged is an error
+        then.
 
     Raises
     ------
     ConfigError
-        If the folder holds no run.
+        The folder holds no run.
     """
-    # whoever computes on must not take a damaged part for an empty one
+    # An empty result instead of an error would be taken for a true one.
     return replace(open_results(out), is_strict=True)
 
 
 def figures(out: str | Path) -> dict[str, Figure]:
-    """All figures of the report, as matplotlib figures by name."""
+    """Draw all figures of the report.
+
+    Parameters
+    ----------
+    out
+        Folder of a run, which need not be finished.
+
+    Returns
+    -------
+    dict
+        matplotlib figures by name, such as ``clusters_lloyd``; not attached to pyplot.
+
+    Raises
+    ------
+    ConfigError
+        The folder holds no run.
+    """
     from hyperhpc.report import figures as draw_figures
 
     return draw_figures(out)

@@ -27,12 +27,14 @@ COMMANDS = {name: command for name, command in cli.commands.items() if not comma
 # --- the reference of the commands ----------------------------------------------------
 
 
-def test_reference__is_what_the_commands_say_now(tmp_path: Path) -> None:
-    copy = tmp_path / "make_reference.py"
-    copy.write_text((DOCS / "make_reference.py").read_text("utf-8"), "utf-8")
+@pytest.mark.parametrize("name", ["reference", "api"])
+def test_generated_pages__are_what_the_code_says_now(name: str, tmp_path: Path) -> None:
+    copy = tmp_path / f"make_{name}.py"
+    copy.write_text((DOCS / copy.name).read_text("utf-8"), "utf-8")
     subprocess.run([sys.executable, str(copy)], check=True)
-    made = (tmp_path / "reference.md").read_text("utf-8")
-    assert made == REFERENCE, "the commands have changed: run make reference"
+    made = (tmp_path / f"{name}.md").read_text("utf-8")
+    page = (DOCS / f"{name}.md").read_text("utf-8")
+    assert made == page, "the code has changed: run make reference"
 
 
 def test_reference__tells_every_command_and_option_sorted() -> None:

@@ -13,10 +13,10 @@ from PIL import Image
 
 from hyperhpc.report import formats as f
 from hyperhpc.report import plot_spectra
-from hyperhpc.report.draw import Drawing
 from hyperhpc.report.index_maps import index_figure, indices_figure, measure_index
-from hyperhpc.report.maps import choose_closeup, cluster_figure, colour_labels
-from hyperhpc.report.pictures import BUDGET, Picture, _lossy, encode_png, within_budget
+from hyperhpc.report.maps import choose_close_up, cluster_figure, colour_labels
+from hyperhpc.report.pictures import BUDGET, Picture, within_budget
+from hyperhpc.report.png import encode_png, encode_webp
 from hyperhpc.report.spectra import cluster_spectra_figure
 from hyperhpc.report.style import _SIGHTS, NODATA, _oklab, cluster_colours
 from hyperhpc.results import TARGET_PX, open_results, reduce_mean
@@ -139,7 +139,7 @@ def test_overview__puts_every_level_on_the_same_ground(tmp_path):
 def test_closeup__is_where_the_variety_is_and_shows_those_pixels(tmp_path):
     write_case(tmp_path, shape=(700, 1300), points=0, indices=("ndvi",), models=("lloyd",))
     results = open_results(tmp_path)
-    closeup = choose_closeup(results, "lloyd")
+    closeup = choose_close_up(results, "lloyd")
     assert closeup.is_part
     labels = results.labels("lloyd", closeup.rows, closeup.cols)
     assert labels.shape == (500, 500)
@@ -227,15 +227,13 @@ def test_encode_png__is_read_back_as_it_was(width: int, bands: int) -> None:
 
 
 def test_page__shrinks_pictures_until_they_fit(monkeypatch):
-    from matplotlib.figure import Figure
-
     monkeypatch.setattr("hyperhpc.report.pictures.BUDGET", 300_000)
     assert BUDGET > 300_000
     noise = np.random.default_rng(0).integers(0, 255, (600, 600, 3), dtype=np.uint8)
-    kind, data = _lossy(Image.fromarray(noise))
-    drawing = Drawing("a", "quicklook", Figure(), "", "")
-    exact = Picture(drawing, encode_png(noise, 300, ""), "png", 600, 600)
-    pictures = [Picture(drawing, data, kind, 600, 600) for _ in range(2)] + [exact]
+    words = ("a", "quicklook", "", "")
+    lossy = Picture(*words, encode_webp(Image.fromarray(noise)), "webp", 600, 600)
+    exact = Picture(*words, encode_png(noise, 300, ""), "png", 600, 600)
+    pictures = [lossy, lossy, exact]
     small = within_budget(pictures)
     assert sum(len(p.data) for p in small) <= 300_000 < sum(len(p.data) for p in pictures)
     assert all(p.width == 600 for p in small)

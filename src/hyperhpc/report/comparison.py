@@ -1,4 +1,4 @@
-"""Two runs side by side: their clusters in matched colours, and where they differ."""
+"""Figures that compare: two runs, two models of one run, several numbers of clusters."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _GAP = 0.16
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedModels:
     """A pair of models, reduced for drawing.
 
     ``pair``: An entry of ``pairs`` of ``hyperhpc compare --json``.
@@ -56,7 +56,7 @@ class Compared:
 
 
 def comparison_figure(
-    drawn: list[Compared],
+    drawn: list[ComparedModels],
     runs: list[str],
     view: Extent,
     block: tuple[float, float],
@@ -92,7 +92,7 @@ def comparison_figure(
 
 
 def _draw_pair(
-    sheet: Sheet, compared: Compared, runs: list[str],
+    sheet: Sheet, compared: ComparedModels, runs: list[str],
     place: tuple[float, float, float, float, float], view: Extent,
     block: tuple[float, float], crs: MapCrs,
 ) -> None:  # fmt: skip
@@ -155,9 +155,7 @@ def _recoloured(labels: npt.NDArray[np.uint8], pair: JsonDict) -> npt.NDArray[np
     return table[labels]
 
 
-# How far two models agree: the confusion table as a picture.
-
-# Cells below so many inches carry no numbers, or only the share.
+# Cells smaller than this many inches show no number, or only the share without the count.
 _LEGIBLE, _ROOMY = 0.3, 0.4
 
 
@@ -226,9 +224,7 @@ def _name_clusters(
     ax.set_ylabel(first, labelpad=2)
 
 
-# What each number of clusters is judged by, as four small charts.
-
-# Key of the table, title, which way is good.
+# Charts of choose-k: key of the table, title, which values are good.
 _CHARTS = (
     ("unexplained", "Variance left unexplained", "the elbow counts"),
     ("silhouette", "Silhouette", "high is good"),

@@ -1,9 +1,9 @@
-"""Every picture of a report, one after the other, with the words that belong to it."""
+"""The figures of a report, each with its caption and its text for screen readers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
@@ -12,9 +12,9 @@ from hyperhpc.report.comparison import agreement_figure
 from hyperhpc.report.formats import listing, plural, score, slug, windows
 from hyperhpc.report.index_maps import IndexMap, index_figure, indices_figure, measure_index
 from hyperhpc.report.maps import (
-    Closeup,
-    choose_closeup,
-    closeup_figure,
+    CloseUp,
+    choose_close_up,
+    close_up_figure,
     cluster_figure,
     quicklook_figure,
 )
@@ -23,12 +23,20 @@ from hyperhpc.results import RunResults
 
 
 @dataclass
-class Drawing:
-    """A picture and its words.
+class ReportFigure:
+    """A figure and its words.
 
-    ``name``: File name without its ending, unique in a report.
-    ``section``: Where it goes in the page: ``quicklook``, ``spectra``, ``indices``,
-        ``model:NAME``, ``agreement``; empty if it is a file only.
+    Attributes
+    ----------
+    name
+        File name without its ending, unique in a report.
+    section
+        Section of the page that shows it: ``quicklook``, ``spectra``, ``indices``,
+        ``model:NAME`` or ``agreement``; empty if no section does.
+    figure
+        The figure, not rendered yet.
+    caption, alt
+        Text under it, and text for those who cannot see it.
     """
 
     name: str
@@ -38,125 +46,118 @@ class Drawing:
     alt: str
 
 
-@dataclass
-class Sketch:
-    """What was measured while drawing, which the tables show too."""
-
-    indices: dict[str, IndexMap] = field(default_factory=dict)
-
-
-def draw(results: RunResults) -> Iterator[Drawing]:
-    """Draw what there is, one figure at a time so that one at a time is in memory."""
-    yield from _draw_scene(results)
-    yield from draw_indices(results, Sketch())
-    yield from _draw_models(results)
-    yield from _draw_agreement(results)
+def measure_indices(results: RunResults) -> list[IndexMap]:
+    """Measure each index of a run that has an overview, in the order of the run."""
+    entries = results.computed
+    if not entries and results.pyramid:  # run.json of an unfinished run may not name them yet
+        entries = [{"name": n, "title": n.upper()} for n in results.pyramid.indices]
+    measured = (measure_index(results, entry) for entry in entries)
+    return [index for index in measured if index is not None]
 
 
-def draw_rest(results: RunResults) -> Iterator[Drawing]:
-    """All but the indices; about half of the work."""
+def draw_rest(results: RunResults) -> Iterator[ReportFigure]:
+    """Draw all figures but those of the indices, which is about half of the work.
+
+    Figures are made one by one, so that only one is in memory.
+    """
     yield from _draw_scene(results)
     yield from _draw_models(results)
     yield from _draw_agreement(results)
 
 
-def _draw_scene(results: RunResults) -> Iterator[Drawing]:
+def _draw_scene(results: RunResults) -> Iterator[ReportFigure]:
     figure = quicklook_figure(results)
     if figure is not None:
-        yield Drawing(
+        yield ReportFigure(
             "quicklook", "quicklook", figure,
             "The scene in true colour and in colour infrared, where vigorous vegetation is "
             f"red. Each colour is stretched from 2 to 98 % of its valid pixels"
             f"{_level_words(results)}. "
-            f"Grey is no data. Coordinates: {results.crs.label}.",
+            f"Grey: no data. Coordinates: {results.crs.label}.",
             f"Two maps of {results.scene_name}: true colour and colour infrared.",
         )  # fmt: skip
     if results.spectra:
         dropped = (results.run.get("bands") or {}).get("dropped_windows_nm") or []
         grey = f" Grey: dropped bands ({windows(dropped)}), not drawn." if dropped else ""
-        yield Drawing(
+        yield ReportFigure(
             "spectra", "spectra", spectra_figure(results),
-            f"Reflectance at {plural(len(results.spectra), 'point')}, at the pixel that holds "
-            f"it, and where the points are.{grey} A line breaks where the scene has no data.",
+            f"Reflectance of the pixels at {plural(len(results.spectra), 'point')}, and a map "
+            f"of the points.{grey} A line has a gap where the scene has no data.",
             "Reflectance against wavelength at the points of the run, with a map of them.",
         )  # fmt: skip
 
 
-def draw_indices(results: RunResults, sketch: Sketch) -> Iterator[Drawing]:
-    """The maps of the indices; their statistics go into ``sketch``."""
+def draw_indices(results: RunResults, maps: list[IndexMap]) -> Iterator[ReportFigure]:
+    """Draw the maps of the indices: all on one sheet, then each with its histogram."""
     crs, level = results.crs.label, _level_words(results)
-    entries = results.computed
-    if not entries and results.pyramid:  # an unfinished run may not have said what they are
-        entries = [{"name": n, "title": n.upper()} for n in results.pyramid.indices]
-    for entry in entries:
-        index = measure_index(results, entry)
-        if index is not None:
-            sketch.indices[str(entry["name"])] = index
-    maps = list(sketch.indices.values())
     figure = indices_figure(results, maps)
     if figure is None:
         return
-    yield Drawing(
+    yield ReportFigure(
         "indices", "indices", figure,
         f"{listing([m.title for m in maps])}{level}. Colours run from the 2nd to the 98th "
-        "percentile of each index; arrows at a colour bar say that values go on beyond its "
-        f"end. Grey has no value. Coordinates: {crs}.",
+        "percentile of each index; an arrow at a colour bar means that some values lie beyond "
+        f"its end. Grey: no value. Coordinates: {crs}.",
         f"Maps of {plural(len(maps), 'spectral index', 'spectral indices')}: "
         f"{listing([m.title for m in maps])}.",
     )  # fmt: skip
     for index in maps:
-        yield Drawing(
+        yield ReportFigure(
             f"index_{slug(index.entry['name'])}", "", index_figure(results, index),
             f"{index.title}.", f"Map of {index.title} with its histogram.",
         )  # fmt: skip
 
 
-def _draw_models(results: RunResults) -> Iterator[Drawing]:
+def _draw_models(results: RunResults) -> Iterator[ReportFigure]:
     crs, level = results.crs.label, _level_words(results)
-    closeup: Closeup | None = None
+    close_up: CloseUp | None = None
     for model in results.models:
         section, name = f"model:{model}", slug(model)
-        if closeup is None:  # one window for all models, so that they can be compared
-            closeup = choose_closeup(results, model)
+        if close_up is None:  # one window for all models, so that they can be compared
+            close_up = choose_close_up(results, model)
         n = results.n_clusters(model)
         framed = (
-            " The frame is the close-up." if closeup is not None and closeup.is_part else ""
+            " The frame marks the close-up."
+            if close_up is not None and close_up.is_part
+            else ""
         )
-        figure = cluster_figure(results, model, closeup)
+        figure = cluster_figure(results, model, close_up)
         if figure is not None:
-            yield Drawing(
+            yield ReportFigure(
                 f"clusters_{name}", section, figure,
                 f"{plural(n, 'cluster')} of {model}{level}, numbered by ascending "
-                "near-infrared reflectance, with their share of the classified area. Grey is "
-                f"no data and belongs to no cluster.{framed} Coordinates: {crs}.",
+                "near-infrared reflectance, with their share of the classified area. Grey: no "
+                f"data, in no cluster.{framed} Coordinates: {crs}.",
                 f"Map of the clusters of {model} with a key of their areas.",
             )  # fmt: skip
-        figure = closeup_figure(results, model, closeup) if closeup is not None else None
+        figure = close_up_figure(results, model, close_up) if close_up is not None else None
         if figure is not None:
-            yield Drawing(
+            yield ReportFigure(
                 f"closeup_{name}", section, figure,
-                f"Close-up of {model}, every pixel as it was classified; colours as above.",
-                f"Part of the scene in true colour beside its clusters of {model}.",
+                f"Close-up of the clusters of {model} at full resolution, in the colours of "
+                "the map of the whole area.",
+                f"Part of the scene in true colour next to its clusters of {model}.",
             )  # fmt: skip
         figure = cluster_spectra_figure(results, model)
         if figure is not None:
-            yield Drawing(
+            yield ReportFigure(
                 f"cluster_spectra_{name}", section, figure,
-                f"Mean reflectance of the clusters of {model} and, below, each with one "
-                "standard deviation either side, over the fitted sample. The percentage is "
+                f"Mean reflectance of the clusters of {model} in the fitted sample. Below: "
+                "each mean with one standard deviation on either side. The percentage is "
                 "the share of the whole classified area.",
                 f"Mean spectra with standard deviations of the clusters of {model}.",
             )  # fmt: skip
 
 
-def _draw_agreement(results: RunResults) -> Iterator[Drawing]:
+def _draw_agreement(results: RunResults) -> Iterator[ReportFigure]:
     for pair in results.clusters.get("agreement") or []:
         names = [str(m) for m in pair["models"]]
-        yield Drawing(
+        yield ReportFigure(
             "_".join(["agreement", *map(slug, names)]), "agreement", agreement_figure(pair),
-            f"Pixels of each {names[0]} cluster (rows) by their {names[1]} cluster (columns), "
-            "over the whole area: share of the row, and count below it. Both are numbered by "
-            "near-infrared reflectance, so that agreement lies near the diagonal.",
+            f"How the pixels of each {names[0]} cluster (rows) are spread over the clusters of "
+            f"{names[1]} (columns), in the whole area: the share of the row, and below it the "
+            "number of pixels. Both models number clusters by near-infrared reflectance, so "
+            "that agreement lies near the diagonal.",
             f"Confusion table of {names[0]} and {names[1]} as a heat map; adjusted Rand index "
             f"{score(pair.get('adjusted_rand_index'))}.",
         )  # fmt: skip
@@ -168,6 +169,7 @@ def _level_words(results: RunResults) -> str:
 
 
 def figures(results: RunResults) -> dict[str, Figure]:
-    """All figures by name, unsaved."""
+    """All figures by name, not saved."""
     with style.use_style():
-        return {drawing.name: drawing.figure for drawing in draw(results)}
+        drawn = (*draw_indices(results, measure_indices(results)), *draw_rest(results))
+        return {figure.name: figure.figure for figure in drawn}

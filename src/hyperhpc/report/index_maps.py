@@ -142,7 +142,7 @@ def indices_figure(results: RunResults, maps: list[IndexMap]) -> Figure | None:
     view = whole_view(results)
     aspect = aspect_of(view, results.crs)
     is_flat = aspect > 2.5
-    # Besides each map: its title and formula above, its colour bar beside or (flat) below.
+    # Room for each map's title and formula above it, its colour bar to the right or below.
     over, bar = _OVER, 0.62
     extra_h = over + (0.62 if is_flat else 0.1)
     left = TICKS_LEFT + MARGIN
@@ -203,7 +203,7 @@ def index_figure(results: RunResults, index: IndexMap) -> Figure:
         y = over + (h - tall) / 2
         cax = sheet.axes(left + w + 0.1, y, 0.11, tall)
         _bar(sheet, cax, index, is_flat=False)
-        # The bar's body, without its arrows, is what the histogram stands beside.
+        # The histogram is as high as the bar without its arrows.
         body = tall / (1 + _ARROW * (len(_ENDS[index.extend])))
         y += body * _ARROW * ("max" in _ENDS[index.extend])
         _histogram(sheet.axes(left + w + 0.72, y, 0.45, body), index)

@@ -1,4 +1,4 @@
-"""Maps of colour and of clusters."""
+"""Maps of the scene in colour and of its clusters, and a close-up of both."""
 
 from __future__ import annotations
 
@@ -31,16 +31,15 @@ from hyperhpc.report.sheet import (
 from hyperhpc.results import Extent, FloatMap, Pyramid, RunResults
 from hyperhpc.schema import NO_CLUSTER
 
-# Which window to show at full resolution: mostly valid, and with much going on.
-
-#: Longest side of the window in pixels of the scene.
-SIDE = 500
-# The search looks at this many pixels along the longer side; finer would not choose better.
-_SEARCH = 256
+#: Longest side of the close-up, in pixels of the scene.
+SIDE_PX = 500
+# Pixels along the longer side that the search for a close-up looks at; more of them would not
+# find a better one.
+_SEARCH_PX = 256
 
 
 @dataclass(frozen=True)
-class Closeup:
+class CloseUp:
     """A window of the area, in its rows and columns and in map coordinates."""
 
     rows: slice
@@ -64,11 +63,12 @@ class Closeup:
         return values, (x0, x0 + cols * dx, y0 + rows * dy, y0)
 
 
-def choose_closeup(results: RunResults, model: str) -> Closeup | None:
-    """The window of up to ``SIDE`` pixels a side with most valid pixels and variety.
+def choose_close_up(results: RunResults, model: str) -> CloseUp | None:
+    """The window of up to ``SIDE_PX`` pixels a side with most valid pixels and variety.
 
     The score of a window is its share of valid pixels times the entropy of its labels,
-    from a thinned overview; the first of equal scores wins, so that it never moves.
+    from a thinned overview. Of equal scores the first one wins, so that the window is the same
+    in every report.
     """
     pyramid, shape = results.pyramid, results.area.get("shape")
     if pyramid is None or not shape:
@@ -78,9 +78,9 @@ def choose_closeup(results: RunResults, model: str) -> Closeup | None:
     if labels is None or n == 0:
         return None
     rows, cols = int(shape[0]), int(shape[1])
-    step = max(1, -(-max(labels.shape) // _SEARCH))
+    step = max(1, -(-max(labels.shape) // _SEARCH_PX))
     thin = labels[step // 2 :: step, step // 2 :: step]
-    side = min(SIDE, rows), min(SIDE, cols)
+    side = min(SIDE_PX, rows), min(SIDE_PX, cols)
     # Window size in thinned pixels; the scene may be so large that it is one of them.
     box = tuple(
         max(1, min(t, round(t * s / full)))
@@ -96,7 +96,7 @@ def choose_closeup(results: RunResults, model: str) -> Closeup | None:
         left + col * dx, left + (col + side[1]) * dx,
         top + (row + side[0]) * dy, top + row * dy,
     )  # fmt: skip
-    return Closeup(
+    return CloseUp(
         slice(row, row + side[0]), slice(col, col + side[1]), extent, side != (rows, cols)
     )
 
@@ -135,7 +135,7 @@ def _window_sums(mask: npt.NDArray[np.bool_], box: tuple[int, int]) -> npt.NDArr
 
 TITLE = 0.3
 ROW, KEY_WIDTH = 0.19, 1.72  # inches of a key's line
-_MOST_KEYS = 60
+_MAX_KEYS = 60
 
 
 def quicklook_figure(results: RunResults) -> Figure | None:
@@ -160,7 +160,7 @@ def quicklook_figure(results: RunResults) -> Figure | None:
     return _map_sheet(results, panels, pyramid.drawn_extent(values), whole_view(results))
 
 
-def cluster_figure(results: RunResults, model: str, closeup: Closeup | None) -> Figure | None:
+def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) -> Figure | None:
     """Clusters of the whole area with areas in the key and the close-up's frame."""
     pyramid, n = results.pyramid, results.n_clusters(model)
     labels = pyramid.cluster(model, n) if pyramid else None
@@ -171,8 +171,8 @@ def cluster_figure(results: RunResults, model: str, closeup: Closeup | None) -> 
     pixels = entry.get("pixels") or []
     total = sum(p for p in pixels if p)
     shown = list(range(n))
-    if n > _MOST_KEYS:  # the largest, still in label order
-        shown = sorted(sorted(shown, key=lambda k: -(pixels[k] if total else 0))[:_MOST_KEYS])
+    if n > _MAX_KEYS:  # the largest, still in label order
+        shown = sorted(sorted(shown, key=lambda k: -(pixels[k] if total else 0))[:_MAX_KEYS])
     keys = _keys(results, pixels, total, shown)
 
     aspect = aspect_of(view, results.crs)
@@ -195,8 +195,8 @@ def cluster_figure(results: RunResults, model: str, closeup: Closeup | None) -> 
     sheet.text(left, 0.1, f"Clusters, {model}", fontsize=9, fontweight="bold")
     ax = sheet.axes(left, TITLE, w, h)
     draw_map(ax, colour_labels(labels, n), pyramid.drawn_extent(labels), results.crs, view=view)
-    if closeup is not None and closeup.is_part:
-        _frame(ax, closeup.extent)
+    if close_up is not None and close_up.is_part:
+        _frame(ax, close_up.extent)
     colours = style.cluster_colours(n)
     draw_key(sheet, key_x, key_y, keys, [colours[k] for k in shown], key_rows, n - len(shown))
     y_mid = (view[2] + view[3]) / 2
@@ -204,25 +204,25 @@ def cluster_figure(results: RunResults, model: str, closeup: Closeup | None) -> 
     return sheet.figure
 
 
-def closeup_figure(results: RunResults, model: str, closeup: Closeup) -> Figure | None:
+def close_up_figure(results: RunResults, model: str, close_up: CloseUp) -> Figure | None:
     """A window at full resolution: true colour where there is one, and clusters."""
     if model not in results.model_names or results.pyramid is None:
         return None
-    labels = results.labels(model, closeup.rows, closeup.cols)
+    labels = results.labels(model, close_up.rows, close_up.cols)
     n = results.n_clusters(model)
     size = f"{labels.shape[1]} {TIMES} {labels.shape[0]} pixels"
     panels: list[tuple[str, str, npt.NDArray[np.uint8], bool]] = []
     extents = []
     finest = results.pyramid.levels[0]
-    colour = closeup.colour(results.pyramid)
+    colour = close_up.colour(results.pyramid)
     if colour is not None:
         values, extent = colour
         detail = "full resolution" if finest == 1 else f"1/{finest} resolution"
         panels.append(("True colour", detail, rgba(values, stretch(values)), finest == 1))
         extents.append(extent)
     panels.append((f"Clusters, {model}", size, colour_labels(labels, n), False))
-    extents.append(closeup.extent)
-    return _map_sheet(results, panels, extents, closeup.extent, n_pixels=labels.shape[1])
+    extents.append(close_up.extent)
+    return _map_sheet(results, panels, extents, close_up.extent, n_pixels=labels.shape[1])
 
 
 def colour_labels(labels: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.uint8]:

@@ -98,7 +98,7 @@ class Sheet:
             at += 0.3 + 0.06 * len(no_data)
         caption = f"{crs.label}{'; ' + note if note else ''}"
         fits = room - at > 0.052 * len(caption)
-        # On a narrow sheet the caption goes onto its own line under the bar.
+        # On a narrow sheet the caption has its own line under the bar.
         where = (room, base + 0.027, "right") if fits else (0.0, base - 0.15, "left")
         ax.text(
             where[0], where[1], caption, ha=where[2], va="center", fontsize=6.5,

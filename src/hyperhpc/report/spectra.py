@@ -42,9 +42,9 @@ _REGIONS = (
 )
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
 # Small multiples beyond this are too small to read.
-_MOST_PANELS = 24
+_MAX_PANELS = 24
 # Points named in the legend; beyond them the table has the names.
-_MOST_NAMED = 80
+_MAX_NAMED = 80
 
 
 def plot_spectra(
@@ -74,7 +74,7 @@ def plot_spectra(
 
 
 def spectra_figure(results: RunResults) -> Figure:
-    """The chart of the run's points with, beside it, a map of where they are."""
+    """Chart of the spectra at the run's points, next to a map of the points."""
     quicklook = results.pyramid.quicklook((0, 1, 2)) if results.pyramid else None
     if quicklook is None or results.pyramid is None:
         return plot_spectra(results.spectra, results.good_ranges)
@@ -82,7 +82,7 @@ def spectra_figure(results: RunResults) -> Figure:
     view = results.pyramid.extent(results.pyramid.level)
     aspect = aspect_of(view, results.crs)
     w, h = fit(aspect, 3.1 if aspect < 2.2 else PAGE - 1.0, 3.6)
-    if w <= 3.2:  # beside the chart
+    if w <= 3.2:  # next to the chart
         slot = max(w, 0.7)  # a strip's labels are wider than the strip
         chart_w = PAGE - slot - 0.62 - TICKS_LEFT - 2 * MARGIN - 0.15
         sheet = Sheet(PAGE, 4.45 + _legend_room(len(results.spectra)))
@@ -118,8 +118,8 @@ def cluster_spectra_figure(results: RunResults, model: str) -> Figure | None:
     colours = style.cluster_colours(len(means))
     runs = runs_of(np.asarray(wavelength, float), results.good_ranges)
     chosen = list(range(len(means)))
-    if len(chosen) > _MOST_PANELS:  # the largest, still in label order
-        chosen = sorted(sorted(chosen, key=lambda k: -entry["pixels"][k])[:_MOST_PANELS])
+    if len(chosen) > _MAX_PANELS:  # the largest, still in label order
+        chosen = sorted(sorted(chosen, key=lambda k: -entry["pixels"][k])[:_MAX_PANELS])
     n_cols = min(4 if len(chosen) <= 12 else 6, len(chosen))
     n_rows = -(-len(chosen) // n_cols)
     gap_x, gap_y, panel_h = 0.12, 0.34, 1.25 if n_cols <= 4 else 1.0
@@ -128,7 +128,7 @@ def cluster_spectra_figure(results: RunResults, model: str) -> Figure | None:
     top = 3.2
     sheet = Sheet(PAGE, top + 0.5 + n_rows * (panel_h + gap_y) + 0.45)
 
-    # The key stands beside the chart: inside it would lie on some spectrum.
+    # The key stands next to the chart: inside, it would cover some spectrum.
     key_cols = -(-len(means) // 12) if len(means) <= 36 else 0
     ax = sheet.axes(left, 0.32, width - 0.7 * key_cols, top - 0.55)
     for k in chosen if len(means) > 36 else range(len(means)):
@@ -152,7 +152,7 @@ def cluster_spectra_figure(results: RunResults, model: str) -> Figure | None:
         row, col = divmod(i, n_cols)
         x, y = left + col * (panel_w + gap_x), top + 0.8 + row * (panel_h + gap_y)
         panel = sheet.axes(x, y, panel_w, panel_h)
-        if len(means) <= _MOST_PANELS:
+        if len(means) <= _MAX_PANELS:
             panel.plot(*joined(runs, means), color="#d3d7dc", lw=0.5)
         low, high = means[k] - sds[k], means[k] + sds[k]
         for run in runs:
@@ -299,7 +299,7 @@ def _gaps(
 
 def _legend_room(n_points: int) -> float:
     """Inches below everything for the legend: inside it would lie on some spectrum."""
-    return 0.3 + 0.165 * -(-min(n_points, _MOST_NAMED) // 4) if n_points else 0.0
+    return 0.3 + 0.165 * -(-min(n_points, _MAX_NAMED) // 4) if n_points else 0.0
 
 
 def _draw_points(
@@ -333,7 +333,7 @@ def _draw_points(
     if not spectra:
         return
     handles, labels = ax.get_legend_handles_labels()
-    handles, labels = handles[:_MOST_NAMED], labels[:_MOST_NAMED]
+    handles, labels = handles[:_MAX_NAMED], labels[:_MAX_NAMED]
     words: dict[str, Any] = {"title": "Point   x, y", "alignment": "left", "handlelength": 1.6}
     corner = 0.62 / sheet.width, 0.06 / sheet.height
     sheet.figure.legend(handles, labels, loc="lower left", bbox_to_anchor=corner, ncols=4,

@@ -91,7 +91,7 @@ def colour_map(index: str, *, diverging: bool) -> Colormap:
     if diverging:
         return mpl.colormaps["BrBG"]
     name = _COLOUR_MAPS.get(index.lower(), "viridis")
-    # The palest tints are left out: beside the no-data grey they would read as nothing.
+    # The palest tints are left out: next to the no-data grey they would look like no data.
     shades = mpl.colormaps[name](np.linspace(0.0 if name == "viridis" else 0.1, 1, 256))
     return LinearSegmentedColormap.from_list(name, shades)
 

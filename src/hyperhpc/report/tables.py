@@ -1,4 +1,4 @@
-"""The report's tables: cells as text, with the plain number beside it to sort (and test) by."""
+"""Tables of the report. A cell holds a text and the number that its column is sorted by."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import numpy as np
 from hyperhpc.analysis.formula import parse_formula
 from hyperhpc.errors import ConfigError
 from hyperhpc.report import style
-from hyperhpc.report.draw import Sketch
 from hyperhpc.report.formats import (
     MINUS,
     NOTHING,
@@ -33,6 +32,7 @@ from hyperhpc.report.formats import (
     significant,
     size,
 )
+from hyperhpc.report.index_maps import IndexMap
 from hyperhpc.results import JsonDict, RunResults
 
 
@@ -109,9 +109,10 @@ def cluster_table(results: RunResults, model: str) -> Table | None:
     head = [("Cluster", False), ("Pixels", True), ("Area (ha)", True), ("Share", True),
             ("Mean NIR", True), ("Fitted pixels", True), ("Nearest centre", True)]  # fmt: skip
     caption = (
-        "Pixels, area and share are of the whole area; fitted pixels are those of the sample. "
-        "Mean NIR is the reflectance the clusters are numbered by. Nearest centre: root mean "
-        "square distance per band to the closest other centre, in standard deviations."
+        "Pixels, area and share describe the whole analysed area; fitted pixels are the pixels "
+        "of the sample. Mean NIR is the near-infrared reflectance by which clusters are "
+        "numbered. Nearest centre is the root mean square distance per band "
+        "to the closest other centre, in standard deviations."
     )
     return Table(f"areas-{model}", caption, head, rows, foot)
 
@@ -134,8 +135,9 @@ def _nearest_centres(model_json: JsonDict, model: str) -> list[tuple[int, float]
     return found
 
 
-def index_table(results: RunResults, sketch: Sketch) -> Table | None:
+def index_table(results: RunResults, maps: list[IndexMap]) -> Table | None:
     """What each index is, which bands it used, and how its values are spread."""
+    measured = {str(index.entry["name"]): index for index in maps}
     rows = []
     is_dropped = is_any_odd = False
     for entry in results.computed:
@@ -145,7 +147,7 @@ def index_table(results: RunResults, sketch: Sketch) -> Table | None:
         expected = NOTHING
         if limits:
             expected = f"{limits[0]:g} to {limits[1]:g}".replace("-", MINUS)
-        index = sketch.indices.get(str(entry["name"]))
+        index = measured.get(str(entry["name"]))
         stats = (index.p2, index.median, index.p98) if index else (None, None, None)
         missing = index.share_missing if index else None
         doi = doi_link(entry.get("doi"))
@@ -175,13 +177,13 @@ def index_table(results: RunResults, sketch: Sketch) -> Table | None:
     where = "all pixels" if level == 1 else f"the overview at 1/{level} of the resolution"
     caption = (
         f"R is reflectance 0\u20131 at the band nearest to the wavelength in nm. Bands: wanted "
-        f"\u2192 used (distance), nm. Expected: where values of land usually lie, and what "
-        f"they are made of; none has a unit. Percentiles are of {where}."
+        f"\u2192 used (distance), nm. Expected: the range in which values over land usually "
+        f"lie, and the quantity behind them; no index has a unit. Percentiles are of {where}."
     )
     if is_dropped:
         caption += " * This band lies in a window dropped for clustering."
     if is_any_odd:
-        caption += " ! The median lies outside the range expected for this index."
+        caption += " ! The median lies outside the expected range of this index."
     head = [("Index", False), ("Formula and source", False), ("Bands (nm)", False),
             ("Expected", False),
             ("2 %", True), ("Median", True), ("98 %", True), ("Missing", True)]  # fmt: skip
@@ -321,7 +323,7 @@ def model_table(results: RunResults) -> Table | None:
             ("per pixel", True), ("Iterations", True)]  # fmt: skip
     caption = (
         "Inertia is the sum of squared distances to the nearest centre over the fitted pixels, "
-        "in scaled units; less is tighter."
+        "in scaled units; a smaller value means tighter clusters."
     )
     return Table("models", caption, head, rows)
 
@@ -405,14 +407,12 @@ def cards(results: RunResults) -> list[tuple[str, str, str]]:
     return found
 
 
-# What clusters are like: indices of their mean spectra, and how far apart they are.
-
-#: A matrix of more clusters is not read by anybody.
-_MOST_CLUSTERS = 20
+# With more clusters than this, the matrix of their distances is left out: it is unreadable.
+_MAX_MATRIX_CLUSTERS = 20
 
 
-def insight_tables(results: RunResults, model: str) -> list[tuple[str, Table]]:
-    """Titles and tables of one model; those that what is on disk allows."""
+def cluster_tables(results: RunResults, model: str) -> list[tuple[str, Table]]:
+    """Titles and tables that describe the clusters of one model, as far as files allow."""
     entry = (results.clusters.get("models") or {}).get(model)
     if not entry:
         return []
@@ -440,8 +440,9 @@ def _indices(results: RunResults, entry: JsonDict, model: str) -> Table | None:
     head = [("Cluster", False)]
     head += [(str(index.get("title") or index["name"]), True) for index in results.computed]
     caption = (
-        "Computed of the mean reflectance of each cluster in the fitted sample, which is not "
-        f"the mean of the index over its pixels. {NOTHING}: a band of the index was dropped."
+        "Each index is computed from the mean reflectance of a cluster in the fitted sample; "
+        "this is not the mean of the index over the cluster's pixels. "
+        f"{NOTHING}: a band of the index was dropped."
     )
     return Table(f"cluster-indices-{model}", caption, head, rows)
 
@@ -477,7 +478,7 @@ def _separability(model_json: JsonDict, entry: JsonDict, model: str) -> Table | 
     """
     scale = np.asarray(model_json.get("scale") or [], dtype=np.float64)
     mean, sd = (np.array(entry[name], dtype=np.float64) for name in ("mean", "sd"))
-    if len(mean) < 2 or len(mean) > _MOST_CLUSTERS or mean.shape[1:] != scale.shape:
+    if len(mean) < 2 or len(mean) > _MAX_MATRIX_CLUSTERS or mean.shape[1:] != scale.shape:
         return None
     unit = np.where(scale > 0, scale, 1)
     width = np.sqrt(np.mean((sd / unit) ** 2, axis=1))

@@ -184,7 +184,7 @@ def draw_comparison(facts: dict[str, Any], overlap: Overlap, figure: Path) -> No
 
     Pairs of models of the same name are drawn; if there is none, the pair that agrees best.
     """
-    from hyperhpc.report.comparison import Compared, comparison_figure
+    from hyperhpc.report.comparison import ComparedModels, comparison_figure
     from hyperhpc.tools.inspect import save_figure
 
     pairs = [p for p in facts["pairs"] if p["models"][0] == p["models"][1]]
@@ -193,7 +193,7 @@ def draw_comparison(facts: dict[str, Any], overlap: Overlap, figure: Path) -> No
     grid = overlap.runs[0].grid
     step = -(-max(overlap.shape) // _MAX_PICTURE_SIDE)
     names = [Path(run).resolve().name for run in facts["runs"]]
-    drawn = [Compared(p, *_reduce(overlap, p, step)) for p in pairs]
+    drawn = [ComparedModels(p, *_reduce(overlap, p, step)) for p in pairs]
     save_figure(
         comparison_figure(
             drawn,
