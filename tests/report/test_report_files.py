@@ -18,6 +18,7 @@ from hyperhpc.files import remove_partial_files
 from hyperhpc.report import write_report
 from report_case import write_case
 
+pytestmark = pytest.mark.e2e
 #: Small, but with enough figures that both processes are busy for a while.
 CASE = {"shape": (40, 50), "points": 1, "levels": (1,)}
 
