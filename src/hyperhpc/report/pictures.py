@@ -109,7 +109,7 @@ def _drawn_elsewhere(results: RunResults) -> Iterator[Callable[[], list[Picture]
     if len(os.sched_getaffinity(0)) < 2 or multiprocessing.current_process().daemon:
         yield lambda: None
         return
-    from hyperhpc.workers.dask_setup import main_hidden
+    from hyperhpc.workers.processes import hide_main_module
 
     # Spawned, because this process may have threads, which a fork would not survive.
     context = multiprocessing.get_context("spawn")
@@ -127,7 +127,7 @@ def _drawn_elsewhere(results: RunResults) -> Iterator[Callable[[], list[Picture]
             pool = ProcessPoolExecutor(1, context, _stop_with, (stop_reader,))
             stack.enter_context(pool)
             stack.enter_context(stop_writer)  # closed before the pool is
-            with _signals_blocked(), main_hidden():
+            with _signals_blocked(), hide_main_module():
                 job = pool.submit(_draw_rest, replace(results))  # without what it has cached
         yield wait
 
