@@ -45,13 +45,13 @@ source_url() {
 # --- steps ----------------------------------------------------------------------------
 
 prepare() {
-  [ -x .venv/bin/hatchling ] || die "there is no .venv/bin/hatchling: make setup makes it"
+  [ -x .venv/bin/hatchling ] || die "There is no .venv/bin/hatchling: make setup makes it"
   export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(epoch)}
   rm -rf build/wheel build/arguments
   mkdir -p build/wheel
   # the build backend is that of the lock, in .venv
   .venv/bin/hatchling build --target wheel --directory build/wheel >/dev/null 2>&1 ||
-    die "the wheel was not built: .venv/bin/hatchling build --target wheel says why"
+    die "The wheel was not built: .venv/bin/hatchling build --target wheel says why"
   chmod -R a+rX build/wheel
   cat >build/arguments <<END
 VERSION=$(version)
@@ -73,16 +73,16 @@ folder_with_room() {
       return
     fi
   done
-  die "no folder has 5 GB of room for the build: set APPTAINER_TMPDIR to one"
+  die "No folder has 5 GB of room for the build: set APPTAINER_TMPDIR to one"
 }
 
-need_prepared() { [ -s build/arguments ] || die "run container/build.sh prepare first"; }
+need_prepared() { [ -s build/arguments ] || die "Run container/build.sh prepare first"; }
 
 # pip's cache and certificates are bound for the time of the build. %post does not see our
 # variables, except these of Apptainer's own.
 sif() {
   need_prepared
-  command -v apptainer >/dev/null || die "apptainer is not installed.
+  command -v apptainer >/dev/null || die "Apptainer is not installed
   hint: its site has packages for most systems; make docker needs Docker instead"
   local lent room arguments=(--build-arg-file build/arguments)
   room=${APPTAINER_TMPDIR:-$(folder_with_room)}
@@ -102,7 +102,7 @@ sif() {
   # zstd: quicker to make and to read than gzip (docs/decisions/0004)
   apptainer build --force --mksquashfs-args "-comp zstd -Xcompression-level 9" \
     --bind "$lent:/mnt" "${arguments[@]}" build/hyperhpc.sif apptainer.def ||
-    die "the image was not built: see above.
+    die "The image was not built: see above
   hint: where it speaks of fakeroot, subuid or user namespaces, this user may not build here.
         Ask for a range in /etc/subuid and /etc/subgid (usermod --add-subuids), or build on
         another machine and copy build/hyperhpc.sif: a SIF runs wherever Apptainer does"
@@ -124,6 +124,6 @@ docker() {
 for step in "$@"; do
   case $step in
     prepare | sif | docker) "$step" ;;
-    *) die "there is no step $step" ;;
+    *) die "There is no step $step" ;;
   esac
 done

@@ -6,7 +6,7 @@
 #
 # Two steps, so that Docker keeps the first, slow one while only our own code changes.
 # Everything is in /opt/hyperhpc; the recipes put the files of container/ there beforehand.
-# How pip reaches an index is the builder's affair, by PIP_* variables, and stays outside.
+# The builder says how pip reaches an index, by PIP_* variables, which stay outside the image.
 set -euo pipefail
 
 PLACE=/opt/hyperhpc

@@ -33,7 +33,7 @@ def imports_come_from_the_image() -> str:
 
 
 def libraries_have_their_threads() -> str:
-    """Each library that would start threads has been told how many."""
+    """Each library that would start threads is given the number of threads."""
     counts = {name: os.environ[f"{name}_NUM_THREADS"] for name in THREADS.split()}
     assert all(int(count) >= 1 for count in counts.values()), counts
     return ", ".join(f"{name} {count}" for name, count in counts.items())

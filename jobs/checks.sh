@@ -10,14 +10,14 @@ check_words() {
   esac
   for name in NODES THREADS DRIVER_CPUS CORES_PER_NODE THREADS_PER_CORE MAX_TASKS_PER_NODE; do
     if [ -n "${!name:-}" ] && ! is_count "${!name}"; then
-      die "$usage_error" "$name=${!name} is no number above 0" "$name=2, for example"
+      die "$usage_error" "$name=${!name} is not a number above 0" "$name=2, for example"
     fi
   done
   if [ "$WORKERS" != 0 ] && ! is_count "$WORKERS"; then
-    die "$usage_error" "WORKERS=$WORKERS is no number above 0" "leave it out to fill NODES=$NODES"
+    die "$usage_error" "WORKERS=$WORKERS is not a number above 0" "Leave it out to fill NODES=$NODES"
   fi
   if [ -n "$walltime" ] && ! time_seconds "$walltime" >/dev/null; then
-    die "$usage_error" "TIME=$walltime is no time as Slurm writes it" \
+    die "$usage_error" "TIME=$walltime is not a time as Slurm writes it" \
       "TIME=2:00:00 (hours), 1-12 (days-hours) or 90 (minutes)"
   fi
   check_memory MEMORY "$memory"
@@ -29,7 +29,7 @@ check_memory() {
   local mib
   mib=$(memory_mib "$2") || mib=0
   [ "$mib" -gt 0 ] ||
-    die "$usage_error" "$1=$2 is no amount of memory" "$1=4GiB or 512MiB"
+    die "$usage_error" "$1=$2 is not an amount of memory" "$1=4GiB or 512MiB"
 }
 
 # Options that submit.sh works out would win, or lose, depending on their place: none is given
@@ -57,7 +57,7 @@ check_options() {
       --account | -A*) refuse_option SBATCH "$word" ACCOUNT ;;
       --output | -o* | --error | -e* | --open-mode | --parsable | --signal | --array | -a* | --wrap)
         die "$usage_error" "SBATCH holds $word, which the job scripts need for themselves" \
-          "leave it out; logs are in OUT/slurm"
+          "Leave it out; logs are in OUT/slurm"
         ;;
     esac
   done
@@ -71,13 +71,13 @@ check_files() {
   [ -n "$scene" ] || die "$usage_error" "SCENE is not given" "SCENE=/path/to/scene.zarr"
   [ -n "$out" ] || die "$usage_error" "OUT is not given" "OUT=/path/to/a/folder"
   case $scene$out$image$PWD in
-    *$'\n'*) die "$usage_error" "a path holds a line break" "rename it" ;;
+    *$'\n'*) die "$usage_error" "A path holds a line break" "Rename it" ;;
   esac
   [ -e "$scene" ] || die "$scene_error" "$scene does not exist" "SCENE=/path/to/scene.zarr"
-  [ -r "$scene" ] || die "$scene_error" "$scene may not be read" "ask its owner for chmod +r"
-  [ -f "$image" ] || die "$config_error" "there is no image $image" \
+  [ -r "$scene" ] || die "$scene_error" "$scene may not be read" "Ask its owner for chmod +r"
+  [ -f "$image" ] || die "$config_error" "There is no image $image" \
     "make image, or on a compute node: sbatch jobs/build.sbatch; or IMAGE=/path/to/hyperhpc.sif"
-  [ -r "$image" ] || die "$config_error" "$image may not be read" "ask its owner for chmod +r"
+  [ -r "$image" ] || die "$config_error" "$image may not be read" "Ask its owner for chmod +r"
   check_out
 }
 
@@ -85,17 +85,17 @@ check_files() {
 check_out() {
   local parent=${out%/*} name foreign=''
   [ -d "${parent:-/}" ] ||
-    die "$config_error" "$parent is no folder, so $out cannot be made" "mkdir -p ${parent@Q}"
+    die "$config_error" "$parent is not a folder, so $out cannot be made" "mkdir -p ${parent@Q}"
   if [[ $(realpath -m -- "$out")/ == "$(realpath -m -- "$scene")"/* ]]; then
-    die "$config_error" "OUT=$out lies inside the scene $scene" "name another OUT"
+    die "$config_error" "OUT=$out lies inside the scene $scene" "Name another OUT"
   fi
   if [ ! -e "$out" ]; then
     [ -w "${parent:-/}" ] ||
-      die "$config_error" "$out cannot be made: $parent is not writable for you" "name another OUT"
+      die "$config_error" "$out cannot be made: $parent is not writable for you" "Name another OUT"
     return
   fi
-  [ -d "$out" ] || die "$config_error" "$out is a file; OUT must be a folder" "name another OUT"
-  [ -w "$out" ] || die "$config_error" "$out is not writable for you" "name another OUT"
+  [ -d "$out" ] || die "$config_error" "$out is a file; OUT must be a folder" "Name another OUT"
+  [ -w "$out" ] || die "$config_error" "$out is not writable for you" "Name another OUT"
   if [ -e "$out/plan.json" ]; then return; fi
   for name in "$out"/* "$out"/.[!.]*; do
     case ${name##*/} in
@@ -105,7 +105,7 @@ check_out() {
   done
   [ -z "$foreign" ] ||
     die "$config_error" "$out exists and is not a run of hyperhpc: it holds $foreign" \
-      "name another OUT"
+      "Name another OUT"
 }
 
 # Two jobs would write the same files.
@@ -117,7 +117,7 @@ check_no_other_job() {
   done <"$out/slurm/job"
   if [[ ! $job =~ ^[0-9]+$ ]]; then return; fi
   state=$(squeue -h -j "$job" -o %T 2>/dev/null) || return 0
-  [ -z "$state" ] || die "$config_error" "job $job is at work on $out already ($state)" \
+  [ -z "$state" ] || die "$config_error" "Job $job is at work on $out already ($state)" \
     "follow it: jobs/status.sh ${out@Q}; or end it: scancel $job"
 }
 

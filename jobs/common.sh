@@ -84,7 +84,7 @@ add_mount() {
   mounts+=(--mount "$mount")
 }
 
-# The folder a path lies in: OUT can then be renamed, and files beside a scene are seen. Not if
+# The folder a path lies in: OUT can then be renamed, and files next to a scene are seen. Not if
 # it would hide a folder of the image; then the path alone.
 add_parent() {
   local path
@@ -171,7 +171,7 @@ remove_stale_connections() {
   done
 }
 
-# A restart by Slurm goes on with the run; only the first start may begin it anew.
+# A restart by Slurm resumes the run; only the first start may begin from the beginning.
 forget_restart_option() {
   local word kept=()
   for word in "${run_options[@]}"; do

@@ -100,7 +100,7 @@ read_site() {
     number=$((number + 1))
     if [[ $line =~ ^[[:space:]]*(#|$) ]]; then continue; fi
     [[ $line =~ ^([a-z_]+)=(.*[^[:space:]])?[[:space:]]*$ ]] ||
-      die "$config_error" "$1, line $number is no KEY=value: $line" "docs/sites.md lists the keys"
+      die "$config_error" "$1, line $number is not KEY=value: $line" "docs/sites.md lists the keys"
     key=${BASH_REMATCH[1]}
     [ -n "${site[$key]+known}" ] ||
       die "$config_error" "$1, line $number: there is no key $key" "keys: ${site_keys[*]}"

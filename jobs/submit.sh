@@ -58,10 +58,10 @@ read_arguments() {
       --dry-run) DRY_RUN=1 ;;
       [A-Z]*=*)
         [[ " ${variables[*]} " == *" $name "* ]] ||
-          die "$usage_error" "there is no variable $name" "see jobs/submit.sh --help"
+          die "$usage_error" "There is no variable $name" "See jobs/submit.sh --help"
         printf -v "$name" %s "${word#*=}"
         ;;
-      *) die "$usage_error" "$word is neither NAME=VALUE nor an option" "see jobs/submit.sh --help" ;;
+      *) die "$usage_error" "$word is neither NAME=VALUE nor an option" "See jobs/submit.sh --help" ;;
     esac
   done
   for name in "${variables[@]}"; do
@@ -76,7 +76,7 @@ load_site() {
   [ -n "$SITE" ] || die "$usage_error" "SITE is not given" "SITE= one of: $(list_sites)"
   if [[ $SITE == */* ]]; then file=$SITE; fi
   [ -f "$file" ] ||
-    die "$usage_error" "there is no site $SITE" \
+    die "$usage_error" "There is no site $SITE" \
       "SITE= one of: $(list_sites); or the path of a file: docs/sites.md"
   read_site "$file"
 }
@@ -94,7 +94,7 @@ find_image() {
 }
 
 read_words() {
-  split_words "${!1}" || die "$usage_error" "$1=${!1} leaves a quote open" "close it"
+  split_words "${!1}" || die "$usage_error" "$1=${!1} leaves a quote open" "Close it"
 }
 
 # What the user says, else the site, else a default.
@@ -224,9 +224,9 @@ dry_run() {
 submit() {
   local answer job_pattern=$'(^|\n|batch job )([0-9]+)(;[^\n]*)?(\n|$)'
   command -v sbatch >/dev/null ||
-    die "$slurm_error" "there is no sbatch here" "go to a login node of $SITE, and say it again"
+    die "$slurm_error" "There is no sbatch here" "Go to a login node of $SITE, and say it again"
   mkdir -p -- "$out/slurm" ||
-    die "$config_error" "$out/slurm cannot be made" "name another OUT"
+    die "$config_error" "$out/slurm cannot be made" "Name another OUT"
   set_old_job_aside
   answer=$(sbatch "${sbatch_options[@]}" 2>&1 <<<"$script") || refused "$answer"
   [[ $answer =~ $job_pattern ]] || refused "$answer"

@@ -65,8 +65,8 @@ def test_site__document_explains_every_key() -> None:
     ("line", "said"),
     [
         ("colour=red", "there is no key colour"),
-        ("walltime", "is no KEY=value"),
-        ("SLURM_PARTITION=x", "is no KEY=value"),
+        ("walltime", "is not KEY=value"),
+        ("SLURM_PARTITION=x", "is not KEY=value"),
     ],
 )
 def test_site__refuses_what_it_does_not_know(cluster: Cluster, line: str, said: str) -> None:
@@ -263,7 +263,7 @@ BIG = {"SITE": "atlas", "ACCOUNT": "lab"}
 @pytest.mark.parametrize(
     ("variables", "code", "error", "hint"),
     [
-        ({"SITE": "mars"}, 2, "there is no site mars", "atlas ceres generic minicluster"),
+        ({"SITE": "mars"}, 2, "There is no site mars", "atlas ceres generic minicluster"),
         ({"SITE": ""}, 2, "SITE is not given", "ceres"),
         ({"SCENE": ""}, 2, "SCENE is not given", "SCENE="),
         ({"OUT": ""}, 2, "OUT is not given", "OUT="),
@@ -272,18 +272,18 @@ BIG = {"SITE": "atlas", "ACCOUNT": "lab"}
         ({"NODES": "0"}, 2, "NODES=0", "NODES=2"),
         ({"WORKERS": "-1"}, 2, "WORKERS=-1", "NODES=2"),
         ({"THREADS": "1.5"}, 2, "THREADS=1.5", "THREADS=2"),
-        ({"MEMORY": "4"}, 2, "MEMORY=4 is no amount of memory", "4GiB"),
+        ({"MEMORY": "4"}, 2, "MEMORY=4 is not an amount of memory", "4GiB"),
         ({"MEMORY": "much"}, 2, "MEMORY=much", "4GiB"),
         ({"TIME": "2h"}, 2, "TIME=2h", "2:00:00"),
         ({"COLOUR": "red"}, 2, "no variable COLOUR", "--help"),
-        ({"ARGS": "--index 'x"}, 2, "leaves a quote open", "close it"),
+        ({"ARGS": "--index 'x"}, 2, "leaves a quote open", "Close it"),
         ({"ARGS": "--workers 3"}, 2, "ARGS holds --workers", "WORKERS="),
         ({"SBATCH": "--time=5"}, 2, "SBATCH holds --time=5", "TIME="),
         ({"SBATCH": "-N3"}, 2, "SBATCH holds -N3", "NODES="),
         ({"SBATCH": "--output=x"}, 2, "which the job scripts need", "OUT/slurm"),
         ({"SCENE": "/no/scene"}, 4, "/no/scene does not exist", "SCENE="),
-        ({"IMAGE": "no.sif"}, 3, "there is no image", "sbatch jobs/build.sbatch"),
-        ({"OUT": "no/such/out"}, 3, "is no folder", "mkdir -p"),
+        ({"IMAGE": "no.sif"}, 3, "There is no image", "sbatch jobs/build.sbatch"),
+        ({"OUT": "no/such/out"}, 3, "is not a folder", "mkdir -p"),
         ({"OUT": "scene.zarr/out"}, 3, "lies inside the scene", "another OUT"),
         ({"OUT": "hyperhpc image.sif"}, 3, "is a file", "another OUT"),
         ({"OUT": "bin"}, 3, "is not a run of hyperhpc", "another OUT"),
@@ -345,7 +345,7 @@ def test_refusal__without_sbatch(cluster: Cluster) -> None:
     (cluster.folder / "login" / "sbatch").unlink()
     done = cluster.submit()
     assert done.returncode == 6
-    assert "there is no sbatch here" in done.stderr
+    assert "There is no sbatch here" in done.stderr
     assert not cluster.out.exists()
 
 
@@ -354,7 +354,7 @@ def test_refusal__of_an_out_where_a_job_is_at_work(cluster: Cluster) -> None:
     cluster.does("squeue", "echo PENDING")
     done = cluster.submit()
     assert done.returncode == 3
-    assert "job 42 is at work on" in done.stderr
+    assert "Job 42 is at work on" in done.stderr
     assert "(PENDING)" in done.stderr
     assert "scancel 42" in done.stderr
     assert len(cluster.calls("sbatch")) == 1

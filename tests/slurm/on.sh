@@ -4,7 +4,7 @@
 #   tests/slurm/on.sh HOST [-u USER] COMMAND...   on ctl or c1 to c4, as root or as USER
 #   tests/slurm/on.sh cluster power_off c2        a step of cluster.sh
 #
-# HYPERHPC_SLURM_TEST names its folder; the newest unless told.
+# HYPERHPC_SLURM_TEST names its folder; the newest one by default.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
