@@ -48,7 +48,7 @@ _COPY_HINT = (
 )
 _SKIP_HINT = f"{_COPY_HINT}; with --skip-bad-tiles such tiles are left as no-data"
 _SAMPLED_HINT = (
-    "its pixels are in the sample, so it was readable before: give the same command again; "
+    "its pixels are in the sample, so it could be read before: give the same command again; "
     "if the error stays, add --restart"
 )
 
