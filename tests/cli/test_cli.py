@@ -189,7 +189,7 @@ def test_spectrum__takes_a_bounding_box(small_scene: Path) -> None:
     assert (boxed.code, boxed.out) == (0, alone.out)
     box = "517060,4525950,517070,4525960"
     outcome = call("spectrum", small_scene, *words, "--bbox", box)
-    check_refused(outcome, 3, "point 517050.5,4525950.5", f"outside --bbox {box}")
+    check_refused(outcome, 3, "Point 517050.5,4525950.5", f"outside --bbox {box}")
     outcome = call("spectrum", small_scene, *words, "--bbox", "0,0,1,1")
     check_refused(outcome, 3, "holds no pixel centre of the scene")
     assert call("spectrum", small_scene, *words, "--bbox", "1,2").code == 2

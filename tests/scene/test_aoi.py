@@ -158,8 +158,11 @@ def test_aoi__bad_files_get_one_message(scene_path: Path, polygon: Any, tmp_path
     path.write_bytes(b"SQLite format 3\x00" + b"rubbish" * 100)
     refused(path, "GeoPackage")
     refused(geojson(tmp_path / "points.geojson", shapely.Point(0, 0)), "holds no polygon")
-    refused(geojson(tmp_path / "far.geojson", shapely.box(10, 50, 11, 51)), "miss the scene")
+    refused(geojson(tmp_path / "far.geojson", shapely.box(10, 50, 11, 51)), "outside the scene")
     refused(geojson(tmp_path / "metres.geojson", polygon))  # not longitudes and latitudes
     refused(geopackage(tmp_path / "nowhere.gpkg", polygon, srs=-1), "no coordinate reference")
     named = {"crs": {"type": "name", "properties": {"name": "EPSG:999999"}}}
-    refused(geojson(tmp_path / "unknown.geojson", polygon, **named), "not known")
+    refused(
+        geojson(tmp_path / "unknown.geojson", polygon, **named),
+        "unknown coordinate reference system",
+    )

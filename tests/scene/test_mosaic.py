@@ -270,7 +270,7 @@ def test_mosaic__refuses_gaps_that_nothing_marks(tmp_path: Path) -> None:
     two_tiffs(tmp_path, transform=far)
     assert (whole_of(open_scene(tmp_path))[:, 5:8] == -9999).all()
     two_tiffs(tmp_path, {"dtype": "uint16", "nodata": None}, transform=far)
-    with pytest.raises(SceneError, match=r"leave 18 pixels of their grid uncovered"):
+    with pytest.raises(SceneError, match=r"do not cover 18 pixels of their grid"):
         open_scene(tmp_path)
 
 
