@@ -385,6 +385,7 @@ def test_ingest__of_a_damaged_chunk_names_the_file_and_resumes(tmp_path: Path) -
     )
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("command", ["ingest", "run"])
 def test_ingest__and_run_say_how_the_scene_was_understood(
     command: str, whole: Path, tmp_path: Path

@@ -52,6 +52,7 @@ def test_window__differs_between_seeds() -> None:
     assert (one != negative).mean() > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(64, 64), (65, 130), (300, 90), (600, 700)])
 @pytest.mark.parametrize("fraction", [0.0, 0.02, 0.15, 0.6, 0.9])
 def test_land__holds_the_nodata_fraction(shape: tuple[int, int], fraction: float) -> None:
