@@ -31,6 +31,11 @@ class FakeScene(Scene):
     def fingerprint(self) -> dict:
         return {"kind": "fake"}
 
+    def read(
+        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
+    ) -> np.ndarray:
+        raise AssertionError("a plan reads no pixels")
+
 
 def a_scene(
     shape: Shape, chunks: Shape, shards: Shape | None = None, stored: str = "int16"
