@@ -255,10 +255,13 @@ def test_simulate__is_read_back_by_our_own_readers(tmp_path: Path, layout: Any) 
         ({"layout": "neon", "neon_chunks": "new"}, "new"),
         ({"layout": "neon", "tiles": (2, 9)}, "2 x 9 tiles"),
         ({"layout": "neon", "tiles": (0, 2)}, "0 x 2 tiles"),
-        ({"layout": "neon", "tiles": (2, 2), "overlap": 4}, "by 4 pixels; 0 to 3"),
-        ({"layout": "neon", "tiles": (2, 2), "overlap": -1}, "by -1 pixels"),
-        ({"tiles": (2, 2)}, "a Zarr store has none"),
-        ({"bidirectional": True}, "a Zarr store has none"),
+        (
+            {"layout": "neon", "tiles": (2, 2), "overlap": 4},
+            "overlap of 4 pixels is impossible; it must be 0 to 3",
+        ),
+        ({"layout": "neon", "tiles": (2, 2), "overlap": -1}, "overlap of -1 pixels"),
+        ({"tiles": (2, 2)}, "need the layout neon"),
+        ({"bidirectional": True}, "need the layout neon"),
     ],
 )
 def test_simulate__refuses(tmp_path: Path, change: dict[str, Any], word: str) -> None:
