@@ -214,7 +214,7 @@ def test_run__bad_estimator(
     [
         (None, ["cannot be read"]),
         ("clusters = = 3", ["not valid TOML"]),
-        ("clutsers = 3\nstride = 'x'", ["'clutsers'", "stride", "options are address"]),
+        ("clutsers = 3\nstride = 'x'", ["'clutsers'", "stride", "The options are address"]),
         ("[index]\nbad = 'R('", ["not arithmetic"]),
     ],
 )

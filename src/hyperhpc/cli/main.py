@@ -20,8 +20,6 @@ from hyperhpc.cli.output import print_error
 from hyperhpc.errors import HyperhpcError, ResourceError
 
 _INTERRUPTED, _TERMINATED = 130, 143
-#: Names, which keep their capital at the start of a hint.
-_NAMES = ("Zarr", "Dask", "Slurm", "Python")
 
 
 class _Terminated(BaseException):
@@ -50,7 +48,8 @@ def main(args: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "hyperhpc"
-        code = _report_error(error.format_message(), f"See {command} --help", error.exit_code)
+        message = error.format_message().rstrip(".")
+        code = _report_error(message, f"See {command} --help", error.exit_code)
     except HyperhpcError as error:
         code = _report_error(error.message, error.hint, error.exit_code)
     except BrokenPipeError:
@@ -118,14 +117,10 @@ def _send_again(lost: Any) -> None:
 
 
 def _report_error(message: str, hint: str | None, code: int) -> int:
-    """One message, in one style: no full stop, which might be taken for part of a path."""
     _silence_asyncio()
-    print_error(f"error: {message.rstrip('.')}")
+    print_error(f"error: {message}")
     if hint:
-        first = hint.split(maxsplit=1)[0]
-        if first.isalpha() and first.istitle() and first not in _NAMES:
-            hint = hint[0].lower() + hint[1:]
-        print_error(f"  hint: {hint.rstrip('.')}")
+        print_error(f"  hint: {hint}")
     return code
 
 
