@@ -109,7 +109,7 @@ def test_model__whose_spectra_are_damaged(first: RunCase, tmp_path: Path, text: 
     shutil.copy(first.out / "model.json", model)
     (tmp_path / "clusters.json").write_text(text, "utf-8")
     outcome = call("plan", first.scene, tmp_path / "out", "--apply-model", model)
-    check_refused(outcome, 3, "clusters.json next to it", "copy both again")
+    check_refused(outcome, 3, "clusters.json next to it", "Copy both again")
 
 
 def test_model__that_cannot_be_applied(first: RunCase, tmp_path: Path) -> None:

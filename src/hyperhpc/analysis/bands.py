@@ -64,7 +64,7 @@ def good_bands(
         raise ConfigError(
             f"The windows to drop{flagged} leave none of the {len(wavelength_nm)} bands "
             f"({wavelength_nm.min():.1f}-{wavelength_nm.max():.1f} nm)",
-            "give other windows with --drop LO-HI",
+            "Give other windows with --drop LO-HI",
         )
     return good
 
@@ -78,7 +78,7 @@ def seed_bands(n_bands: int) -> np.ndarray:
         raise ConfigError(
             f"--seed-compat picks bands by position and needs {SEED_BANDS} bands; "
             f"this scene has {n_bands}",
-            "omit --seed-compat",
+            "Omit --seed-compat",
         )
     return np.concatenate([np.arange(lo, hi + 1) for lo, hi in SEED_POSITIONS])
 

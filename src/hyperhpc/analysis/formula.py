@@ -87,11 +87,11 @@ def parse_formula(text: str) -> Formula:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(
             f"Formula {text!r} is not arithmetic: {error}",
-            "write it with numbers, R(nm), + - * / **, brackets, ln, exp, sqrt and abs",
+            "Write it with numbers, R(nm), + - * / **, brackets, ln, exp, sqrt and abs",
         ) from None
     if not wanted:
         raise ConfigError(
-            f"Formula {text!r} reads no band", "name a band by its wavelength in nm: R(860)"
+            f"Formula {text!r} reads no band", "Name a band by its wavelength in nm: R(860)"
         )
     return Formula(text, tuple(sorted(wanted)))
 

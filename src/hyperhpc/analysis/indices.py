@@ -71,7 +71,7 @@ def user_index(name: str, formula: str) -> Index:
     """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,31}", name):
         raise ConfigError(
-            f"{name!r} cannot name an index", "use letters, digits and _, at most 32, e.g. pri"
+            f"{name!r} cannot name an index", "Use letters, digits and _, at most 32, e.g. pri"
         )
     about = {
         "doi": "",
@@ -114,13 +114,13 @@ def choose_indices(
         if name not in known:
             raise ConfigError(
                 f"There is no index {name!r}",
-                f"choose from {' '.join(known)}, or give your own with --formula {name}=EXPR",
+                f"Choose from {' '.join(known)}, or give your own with --formula {name}=EXPR",
             )
     asked = [known[name] for name in wanted]
     asked += [user_index(name, formula) for name, formula in formulas.items()]
     counts = Counter(index.name.lower() for index in asked)
     if repeated := sorted(name for name, n in counts.items() if n > 1):
-        raise ConfigError(f"Index given twice: {' '.join(repeated)}", "rename one of them")
+        raise ConfigError(f"Index given twice: {' '.join(repeated)}", "Rename one of them")
     bound, skipped = [], {}
     for index in asked:
         try:

@@ -87,12 +87,12 @@ def read_applied(path: Path, names: Sequence[str], scene: Scene) -> AppliedModel
     except _VALUE_ERRORS:
         is_model = False
     if not is_model:
-        raise ConfigError(f"{path} is not a model of hyperhpc", "give OUT/model.json of a run")
+        raise ConfigError(f"{path} is not a model of hyperhpc", "Give OUT/model.json of a run")
     if not wanted:
         raise ConfigError(
             f"{path} holds none of the models {', '.join(names)}; it holds "
             f"{', '.join(model['models']) or 'none'}",
-            "a model of an --estimator cannot be applied: only its means are stored",
+            "A model of an --estimator cannot be applied: only its means are stored",
         )
     bands = _match_bands(wavelength_nm, usable_centres_nm(scene), path)
     order = np.argsort(bands)
@@ -158,7 +158,7 @@ def _read_spectra(path: Path, models: dict[str, Any], order: np.ndarray) -> dict
     except _VALUE_ERRORS:
         raise ConfigError(
             f"{path} and {clusters.name} next to it do not match, or one of them is damaged",
-            f"copy both again; without {clusters.name} only standard deviations are lost",
+            f"Copy both again; without {clusters.name} only standard deviations are lost",
         ) from None
 
 

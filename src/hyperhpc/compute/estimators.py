@@ -95,7 +95,7 @@ def fit_estimator(
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(
             f"{type(estimator).__name__} cannot be fitted: {why}",
-            "name a clusterer that is fitted without classes, such as sklearn.cluster:Birch",
+            "Name a clusterer that is fitted without classes, such as sklearn.cluster:Birch",
         ) from error
 
 
@@ -127,7 +127,7 @@ def fit_dask_kmeans(data: SampleOnWorkers, n_clusters: int, scaler: Scaler, seed
         raise ResourceError(
             f"--engine dask-ml needs about {need / 2**30:.1f} GiB for this sample; "
             f"the workers have {have / 2**30:.1f} GiB",
-            "omit --engine: the built-in engine needs no copy of the sample",
+            "Omit --engine: the built-in engine needs no copy of the sample",
         )
     blocks = [
         _lazy(_read_scaled_block, n, data.sample, number, scaler)

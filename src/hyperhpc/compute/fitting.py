@@ -219,7 +219,7 @@ def _check_sample(job: FitJob) -> None:
     if n_valid < n_clusters:
         raise ConfigError(
             f"{n_valid} valid sampled pixels are fewer than {n_clusters} clusters",
-            "give a smaller --stride or fewer --clusters",
+            "Give a smaller --stride or fewer --clusters",
         )
     if n_valid < MIN_PIXELS_PER_CLUSTER * n_clusters and job.config.stride > 1:
         job.warn(

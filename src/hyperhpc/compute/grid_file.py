@@ -106,6 +106,6 @@ def _read_all(fd: int, data: memoryview, offset: int) -> None:
         if not done:
             raise ResourceError(
                 f"A file of the run is shorter than when it was written (at byte {offset})",
-                "give --restart to start the run from the beginning",
+                "Give --restart to start the run from the beginning",
             )
         data, offset = data[done:], offset + done

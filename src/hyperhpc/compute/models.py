@@ -23,7 +23,7 @@ from hyperhpc.schema import NO_CLUSTER
 
 #: Pixels an estimator labels at a time: limits their float64 copy.
 _PREDICT_PIXELS = 16384
-_EXAMPLE_HINT = "for example --estimator sklearn.cluster:Birch"
+_EXAMPLE_HINT = "For example --estimator sklearn.cluster:Birch"
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def spectra_at(
         if values is None or np.isnan(values[bands]).any():
             raise ConfigError(
                 f"Point {x:.10g},{y:.10g} (row {row}, column {col}) is no-data",
-                "choose a point inside the flown area",
+                "Choose a point inside the flown area",
             )
         if method == "linear":
             grid = scene.grid
@@ -128,7 +128,7 @@ def spectra_at(
             if values is None or np.isnan(values[bands]).any():
                 raise ConfigError(
                     f"Point {x:.10g},{y:.10g} does not have four valid neighbours",
-                    "give --method nearest",
+                    "Give --method nearest",
                 )
         spectra.append(
             {
@@ -153,5 +153,5 @@ def _find_pixel(scene: Scene, x: float, y: float) -> tuple[int, int]:
     raise ConfigError(
         f"Point {x:.10g},{y:.10g} lies outside the scene, which spans "
         f"{xmin:.10g} to {xmax:.10g} in x and {ymin:.10g} to {ymax:.10g} in y",
-        f"see hyperhpc info {shlex.quote(scene.path)}",
+        f"See hyperhpc info {shlex.quote(scene.path)}",
     )

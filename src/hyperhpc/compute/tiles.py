@@ -40,7 +40,7 @@ Work = Callable[[Any, Tile], dict[str, Any]]
 #: Seconds before each further try: a file server may be busy, or restarting.
 RETRY_PAUSES_S = (0.5, 2.0)
 
-_RESUME_HINT = "give the same command again: it resumes from the finished tiles"
+_RESUME_HINT = "Give the same command again: it resumes from the finished tiles"
 # The times of files are part of a scene's fingerprint
 _COPY_HINT = (
     "copy the file again, or the scene with its times (cp -p, rsync -a), then give the same "
@@ -197,7 +197,7 @@ def _get_record(
         raise ResourceError(
             f"Tile {tile.name} has ended {max(deaths, MAX_WORKER_DEATHS)} workers, each with "
             f"{memory_bytes // 2**20} MiB; probably they ran out of memory",
-            f"give --memory-per-worker {memory_bytes * 3 // 2 // 2**20}MiB or more: the run "
+            f"Give --memory-per-worker {memory_bytes * 3 // 2 // 2**20}MiB or more: the run "
             "resumes from the finished tiles",
         ) from None
     except Exception as error:  # the tile's name is worth more than a foreign traceback
@@ -317,7 +317,7 @@ def check_no_bad_tiles(bad: list[dict[str, Any]], report: Any) -> None:
         more = f"; and {len(bad) - 12} more, see run.json" if len(bad) > 12 else ""
         raise IncompleteRunError(
             f"{len(bad)} tiles could not be read and are no-data in {report}: {listed}{more}",
-            "copy the scene again, then give the same command with --restart",
+            "Copy the scene again, then give the same command with --restart",
         )
 
 

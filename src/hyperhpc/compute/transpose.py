@@ -95,7 +95,7 @@ class BlockScene(Scene):
         except READ_ERRORS as error:
             raise SceneError(
                 f"{self.path} cannot be read: {cause(error)}",
-                "give --restart to start from the beginning",
+                "Give --restart to start from the beginning",
             ) from error
 
 
