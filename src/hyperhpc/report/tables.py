@@ -1,4 +1,4 @@
-"""Tables of the report. A cell holds a text and the number that its column is sorted by."""
+"""Tables of the report: cells as text, with the plain number next to it to sort by."""
 
 from __future__ import annotations
 
