@@ -147,7 +147,7 @@ def test_doctor__names_everything_that_is_wrong_and_ends_with_5(tmp_path: Path) 
     assert lines["open files"].remedy.startswith("ulimit -n ")
     assert lines["PYTHONPATH"].remedy == "unset PYTHONPATH PYTHONHOME"
     errors = [name for name, status in found.items() if status == "error"]
-    assert done.stderr.startswith("error: the environment is not fit for a run: ")
+    assert done.stderr.startswith("error: The environment is not fit for a run: ")
     assert all(name in done.stderr for name in errors)
 
 
