@@ -475,6 +475,7 @@ def test_make__passes_values_as_they_are(tmp_path: Path, how: str) -> None:
 # --- style ----------------------------------------------------------------------------
 
 
+@pytest.mark.jobs
 def test_scripts__are_clean() -> None:
     done = subprocess.run(
         ["bash", str(ROOT / ".ci" / "check_scripts.sh")],

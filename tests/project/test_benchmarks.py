@@ -73,11 +73,13 @@ def test_measure__says_why_a_command_failed(tmp_path: Path) -> None:
         measure.measure(["sleep", "60"], tmp_path / "log", timeout=0.2)
 
 
+@pytest.mark.slow
 def test_read_bare__reads_all(small_scene: Path) -> None:
     for reader in reading.readers():
         assert reading.read_bare(small_scene, reader) > 0  # it counts the bytes itself
 
 
+@pytest.mark.slow
 def test_kernel__compares_on_the_same_pixels() -> None:
     result = kernel.against_sklearn(1500, 1)
     (found,) = result.repeats
@@ -86,6 +88,7 @@ def test_kernel__compares_on_the_same_pixels() -> None:
     assert not result.is_judged
 
 
+@pytest.mark.slow
 def test_tiles__are_counted_and_leave_nothing(tmp_path: Path) -> None:
     result = tiles.empty_tiles(20, 1)
     assert set(result.repeats[0]) == {"2", "20"}
@@ -106,6 +109,7 @@ def test_costs__add_up() -> None:
     assert parts["whole"] == pytest.approx(parts["slow"] + parts["the rest"])
 
 
+@pytest.mark.slow
 def test_costs__follows_a_run(
     small_scene: Path,
     tmp_path: Path,
@@ -129,6 +133,7 @@ def test_costs__follows_a_run(
 # --- scenes ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_tiled__repeats_the_block(tmp_path: Path) -> None:
     from hyperhpc.scene import open_scene
 

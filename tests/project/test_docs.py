@@ -28,6 +28,7 @@ COMMANDS = {name: command for name, command in cli.commands.items() if not comma
 
 
 @pytest.mark.parametrize("name", ["reference", "api"])
+@pytest.mark.docs
 def test_generated_pages__are_what_the_code_says_now(name: str, tmp_path: Path) -> None:
     copy = tmp_path / f"make_{name}.py"
     copy.write_text((DOCS / copy.name).read_text("utf-8"), "utf-8")

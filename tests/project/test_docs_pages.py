@@ -95,6 +95,7 @@ def test_kernelspec__starts_a_command_of_the_image() -> None:
     assert re.search(r"^ipykernel==", lock, re.MULTILINE)
 
 
+@pytest.mark.docs
 def test_kernelspec__its_kernel_runs_the_cells(
     run_case: RunCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

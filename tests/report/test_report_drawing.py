@@ -203,6 +203,7 @@ def test_maps_of_indices__say_what_values_are_made_of(tmp_path):
 
 
 @pytest.mark.parametrize("clusters", [2, 8, 30])
+@pytest.mark.slow
 def test_cluster_spectra__no_line_lies_under_the_key(tmp_path, clusters):
     write_case(tmp_path, points=0, indices=("ndvi",), models=("lloyd",), clusters=clusters)
     figure = cluster_spectra_figure(open_results(tmp_path), "lloyd")

@@ -104,6 +104,7 @@ def test_write_report__gives_the_page_and_leaves_nothing_half_written(run):
 
 
 @pytest.mark.parametrize("other", ["none", "fails", "cannot start"])
+@pytest.mark.slow
 def test_write_report__alone_draws_the_same(run, tmp_path, monkeypatch, other):
     """The fixture had a second process draw one half, where there are two cores."""
     out, path, _, _ = run
@@ -120,6 +121,7 @@ def test_write_report__alone_draws_the_same(run, tmp_path, monkeypatch, other):
         assert (own / "figures" / picture.name).read_bytes() == picture.read_bytes()
 
 
+@pytest.mark.slow
 def test_figures__are_decodable_opaque_and_not_blank(run):
     out, _, _, data = run
     names = {p.stem for p in (out / "figures").glob("*.png")}
@@ -283,12 +285,14 @@ def test_page__names_points_choices_command_versions_and_methods(run):
     assert "not finished" not in page.text
 
 
+@pytest.mark.slow
 def test_report__again_gives_the_same_page(tmp_path, quick):
     write_case(tmp_path, shape=(12, 12), indices=("ndvi",), points=1, models=())
     before = write_report(tmp_path).read_bytes()
     assert write_report(tmp_path).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_report__of_an_unfinished_run_says_so_and_shows_what_there_is(tmp_path, quick):
     out = tmp_path / "out"
     write_case(out, complete=False, shape=(40, 50), indices=("ndvi",), models=("lloyd",))
@@ -304,6 +308,7 @@ def test_report__of_an_unfinished_run_says_so_and_shows_what_there_is(tmp_path, 
     assert "figure-closeup_lloyd" not in page.ids
 
 
+@pytest.mark.slow
 def test_report__of_a_run_that_only_planned_says_so(tmp_path):
     (tmp_path / "plan.json").write_text("{}")
     page = read_page(write_report(tmp_path))
@@ -353,6 +358,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_report__of_odd_runs(tmp_path, quick, case):
     options = CASES[case]
     run = write_case(tmp_path, **options)
@@ -376,6 +382,7 @@ def test_report__of_odd_runs(tmp_path, quick, case):
         assert row[7][1] == 1.0
 
 
+@pytest.mark.slow
 def test_report__without_agreement_in_clusters_json(tmp_path, quick):
     write_case(tmp_path, shape=(12, 12), indices=(), points=0, clusters=2)
     clusters = json.loads((tmp_path / "clusters.json").read_text())

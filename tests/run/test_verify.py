@@ -235,6 +235,7 @@ def test_report__where_nothing_can_be_drawn_yet(stopped: Path, tmp_path: Path) -
     assert not (out / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_report__of_damaged_results_names_the_file(run_case: RunCase, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(run_case.out, out)

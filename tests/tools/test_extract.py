@@ -199,7 +199,7 @@ def test_extract__heeds_what_is_masked(case: RunCase, tmp_path: Path) -> None:
         ("p.csv", "", ["its columns are none"]),
         ("p.csv", "x,y\n", ["holds no feature"]),
         ("p.csv", "\x00\xff,y\n", ["CSV"]),
-        ("p.csv", "lon,lat\n517000,4526000\n", ["does not allow", "517000"]),
+        ("p.csv", "lon,lat\n517000,4526000\n", ["outside WGS 84", "517000"]),
         ("p.geojson", "{", ["GeoJSON", "--points"]),
         ("p.geojson", '{"type": "LineString", "coordinates": [[0, 0], [1, 1]]}', ["lines"]),
     ],

@@ -89,6 +89,7 @@ def test_scene__filler_only_inside_the_water_windows(scene: Any) -> None:
     assert outside.max() < 8000
 
 
+@pytest.mark.slow
 def test_scene__kmeans_finds_the_classes(scene: Any) -> None:
     painter, dn, truth = scene
     dn, truth = dn[::2, ::2], truth[::2, ::2]

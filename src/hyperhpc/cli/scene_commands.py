@@ -254,7 +254,7 @@ def extract(
 
     done = extract_spectra(scene, read_scene_options(options), features, dest, buffer)
     if done.without:
-        click.echo(f"note: {done.without} of {done.rows} rows have no values", err=True)
+        click.echo(f"note: rows without values, of {done.rows}: {done.without}", err=True)
     click.echo(done.path)
 
 

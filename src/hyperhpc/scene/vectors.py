@@ -261,7 +261,7 @@ def reproject_to_scene(
         x, y = bounds[np.flatnonzero(lost)[0], :2]
         raise ConfigError(
             f"{what} has coordinates that are outside {source.name}: {x:.10g}, {y:.10g}",
-            "GeoJSON takes longitude and latitude in degrees",
+            "GeoJSON, and the columns lon and lat of a CSV file, take degrees",
         )
     return moved
 

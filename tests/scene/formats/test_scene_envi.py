@@ -207,7 +207,7 @@ def test_open__malformed_wkt_beside_good_map_info(tmp_path: Path) -> None:
 def test_open__data_of_another_size(tmp_path: Path, change: int) -> None:
     path = write_envi(tmp_path / "s", cube())
     os.truncate(path, path.stat().st_size + change)
-    with pytest.raises(SceneError, match="its header asks for 420") as caught:
+    with pytest.raises(SceneError, match="its header describes 420") as caught:
         open_scene(path)
     _named(caught, path)
 
@@ -239,7 +239,7 @@ def test_open__esri_header(tmp_path: Path) -> None:
         ({"data_offset_values": listed([5] * 6)}, "add_offset"),
         ({"file_compression": 1}, "cannot be read|compressed"),
         ({"bands": -3}, "cannot be read"),
-        ({"lines": 10**6}, "header asks for"),
+        ({"lines": 10**6}, "header describes"),
     ],
 )
 def test_open__refuses(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
