@@ -40,6 +40,7 @@ def _place(path: Path) -> tuple[slice, slice]:
     return slice(_NORTH - ymax, _NORTH - ymin), slice(xmin - _EAST, xmax - _EAST)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", ["old", "band"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_tiles__are_the_single_scene_cut_up(
