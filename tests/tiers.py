@@ -77,7 +77,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="quick: the fast tests and the smoke tests; rest: all others (default: all)",
     )
     parser.addini("fast_cpu_s", "CPU time an unmarked test may use, seconds", default="2")
-    parser.addini("fast_wall_s", "wall time an unmarked test may take, seconds", default="60")
+    parser.addini("fast_wall_s", "wall time an unmarked test may take, seconds", default="300")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -473,6 +473,7 @@ def test_bridge__reads_lines_that_come_in_parts(cluster: Cluster) -> None:
     assert len(cluster.calls("sbatch")) == 2
 
 
+@pytest.mark.jobs
 def test_bridge__serves_twenty_at_once(cluster: Cluster) -> None:
     told = drive(
         cluster,
