@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from hyperhpc.scene.cube import (
     Scene,
     Source,
 )
-from hyperhpc.scene.formats.zarr_layout import Node
 
 #: dtype and missing value of each kind of origin.
 ORIGIN_KINDS = {
@@ -66,35 +64,3 @@ def _day(source: Source) -> int:
     """The day of a source as a number."""
     text = str(source.acquired)
     return int(text.replace("-", "")) if _DATE.fullmatch(text) else NO_DATE
-
-
-def find_origins(
-    nodes: Mapping[str, Node], cube: Node, shape: tuple[int, int, int]
-) -> dict[str, Any]:
-    """Fields of a scene in a store that say where its pixels come from."""
-    found = {
-        name: node
-        for name in ORIGIN_KINDS
-        if (node := nodes.get(f"{cube.parent}/{name}".lstrip("/"))) is not None
-        and node.attributes.get("missing") == ORIGIN_KINDS[name][1]  # one of ours
-        and node.shape == shape[:2]
-    }
-    sources, lines = _listed(found, SOURCE_ARRAY), _listed(found, LINE_ARRAY)
-    files = cube.attributes.get("source_files")
-    is_known = isinstance(files, list) and all(isinstance(name, str) for name in files)
-    return {
-        "origin_arrays": tuple((name, node.path) for name, node in found.items()),
-        "sources": sources,
-        "flight_lines": lines,
-        "has_dates": DATE_ARRAY in found or any(one.acquired for one in (*sources, *lines)),
-        "files": tuple(files or ()) if is_known else (),
-    }
-
-
-def _listed(found: Mapping[str, Node], name: str) -> tuple[Source, ...]:
-    """The sources that an array of positions numbers; empty if it lists none."""
-    listed = found[name].attributes.get("sources") if name in found else None
-    try:
-        return tuple(Source(str(item["name"]), item.get("acquired")) for item in listed or ())
-    except (TypeError, KeyError, AttributeError):
-        return ()

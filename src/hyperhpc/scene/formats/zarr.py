@@ -7,7 +7,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperhpc.errors import SceneError
-from hyperhpc.scene.cube import DATE_ARRAY, Grid
+from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, SOURCE_ARRAY, Grid, Source
 from hyperhpc.scene.files import FileScene, cached, unreadable
 from hyperhpc.scene.formats import zarr_layout as layout
 from hyperhpc.scene.formats.zarr_chunks import (
@@ -24,7 +24,7 @@ from hyperhpc.scene.formats.zarr_chunks import (
     count_files,
     known_empty,
 )
-from hyperhpc.scene.formats.zarr_layout import Axes, choose_cube, find_cubes
+from hyperhpc.scene.formats.zarr_layout import Axes, Node, choose_cube, find_cubes
 from hyperhpc.scene.georef import (
     find_crs,
     grid_from_centres,
@@ -39,7 +39,7 @@ from hyperhpc.scene.metadata import (
     resolve_wavelengths,
     resolve_windows,
 )
-from hyperhpc.scene.origins import add_dates, find_origins, to_dates, to_numbers
+from hyperhpc.scene.origins import ORIGIN_KINDS, add_dates, to_dates, to_numbers
 from hyperhpc.scene.thinned import THINNED_GROUP, thinned_grid, thinned_shape
 from hyperhpc.scene.window import mirror
 
@@ -315,7 +315,7 @@ def _open(
         bad_bands=_bad_bands(attributes, canonical(cube.shape)[2], where),
     )
     if scene._is_plain:
-        scene = replace(scene, **find_origins(nodes, cube, scene.shape))
+        scene = replace(scene, **_find_origins(nodes, cube, scene.shape))
     return replace(scene, thinned=_thinned(scene))
 
 
@@ -405,3 +405,35 @@ def _fwhm(
         if node.parent == cube.parent and node.name.lower() == "fwhm" and node.shape == (n,):
             return read(node).astype(np.float64) * factor
     return None
+
+
+def _find_origins(
+    nodes: Mapping[str, Node], cube: Node, shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    """Fields of a scene in a store that say where its pixels come from."""
+    found = {
+        name: node
+        for name in ORIGIN_KINDS
+        if (node := nodes.get(f"{cube.parent}/{name}".lstrip("/"))) is not None
+        and node.attributes.get("missing") == ORIGIN_KINDS[name][1]  # one of ours
+        and node.shape == shape[:2]
+    }
+    sources, lines = _listed(found, SOURCE_ARRAY), _listed(found, LINE_ARRAY)
+    files = cube.attributes.get("source_files")
+    is_known = isinstance(files, list) and all(isinstance(name, str) for name in files)
+    return {
+        "origin_arrays": tuple((name, node.path) for name, node in found.items()),
+        "sources": sources,
+        "flight_lines": lines,
+        "has_dates": DATE_ARRAY in found or any(one.acquired for one in (*sources, *lines)),
+        "files": tuple(files or ()) if is_known else (),
+    }
+
+
+def _listed(found: Mapping[str, Node], name: str) -> tuple[Source, ...]:
+    """The sources that an array of positions numbers; empty if it lists none."""
+    listed = found[name].attributes.get("sources") if name in found else None
+    try:
+        return tuple(Source(str(item["name"]), item.get("acquired")) for item in listed or ())
+    except (TypeError, KeyError, AttributeError):
+        return ()
