@@ -374,8 +374,8 @@ def test_ingest__of_a_damaged_chunk_names_the_file_and_resumes(tmp_path: Path) -
     assert "--skip-bad-tiles" not in done.hint  # which ingest has not got
     for path in (tmp_path / "s.zarr.part", tmp_path / "s.zarr.part" / "store"):
         left = call("info", path)
-        check_refused(left, 4, "s.zarr.part is a store that is not finished")
-        assert "ingest command again" in left.hint
+        check_refused(left, 4, "s.zarr.part is an unfinished store")
+        assert "same hyperhpc ingest command" in left.hint
     assert not (tmp_path / "s.zarr").exists()
     victim.write_bytes(sound)
     os.utime(victim, ns=(when.st_atime_ns, when.st_mtime_ns))
