@@ -138,4 +138,4 @@ def test_model__that_cannot_be_applied(first: RunCase, tmp_path: Path) -> None:
     refuse(deep, "is damaged")
     refuse(model, "model and estimator", options=("--estimator", "sklearn.cluster:Birch"))
     none = changed(first, tmp_path, lambda m: m["models"].pop("lloyd"))
-    refuse(none, "none of the models lloyd, but minibatch", options=("--models", "lloyd"))
+    refuse(none, "none of the models lloyd; it holds minibatch", options=("--models", "lloyd"))

@@ -329,7 +329,7 @@ def test_run_tiles__names_the_tile_that_kills_workers(tmp_path: Path) -> None:
     with pytest.raises(ResourceError) as caught:
         at_work(tmp_path, die_of_one, None, notes)
     assert "Tile 0001-0001 has ended 3 workers, each with 1024 MiB" in caught.value.message
-    assert "give --memory-per-worker 1536MiB or more" in str(caught.value.hint)
+    assert "Give --memory-per-worker 1536MiB or more" in str(caught.value.hint)
     assert "a worker on 127.0.0.1 was lost; its tiles are processed again" in notes
 
 

@@ -393,7 +393,9 @@ def test_silence_dask__also_of_what_it_calls_critical() -> None:
 
 @pytest.mark.workers
 @pytest.mark.parametrize("count", [1, 2])
-def test_starts__are_not_dealt_to_a_worker_with_a_long_task(count: int, tmp_path: Path) -> None:
+def test_starts__are_not_scheduled_on_a_worker_with_a_long_task(
+    count: int, tmp_path: Path
+) -> None:
     sample = Sample.at(tmp_path, Area(0, 9, 0, 9), 1, 5, "int16")
     mark = tmp_path / "four starts are done"
 
@@ -414,8 +416,10 @@ def test_starts__are_not_dealt_to_a_worker_with_a_long_task(count: int, tmp_path
     with launch_workers(config(workers=count)) as started:
         started.client.wait_for_workers(count)
         long = started.pin(long_task)
-        hands = [(number,) for number in range(6)]
-        dealt: Any = starts._deal(SampleOnWorkers(sample, started), start, hands, Progress())
+        tasks = [(number,) for number in range(6)]
+        dealt: Any = starts._schedule(
+            SampleOnWorkers(sample, started), start, tasks, Progress()
+        )
         place = long.result(timeout=60)
         assert place == started.addresses()[0]
     assert [number for number, _ in dealt] == list(range(6))

@@ -121,7 +121,8 @@ def run_tiles(
     def submit(tile: Tile) -> Any:
         tries[tile.name] += 1
         tile_policy = skip_policy.for_tile(tile) if skip_policy else None
-        key = f"{folder.name}-{tile.name}-{tries[tile.name]}"
+        # with the token of this run: an external cluster may serve several runs at once
+        key = f"{folder.name}-{tile.name}-{tries[tile.name]}-{claim.token}"
         arguments = (function, job, tile, folder, claim, tile_policy)
         future = workers.client.submit(_run_task, *arguments, pure=False, key=key)
         in_flight[future] = tile
