@@ -189,7 +189,7 @@ begin_job() {
   rm -f -- "$HYPERHPC_STOP_FILE"
   remove_stale_connections
   if [ "$restarts" != 0 ]; then
-    say "Slurm has started this job again (restart $restarts); the run goes on"
+    say "Slurm has started this job again (restart $restarts); the run resumes"
     forget_restart_option
   fi
   use_scratch

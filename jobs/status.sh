@@ -130,7 +130,7 @@ while IFS= read -r line; do show 'lost worker' "$line"; done < <(lost_workers)
 if [ "${status[state]:-}" = running ] && [ -n "${status[updated]:-}" ]; then
   updated=$(date -d "${status[updated]}" +%s 2>/dev/null || date +%s)
   if [ $(($(date +%s) - updated)) -gt $silent_after ] && [[ $in_slurm != RUNNING* ]]; then
-    show note "no sign of life since ${status[updated]}; give the same command again to go on"
+    show note "no sign of life since ${status[updated]}; give the same command again to resume"
   fi
 fi
 show log "${job[log]:-}"
