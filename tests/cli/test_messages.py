@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pytest
 
 import hyperhpc
 from hyperhpc import errors
@@ -72,6 +73,7 @@ def is_sentence_case(start: str) -> bool:
     return is_name or not first[0].islower()
 
 
+@pytest.mark.slow
 def test_errors__are_in_one_style() -> None:
     found = list(messages())
     assert len(found) > 200

@@ -28,6 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("area", [Area(0, 60, 0, 120), Area(7, 59, 33, 85), Area(31, 40, 2, 9)])
+@pytest.mark.slow
 def test_transpose__gives_the_same_pixels(folder: Path, area: Area, tmp_path: Path) -> None:
     scene = open_scene(folder)
     turned = create_transposed(scene, area, 4, tmp_path)

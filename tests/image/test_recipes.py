@@ -167,6 +167,7 @@ def test_sbom__lists_the_lock_with_hashes(sbom: ModuleType) -> None:
     assert len({item["bom-ref"] for item in bill["components"]}) == len(bill["components"])
 
 
+@pytest.mark.slow
 def test_sbom__is_the_same_each_time(sbom: ModuleType) -> None:
     text = LOCK.read_text("utf-8")
     one, two = (sbom.document(text, datetime.fromtimestamp(0, UTC)) for _ in range(2))

@@ -136,6 +136,7 @@ def test_overview__puts_every_level_on_the_same_ground(tmp_path):
         assert overview.extent(level) == pytest.approx((515000, 515096, 4525936, 4526000))
 
 
+@pytest.mark.slow
 def test_closeup__is_where_the_variety_is_and_shows_those_pixels(tmp_path):
     write_case(tmp_path, shape=(700, 1300), points=0, indices=("ndvi",), models=("lloyd",))
     results = open_results(tmp_path)
@@ -175,6 +176,7 @@ def test_measure_index__takes_the_runs_own_count_of_missing_pixels(tmp_path):
 
 
 @pytest.mark.parametrize("side", [30, 90, 700])
+@pytest.mark.slow
 def test_maps__have_ticks_in_km_whatever_their_size(tmp_path, side):
     write_case(tmp_path, shape=(side, side), points=0, indices=("cai",), models=("lloyd",))
     results = open_results(tmp_path)
@@ -190,6 +192,7 @@ def test_maps__have_ticks_in_km_whatever_their_size(tmp_path, side):
         assert at.tolist() == [515000, 515010, 515020, 515030]
 
 
+@pytest.mark.slow
 def test_maps_of_indices__say_what_values_are_made_of(tmp_path):
     write_case(tmp_path, shape=(30, 30), points=0, indices=("cai",), models=())
     results = open_results(tmp_path)

@@ -159,6 +159,7 @@ def test_page__stands_alone(run):
     assert len(page.alts) == 11
 
 
+@pytest.mark.slow
 def test_page__escapes_what_it_shows(tmp_path, quick):
     case = write_case(tmp_path / "out", shape=(20, 20), points=0, indices=(), models=())
     case["scene"]["path"] = "/x/<script>alert(1)</script>.zarr"
@@ -392,6 +393,7 @@ def test_report__without_agreement_in_clusters_json(tmp_path, quick):
     assert "comparison of the models is not on disk" in page.text
 
 
+@pytest.mark.slow
 def test_figures__come_unsaved_by_name(tmp_path, quick):
     write_case(tmp_path, shape=(12, 12), indices=("ndvi",), points=1, models=("lloyd",))
     drawn = figures(tmp_path)

@@ -43,6 +43,7 @@ def test_store__of_ours_knows_a_lost_file(scene: tuple[Path, str], tmp_path: Pat
     assert "--skip-bad-tiles" in outcome.hint
 
 
+@pytest.mark.slow
 def test_store__of_ours_lists_what_holds_no_data(tmp_path: Path) -> None:
     path = tmp_path / "scene.zarr"
     simulate(path, 260, 700, bands=8, seed=1, zarr_format=2, nodata_fraction=0.6)

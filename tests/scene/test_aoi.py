@@ -61,6 +61,7 @@ def inside(scene: Scene, polygon: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["geopackage", "lon-lat", "old crs", "other crs"])
+@pytest.mark.slow
 def test_aoi__keeps_the_pixels_whose_centre_is_inside(
     scene_path: Path, polygon: Any, tmp_path: Path, kind: str
 ) -> None:

@@ -49,6 +49,7 @@ def folder(
     return home / "whole.h5", home / "tiles"
 
 
+@pytest.mark.slow
 def test_mosaic__is_the_scene_its_tiles_were_cut_from(folder: tuple[Path, Path]) -> None:
     single, mosaic = (open_scene(path) for path in folder)
     assert mosaic.shape == single.shape

@@ -79,6 +79,7 @@ def test_tiles__are_named_by_their_lower_left_corner(tmp_path: Path) -> None:
     assert scene.window_nodata == (-100.0,)
 
 
+@pytest.mark.slow
 def test_tiles__overlap_with_equal_pixels_and_unequal_views(tmp_path: Path) -> None:
     how: dict[str, Any] = {"bands": 6, "seed": 1, "layout": "neon", "nodata_fraction": 0.0}
     whole = _layers(simulate(tmp_path / "whole.h5", 60, 80, **how).path)
