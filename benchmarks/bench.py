@@ -21,9 +21,7 @@ ORDER = (
     "ingest", "outputs",
 )  # fmt: skip
 
-repeats = click.option(
-    "--repeats", default=3, show_default=True, help="Number of measurements."
-)
+repeats = click.option("--repeats", default=3, show_default=True, help="Number of measurements.")
 
 
 def size_option(default: int) -> Callable:

@@ -115,9 +115,7 @@ def ingest(side: int, repeats: int) -> Result:
         alone = [r[layout]["alone"] for r in found]
         over_one = [t / a for t, a in zip(taken, alone, strict=True)]
         over = [t / b for t, b in zip(taken, bare, strict=True)]
-        floor = [
-            t / (b + r[layout]["write"]) for t, b, r in zip(taken, bare, found, strict=True)
-        ]
+        floor = [t / (b + r[layout]["write"]) for t, b, r in zip(taken, bare, found, strict=True)]
         peaks = [r[layout]["peak_mib"] / 4096 for r in found]
         what = names[layout]
         rows += [
@@ -128,9 +126,7 @@ def ingest(side: int, repeats: int) -> Result:
             Row(f"h5py in one process, {what}", [gigabytes / a for a in alone], "GB/s"),
             Row(f"h5py in two processes, {what}", [gigabytes / b for b in bare], "GB/s"),
             Row(
-                f"writing the store's bytes alone, {what}",
-                [r[layout]["write"] for r in found],
-                "s",
+                f"writing the store's bytes alone, {what}", [r[layout]["write"] for r in found], "s"
             ),
             Row(f"peak of all over 2 x {_MEMORY}, {what}", peaks, "x", at_most=1.0),
         ]

@@ -130,9 +130,7 @@ def _compare(dn: np.ndarray, seed: int) -> dict[str, float]:
         found[f"pass{bits}"] = (found[f"longer{bits}"] - found[f"once{bits}"]) / n_passes
         found[f"first{bits}"] = found[f"scale{bits}"] + found[f"pass{bits}"]
     same = (calls["predict64"]() == calls["label"]()).mean()
-    return (
-        found | {"same": 100 * float(same)} | _fits(dn[: max(len(dn) // 4, 1000)], scaler, seed)
-    )
+    return found | {"same": 100 * float(same)} | _fits(dn[: max(len(dn) // 4, 1000)], scaler, seed)
 
 
 def _sklearn_calls(

@@ -153,7 +153,5 @@ def read_run_figures(out: Path) -> dict[str, Any]:
         "worker_mib": max(
             mib for name, mib in found["peak_memory_mib"].items() if name != "client"
         ),
-        "tiles": {
-            stage["name"]: stage["tiles"] for stage in found["stages"] if "tiles" in stage
-        },
+        "tiles": {stage["name"]: stage["tiles"] for stage in found["stages"] if "tiles" in stage},
     }

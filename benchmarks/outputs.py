@@ -26,9 +26,7 @@ def outputs(size: int, repeats: int) -> Result:
     with scratch("outputs") as out:
         command = [*HYPERHPC, "run", str(simulated(size, size)), str(out), "--workers=2"]
         measure(command, out.with_name("log"))
-        group: Any = zarr.open_group(
-            str(out / "results.zarr"), mode="r", use_consolidated=False
-        )
+        group: Any = zarr.open_group(str(out / "results.zarr"), mode="r", use_consolidated=False)
         maps, chunk = group["indices"][:], group["indices"].chunks[1:]
     tiles = [
         np.ascontiguousarray(layer[y : y + chunk[0], x : x + chunk[1]])
@@ -40,10 +38,7 @@ def outputs(size: int, repeats: int) -> Result:
     codecs = {
         f"{name} {level}, {filter_name}": Blosc(name, level, shuffle)
         for name, level in _CODECS
-        for filter_name, shuffle in (
-            ("shuffle", Blosc.SHUFFLE),
-            ("bitshuffle", Blosc.BITSHUFFLE),
-        )
+        for filter_name, shuffle in (("shuffle", Blosc.SHUFFLE), ("bitshuffle", Blosc.BITSHUFFLE))
     }
     rows = []
     for bits in KEPT:

@@ -71,9 +71,7 @@ def _multiply(times: int) -> None:
 def _open(path: str, reader: str) -> None:
     """In a reading process: choose how it reads."""
     global _read
-    _read = (
-        _zarr_reader(path, reader) if reader.startswith("zarr") else _scene_reader(path, reader)
-    )
+    _read = _zarr_reader(path, reader) if reader.startswith("zarr") else _scene_reader(path, reader)
 
 
 def _scene_reader(path: str, reader: str) -> Callable[[slice, slice], int]:

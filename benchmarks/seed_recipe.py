@@ -180,9 +180,7 @@ def run(scene: str, out: Path) -> None:
         est2.fit(d_train)
 
     with step("predict"):
-        d_final = d_all.reflectance.data.reshape((-1, len(band_list()[0]))).rechunk(
-            ("auto", -1)
-        )
+        d_final = d_all.reflectance.data.reshape((-1, len(band_list()[0]))).rechunk(("auto", -1))
         d_final = scaler.transform(d_final)
         f_shape = xr.open_zarr(scene, group="reflectance").reflectance.shape
         d_kmeans = k1.predict(d_final).persist().reshape(f_shape[0:2])

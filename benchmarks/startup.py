@@ -30,9 +30,7 @@ def start_up(repeats: int) -> Result:
         {what: _seconds(command) for what, command in commands.items()} for _ in range(repeats)
     ]
     goals = {"hyperhpc --help": 0.3}
-    rows = [
-        Row(what, [r[what] for r in found], "s", at_most=goals.get(what)) for what in commands
-    ]
+    rows = [Row(what, [r[what] for r in found], "s", at_most=goals.get(what)) for what in commands]
     return Result("startup", "Start-up", f"bench.py startup --repeats {repeats}", rows, found)
 
 

@@ -91,9 +91,7 @@ def memory(sizes: tuple[int, int], repeats: int) -> Result:
     rows = [
         Row(f"peak at {large} over peak at {small}", growth, "x", at_most=1.15),
         Row(f"largest worker at {large} over its {limit}", worker, "x", at_most=1),
-        Row(
-            f"all at {large} over 2 x {limit}", [p / 8192 for p in peaks[large]], "x", at_most=1
-        ),
+        Row(f"all at {large} over 2 x {limit}", [p / 8192 for p in peaks[large]], "x", at_most=1),
         *(Row(f"peak of all processes, {s} x {s}", p, "MiB") for s, p in peaks.items()),
     ]
     return Result(
@@ -180,8 +178,7 @@ def full_domain(rows: int, columns: int, block: int, repeats: int) -> Result:
         (r["seconds"] - r["stages"]["fit"] - r["stages"]["report"]) / r["bare_s"] for r in found
     ]
     overhead = [
-        max(100 * empty * n / r["stages"][name] for name, n in r["tiles"].items())
-        for r in found
+        max(100 * empty * n / r["stages"][name] for name, n in r["tiles"].items()) for r in found
     ]
     table = [
         Row("run, whole process", [r["seconds"] for r in found], "s", at_most=400),
@@ -189,9 +186,7 @@ def full_domain(rows: int, columns: int, block: int, repeats: int) -> Result:
         Row("run, outside its stages", [_outside(r) for r in found], "s"),
         Row("bare read by Scene.blocks", [r["bare_s"] for r in found], "s"),
         Row("run without fit and report, over a bare read", passes, "x", at_most=2.6),
-        Row(
-            "peak memory of all processes", [r["peak_mib"] for r in found], "MiB", at_most=8192
-        ),
+        Row("peak memory of all processes", [r["peak_mib"] for r in found], "MiB", at_most=8192),
         Row("tasks of a pass", [max(r["tiles"].values()) for r in found], "", at_most=5000),
         Row("scheduling, of the pass it weighs more in", overhead, "%", at_most=5),
     ]

@@ -81,13 +81,7 @@ def debian_components() -> list[dict[str, Any]]:
         name, version, architecture = line.split()
         purl = f"pkg:deb/debian/{name}@{version.replace(':', '%3A')}?arch={architecture}"
         components.append(
-            {
-                "type": "library",
-                "bom-ref": purl,
-                "name": name,
-                "version": version,
-                "purl": purl,
-            }
+            {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
         )
     return components
 

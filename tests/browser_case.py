@@ -92,16 +92,13 @@ class Browser:
     def open(self, url: str) -> None:
         """Open an address and wait for the first picture."""
         self.driver.get(url)
-        ready = (
-            "return !!window.Bokeh && !!Bokeh.documents[0]?.get_model_by_name('status')?.text"
-        )
+        ready = "return !!window.Bokeh && !!Bokeh.documents[0]?.get_model_by_name('status')?.text"
         wait_for(lambda: self.driver.execute_script(ready))
 
     def ask(self, model: str, what: str) -> Any:
         """The value of an expression of ``m``, the model of this name."""
         return self.driver.execute_script(
-            f"const m = Bokeh.documents[0].get_model_by_name(arguments[0]); return {what}",
-            model,
+            f"const m = Bokeh.documents[0].get_model_by_name(arguments[0]); return {what}", model
         )
 
     def find(self, selector: str, text: str = "") -> Any:

@@ -38,9 +38,7 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_once(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> MakeOnce:
+def make_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
     """Make what tests only read once a session, whichever process of pytest-xdist is first."""
     root = tmp_path_factory.getbasetemp()
     if hasattr(request.config, "workerinput"):
@@ -122,10 +120,7 @@ def shared_workers() -> Iterator[None]:
     from hyperhpc.workers import Workers, local
 
     config = load_config("scene", "out", {"workers": 2, "memory_per_worker": "1GiB"})
-    with (
-        local.local_workers(config, print) as shared,
-        pytest.MonkeyPatch.context() as patch,
-    ):
+    with local.local_workers(config, print) as shared, pytest.MonkeyPatch.context() as patch:
 
         def lend(*args: object) -> AbstractContextManager[Workers]:
             parts = (shared.client, shared.count, shared.threads, shared.memory_bytes)

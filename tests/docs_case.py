@@ -27,9 +27,7 @@ def read(page: str) -> str:
 
 def blocks(page: str, kind: str) -> list[str]:
     """Fenced blocks of a page whose opening line is exactly this."""
-    return re.findall(
-        rf"^```{re.escape(kind)}\n(.*?)^```$", read(page), re.MULTILINE | re.DOTALL
-    )
+    return re.findall(rf"^```{re.escape(kind)}\n(.*?)^```$", read(page), re.MULTILINE | re.DOTALL)
 
 
 def make_targets() -> dict[str, str]:

@@ -160,8 +160,7 @@ class Cluster:
         path = self.folder / "driver.py"
         path.write_text(code, "utf-8")
         self.does(
-            "apptainer",
-            f'[[ " $* " != *" run "* ]] || exec "{sys.executable}" "$here/driver.py"',
+            "apptainer", f'[[ " $* " != *" run "* ]] || exec "{sys.executable}" "$here/driver.py"'
         )
 
 

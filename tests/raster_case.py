@@ -66,11 +66,7 @@ def write_tiff(path: Path, dn: np.ndarray, *, tags: Any = None, **profile: Any) 
     from rasterio import Affine
 
     rows, cols, bands = dn.shape
-    profile = {
-        "crs": "EPSG:32613",
-        "transform": Affine(2, 0, 500000, 0, -2, 4000100),
-        **profile,
-    }
+    profile = {"crs": "EPSG:32613", "transform": Affine(2, 0, 500000, 0, -2, 4000100), **profile}
     with rasterio.open(
         path, "w", driver="GTiff", height=rows, width=cols, count=bands, dtype=dn.dtype,
         **profile,

@@ -109,17 +109,7 @@ def write_case(
             index[i] = np.nan
 
     _write_arrays(
-        out,
-        left,
-        top,
-        pixel,
-        list(indices),
-        list(models),
-        index,
-        cluster,
-        quicklook,
-        levels,
-        epsg,
+        out, left, top, pixel, list(indices), list(models), index, cluster, quicklook, levels, epsg
     )
     run = _run_json(
         shape, clusters, models, indices, epsg, bounds, pixel, is_valid, complete, points
@@ -233,9 +223,7 @@ def _write_arrays(
     ref = results.create_array("spatial_ref", data=np.array(0, np.int64))
     ref.attrs["_ARRAY_DIMENSIONS"] = []
     overview = zarr.open_group(out / "overview.zarr", mode="w", zarr_format=2)
-    overview.attrs.update(
-        levels=list(levels), quicklook_wavelength_nm=[660.0, 550.0, 470.0, 860.0]
-    )
+    overview.attrs.update(levels=list(levels), quicklook_wavelength_nm=[660.0, 550.0, 470.0, 860.0])
     for k in levels:
         if min(_reduce(cluster, k).shape[-2:]) == 0:
             continue
@@ -354,10 +342,7 @@ def _run_json(
         "indices": {
             "computed": computed,
             "skipped": [
-                {
-                    "name": "pri",
-                    "why": "the band nearest to 531.0 nm lies 7.2 nm away (limit 5 nm)",
-                }
+                {"name": "pri", "why": "the band nearest to 531.0 nm lies 7.2 nm away (limit 5 nm)"}
             ],
         },
         "pixels": {"total": total, "valid": valid, "nodata": total - valid},

@@ -30,8 +30,7 @@ def geopackage(path: Path, *geometries: Any, srs: int = 32613, envelope: int = 1
             'CREATE TABLE "my ""plots" (fid INTEGER PRIMARY KEY, name TEXT, geom BLOB);'
         )
         database.execute(
-            "INSERT INTO gpkg_spatial_ref_sys VALUES ('x', ?, 'EPSG', ?, 'undefined')",
-            (srs, srs),
+            "INSERT INTO gpkg_spatial_ref_sys VALUES ('x', ?, 'EPSG', ?, 'undefined')", (srs, srs)
         )
         database.execute(
             "INSERT INTO gpkg_geometry_columns VALUES (?, 'geom', 'POLYGON', ?, 0, 0)",
@@ -39,9 +38,7 @@ def geopackage(path: Path, *geometries: Any, srs: int = 32613, envelope: int = 1
         )
         size = (0, 32, 48, 48, 64)[envelope]
         for number, geometry in enumerate(geometries):
-            head = (
-                b"GP\x00" + bytes([1 | envelope << 1]) + srs.to_bytes(4, "little", signed=True)
-            )
+            head = b"GP\x00" + bytes([1 | envelope << 1]) + srs.to_bytes(4, "little", signed=True)
             blob = head + bytes(size) + shapely.to_wkb(geometry)
             database.execute('INSERT INTO "my ""plots" VALUES (?, ?, ?)', (number, "a", blob))
         database.execute('INSERT INTO "my ""plots" VALUES (99, "empty", NULL)')

@@ -67,8 +67,7 @@ def _options(given: Mapping[str, Any]) -> SceneOptions:
     known = options_of(SceneOptions).keys() - {"group"}
     if unknown := sorted(given.keys() - known):
         raise ConfigError(
-            f"{', '.join(unknown)}: no such option",
-            f"The options are {', '.join(sorted(known))}",
+            f"{', '.join(unknown)}: no such option", f"The options are {', '.join(sorted(known))}"
         )
     return SceneOptions(**given)
 
@@ -86,9 +85,7 @@ def _scene_of(cube: xr.DataArray | str | Path) -> Scene:
 
 
 def spectrum(
-    cube: xr.DataArray | str | Path,
-    points: Sequence[tuple[float, float]],
-    method: str = "nearest",
+    cube: xr.DataArray | str | Path, points: Sequence[tuple[float, float]], method: str = "nearest"
 ) -> xr.DataArray:
     """Read the spectra at points.
 
@@ -123,9 +120,7 @@ def spectrum(
         dims=("point", "wavelength"),
         coords={
             "wavelength": ("wavelength", scene.wavelength_nm, {"units": "nm"}),
-            **{
-                name: ("point", [s[name] for s in spectra]) for name in ("x", "y", "row", "col")
-            },
+            **{name: ("point", [s[name] for s in spectra]) for name in ("x", "y", "row", "col")},
         },
         name="reflectance",
     )
@@ -255,9 +250,7 @@ def run(
     """
     config = load_config(scene, out, options)
     arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
-    command = (
-        f"hyperhpc.run({str(scene)!r}, {str(out)!r}{', ' if arguments else ''}{arguments})"
-    )
+    command = f"hyperhpc.run({str(scene)!r}, {str(out)!r}{', ' if arguments else ''}{arguments})"
     return open_run(run_stages(config, progress, command).out)
 
 

@@ -164,11 +164,7 @@ class SceneOptions:
                 clean = entry.parse(value)
                 low, high = entry.limits
                 if isinstance(clean, int) and not low <= clean <= high:
-                    need = (
-                        f"{low} to {high} are possible"
-                        if high < math.inf
-                        else f"at least {low}"
-                    )
+                    need = f"{low} to {high} are possible" if high < math.inf else f"at least {low}"
                     raise ValueError(need)
             except (TypeError, ValueError, OverflowError) as error:
                 problems.append(f"{name} = {value!r}: {error}")
@@ -293,10 +289,7 @@ class RunConfig(SceneOptions):
         limits=(1, math.inf),
     )
     threads_per_worker: int = _worker_option(
-        1,
-        "Run this number of threads in each worker process.",
-        parse_integer,
-        limits=(1, math.inf),
+        1, "Run this number of threads in each worker process.", parse_integer, limits=(1, math.inf)
     )
     memory_per_worker: str = _first_option(
         "4GiB",
@@ -447,9 +440,7 @@ def load_config(
     values |= _rename(given, problems)
     unknown = [name for name in values if name not in OPTIONS]
     problems += [f"{name!r} is not an option" for name in unknown]
-    hint = (
-        f"The options are {' '.join(sorted(OPTIONS))}" if unknown else "See hyperhpc run --help"
-    )
+    hint = f"The options are {' '.join(sorted(OPTIONS))}" if unknown else "See hyperhpc run --help"
     known = {name: value for name, value in values.items() if name in OPTIONS}
     try:
         config = RunConfig(scene=Path(scene), out=Path(out), **known)

@@ -104,9 +104,7 @@ def test_nearest_band__exactly_five_in_decimals() -> None:
         ([], []),
     ],
 )
-def test_band_runs__cover_the_bands_in_order(
-    bands: list[int], runs: list[tuple[int, int]]
-) -> None:
+def test_band_runs__cover_the_bands_in_order(bands: list[int], runs: list[tuple[int, int]]) -> None:
     assert band_runs(np.array(bands, dtype=np.int64)) == runs
     assert [b for start, stop in runs for b in range(start, stop)] == bands
 

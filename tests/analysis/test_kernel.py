@@ -7,14 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from hyperhpc.analysis.kernel import (
-    ClusterSums,
-    Scaler,
-    Scorer,
-    _Limbs,
-    label_pixels,
-    sum_clusters,
-)
+from hyperhpc.analysis.kernel import ClusterSums, Scaler, Scorer, _Limbs, label_pixels, sum_clusters
 from kernel_case import assert_nearest, exact_labels, exact_scores, land, scaler_of
 
 

@@ -31,9 +31,7 @@ def test_label_pixels__same_bits_at_any_place_in_a_block() -> None:
         for start, stop in ((0, 1), (1, 2), (7, 1032), (1000, 2500), (2499, 2500), (5, 5)):
             part = label_pixels(kind[start:stop], [scorer])[0]
             np.testing.assert_array_equal(part, labels[start:stop])
-        single = [
-            int(label_pixels(kind[i : i + 1], [scorer])[0, 0]) for i in range(0, 2500, 25)
-        ]
+        single = [int(label_pixels(kind[i : i + 1], [scorer])[0, 0]) for i in range(0, 2500, 25)]
         assert single == labels[::25].tolist()
         assert_nearest(labels, kind, centres, scaler)
 
@@ -73,16 +71,9 @@ def test_label_pixels__same_bits_on_other_processors(core: str) -> None:
     code = "import test_kernel_bits as t, threadpoolctl as c; print(t._digest()); " + (
         "print(*(i.get('architecture') for i in c.threadpool_info()))"
     )
-    environment = os.environ | {
-        "OPENBLAS_CORETYPE": core,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
+    environment = os.environ | {"OPENBLAS_CORETYPE": core, "PYTHONPATH": os.pathsep.join(sys.path)}
     out = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     ).stdout.split("\n")
     names = {core.lower(), "katmai"} if core == "Prescott" else {core.lower()}  # its other name
     assert names & set(out[1].lower().split())

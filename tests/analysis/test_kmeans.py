@@ -143,11 +143,7 @@ def steps(dn: np.ndarray, step: Step, **options: int) -> list[Step]:
 def test_lloyd__stops_at_max_iterations_and_reports() -> None:
     dn = land(2000, 10)
     seen = steps(dn, Step(dn[:5] + 0.0), max_iterations=3)
-    assert [(step.n_iter, step.is_settled) for step in seen] == [
-        (1, False),
-        (2, False),
-        (3, False),
-    ]
+    assert [(step.n_iter, step.is_settled) for step in seen] == [(1, False), (2, False), (3, False)]
 
 
 def test_lloyd__resumes_from_any_step_with_the_same_bits() -> None:

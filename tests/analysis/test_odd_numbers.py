@@ -48,9 +48,7 @@ def random_dn() -> np.ndarray:
 @pytest.mark.e2e
 @pytest.mark.usefixtures("shared_workers")
 @pytest.mark.parametrize(("stride", "is_warned"), [("4", True), ("1", False)])
-def test_few_sampled_pixels_cause_a_warning(
-    tmp_path: Path, stride: str, is_warned: bool
-) -> None:
+def test_few_sampled_pixels_cause_a_warning(tmp_path: Path, stride: str, is_warned: bool) -> None:
     outcome, out = run(tmp_path, random_dn(), "--clusters", "3", "--stride", stride)
     assert outcome.code == 0, outcome.err
     text = "30 sampled pixels are few for 3 clusters; --stride 4 leaves out the others"
@@ -85,9 +83,7 @@ def test_one_value_in_all_bands_and_pixels(tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.err
     run_json, model, results = read(out)
     n = len(model["wavelength_nm"])
-    assert any(
-        f"{n} of {n} bands have one value" in warning for warning in run_json["warnings"]
-    )
+    assert any(f"{n} of {n} bands have one value" in warning for warning in run_json["warnings"])
     assert len(np.unique(results.cluster)) == 1
     np.testing.assert_allclose(model["mean"], 0.1234)
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperhpc.analysis.spectra import (
-    linear_spectrum,
-    to_reflectance,
-)
+from hyperhpc.analysis.spectra import linear_spectrum, to_reflectance
 
 SHAPE = (3, 4)
 #: Linear in rows and columns, other slopes in each band.

@@ -95,9 +95,7 @@ def test_group__is_remembered(tmp_path: Path) -> None:
     """A store of two cubes: the array knows which of them it is."""
     for name in ("one", "two"):
         simulate(tmp_path / f"{name}.zarr", 20, 20, bands=12, seed=len(name))
-        opened = xr.open_zarr(
-            tmp_path / f"{name}.zarr", group="reflectance", mask_and_scale=False
-        )
+        opened = xr.open_zarr(tmp_path / f"{name}.zarr", group="reflectance", mask_and_scale=False)
         scaled = opened.load() + (7 if name == "two" else 0)
         scaled.drop_encoding().to_zarr(tmp_path / "both.zarr", group=name, zarr_format=2)
     with pytest.raises(SceneError, match="2 cubes"):

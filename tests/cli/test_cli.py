@@ -58,10 +58,7 @@ def test_help__of_all_commands_imports_nothing_heavy() -> None:
         "print(sorted({name.partition('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, *cli.commands],
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", script, *cli.commands], capture_output=True, text=True, check=True
     )
     *shown, modules = done.stdout.splitlines()
     assert sum(line.startswith("Usage: hyperhpc") for line in shown) == 1 + len(cli.commands)
@@ -123,9 +120,7 @@ def test_info__for_people_says_the_same(small_scene: Path) -> None:
 def test_info__closed_pipe_is_quiet(small_scene: Path) -> None:
     command = subprocess.list2cmdline(program("info", small_scene, "--json"))
     done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command} | head -c 1"],
-        capture_output=True,
-        text=True,
+        ["bash", "-c", f"set -o pipefail; {command} | head -c 1"], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "{", "")
 
@@ -152,12 +147,7 @@ def test_spectrum__nearest(small_scene: Path) -> None:
 
 @pytest.mark.parametrize(
     ("x", "y"),
-    [
-        (517050.2, 4525950.9),
-        (517050.5, 4525950.5),
-        (517051.0, 4525950.5),
-        (517050.5, 4525951.0),
-    ],
+    [(517050.2, 4525950.9), (517050.5, 4525950.5), (517051.0, 4525950.5), (517050.5, 4525951.0)],
 )
 def test_spectrum__linear_is_bilinear(x: float, y: float, small_scene: Path) -> None:
     words = ["--x", str(x), "--y", str(y), "--method", "linear"]
@@ -166,9 +156,7 @@ def test_spectrum__linear_is_bilinear(x: float, y: float, small_scene: Path) -> 
     np.testing.assert_allclose(found["reflectance"], expected, rtol=1e-12, atol=1e-12)
 
 
-def test_spectrum__linear_needs_four_valid_neighbours(
-    small_scene: Path, neon_scene: Path
-) -> None:
+def test_spectrum__linear_needs_four_valid_neighbours(small_scene: Path, neon_scene: Path) -> None:
     xmin, _, _, ymax = read_json("info", neon_scene)["bounds"]  # type: ignore[index]
     words = ["--x", str(xmin + 0.2), "--y", str(ymax - 5.2)]
     assert call("spectrum", neon_scene, *words).code == 0

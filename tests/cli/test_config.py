@@ -91,9 +91,7 @@ def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
 
 
 def test_load_config__flags_over_file(tmp_path: Path) -> None:
-    config = load(
-        "clusters = 5\nstride = 2\ndashboard = true", tmp_path, clusters=6, stride=None
-    )
+    config = load("clusters = 5\nstride = 2\ndashboard = true", tmp_path, clusters=6, stride=None)
     assert (config.clusters, config.stride, config.dashboard) == (6, 2, True)
     assert load("clusters = 'many'", tmp_path, clusters=6).clusters == 6
 
@@ -153,9 +151,7 @@ def test_load_config__what_a_notebook_has() -> None:
 def test_load_config__refuses(name: str, values: list[Any]) -> None:
     for value in values:
         message = problem_of(**{name: value})
-        word = {"models": "model", "points": "point", "memory_per_worker": "memory"}.get(
-            name, name
-        )
+        word = {"models": "model", "points": "point", "memory_per_worker": "memory"}.get(name, name)
         assert word in message.replace("threads-per", "threads_per").replace(
             "per-worker", "per_worker"
         ) or "amount of memory" in message, (value, message)  # fmt: skip
@@ -168,14 +164,11 @@ def test_load_config__reports_all_problems_at_once(tmp_path: Path) -> None:
     for part in ("'clusterz' is not an option", "'scene' is not", "seed = inf", "stride = 0",
                  "'a'", "'b'", "clusters = 999: 1 to 255", "'much'", "'x'"):  # fmt: skip
         assert part in caught.value.message
-    assert "The options are address aoi apply_model bands bbox clusters" in str(
-        caught.value.hint
-    )
+    assert "The options are address aoi apply_model bands bbox clusters" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"clusters = ", b"clusters 5", b"a = 1\na = 2", b"\xff\xfe", b"x = " + b"[" * 5000],
+    "content", [b"clusters = ", b"clusters 5", b"a = 1\na = 2", b"\xff\xfe", b"x = " + b"[" * 5000]
 )
 def test_load_config__file_is_no_toml(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "bad.toml"
@@ -241,9 +234,7 @@ def test_result_options__json_and_only_what_changes_results() -> None:
 
 
 def test_load_config__takes_the_former_names_from_a_file(tmp_path: Path) -> None:
-    text = (
-        "model = 'a.json'\nlauncher = 'scheduler'\naddress = 'tls://a:1'\n[index]\na = 'R(8)'"
-    )
+    text = "model = 'a.json'\nlauncher = 'scheduler'\naddress = 'tls://a:1'\n[index]\na = 'R(8)'"
     config = load(text, tmp_path)
     assert config.apply_model == Path("a.json")
     assert config.formula == {"a": "R(8)"}

@@ -29,13 +29,7 @@ from hyperhpc.doctor.machine import (
     read_limits,
 )
 from hyperhpc.doctor.network import check_interfaces, check_openssl
-from hyperhpc.doctor.packages import (
-    check_blas,
-    check_threads,
-    check_versions,
-    find_lock,
-    read_lock,
-)
+from hyperhpc.doctor.packages import check_blas, check_threads, check_versions, find_lock, read_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "container" / "requirements.lock"
@@ -172,11 +166,7 @@ def test_doctor__survives_a_broken_numpy_in_the_home_folder(tmp_path: Path) -> N
 
     # The environment itself does not see it
     quiet = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from hyperhpc.doctor.packages import *; print(check_user_site())",
-        ],
+        [sys.executable, "-c", "from hyperhpc.doctor.packages import *; print(check_user_site())"],
         env=env,
         capture_output=True,
         text=True,
@@ -275,9 +265,7 @@ def test_versions__agree_with_the_lock() -> None:
         ("no-such-package==1.0", "ok", "0 packages"),
     ],
 )
-def test_versions__compare_each_entry(
-    tmp_path: Path, entry: str, status: str, said: str
-) -> None:
+def test_versions__compare_each_entry(tmp_path: Path, entry: str, status: str, said: str) -> None:
     lock = tmp_path / "other.lock"
     lock.write_text(f"# comment\n{entry} \\\n    --hash=sha256:{'0' * 64}\n    # via x\n")
     found = check_versions(lock)
@@ -287,8 +275,7 @@ def test_versions__compare_each_entry(
 
 
 @pytest.mark.parametrize(
-    ("version", "said"),
-    [(None, r"numpy \S+ is missing"), ("1.26.4", r"numpy 1.26.4 is not \S+")],
+    ("version", "said"), [(None, r"numpy \S+ is missing"), ("1.26.4", r"numpy 1.26.4 is not \S+")]
 )
 def test_versions__what_hyperhpc_cannot_use_is_an_error(
     monkeypatch: pytest.MonkeyPatch, version: str | None, said: str
@@ -434,9 +421,7 @@ def test_core_files__matter_in_jobs(job: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("text", "status"), [("1", "ok"), ("4,1", "ok"), ("5", "warning"), ("many", "warning")]
 )
-def test_threads__fit_the_cores(
-    monkeypatch: pytest.MonkeyPatch, text: str, status: str
-) -> None:
+def test_threads__fit_the_cores(monkeypatch: pytest.MonkeyPatch, text: str, status: str) -> None:
     monkeypatch.setenv("MKL_NUM_THREADS", text)
     assert check_threads(cores=4).status == status
 
@@ -472,9 +457,7 @@ def test_tmpdir__on_the_network_or_in_memory(
     assert (found.status, "count as memory" in found.value) == ("ok", True)
     assert mount_type(Path("/usr"), mounts) == "ext4"
     for free, status in ((2**20, "error"), (64 * 2**20, "warning")):
-        monkeypatch.setattr(
-            "shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free)
-        )
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
         assert check_tmpdir(mounts).status == status
 
 
@@ -484,16 +467,8 @@ def test_network__file_systems(kind: str) -> None:
     assert not any(map(is_network, ("ext4", "xfs", "overlay", "tmpfs", "fuse.squashfuse_ll")))
 
 
-def test_caches__are_not_made_by_looking(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name in (
-        "HOME",
-        "XDG_CACHE_HOME",
-        "XDG_CONFIG_HOME",
-        "MPLCONFIGDIR",
-        "NUMBA_CACHE_DIR",
-    ):
+def test_caches__are_not_made_by_looking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "a" / "b"))
     assert check_caches().status == "ok"
     assert not list(tmp_path.iterdir())
@@ -520,9 +495,7 @@ def test_interfaces__lead_to_other_nodes_or_not(job: pytest.MonkeyPatch) -> None
     found = {"lo": address("127.0.0.1"), "docker0": address("172.17.0.1")}
     job.setattr(psutil, "net_if_addrs", lambda: found)
     job.setattr(
-        psutil,
-        "net_if_stats",
-        lambda: dict.fromkeys([*found, "ib0"], SimpleNamespace(isup=True)),
+        psutil, "net_if_stats", lambda: dict.fromkeys([*found, "ib0"], SimpleNamespace(isup=True))
     )
     assert check_interfaces().status == "error", "a job of two nodes"
     found["ib0"] = address("10.1.0.7")

@@ -21,9 +21,7 @@ ERRORS = {"HyperhpcError", *(kind.__name__ for kind in errors.HyperhpcError.__su
 PRIVATE_WORDS = re.compile(r"\btold\b|\banew\b|\bbeside\b|\bconfide|\bmend")
 
 
-def texts_of(
-    node: ast.expr, names: dict[str, ast.expr]
-) -> Iterator[tuple[str | None, str | None]]:
+def texts_of(node: ast.expr, names: dict[str, ast.expr]) -> Iterator[tuple[str | None, str | None]]:
     """The start and the end of each text an expression can give; None if not written there."""
     match node:
         case ast.Constant(value=str(text)):

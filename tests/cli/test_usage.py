@@ -45,8 +45,7 @@ def test_spectrum__point_outside(x: str, y: str, small_scene: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "code"),
-    [("a.xyz", 3), ("a", 3), (".png", 3), ("folder.png", 3), ("missing/a.png", 5)],
+    ("name", "code"), [("a.xyz", 3), ("a", 3), (".png", 3), ("folder.png", 3), ("missing/a.png", 5)]
 )
 def test_spectrum__bad_figure(name: str, code: int, small_scene: Path, tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()

@@ -56,9 +56,7 @@ def test_step__is_not_kept_at_every_iteration(tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.usefixtures("no_report")
-def test_fit__resumes_from_its_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fit__resumes_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = tmp_path / "scene.zarr"
     simulate(scene, 80, 90, seed=3)
 

@@ -220,9 +220,7 @@ def test_run_with_retries__passes_agree_on_what_is_bad(small_scene: Path) -> Non
     tile = Tile("0000-0000", 0, 32, 0, 32)
     job = Job(open_scene(small_scene), Area(0, 96, 0, 112), 0, [])
     known = SkipPolicy(blank, {tile.name: "was bad"}, frozenset()).for_tile(tile)
-    assert (
-        run_with_retries(fail_at_first, job, tile, known)["bad"] == "was bad"
-    )  # not read again
+    assert run_with_retries(fail_at_first, job, tile, known)["bad"] == "was bad"  # not read again
     used = SkipPolicy(blank, {}, frozenset({tile.name})).for_tile(tile)
     job.failures = 3
     with pytest.raises(DamagedTileError) as caught:
@@ -317,9 +315,7 @@ def at_work(
     claim = Claim(tmp_path / ".lock", "ours")
     with launch_workers(config) as workers, report_worker_losses(workers, notes.append):
         assert isinstance(workers, Workers)
-        records, _ = run_tiles(
-            workers, function, job, TILES, tmp_path / "work", Progress(), claim
-        )
+        records, _ = run_tiles(workers, function, job, TILES, tmp_path / "work", Progress(), claim)
     return records
 
 

@@ -36,9 +36,7 @@ def test_run__same_bits_with_other_workers_and_tiles(
     monkeypatch.setattr("hyperhpc.rundir.plan.TARGET_TILES", 2)
     options = "--workers 1 --threads-per-worker 3 --memory-per-worker 700MiB".split()
     run(run_case.scene, tmp_path / "out", *options)
-    plans = [
-        json.loads((o / "plan.json").read_text()) for o in (run_case.out, tmp_path / "out")
-    ]
+    plans = [json.loads((o / "plan.json").read_text()) for o in (run_case.out, tmp_path / "out")]
     assert plans[0]["tile_shape"] != plans[1]["tile_shape"]
     assert_same_results(run_case.out, tmp_path / "out")
 

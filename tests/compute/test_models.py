@@ -29,9 +29,7 @@ def run(scene: Path, out: Path, *options: str) -> tuple[dict[str, Any], xr.Datas
     with pytest.raises(SystemExit) as stop:
         main(["run", str(scene), str(out), "--stride", "2", *options])
     assert stop.value.code == 0
-    return json.loads((out / "model.json").read_text()), xr.open_zarr(
-        out / "results.zarr"
-    ).load()
+    return json.loads((out / "model.json").read_text()), xr.open_zarr(out / "results.zarr").load()
 
 
 def test_dask_ml_and_an_estimator__label_every_valid_pixel(scene: Path, tmp_path: Path) -> None:
@@ -53,9 +51,7 @@ def test_dask_ml_and_an_estimator__label_every_valid_pixel(scene: Path, tmp_path
     assert adjusted_rand_score(*(results.cluster.values[m][is_valid] for m in (0, 1))) > 0.4
 
 
-def test_minibatch__is_what_dask_ml_makes_of_the_same_batches(
-    scene: Path, tmp_path: Path
-) -> None:
+def test_minibatch__is_what_dask_ml_makes_of_the_same_batches(scene: Path, tmp_path: Path) -> None:
     options = "--models minibatch --clusters 5".split()
     own, results = run(scene, tmp_path / "own", *options)
     theirs, same = run(scene, tmp_path / "theirs", *options, "--engine", "dask-ml")

@@ -37,11 +37,7 @@ def test_transpose__gives_the_same_pixels(folder: Path, area: Area, tmp_path: Pa
         transpose_bands(job, slab)
     rows, cols = slice(area.row0, area.row1), slice(area.col0, area.col1)
     np.testing.assert_array_equal(turned.read(rows, cols), scene.read(rows, cols))
-    some = (
-        slice(area.row0 + 1, area.row1, 3),
-        slice(area.col0, area.col1, 2),
-        np.array([0, 5, 9]),
-    )
+    some = (slice(area.row0 + 1, area.row1, 3), slice(area.col0, area.col1, 2), np.array([0, 5, 9]))
     np.testing.assert_array_equal(turned.read(*some), scene.read(*some))
 
 

@@ -179,8 +179,7 @@ class Case:
         differing = [
             name
             for name in sorted(other)
-            if _is_result(name)
-            and (self.out / name).read_bytes() != (alone / name).read_bytes()
+            if _is_result(name) and (self.out / name).read_bytes() != (alone / name).read_bytes()
         ]
         self.tally.differences += len(differing)
         assert not differing, differing

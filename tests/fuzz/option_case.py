@@ -114,9 +114,7 @@ _WRITTEN = r"""
 "scheduler" [[]] "elastic" "gang" {a="R(822)"} {a=1} [true,false] 0x10 1_000 [1,
 """
 _values = st.sampled_from([*_WRITTEN.split(), "9" * 400, f'"{"x" * 3000}"'])
-_lines = st.tuples(st.sampled_from([*FIELDS, "clutsers", '""', "scene"]), _values).map(
-    " = ".join
-)
+_lines = st.tuples(st.sampled_from([*FIELDS, "clutsers", '""', "scene"]), _values).map(" = ".join)
 
 
 def _spoil(parts: tuple[int, int, str]) -> str:

@@ -164,9 +164,7 @@ def _damage_tag(path: Path, rng: Random) -> str:
     import rasterio
 
     band, value = rng.randrange(1, len(BANDS) + 1), _odd(rng)
-    kind = rng.choice(
-        ("wavelength", "wavelength_units", "bbl", "name", "scale", "file", "place")
-    )
+    kind = rng.choice(("wavelength", "wavelength_units", "bbl", "name", "scale", "file", "place"))
     number = rng.choice((0.0, -1.0, float("nan"), float("inf"), 1e-300, 1e300, 2.0))
     with contextlib.suppress(ValueError, UnicodeError), rasterio.open(path, "r+") as file:
         if kind == "name":
@@ -174,9 +172,7 @@ def _damage_tag(path: Path, rng: Random) -> str:
         elif kind == "scale":
             file.scales = [number] * rng.choice((1, len(BANDS)))
         elif kind == "file":
-            file.update_tags(
-                **{rng.choice(("Scale_Factor", "add_offset", "wavelength")): value}
-            )
+            file.update_tags(**{rng.choice(("Scale_Factor", "add_offset", "wavelength")): value})
         elif kind == "place":
             six = [0.0, number, 0.0, 0.0, 0.0, -number]
             six[rng.randrange(6)] = rng.choice((0.0, -1.0, 1e300, float("nan")))

@@ -79,9 +79,7 @@ def examine(kind: str, damaged: Damaged) -> str:
         scene = open_scene(path)
     except HyperhpcError as error:
         return check_refusal(error)
-    assert np.isfinite([*scene.bounds, scene.scale_factor]).all(), (
-        "a grid or scale of no number"
-    )
+    assert np.isfinite([*scene.bounds, scene.scale_factor]).all(), "a grid or scale of no number"
     assert np.isfinite(scene.wavelength_nm).all(), "a wavelength that is no number"
     _attempt(lambda: json.dumps(inspect_scene(path)))
     _attempt(lambda: json.dumps(describe_plan(load_config(path, out, {}))))
@@ -158,9 +156,7 @@ def _compare(scene: Scene, found: np.ndarray, direct: Direct, known: np.ndarray 
             expected = expected.astype(np.float32).astype(np.float64)
     is_wide = np.isin(expected, getattr(scene, "wide_nodata", ()))
     same = np.isclose(found, expected, rtol=0, atol=0, equal_nan=True) | is_wide
-    assert same.all(), (
-        f"{np.count_nonzero(~same)} of {same.size} numbers differ from a direct read"
-    )
+    assert same.all(), f"{np.count_nonzero(~same)} of {same.size} numbers differ from a direct read"
     nm = scene.wavelength_nm
     assert any(
         np.array_equal(nm, vector) or np.array_equal(nm, np.round(vector * 1000.0, 9))

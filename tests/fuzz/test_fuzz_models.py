@@ -29,9 +29,7 @@ FILES = {
         "models": {"lloyd": {"centers": CENTRES, "counts": [1, 2, 3], "inertia": 1.5}},
     },
     "clusters.json": {
-        "models": {
-            "lloyd": {"mean": CENTRES, "sd": CENTRES, "counts": [1, 2, 3], "nir": [0.1] * 3}
-        }
+        "models": {"lloyd": {"mean": CENTRES, "sd": CENTRES, "counts": [1, 2, 3], "nir": [0.1] * 3}}
     },
 }
 

@@ -33,8 +33,7 @@ def test_sif__is_small_and_says_what_it_is(apptainer: Machine, sif: Path) -> Non
     shown = json.loads(apptainer.check("apptainer", "inspect", "--json", sif))
     labels = shown["data"]["attributes"]["labels"]
     arguments = dict(
-        line.split("=", 1)
-        for line in (sif.parent / "arguments").read_text("utf-8").splitlines()
+        line.split("=", 1) for line in (sif.parent / "arguments").read_text("utf-8").splitlines()
     )
     assert labels["org.opencontainers.image.revision"] == arguments["REVISION"]
     assert labels["org.opencontainers.image.version"] == arguments["VERSION"]

@@ -25,9 +25,7 @@ def test_readme__apptainer_commands_work(apptainer: Machine, sif: Path) -> None:
     folder = apptainer.folder("readme sif")
     apptainer.check("cp", sif, folder)
     env = {"SLURM_JOB_ID": "17"}
-    said = apptainer.check(
-        "bash", "-c", script("containers.md", "apptainer"), cwd=folder, env=env
-    )
+    said = apptainer.check("bash", "-c", script("containers.md", "apptainer"), cwd=folder, env=env)
     assert "SLURM_JOB_ID=17" in said.splitlines()
     assert (folder / "out" / "report.html").exists()
 

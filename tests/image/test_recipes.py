@@ -112,9 +112,7 @@ def test_start__sets_the_threads_of_every_library() -> None:
     from hyperhpc.workers.dask_setup import THREAD_VARIABLES
 
     text = (CONTAINER / "start.sh").read_text("utf-8")
-    assert {
-        name for name in THREAD_VARIABLES if f'{name}="${{{name}:-1}}"' not in text
-    } == set()
+    assert {name for name in THREAD_VARIABLES if f'{name}="${{{name}:-1}}"' not in text} == set()
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "sh"])

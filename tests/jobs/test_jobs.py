@@ -82,8 +82,7 @@ def test_site__is_read_and_never_run(cluster: Cluster) -> None:
     text = (JOBS / "sites" / "generic.env").read_text("utf-8")
     path = cluster.folder / "mine.env"
     path.write_text(
-        text.replace("slurm_partition=", "slurm_partition=$(touch stolen) `touch stolen`"),
-        "utf-8",
+        text.replace("slurm_partition=", "slurm_partition=$(touch stolen) `touch stolen`"), "utf-8"
     )
     assert cluster.submit(SITE=str(path)).returncode == 0
     assert options_of(cluster)["--partition"] == "$(touch stolen) `touch stolen`"
@@ -100,13 +99,7 @@ def test_site__is_read_and_never_run(cluster: Cluster) -> None:
         ("gang-ceres", {"SITE": "ceres", "ARGS": "--clusters 12 --index 'g=R(550) / R(670)'"}),
         (
             "gang-minicluster",
-            {
-                "SITE": "minicluster",
-                "WORKERS": "5",
-                "NODES": "3",
-                "TIME": "5",
-                "INTERFACE": "mc0",
-            },
+            {"SITE": "minicluster", "WORKERS": "5", "NODES": "3", "TIME": "5", "INTERFACE": "mc0"},
         ),
         ("elastic-ceres", {"SITE": "ceres", "MODE": "elastic", "WORKERS": "40"}),
         (
@@ -115,9 +108,7 @@ def test_site__is_read_and_never_run(cluster: Cluster) -> None:
         ),
     ],
 )
-def test_dry_run__is_the_golden_one(
-    cluster: Cluster, name: str, variables: dict[str, str]
-) -> None:
+def test_dry_run__is_the_golden_one(cluster: Cluster, name: str, variables: dict[str, str]) -> None:
     done = cluster.submit("--dry-run", **variables)
     assert done.returncode == 0, done.stderr
     text = done.stdout
@@ -232,9 +223,7 @@ def test_submit__refused_by_slurm_ends_with_6_and_leaves_nothing(cluster: Cluste
     assert not cluster.out.exists()
 
 
-def test_submit__refused_by_slurm_keeps_what_is_known_of_the_job_before(
-    cluster: Cluster,
-) -> None:
+def test_submit__refused_by_slurm_keeps_what_is_known_of_the_job_before(cluster: Cluster) -> None:
     cluster.submit()
     before = cluster.job_file()
     cluster.does("sbatch", "exit 1")
@@ -309,9 +298,7 @@ def test_refusal__is_one_message_and_writes_nothing(
     assert hint in second
     assert done.returncode == code
     assert done.stdout == ""
-    assert {path.name for path in cluster.folder.iterdir()} - {p.name for p in before} <= {
-        "lock"
-    }
+    assert {path.name for path in cluster.folder.iterdir()} - {p.name for p in before} <= {"lock"}
     assert not cluster.calls("sbatch")
 
 
@@ -329,8 +316,7 @@ def test_refusal__by_room(
     cluster: Cluster, free: int, inodes: int | str, error: str | None
 ) -> None:
     cluster.does(
-        "df",
-        f'[[ "$*" == *iavail* ]] && printf "IFree\n{inodes}\n" || printf "Avail\n{free}\n"',
+        "df", f'[[ "$*" == *iavail* ]] && printf "IFree\n{inodes}\n" || printf "Avail\n{free}\n"'
     )
     done = cluster.submit("--dry-run")
     if error:
@@ -464,9 +450,7 @@ def test_make__passes_values_as_they_are(tmp_path: Path, how: str) -> None:
     assert by_make[-1] == "--comment=$$ `touch stolen` $(MAKE)"
     assert [word.replace("/out 2/", "/out/") for word in by_hand] == by_make
     assert not (ROOT / "stolen").exists()
-    assert not {
-        name for name in cluster.environment_of("sbatch") if name.startswith("MAKE")
-    } - {
+    assert not {name for name in cluster.environment_of("sbatch") if name.startswith("MAKE")} - {
         "MAKE_TERMERR",
         "MAKE_TERMOUT",
     }

@@ -138,9 +138,7 @@ def test_job__tmpdir_that_is_not_there_is_replaced(cluster: Cluster) -> None:
 
 def test_job__loads_modules_and_says_what_is_missing(cluster: Cluster) -> None:
     submitted(cluster, "gang", MODULES="tools apptainer/1.4")
-    module = (
-        '() {  echo "$@" >\'' + str(cluster.folder / "modules").replace("'", "'\\''") + "'\n}"
-    )
+    module = '() {  echo "$@" >\'' + str(cluster.folder / "modules").replace("'", "'\\''") + "'\n}"
     cluster.run_job(**{"BASH_FUNC_module%%": module})
     assert (cluster.folder / "modules").read_text("utf-8") == "load tools apptainer/1.4\n"
     cluster.login_node_only()
@@ -156,12 +154,7 @@ def test_gang__gives_srun_all_tasks(cluster: Cluster) -> None:
     submitted(cluster, "gang", THREADS="2", WORKERS="2").run_job()
     (words,) = cluster.calls("srun")
     options = [word for word in words if word.startswith("--")][:4]
-    assert options == [
-        "--ntasks=4",
-        "--cpus-per-task=2",
-        "--kill-on-bad-exit=1",
-        "--export=ALL",
-    ]
+    assert options == ["--ntasks=4", "--cpus-per-task=2", "--kill-on-bad-exit=1", "--export=ALL"]
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
@@ -186,9 +179,7 @@ def test_gang__exit_code_is_the_clients(cluster: Cluster, code: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["gang", "elastic"])
-def test_job__ends_with_the_plans_exit_code_and_starts_nothing(
-    cluster: Cluster, mode: str
-) -> None:
+def test_job__ends_with_the_plans_exit_code_and_starts_nothing(cluster: Cluster, mode: str) -> None:
     cluster.does("apptainer", "exit 5")
     assert submitted(cluster, mode).run_job() == 5
     assert len(cluster.calls("apptainer")) == 1
@@ -215,19 +206,13 @@ def test_job__says_what_memory_would_do(cluster: Cluster) -> None:
         ),
         ("slurmstepd: error: StepId=42.0 exceeded memory limit (9 > 8)", 5, "for memory"),
         ("slurmstepd: error: Detected 1 oom_kill event in StepId=42.0.", 5, "for memory"),
-        (
-            "srun: error: Node failure on c2",
-            6,
-            "a node failed: srun: error: Node failure on c2",
-        ),
+        ("srun: error: Node failure on c2", 6, "a node failed: srun: error: Node failure on c2"),
         ("slurmstepd: error: *** STEP 42.0 CANCELLED DUE TO TIME LIMIT ***", 7, "walltime"),
         ("slurmstepd: error: *** JOB 42 CANCELLED DUE TO PREEMPTION ***", 7, "preempted"),
         ("srun: error: c1: task 3: Killed", 137, "exit code 137"),
     ],
 )
-def test_gang__says_why_slurm_killed_it(
-    cluster: Cluster, said: str, code: int, error: str
-) -> None:
+def test_gang__says_why_slurm_killed_it(cluster: Cluster, said: str, code: int, error: str) -> None:
     cluster.does("srun", f'echo "{said}" >&2; exit 137')
     submitted(cluster, "gang")
     cluster.log().write_text("srun: error: c9: task 0: Out Of Memory\n")  # of an earlier start
@@ -240,9 +225,7 @@ def test_gang__says_why_slurm_killed_it(
 
 
 @pytest.mark.parametrize("mode", ["gang", "elastic"])
-def test_job__removes_connections_that_hard_deaths_have_left(
-    cluster: Cluster, mode: str
-) -> None:
+def test_job__removes_connections_that_hard_deaths_have_left(cluster: Cluster, mode: str) -> None:
     cluster.does(
         "squeue",
         'case $3 in 8) echo RUNNING ;; 9) echo "Unable to contact controller" >&2; exit 1 ;;\n'
@@ -252,10 +235,7 @@ def test_job__removes_connections_that_hard_deaths_have_left(
     for name in ("42-0", "42-1", "7-0", "8-0", "9-0"):
         (cluster.out / f".connection-{name}").mkdir()
     cluster.run_job(SLURM_RESTART_COUNT="1")
-    assert {path.name for path in cluster.out.glob(".c*")} == {
-        ".connection-8-0",
-        ".connection-9-0",
-    }
+    assert {path.name for path in cluster.out.glob(".c*")} == {".connection-8-0", ".connection-9-0"}
 
 
 @pytest.mark.parametrize(("restarts", "kept"), [("", True), ("1", False)])
@@ -396,9 +376,7 @@ def test_bridge__serves_its_verbs(cluster: Cluster) -> None:
     assert cluster.calls("scancel")[1] == ["43"]
 
 
-def test_bridge__worker_keeps_its_name_whatever_the_user_calls_the_job(
-    cluster: Cluster,
-) -> None:
+def test_bridge__worker_keeps_its_name_whatever_the_user_calls_the_job(cluster: Cluster) -> None:
     cluster.drive_by(_DRIVER + "ask(1, 'submit', '')")
     assert submitted(cluster, SBATCH="--job-name=mine").run_job() == 0
     driver, worker = cluster.calls("sbatch")
@@ -454,8 +432,7 @@ def test_bridge__touches_no_foreign_job(cluster: Cluster) -> None:
 def test_bridge__submits_no_link_and_nothing_that_is_not_there(cluster: Cluster) -> None:
     told = drive(
         cluster,
-        "(bridge / '1.sh').symlink_to('/etc/passwd')\n"
-        "tell([ask(1, 'submit'), ask(2, 'submit')])",
+        "(bridge / '1.sh').symlink_to('/etc/passwd')\ntell([ask(1, 'submit'), ask(2, 'submit')])",
     )
     assert told == [[2, "there is no script 1.sh\n"], [2, "there is no script 2.sh\n"]]
 
@@ -504,16 +481,8 @@ def test_bridge__hands_on_what_sbatch_says(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("sacct", "squeue", "told"),
     [
-        (
-            "echo 'OUT_OF_MEMORY|0:125'",
-            "",
-            [0, "JobId=43 JobState=OUT_OF_MEMORY ExitCode=0:125\n"],
-        ),
-        (
-            "echo 'CANCELLED by 1001|0:15'",
-            "",
-            [0, "JobId=43 JobState=CANCELLED ExitCode=0:15\n"],
-        ),
+        ("echo 'OUT_OF_MEMORY|0:125'", "", [0, "JobId=43 JobState=OUT_OF_MEMORY ExitCode=0:125\n"]),
+        ("echo 'CANCELLED by 1001|0:15'", "", [0, "JobId=43 JobState=CANCELLED ExitCode=0:15\n"]),
         ("exit 1", "echo Invalid job id specified; exit 1", [0, "JobId=43 JobState=GONE\n"]),
         ("exit 1", "echo no controller; exit 1", [1, "slurm_load_jobs error: x\n"]),
     ],

@@ -88,9 +88,7 @@ def test_status__tells_how_a_job_ended(cluster: Cluster) -> None:
     assert lines["restarts"] == "1, by Slurm"
 
 
-def test_status__of_a_job_that_slurm_starts_again_is_not_that_it_ended(
-    cluster: Cluster,
-) -> None:
+def test_status__of_a_job_that_slurm_starts_again_is_not_that_it_ended(cluster: Cluster) -> None:
     cluster.submit()
     cluster.run_job()
     cluster.does("squeue", "echo 'PENDING|BeginTime||30:00'")
@@ -128,9 +126,7 @@ def test_status__tells_why_a_worker_died(cluster: Cluster) -> None:
         '44) s="OUT_OF_MEMORY Reason=OutOfMemory" ;; *) exit 1 ;; esac\n'
         'echo "JobId=$4 JobState=$s ExitCode=0:125 X=y"',
     )
-    assert (
-        shown(cluster)["lost worker"] == "job 44: OUT_OF_MEMORY, reason OutOfMemory, exit 0:125"
-    )
+    assert shown(cluster)["lost worker"] == "job 44: OUT_OF_MEMORY, reason OutOfMemory, exit 0:125"
 
 
 def test_status__tells_who_may_read_it_where_the_dashboard_is(cluster: Cluster) -> None:

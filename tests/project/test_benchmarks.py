@@ -38,9 +38,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_recipe__takes_every_step_and_draws_the_figures(
-    small_scene: Path, tmp_path: Path
-) -> None:
+def test_recipe__takes_every_step_and_draws_the_figures(small_scene: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(whole.RECIPE), str(small_scene), str(tmp_path / "out")]
     subprocess.run(command, check=True, capture_output=True)
     found = json.loads((tmp_path / "out" / "steps.json").read_text("utf-8"))
@@ -164,9 +162,7 @@ def test_check_free__names_the_need(tmp_path: Path) -> None:
 
 def test_seed__runs_alternately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    stages = [
-        {"name": name, "seconds": 1.0, "tiles": 4} for name in ("sample", "fit", "report")
-    ]
+    stages = [{"name": name, "seconds": 1.0, "tiles": 4} for name in ("sample", "fit", "report")]
     run_json = {"stages": stages, "peak_memory_mib": {"client": 2.0, "worker-0": 1.0}}
 
     def pretend(command: list[str], log: Path, **_: Any) -> measure.Taken:
@@ -191,17 +187,14 @@ def test_seed__runs_alternately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert rows["recipe over run, whole process"].is_met
     assert list(rows["recipe over run, stages alone"].values) == [10.0] * 3
     assert not rows["recipe over run, peak memory"].is_met
-    assert (
-        "| recipe over run, peak memory | 3.00 x | 3.00 - 3.00 | 3 | at least 4: **no** |"
-        in (result.table())
+    assert "| recipe over run, peak memory | 3.00 x | 3.00 - 3.00 | 3 | at least 4: **no** |" in (
+        result.table()
     )
 
 
 def test_table__is_written_between_the_markers(tmp_path: Path) -> None:
     rows = [record.Row("a thing", [1.0, 3.0, 2.0], "s", at_most=2), record.Row("b", [7e3], "")]
-    record.Result("startup", "Start-up", "bench.py startup", rows, [], "A note.").write(
-        tmp_path
-    )
+    record.Result("startup", "Start-up", "bench.py startup", rows, [], "A note.").write(tmp_path)
     record.Result("seed-20", "Small", "x", rows, [], is_judged=False).write(tmp_path)
     text = record.whole_table(("seed", "startup"), tmp_path)
     assert "| a thing | 2.00 s | 1.00 - 3.00 | 3 | at most 2: yes |" in text

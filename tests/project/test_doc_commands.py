@@ -73,15 +73,11 @@ def commands() -> list[tuple[str, str]]:
         kinds = set(re.findall(r"^```(sh(?: needs-[\w-]+)?)$", read(page), re.MULTILINE))
         for kind in sorted(kinds):
             text = "\n".join(blocks(page, kind)).replace("\\\n", " ")
-            found += [
-                (page, line) for line in text.splitlines() if line.startswith("hyperhpc ")
-            ]
+            found += [(page, line) for line in text.splitlines() if line.startswith("hyperhpc ")]
     return found
 
 
-@pytest.mark.parametrize(
-    ("page", "line"), commands(), ids=lambda text: " ".join(text.split()[:3])
-)
+@pytest.mark.parametrize(("page", "line"), commands(), ids=lambda text: " ".join(text.split()[:3]))
 def test_documents__commands_and_options_exist(page: str, line: str) -> None:
     name = line.split()[1]
     assert name in cli.commands

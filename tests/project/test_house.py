@@ -146,9 +146,7 @@ def test_files__scripts_can_be_run_and_stop_at_errors() -> None:
     assert ROOT / ".ci" / "run" in scripts
     for path in scripts:
         assert os.access(path, os.X_OK), f"{path} is not executable"
-        assert re.search(r"^set -[eu]*uo pipefail$", path.read_text("utf-8"), re.MULTILINE), (
-            path
-        )
+        assert re.search(r"^set -[eu]*uo pipefail$", path.read_text("utf-8"), re.MULTILINE), path
         subprocess.run(["bash", "-n", str(path)], check=True)
 
 

@@ -74,9 +74,7 @@ def test_plot_spectra__takes_descending_bands_and_no_points_at_all():
 
 
 def test_plot_spectra__names_points_by_their_coordinates_and_says_no_data():
-    figure = plot_spectra(
-        [_point(WAVELENGTH, [0.2] * 426), _point(WAVELENGTH, [None] * 426)], GOOD
-    )
+    figure = plot_spectra([_point(WAVELENGTH, [0.2] * 426), _point(WAVELENGTH, [None] * 426)], GOOD)
     words = [t.get_text() for t in figure.legends[0].get_texts()]
     assert words[0] == "P1   515\u202f000.5, 4\u202f525\u202f999.5"
     assert words[1].endswith("(no data)")

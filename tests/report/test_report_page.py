@@ -92,9 +92,7 @@ def run(tmp_path_factory):
 def quick(monkeypatch):
     """A third of the resolution, for tests that look at the page and not at the pictures."""
     monkeypatch.setattr("hyperhpc.report.style.DPI", 60)
-    monkeypatch.setattr(
-        "os.sched_getaffinity", lambda pid: {0}
-    )  # another process has no DPI 60
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0})  # another process has no DPI 60
 
 
 def test_write_report__gives_the_page_and_leaves_nothing_half_written(run):
@@ -238,9 +236,7 @@ def test_index_table__shows_bands_and_statistics_of_the_store(run):
     out, _, page, data = run
     rows = page.tables["table-indices"][1:]
     stored = zarr.open_group(out / "overview.zarr", mode="r")["1/indices"]
-    for i, (row, entry) in enumerate(
-        zip(rows, data["run"]["indices"]["computed"], strict=True)
-    ):
+    for i, (row, entry) in enumerate(zip(rows, data["run"]["indices"]["computed"], strict=True)):
         assert row[0][0].startswith(entry["title"])
         for band in entry["bands"]:
             assert f"{band['wanted_nm']:.1f} \u2192 {band['centre_nm']:.1f}" in row[2][0]
@@ -366,9 +362,7 @@ def test_report__of_odd_runs(tmp_path, quick, case):
     page = read_page(write_report(tmp_path))
     assert "not finished" not in page.text
     for model in options["models"]:
-        assert (
-            len(page.tables[f"table-areas-{model.lower()}"]) == options.get("clusters", 8) + 2
-        )
+        assert len(page.tables[f"table-areas-{model.lower()}"]) == options.get("clusters", 8) + 2
     assert ("figure-spectra" in page.ids) == bool(options["points"])
     is_compared = len(options["models"]) > 1
     assert ("table-confusion-lloyd-birch" in page.tables) == is_compared

@@ -164,9 +164,7 @@ def test_claim__in_the_scene_or_the_scene_itself(tmp_path: Path) -> None:
     assert not list(scene.rglob("plan.json"))
 
 
-def test_claim__unwritable_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_claim__unwritable_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
         raise OSError(28, "No space left on device")
 

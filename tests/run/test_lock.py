@@ -199,9 +199,7 @@ def test_lock__is_touched_and_put_back_when_removed(
     assert not lock.exists()
 
 
-def test_lock__that_was_lost_stops_its_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lock__that_was_lost_stops_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock_module, "BEAT_S", 0.02)
     with (  # noqa: PT012
         pytest.raises(IncompleteRunError, match=r"taken over by another run .*node7"),

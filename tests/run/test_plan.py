@@ -11,13 +11,7 @@ import pytest
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError, ResourceError
 from hyperhpc.rundir.memory import max_tile_bytes, pixel_bytes
-from hyperhpc.rundir.plan import (
-    TARGET_TILE_BYTES,
-    Area,
-    Plan,
-    choose_area,
-    make_plan,
-)
+from hyperhpc.rundir.plan import TARGET_TILE_BYTES, Area, Plan, choose_area, make_plan
 from hyperhpc.scene.cube import Grid, Scene
 from hyperhpc.workers.sizes import BASE_BYTES
 
@@ -31,9 +25,7 @@ class FakeScene(Scene):
     def fingerprint(self) -> dict:
         return {"kind": "fake"}
 
-    def read(
-        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
-    ) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None) -> np.ndarray:
         raise AssertionError("a plan reads no pixels")
 
 
@@ -160,9 +152,7 @@ def test_make_plan__least_memory_it_names_is_enough(n_bands: int, threads: int) 
     with pytest.raises(ResourceError) as caught:
         make_plan(scene, a_config(memory_per_worker="1MiB", threads_per_worker=threads))
     enough = str(caught.value.hint).split()[2]
-    check_tiles(
-        make_plan(scene, a_config(memory_per_worker=enough, threads_per_worker=threads))
-    )
+    check_tiles(make_plan(scene, a_config(memory_per_worker=enough, threads_per_worker=threads)))
     less = f"{int(enough.removesuffix('MiB')) - 2}MiB"
     with pytest.raises(ResourceError):
         make_plan(scene, a_config(memory_per_worker=less, threads_per_worker=threads))

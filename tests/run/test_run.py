@@ -125,13 +125,9 @@ def test_clusters_json__spectra_of_the_sample_areas_of_the_domain(run_case: RunC
         for k in range(8):
             members = run_case.sample[labels[name] == k] / 10000
             np.testing.assert_allclose(entry["mean"][k], members.mean(axis=0), rtol=1e-9)
-            np.testing.assert_allclose(
-                entry["sd"][k], members.std(axis=0), rtol=1e-6, atol=1e-9
-            )
+            np.testing.assert_allclose(entry["sd"][k], members.std(axis=0), rtol=1e-6, atol=1e-9)
     pair = tables["agreement"][0]
-    a, b = (
-        run_case.results.cluster.sel(model=m).values[run_case.is_valid] for m in pair["models"]
-    )
+    a, b = (run_case.results.cluster.sel(model=m).values[run_case.is_valid] for m in pair["models"])
     assert pair["adjusted_rand_index"] == pytest.approx(adjusted_rand_score(a, b), abs=1e-12)
     np.testing.assert_array_equal(
         pair["confusion"], np.bincount(a.astype(int) * 8 + b, minlength=64).reshape(8, 8)
@@ -176,9 +172,7 @@ def test_overview__is_every_nth_pixel_of_the_results(run_case: RunCase) -> None:
     )
     coarse = xr.open_zarr(run_case.out / "overview.zarr", group="4").load()
     with np.errstate(invalid="ignore"):
-        blocks = (
-            finest.indices.values[0].reshape(40, 4, 50, 4).swapaxes(1, 2).reshape(40, 50, 16)
-        )
+        blocks = finest.indices.values[0].reshape(40, 4, 50, 4).swapaxes(1, 2).reshape(40, 50, 16)
         has_any = np.isfinite(blocks).any(axis=2)
         means = np.nanmean(blocks[has_any], axis=1)
     np.testing.assert_allclose(coarse.indices.values[0][has_any], means, rtol=1e-5)
@@ -260,9 +254,7 @@ def test_run__rounds_index_maps_if_asked(run_case: RunCase, tmp_path: Path) -> N
     with pytest.raises(SystemExit) as stop:
         main(["run", str(run_case.scene), str(out), *flags])
     assert stop.value.code == 0
-    whole, rounded = (
-        xr.open_zarr(path / "results.zarr").load() for path in (run_case.out, out)
-    )
+    whole, rounded = (xr.open_zarr(path / "results.zarr").load() for path in (run_case.out, out))
     np.testing.assert_array_equal(rounded.cluster, whole.cluster)
     is_missing = np.isnan(whole.indices.values)
     np.testing.assert_array_equal(np.isnan(rounded.indices.values), is_missing)

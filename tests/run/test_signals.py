@@ -33,9 +33,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["run", str(folder / "scene.zarr"), str(folder / "out"), *options]
 
 
-def stop_run(
-    words: list[str], event: Callable[[], bool], send: Callable[[int], None]
-) -> Outcome:
+def stop_run(words: list[str], event: Callable[[], bool], send: Callable[[int], None]) -> Outcome:
     """Start a run, wait for an event, send a signal; no process may stay."""
     process = subprocess.Popen(
         program(*words),
@@ -112,9 +110,7 @@ def test_run__signals_while_workers_start(words: list[str]) -> None:
         (signal.SIGINT, 130, "interrupted"),
         (signal.SIGTERM, 143, "terminated"),
     ):
-        outcome = stop_run(
-            again, has_children, lambda pid, number=number: os.killpg(pid, number)
-        )
+        outcome = stop_run(again, has_children, lambda pid, number=number: os.killpg(pid, number))
         check_stopped(outcome, code, how, again)
 
 
@@ -177,9 +173,7 @@ def test_hide_main_module__comes_back() -> None:
 
 
 @pytest.mark.e2e
-def test_run__second_interrupt_stops_at_once_and_is_safe(
-    words: list[str], tmp_path: Path
-) -> None:
+def test_run__second_interrupt_stops_at_once_and_is_safe(words: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = [*words[:2], str(out), *words[3:]]
 

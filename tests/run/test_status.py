@@ -76,9 +76,7 @@ def test_run__writes_the_dashboards_secret_nowhere(small_scene: Path, tmp_path: 
     """Others may read OUT, and be on this machine."""
     out = tmp_path / "out"
     done = spawn("run", small_scene, out, *OPTIONS, "--dashboard")
-    found = re.search(
-        r"^dashboard: http://127\.0\.0\.1:\d+/([\w-]{20,})/", done.err, re.MULTILINE
-    )
+    found = re.search(r"^dashboard: http://127\.0\.0\.1:\d+/([\w-]{20,})/", done.err, re.MULTILINE)
     assert found, done.err
     files = [path for path in out.rglob("*") if path.is_file()]
     assert out / "status.txt" in files
@@ -148,9 +146,7 @@ def test_run__stops_in_time_and_resumes(small_scene: Path, tmp_path: Path, how: 
 @pytest.mark.e2e
 def test_run__that_fails_says_why_in_its_status(small_scene: Path, tmp_path: Path) -> None:
     (tmp_path / "slurm").mkdir()  # as a job has left it: logs
-    outcome = spawn(
-        "run", small_scene, tmp_path, *OPTIONS, "--clusters", "255", "--stride", "90"
-    )
+    outcome = spawn("run", small_scene, tmp_path, *OPTIONS, "--clusters", "255", "--stride", "90")
     assert outcome.code == 3
     assert read_status(tmp_path)["state"] == "failed"
     assert "clusters" in read_status(tmp_path)["error"]

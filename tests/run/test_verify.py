@@ -72,11 +72,7 @@ def test_verify__of_a_whole_run(run_case: RunCase) -> None:
 
 @pytest.mark.parametrize(
     ("harm", "what"),
-    [
-        (flip, "holds other bytes than were written"),
-        (cut, "has "),
-        (Path.unlink, "is missing"),
-    ],
+    [(flip, "holds other bytes than were written"), (cut, "has "), (Path.unlink, "is missing")],
 )
 @pytest.mark.parametrize("name", [CHUNK, "results.zarr/.zmetadata", "model.json"])
 def test_verify__names_what_is_damaged(

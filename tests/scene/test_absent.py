@@ -65,7 +65,5 @@ def test_store__of_others_is_told_how_many_are_absent(tmp_path: Path) -> None:
     path = write(tmp_path / "scene.zarr", version=2, chunks=(4, 9, 14))
     assert not any("absent" in note for note in describe(open_scene(path))["notes"])
     (path / CUBE / "1.0.0").unlink()
-    (note_on_files,) = (
-        note for note in describe(open_scene(path))["notes"] if "absent" in note
-    )
+    (note_on_files,) = (note for note in describe(open_scene(path))["notes"] if "absent" in note)
     assert note_on_files.startswith("1 of 3 chunk files are absent (1.0.0 for one)")

@@ -99,9 +99,7 @@ def test_aoi__keeps_the_pixels_whose_centre_is_inside(
     assert area.col1 - area.col0 <= cols[-1] - cols[0] + 3
 
 
-def test_aoi__takes_all_polygons_of_a_file(
-    scene_path: Path, polygon: Any, tmp_path: Path
-) -> None:
+def test_aoi__takes_all_polygons_of_a_file(scene_path: Path, polygon: Any, tmp_path: Path) -> None:
     xmin, ymin, _, _ = open_scene(scene_path).bounds
     corner = shapely.box(xmin, ymin, xmin + 5, ymin + 7)
     many = shapely.MultiPolygon([polygon, corner])

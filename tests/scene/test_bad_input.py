@@ -202,9 +202,7 @@ def test_run__seed_compat_on_400_bands(tmp_path: Path) -> None:
         ("sklearn.ensemble:IsolationForest", "outlier_detector"),
     ],
 )
-def test_run__bad_estimator(
-    estimator: str, part: str, small_scene: Path, tmp_path: Path
-) -> None:
+def test_run__bad_estimator(estimator: str, part: str, small_scene: Path, tmp_path: Path) -> None:
     outcome = refuse_run(small_scene, tmp_path, "--estimator", estimator)
     check_refused(outcome, 3, estimator, part)
 
@@ -250,9 +248,7 @@ def test_run__truncated_chunk_in_the_middle(tmp_path: Path) -> None:
     simulate(scene, 300, 300, bands=30, zarr_format=2)
     chunk = scene / "reflectance" / "reflectance" / "2.2.0"
     chunk.write_bytes(chunk.read_bytes()[:5000])
-    outcome = run_for_real(
-        scene, tmp_path, is_kept=True
-    )  # what is finished may be gone on with
+    outcome = run_for_real(scene, tmp_path, is_kept=True)  # what is finished may be gone on with
     check_refused(outcome, 4, str(scene), "2.2.0", "5000")
 
 

@@ -14,11 +14,7 @@ from rasterio import Affine
 from hyperhpc.compute.stores import create_group, create_store
 from hyperhpc.scene import open_scene, to_xarray
 from hyperhpc.scene.cube import Grid
-from hyperhpc.scene.formats.zarr_write import (
-    CubeDescription,
-    create_cube_store,
-    write_georeference,
-)
+from hyperhpc.scene.formats.zarr_write import CubeDescription, create_cube_store, write_georeference
 from hyperhpc.scene.georef import axis_attributes, is_same_crs
 from hyperhpc.schema import CLUSTER
 from raster_case import cube, write_tiff

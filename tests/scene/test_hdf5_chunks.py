@@ -34,11 +34,7 @@ def cube(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with h5py.File(path, "w") as file:
         for dtype in ("<i2", ">i2", "<u2", "<i4", ">f4"):
             data = file.create_dataset(
-                dtype,
-                SHAPE,
-                dtype,
-                fillvalue=-9 if dtype != "<u2" else 9,
-                **KINDS[request.param],
+                dtype, SHAPE, dtype, fillvalue=-9 if dtype != "<u2" else 9, **KINDS[request.param]
             )
             data[:20, :, :9] = values[:20, :, :9]
             data[33:, 17:, 10:] = values[33:, 17:, 10:]
@@ -50,10 +46,7 @@ spans = st.tuples(st.integers(0, 49), st.integers(1, 50), st.integers(1, 20))
 
 @settings(max_examples=80, deadline=None)
 @given(
-    dtype=st.sampled_from(["<i2", ">i2", "<u2", "<i4", ">f4"]),
-    rows=spans,
-    cols=spans,
-    bands=spans,
+    dtype=st.sampled_from(["<i2", ">i2", "<u2", "<i4", ">f4"]), rows=spans, cols=spans, bands=spans
 )
 def test_read__any_window_is_that_of_hdf5(
     cube: Path, dtype: str, rows: Any, cols: Any, bands: Any

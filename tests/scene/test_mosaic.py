@@ -92,16 +92,7 @@ def test_mosaic__of_a_run_gives_the_results_of_the_single_scene(
     single, tiles = folder
     nm = open_scene(single).wavelength_nm
     index = f"x=R({nm[2]:.1f})-R({nm[9]:.1f})"
-    words = [
-        "--indices",
-        "",
-        "--formula",
-        index,
-        "--clusters",
-        "3",
-        "--memory-per-worker",
-        "1GiB",
-    ]
+    words = ["--indices", "", "--formula", index, "--clusters", "3", "--memory-per-worker", "1GiB"]
     for name, scene in (("one", single), ("many", tiles)):
         outcome = call("run", scene, tmp_path / name, *words)
         assert outcome.code == 0, outcome.err
@@ -160,16 +151,12 @@ def test_overlap__shows_the_right_tile(overlapping: Path, rule: str) -> None:
     found = whole_of(mosaic)
     for band in range(8):
         np.testing.assert_array_equal(found[..., band], dn)
-    np.testing.assert_array_equal(
-        mosaic.read_origins(slice(0, 60), slice(0, 64))["source"], source
-    )
+    np.testing.assert_array_equal(mosaic.read_origins(slice(0, 60), slice(0, 64))["source"], source)
     # any window shows the same tiles
     for rows, cols in ((slice(20, 41), slice(25, 26)), (slice(3, 60, 5), slice(1, 64, 3))):
         one_band = mosaic.read(rows, cols, np.array([4]))[..., 0]
         np.testing.assert_array_equal(one_band, dn[rows, cols])
-        np.testing.assert_array_equal(
-            mosaic.read_origins(rows, cols)["source"], source[rows, cols]
-        )
+        np.testing.assert_array_equal(mosaic.read_origins(rows, cols)["source"], source[rows, cols])
 
 
 def test_overlap__changes_the_fingerprint(overlapping: Path) -> None:

@@ -30,9 +30,7 @@ def weather() -> np.ndarray:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["001", "002"])
 def tile(
-    request: pytest.FixtureRequest,
-    weather: np.ndarray,
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, weather: np.ndarray, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """One with bad weather, haze and clouds, as each product stores them."""
     path = tmp_path_factory.mktemp("quality") / "tile.h5"
@@ -83,9 +81,7 @@ def test_mask__hides_what_the_layers_advise_against(
     assert scene.fingerprint() != whole.fingerprint()
 
 
-def test_mask__reads_the_names_of_classes_where_they_are_listed(
-    tile: Path, tmp_path: Path
-) -> None:
+def test_mask__reads_the_names_of_classes_where_they_are_listed(tile: Path, tmp_path: Path) -> None:
     path = tmp_path / "named.h5"
     path.write_bytes(tile.read_bytes())
     with h5py.File(path, "r+") as file:

@@ -162,9 +162,7 @@ def test_to_xarray__rioxarray_reads_the_georeference(store: Path) -> None:
 class NoScene(Scene):
     """A scene of any shape, without pixels."""
 
-    def read(
-        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
-    ) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None) -> np.ndarray:
         raise AssertionError("no pixel is needed")
 
 

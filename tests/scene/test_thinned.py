@@ -69,9 +69,7 @@ def test_copy__is_a_scene_if_asked_for_by_name(with_copy: Path) -> None:
         (range(0, 130, 6), False),
     ],
 )
-def test_picked_from__the_copy_if_it_has_all(
-    with_copy: Path, rows: range, is_there: bool
-) -> None:
+def test_picked_from__the_copy_if_it_has_all(with_copy: Path, rows: range, is_there: bool) -> None:
     scene = open_scene(with_copy)
     found, y, x = choose_thinned(scene, rows, range(4, 150, 4))
     assert (found is scene.thinned) == is_there
@@ -88,9 +86,7 @@ def test_run__same_bits_with_and_without(
 ) -> None:
     for scene in (with_copy, without):
         with pytest.raises(SystemExit) as stop:
-            main(
-                ["run", str(scene), str(tmp_path / scene.stem), *options.split(), "--workers=1"]
-            )
+            main(["run", str(scene), str(tmp_path / scene.stem), *options.split(), "--workers=1"])
         assert stop.value.code == 0
     own, other = (tmp_path / scene.stem for scene in (with_copy, without))
     assert (own / "model.json").read_bytes() == (other / "model.json").read_bytes()
@@ -130,13 +126,9 @@ def test_sample__of_many_tiles_at_once_is_the_same(
 ) -> None:
     scene, area = open_scene(with_copy), Area(4, 126, 8, 150)
     plan = Plan(area, (12, 12), False, {}, {})
-    assert (
-        tiles_per_side(scene, plan, 8, skips_bad_tiles=False) == 2
-    )  # 8 would be too few tasks
+    assert tiles_per_side(scene, plan, 8, skips_bad_tiles=False) == 2  # 8 would be too few tasks
     assert tiles_per_side(scene, plan, 8, skips_bad_tiles=True) == 1
-    assert (
-        tiles_per_side(scene, plan, 3, skips_bad_tiles=False) == 1
-    )  # read from all the chunks
+    assert tiles_per_side(scene, plan, 3, skips_bad_tiles=False) == 1  # read from all the chunks
     assert tiles_per_side(open_scene(without), plan, 8, skips_bad_tiles=False) == 1
     bands, found = np.arange(0, 60, 7), []
     for times in (1, 2, 4):

@@ -19,8 +19,7 @@ work_folder()
 
 # of an elastic run no more than two jobs fit on a node; and it is told the network to use
 @pytest.mark.parametrize(
-    ("mode", "options"),
-    [("gang", {}), ("elastic", {"MEMORY": "1900MiB", "INTERFACE": "mc0"})],
+    ("mode", "options"), [("gang", {}), ("elastic", {"MEMORY": "1900MiB", "INTERFACE": "mc0"})]
 )
 def test_submit__gives_the_bits_of_a_local_run(
     cluster: Cluster, host_run: Path, mode: str, options: dict[str, str]

@@ -110,11 +110,7 @@ def check_bridge(cluster: Cluster, run: Submitted) -> None:
     found = cluster.on(node, "bash", "-c", "ls -d /tmp/hyperhpc-bridge-*").stdout.split()
     assert len(found) == 1
     requests = f"{found[0]}/requests"
-    for command in (
-        f"ls {found[0]}",
-        f"echo 1 submit >{requests}",
-        f"cat {found[0]}/prologue.sh",
-    ):
+    for command in (f"ls {found[0]}", f"echo 1 submit >{requests}", f"cat {found[0]}/prologue.sh"):
         done = cluster.on(node, "bash", "-c", command, user="mallory", check=False)
         assert "Permission denied" in done.stderr
 
@@ -137,9 +133,7 @@ def check_dashboard(cluster: Cluster, run: Submitted, folder: Path) -> int:
     return int(found[1])
 
 
-def check_ports(
-    cluster: Cluster, ports: dict[str, list[tuple[str, int]]], dashboard: int
-) -> None:
+def check_ports(cluster: Cluster, ports: dict[str, list[tuple[str, int]]], dashboard: int) -> None:
     """All speak TLS and want our certificate, but for srun's own and the dashboard."""
     plain = []
     for node in NODES:
@@ -152,9 +146,7 @@ def check_ports(
                 if not found["tls"] and found["http"] is not None:
                     plain.append((target, found["http"]))
                 else:
-                    assert found == {"http": None, "tls": True, "takes strangers": False}, (
-                        target
-                    )
+                    assert found == {"http": None, "tls": True, "takes strangers": False}, target
     assert {target for target, _ in plain} == {f"127.0.0.1:{dashboard}"}
     assert {status for _, status in plain} == {404}, "without the secret there is nothing"
 

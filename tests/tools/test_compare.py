@@ -149,9 +149,7 @@ def test_compare__refuses_what_is_no_finished_run(run_case: RunCase, tmp_path: P
     out = tmp_path / "out"
     shutil.copytree(run_case.out, out)
     run = json.loads((out / "run.json").read_text())
-    (out / "run.json").write_text(
-        json.dumps(run | {"complete": False, "command": "hyperhpc run"})
-    )
+    (out / "run.json").write_text(json.dumps(run | {"complete": False, "command": "hyperhpc run"}))
     check_refused(call("compare", run_case.out, out), 7, "is not finished", "hyperhpc run")
     figure = tmp_path / "x.gif"
     check_refused(call("compare", out, out, "--figure", figure), 3, ".gif")
@@ -197,10 +195,7 @@ def test_match_labels__no_other_match_has_more_pixels(shape: tuple[int, int]) ->
 
 def test_confusion_table__counts_pairs() -> None:
     rng = np.random.default_rng(2)
-    a, b = (
-        rng.integers(0, 250, 5000).astype(np.uint8),
-        rng.integers(0, 7, 5000).astype(np.uint8),
-    )
+    a, b = (rng.integers(0, 250, 5000).astype(np.uint8), rng.integers(0, 7, 5000).astype(np.uint8))
     table = confusion_table(a, b, 250, 7)
     assert table[3, 4] == ((a == 3) & (b == 4)).sum()
     np.testing.assert_array_equal(table.sum(axis=1), np.bincount(a, minlength=250))

@@ -151,9 +151,7 @@ def wide(run_case: RunCase, tmp_path_factory: pytest.TempPathFactory) -> Path:
     group = create_store(out / "results.zarr")
     variables = {INDICES: ["ndvi"], CLUSTER: ["lloyd"]}
     shape = (1100, 1300)
-    create_group(
-        group, variables, Grid(517000, 4526000, 1, 1, wkt, 32613), shape, (300, 300), {}
-    )
+    create_group(group, variables, Grid(517000, 4526000, 1, 1, wkt, 32613), shape, (300, 300), {})
     source = run_case.results
     labels = np.resize(source["cluster"].values[0], shape)
     values = np.resize(source["indices"].values[0], shape)
@@ -163,9 +161,7 @@ def wide(run_case: RunCase, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("what", ["clusters", "indices"])
-def test_export__larger_than_a_block_is_a_valid_cog(
-    wide: Path, tmp_path: Path, what: str
-) -> None:
+def test_export__larger_than_a_block_is_a_valid_cog(wide: Path, tmp_path: Path, what: str) -> None:
     path = export(wide, tmp_path / "wide.tif", "--what", what)
     is_valid, errors, warned = cog_validate(path, strict=True)
     assert is_valid, (errors, warned)
@@ -290,9 +286,7 @@ def test_export__never_overwrites(run_case: RunCase, tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_export__of_an_unfinished_run_says_how_to_go_on(
-    run_case: RunCase, tmp_path: Path
-) -> None:
+def test_export__of_an_unfinished_run_says_how_to_go_on(run_case: RunCase, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(run_case.out, out)
     run = json.loads((out / "run.json").read_text("utf-8"))
@@ -352,9 +346,7 @@ def test_export__on_a_full_disk_says_so_once_and_leaves_nothing(
     what = "clusters" if words[0] == "i.csv" else "indices"
     subprocess.run(["mount", "-o", f"remount,size={kib}k", tiny_disk], check=True)
     (tiny_disk / "filler").write_bytes(filler)
-    done: Outcome = spawn(
-        "export", run_case.out, tiny_disk / words[0], "--what", what, *words[1:]
-    )
+    done: Outcome = spawn("export", run_case.out, tiny_disk / words[0], "--what", what, *words[1:])
     check_refused(done, 5, "i.", "cannot be written", "MB are free", "room")
     assert len(done.err.splitlines()) == 2, done.err
     assert [path.name for path in tiny_disk.iterdir()] == ["filler"]

@@ -129,9 +129,7 @@ def test_extract__polygons_give_moments_of_the_pixels_inside(
     edge = shapely.box(*place(-10, 160), *place(200, 100))  # most of two windows, and beyond
     tiny = shapely.box(*place(10.1, 10.3), *place(10.3, 10.1))
     far = shapely.box(*place(500, 500), *place(510, 490))
-    parts = shapely.MultiPolygon(
-        [shapely.box(*place(a, 70), *place(a + 3, 60)) for a in (60, 70)]
-    )
+    parts = shapely.MultiPolygon([shapely.box(*place(a, 70), *place(a + 3, 60)) for a in (60, 70)])
     shapes = [polygon, edge, tiny, far, parts]
     if kind == "geojson":
         named = {"crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32613"}}}
@@ -151,9 +149,7 @@ def test_extract__polygons_give_moments_of_the_pixels_inside(
     assert np.isnan(numbers(rows[3], "mean")).all()
 
 
-def test_extract__buffer_takes_the_pixels_within_a_distance(
-    case: RunCase, tmp_path: Path
-) -> None:
+def test_extract__buffer_takes_the_pixels_within_a_distance(case: RunCase, tmp_path: Path) -> None:
     file = tmp_path / "p.csv"
     points = [place(100.2, 80.9), place(30.5, 60.5), place(1.0, 80.0)]
     file.write_text("x,y\n" + "".join(f"{x!r},{y!r}\n" for x, y in points))
@@ -225,9 +221,7 @@ def test_extract__bad_options_get_one_message(case: RunCase, tmp_path: Path) -> 
     assert file.read_text().startswith("x,y\n")
 
 
-def test_extract__of_a_real_scene_is_what_spectrum_says(
-    shared_data: Path, tmp_path: Path
-) -> None:
+def test_extract__of_a_real_scene_is_what_spectrum_says(shared_data: Path, tmp_path: Path) -> None:
     scene = shared_data / "neon_sjer_h5" / "NEON_SJER_2017_subset.h5"
     x, y = 257025.0, 4111982.0
     to_degrees = pyproj.Transformer.from_crs(32611, 4326, always_xy=True).transform

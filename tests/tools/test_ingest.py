@@ -197,17 +197,13 @@ def kills(count: int) -> Iterator[float]:
 
 
 @pytest.mark.e2e
-def test_ingest__resumes_after_kills(
-    large: tuple[Path, dict[str, bytes]], tmp_path: Path
-) -> None:
+def test_ingest__resumes_after_kills(large: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
     scene, expected = large
     out, part = tmp_path / "s.zarr", tmp_path / "s.zarr.part"
     found = killed = 0
     for pause in kills(4):
         with subprocess.Popen(
-            program("ingest", scene, out, *SLOWLY),
-            stderr=subprocess.PIPE,
-            start_new_session=True,
+            program("ingest", scene, out, *SLOWLY), stderr=subprocess.PIPE, start_new_session=True
         ) as process:
             deadline = time.monotonic() + 60
             while len(list(part.glob("work/*/[0b]*.json"))) <= found and process.poll() is None:
@@ -277,9 +273,7 @@ def test_ingest__warns_of_a_lost_worker(
 
 
 @pytest.mark.e2e
-def test_ingest__says_how_to_resume(
-    large: tuple[Path, dict[str, bytes]], tmp_path: Path
-) -> None:
+def test_ingest__says_how_to_resume(large: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
     scene, expected = large
     out = tmp_path / "s.zarr"
     with subprocess.Popen(
@@ -332,9 +326,7 @@ def test_ingest__refuses_another_scene_or_options(
 
 
 def test_ingest__refuses_what_it_cannot_do(whole: Path, tmp_path: Path) -> None:
-    check_refused(
-        call("ingest", tmp_path / "none.h5", tmp_path / "s.zarr"), 4, "does not exist"
-    )
+    check_refused(call("ingest", tmp_path / "none.h5", tmp_path / "s.zarr"), 4, "does not exist")
     check_refused(call("ingest", tmp_path, tmp_path / "s.zarr"), 4, "without Zarr metadata")
     store = tmp_path / "store.zarr"
     simulate(store, 20, 20, bands=4)

@@ -45,9 +45,7 @@ def test_window__is_these_very_numbers() -> None:
 
 
 def test_window__differs_between_seeds() -> None:
-    one, two, negative = (
-        Painter(64, 64, 8, seed).window(0, 0, 64, 64)[0] for seed in (1, 2, -1)
-    )
+    one, two, negative = (Painter(64, 64, 8, seed).window(0, 0, 64, 64)[0] for seed in (1, 2, -1))
     assert (one != two).mean() > 0.5
     assert (one != negative).mean() > 0.5
 
@@ -174,9 +172,7 @@ def test_zarr__opens_with_xarray_as_in_the_tutorial(tmp_path: Path, zarr_format:
         np.testing.assert_allclose(store["x"], 517000.5 + np.arange(90))
         np.testing.assert_allclose(store["y"], 4525999.5 - np.arange(150))
         assert float(store["wl"][0]) == 381.5
-        assert (
-            store["spatial_ref"].attrs["GeoTransform"] == "517000.0 1.0 0.0 4526000.0 0.0 -1.0"
-        )
+        assert store["spatial_ref"].attrs["GeoTransform"] == "517000.0 1.0 0.0 4526000.0 0.0 -1.0"
     with xr.open_zarr(made.truth_path) as store:
         assert store["true_class"].dtype == np.uint8
         np.testing.assert_array_equal(store["true_class"], truth)
@@ -196,12 +192,7 @@ def test_neon__holds_the_same_numbers(tmp_path: Path, chunks: Any) -> None:
         assert cube.chunks == ((32, 63, 27) if chunks == "old" else (140, 70, 1))
         assert cube.compression == "gzip"
         assert cube.attrs["Scale_Factor"] == 10000
-        assert cube.attrs["Spatial_Extent_meters"].tolist() == [
-            517000,
-            517070,
-            4525860,
-            4526000,
-        ]
+        assert cube.attrs["Spatial_Extent_meters"].tolist() == [517000, 517070, 4525860, 4526000]
         meta = file["CPER/Reflectance/Metadata"]
         assert meta["Coordinate_System/EPSG Code"][()] == b"32613"
         assert meta["Coordinate_System/Map_Info"][()].startswith(b"UTM,  1.000,  1.000,  ")

@@ -26,9 +26,7 @@ def viewed(run_case: RunCase, tmp_path_factory: pytest.TempPathFactory) -> Viewe
 
 
 def view_of(viewed: ViewedRun, rows: slice, cols: slice, screen: int = 400) -> Viewport:
-    xmin, bottom, right, top = viewed.grid.bounds(
-        (rows.start, rows.stop), (cols.start, cols.stop)
-    )
+    xmin, bottom, right, top = viewed.grid.bounds((rows.start, rows.stop), (cols.start, cols.stop))
     return Viewport(xmin, right, bottom, top, screen, screen)
 
 
@@ -72,9 +70,7 @@ def test_read__close_up_is_the_window_of_the_results(
         assert (bottom, bottom + height) == (view.y0, view.y1)
 
 
-def test_read__far_away_is_an_overview_in_its_place(
-    viewed: ViewedRun, run_case: RunCase
-) -> None:
+def test_read__far_away_is_an_overview_in_its_place(viewed: ViewedRun, run_case: RunCase) -> None:
     layers = MapLayers(viewed)
     view = view_of(viewed, slice(0, 160), slice(0, 200), screen=60)
     window = layers.read(layers.all["index:ndvi"], view)
@@ -82,16 +78,12 @@ def test_read__far_away_is_an_overview_in_its_place(
     assert window.step > 1
     store = xr.open_zarr(run_case.out / "overview.zarr", group=str(window.step))
     np.testing.assert_array_equal(window.values[0], store["indices"].sel(index="ndvi").values)
-    centres = (
-        window.extent[0] + window.extent[2] * (np.arange(store.x.size) + 0.5) / store.x.size
-    )
+    centres = window.extent[0] + window.extent[2] * (np.arange(store.x.size) + 0.5) / store.x.size
     np.testing.assert_allclose(centres, store.x.values, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("screen", [20, 47, 90, 300])
-def test_choose_level__stays_within_four_times_the_screen(
-    screen: int, viewed: ViewedRun
-) -> None:
+def test_choose_level__stays_within_four_times_the_screen(screen: int, viewed: ViewedRun) -> None:
     levels = list_levels(viewed, "cluster")
     for side in (10, 40, 80, 160):
         view = view_of(viewed, slice(0, side), slice(0, side), screen)
@@ -168,9 +160,7 @@ def test_fitted__keeps_the_middle_and_squares_the_pixels() -> None:
 # --- runs that are not whole, scenes that are not there ---------------------------------
 
 
-def test_open_run__without_its_scene_shows_the_overview(
-    run_case: RunCase, tmp_path: Path
-) -> None:
+def test_open_run__without_its_scene_shows_the_overview(run_case: RunCase, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(run_case.out, out)
     run = json.loads((out / "run.json").read_text("utf-8"))
@@ -205,9 +195,7 @@ def test_open_run__says_what_has_changed(run_case: RunCase, tmp_path: Path) -> N
         path.touch()
     found = open_viewed_run(out, None, tmp_path)
     assert found.scene is not None
-    assert (
-        found.notes[1] == f"{scene} has changed since the run; spectra show what it holds now"
-    )
+    assert found.notes[1] == f"{scene} has changed since the run; spectra show what it holds now"
 
 
 @pytest.mark.e2e

@@ -76,9 +76,7 @@ def test_page__opens_with_the_whole_area_in_true_colour(fresh: Browser) -> None:
     assert fresh.errors() == []
 
 
-def test_page__zoomed_in_shows_the_window_of_the_store(
-    fresh: Browser, run_case: RunCase
-) -> None:
+def test_page__zoomed_in_shows_the_window_of_the_store(fresh: Browser, run_case: RunCase) -> None:
     fresh.choose("Clusters, lloyd")
     wait_for(lambda: image(fresh, "top"))
     fresh.zoom_in(*centre(ROW, COL), times=6)

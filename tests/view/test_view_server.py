@@ -144,9 +144,7 @@ def test_view__port_that_is_taken_is_one_message(run_case: RunCase) -> None:
     check_refused(done, 5, f"port {port}", "--port 0")
 
 
-def test_view__scene_of_another_run_is_one_message(
-    run_case: RunCase, small_scene: Path
-) -> None:
+def test_view__scene_of_another_run_is_one_message(run_case: RunCase, small_scene: Path) -> None:
     done = call("view", run_case.out, "--scene", small_scene)
     check_refused(done, 3, "is not the scene of this run", "160 x 200 x 426")
 

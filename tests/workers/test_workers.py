@@ -29,13 +29,7 @@ from hyperhpc.config import RunConfig
 from hyperhpc.errors import IncompleteRunError, ResourceError
 from hyperhpc.rundir.plan import Area
 from hyperhpc.rundir.progress import Progress
-from hyperhpc.workers import (
-    Workers,
-    check_workers,
-    launch_workers,
-    report_worker_losses,
-    sizes,
-)
+from hyperhpc.workers import Workers, check_workers, launch_workers, report_worker_losses, sizes
 from hyperhpc.workers import workers as workers_module
 
 GIB = 2**30
@@ -199,9 +193,7 @@ def test_sockets__take_no_client_without_the_key(
 
 
 @pytest.mark.workers
-def test_dashboard__only_under_its_secret(
-    workers: tuple[Workers, set[tuple[str, int]]],
-) -> None:
+def test_dashboard__only_under_its_secret(workers: tuple[Workers, set[tuple[str, int]]]) -> None:
     started, sockets = workers
     if started.dashboard is None:
         return
@@ -217,17 +209,12 @@ def test_dashboard__only_under_its_secret(
 
 
 @pytest.mark.workers
-def test_workers__one_thread_per_library(
-    workers: tuple[Workers, set[tuple[str, int]]],
-) -> None:
+def test_workers__one_thread_per_library(workers: tuple[Workers, set[tuple[str, int]]]) -> None:
     from hyperhpc.workers.dask_setup import THREAD_VARIABLES
 
     started, _ = workers
     for settings in started.client.run(_settings, THREAD_VARIABLES).values():
-        assert settings == {
-            **dict.fromkeys(THREAD_VARIABLES, "1"),
-            "query-planning": False,
-        }
+        assert settings == {**dict.fromkeys(THREAD_VARIABLES, "1"), "query-planning": False}
 
 
 def _settings(names: tuple[str, ...]) -> dict[str, object]:
@@ -393,9 +380,7 @@ def test_silence_dask__also_of_what_it_calls_critical() -> None:
 
 @pytest.mark.workers
 @pytest.mark.parametrize("count", [1, 2])
-def test_starts__are_not_scheduled_on_a_worker_with_a_long_task(
-    count: int, tmp_path: Path
-) -> None:
+def test_starts__are_not_scheduled_on_a_worker_with_a_long_task(count: int, tmp_path: Path) -> None:
     sample = Sample.at(tmp_path, Area(0, 9, 0, 9), 1, 5, "int16")
     mark = tmp_path / "four starts are done"
 
@@ -417,9 +402,7 @@ def test_starts__are_not_scheduled_on_a_worker_with_a_long_task(
         started.client.wait_for_workers(count)
         long = started.pin(long_task)
         tasks = [(number,) for number in range(6)]
-        dealt: Any = starts._schedule(
-            SampleOnWorkers(sample, started), start, tasks, Progress()
-        )
+        dealt: Any = starts._schedule(SampleOnWorkers(sample, started), start, tasks, Progress())
         place = long.result(timeout=60)
         assert place == started.addresses()[0]
     assert [number for number, _ in dealt] == list(range(6))

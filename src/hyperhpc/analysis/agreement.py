@@ -94,9 +94,7 @@ class ClusterScores:
 
 def mean_stability(labels: Sequence[np.ndarray], k: int) -> float:
     """Mean adjusted Rand index of all pairs of labellings (pixel,) with labels below k."""
-    scores = [
-        adjusted_rand_index(confusion_table(a, b, k, k)) for a, b in combinations(labels, 2)
-    ]
+    scores = [adjusted_rand_index(confusion_table(a, b, k, k)) for a, b in combinations(labels, 2)]
     return float(np.mean(scores)) if scores else 1.0
 
 

@@ -26,12 +26,7 @@ _OPERATORS: dict[type, Callable] = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
-_FUNCTIONS: dict[str, Callable] = {
-    "ln": np.log,
-    "exp": np.exp,
-    "sqrt": np.sqrt,
-    "abs": np.abs,
-}
+_FUNCTIONS: dict[str, Callable] = {"ln": np.log, "exp": np.exp, "sqrt": np.sqrt, "abs": np.abs}
 _MAX_LENGTH = 2000
 #: A formula is walked by recursion, in workers whose stack is already deep.
 _MAX_DEPTH = 200
@@ -73,9 +68,7 @@ def parse_formula(text: str) -> Formula:
     """
     text = " ".join(text.split())
     if len(text) > _MAX_LENGTH:
-        raise ConfigError(
-            f"Formula of {len(text)} characters; at most {_MAX_LENGTH} are allowed"
-        )
+        raise ConfigError(f"Formula of {len(text)} characters; at most {_MAX_LENGTH} are allowed")
     wanted: set[float] = set()
     try:
         if "#" in text:  # lines were joined, so that a comment would hide all that follows

@@ -150,8 +150,7 @@ def gather_bands(indices: Sequence[BoundIndex]) -> tuple[list[int], list[BoundIn
     bands = sorted({band for bound in indices for band in bound.bands})
     position = {band: i for i, band in enumerate(bands)}
     return bands, [
-        BoundIndex(bound.index, tuple(position[band] for band in bound.bands))
-        for bound in indices
+        BoundIndex(bound.index, tuple(position[band] for band in bound.bands)) for bound in indices
     ]
 
 

@@ -159,10 +159,7 @@ class Scorer:
         self._widths = 2.0 if scaler.is_integer else 4.0
 
     def choose(
-        self,
-        products: np.ndarray,
-        length: np.ndarray,
-        centred: Callable[[np.ndarray], np.ndarray],
+        self, products: np.ndarray, length: np.ndarray, centred: Callable[[np.ndarray], np.ndarray]
     ) -> np.ndarray:
         """Labels (pixel), uint8, of the nearest centres, from products computed before.
 
@@ -204,9 +201,7 @@ class Scorer:
         # Not exact, but in an order that does not depend on the other pixels
         scores = [
             (centred * w).sum(axis=1) + b
-            for w, b in zip(
-                np.ascontiguousarray(self._exact_weights.T), self._biases, strict=True
-            )
+            for w, b in zip(np.ascontiguousarray(self._exact_weights.T), self._biases, strict=True)
         ]
         return np.argmin(scores, axis=0).astype(np.uint8)
 

@@ -266,9 +266,7 @@ class ClusterMoments:
         )
 
     def __getitem__(self, clusters: slice | np.ndarray) -> ClusterMoments:
-        return ClusterMoments(
-            self.counts[clusters], self.sums[clusters], self.squares[clusters]
-        )
+        return ClusterMoments(self.counts[clusters], self.sums[clusters], self.squares[clusters])
 
 
 def measure_clusters(

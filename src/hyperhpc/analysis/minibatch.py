@@ -21,10 +21,7 @@ RARE = 0.01
 
 
 def fit_batches(
-    batches: Iterable[np.ndarray],
-    starts: np.ndarray,
-    scaler: Scaler,
-    rng: np.random.Generator,
+    batches: Iterable[np.ndarray], starts: np.ndarray, scaler: Scaler, rng: np.random.Generator
 ) -> Step:
     """Centres after all batches, each seen once, in their order.
 

@@ -109,7 +109,5 @@ class SpectraMoments:
     def columns(self) -> list[Any]:
         """Means, standard deviations and counts in one list; None where there is no value."""
         parts = (self.mean, self.sd)
-        rows = [
-            [v if n else None for v, n in zip(p.tolist(), self.n, strict=True)] for p in parts
-        ]
+        rows = [[v if n else None for v, n in zip(p.tolist(), self.n, strict=True)] for p in parts]
         return [*rows[0], *rows[1], *self.n.tolist()]

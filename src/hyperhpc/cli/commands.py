@@ -62,8 +62,7 @@ def run(as_json: bool, **options: Any) -> None:
 
 
 @cli.command(
-    cls=SectionedCommand,
-    epilog="Example: hyperhpc plan scene.zarr out --memory-per-worker 2GiB",
+    cls=SectionedCommand, epilog="Example: hyperhpc plan scene.zarr out --memory-per-worker 2GiB"
 )
 @add_options(*RUN_OPTIONS, json_option)
 def plan(as_json: bool, **options: Any) -> None:

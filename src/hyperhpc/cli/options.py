@@ -172,9 +172,7 @@ class SectionedCommand(click.Command):
         """Write one list of options for each heading."""
         sections: dict[str, list[tuple[str, str]]] = dict.fromkeys(_SECTIONS, ())  # type: ignore[arg-type]
         for parameter in self.get_params(ctx):
-            if isinstance(parameter, click.Option) and (
-                record := parameter.get_help_record(ctx)
-            ):
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)):
                 title = getattr(parameter, "section", _SECTIONS[-1])
                 sections[title] = [*sections[title], record]
         for title, records in sections.items():
@@ -220,9 +218,7 @@ def read_size(context: Any, parameter: Any, value: str | None) -> tuple[int, int
         return None
     rows, _, cols = value.lower().partition("x")
     if not (rows.isdecimal() and cols.isdecimal() and int(rows) and int(cols)):
-        raise click.BadParameter(
-            f"{value!r} is not a size; write ROWSxCOLS, for example 1000x1000"
-        )
+        raise click.BadParameter(f"{value!r} is not a size; write ROWSxCOLS, for example 1000x1000")
     return int(rows), int(cols)
 
 

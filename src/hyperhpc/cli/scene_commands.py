@@ -103,9 +103,7 @@ def simulate(out: Path, size: tuple[int, int], product: str, **options: Any) -> 
     click.echo(f"true classes: {scene.truth_path}")
 
 
-def _with_bar(
-    progress: Any, title: str, work: Callable[[Callable[[int, int], None]], Any]
-) -> Any:
+def _with_bar(progress: Any, title: str, work: Callable[[Callable[[int, int], None]], Any]) -> Any:
     """Run work that reports (done, total), under a progress bar."""
     with progress.stage(title, 1000, ""):
         shown = 0
@@ -242,9 +240,7 @@ def spectrum(
     "--buffer", type=float, metavar="M", help="Take all pixels within this distance in metres."
 )
 @add_options(*SCENE_OPTIONS)
-def extract(
-    scene: Path, dest: Path, features: Path, buffer: float | None, **options: Any
-) -> None:
+def extract(scene: Path, dest: Path, features: Path, buffer: float | None, **options: Any) -> None:
     """Write the spectra of SCENE at points, or mean, sd and n in polygons, into a CSV.
 
     One row per feature of the file, with its attributes; one column per band, named by its
@@ -293,9 +289,7 @@ def _read_range(context: Any, parameter: Any, value: str) -> list[int]:
     return list(range(int(low), int(high) + 1))
 
 
-@click.command(
-    "choose-k", epilog="Example: hyperhpc choose-k scene.zarr --k 2..20 --out choice"
-)
+@click.command("choose-k", epilog="Example: hyperhpc choose-k scene.zarr --k 2..20 --out choice")
 @click.argument("scene", type=AnyPath())
 @click.option(
     "--k",
@@ -314,9 +308,7 @@ def _read_range(context: Any, parameter: Any, value: str) -> list[int]:
 )
 @add_options(*map(table_option, ("seed", "bbox", "drop")), *SCENE_OPTIONS, *VERBOSITY_OPTIONS)
 @json_option
-def choose_k(
-    scene: Path, ks: list[int], out: Path | None, as_json: bool, **options: Any
-) -> None:
+def choose_k(scene: Path, ks: list[int], out: Path | None, as_json: bool, **options: Any) -> None:
     """Try numbers of clusters on few pixels of SCENE, and recommend one.
 
     Each number is fitted from several seeds to at most 25,000 pixels and judged by inertia,
@@ -345,9 +337,7 @@ def choose_k(
             f"{'' if v is None else format(v, '.3f'):>{w}}"
             for v, w in zip(cells, (11, 10), strict=True)
         )
-        click.echo(
-            f"{row['k']:>3} {row['unexplained']:>12.2%} {middle} {row['stability']:>10.3f}"
-        )
+        click.echo(f"{row['k']:>3} {row['unexplained']:>12.2%} {middle} {row['stability']:>10.3f}")
     click.echo(f"recommended: {found['recommended']} clusters; {found['reason']}")
 
 

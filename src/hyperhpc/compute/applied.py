@@ -170,9 +170,7 @@ def _select_spectra(rows: Any, entry: dict[str, Any], order: np.ndarray) -> dict
         "counts": entry["counts"],
         "nir": np.full(n_clusters, np.nan),
     }
-    tables = {
-        name: np.array(rows[name], dtype=float) for name in ("mean", "sd", "counts", "nir")
-    }
+    tables = {name: np.array(rows[name], dtype=float) for name in ("mean", "sd", "counts", "nir")}
     for name, table in tables.items():
         bands = (order.size,) if name in ("mean", "sd") else ()
         if table.shape != (n_clusters, *bands):

@@ -38,9 +38,7 @@ class OverviewFiles:
     cluster: GridFile
 
     @classmethod
-    def at(
-        cls, work: Path, area: Area, step: int, n_indices: int, n_models: int
-    ) -> OverviewFiles:
+    def at(cls, work: Path, area: Area, step: int, n_indices: int, n_models: int) -> OverviewFiles:
         """The files of an area, in the folder ``work``."""
         height, width = (-(-side // step) for side in area.shape)
 
@@ -161,8 +159,7 @@ def _write_tile(
         "valid": int(is_valid.sum()),
         "nodata": int((~is_valid).sum()),
         "pixels": [
-            np.bincount(row, minlength=size).tolist()
-            for row, size in zip(flat, sizes, strict=True)
+            np.bincount(row, minlength=size).tolist() for row, size in zip(flat, sizes, strict=True)
         ],
         "confusion": {
             f"{a}-{b}": confusion_table(flat[a], flat[b], sizes[a], sizes[b]).tolist()

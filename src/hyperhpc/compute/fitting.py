@@ -40,19 +40,8 @@ from hyperhpc.compute.models import (
     predict_in_parts,
 )
 from hyperhpc.compute.sample import Sample
-from hyperhpc.compute.starts import (
-    STARTS,
-    Subsample,
-    find_start,
-    write_merged,
-    write_subsample,
-)
-from hyperhpc.compute.sums import (
-    SampleOnWorkers,
-    measure_models,
-    measure_scaler,
-    shift_squares,
-)
+from hyperhpc.compute.starts import STARTS, Subsample, find_start, write_merged, write_subsample
+from hyperhpc.compute.sums import SampleOnWorkers, measure_models, measure_scaler, shift_squares
 from hyperhpc.compute.tiles import shorten
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError
@@ -172,9 +161,7 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
     return labellers
 
 
-def read_labellers(
-    model: dict[str, Any], scale_factor: float, is_integer: bool
-) -> list[Labeller]:
+def read_labellers(model: dict[str, Any], scale_factor: float, is_integer: bool) -> list[Labeller]:
     """Labellers of the models of nearest centres in model.json.
 
     ``model``: Contents of model.json.
@@ -371,9 +358,7 @@ def _renumber(
     order = order_by_nir(_mean_dn(moments, labeller.scaler), wavelength_nm)
     numbers = np.empty(len(order), dtype=np.uint8)
     numbers[order] = np.arange(len(order), dtype=np.uint8)
-    numbered = Labeller(
-        labeller.scaler, len(order), estimator=labeller.estimator, numbers=numbers
-    )
+    numbered = Labeller(labeller.scaler, len(order), estimator=labeller.estimator, numbers=numbers)
     return numbered, moments[order]
 
 

@@ -139,11 +139,7 @@ def _windows(shape: tuple[int, int]) -> Iterator[Window]:
 
 
 def _fill(
-    path: Path,
-    level: str,
-    sources: dict[Variable, GridFile],
-    finer: str | None,
-    window: Window,
+    path: Path, level: str, sources: dict[Variable, GridFile], finer: str | None, window: Window
 ) -> None:
     """Fill one window of all arrays of a level, from the grid files or the finer level."""
     root = zarr.open_group(str(path), mode="r+")

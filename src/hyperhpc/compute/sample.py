@@ -178,14 +178,10 @@ def _read_sampled(job: SampleJob, rows: range, cols: range) -> tuple[np.ndarray,
         return _read_from(job.scene, rows, cols, job)  # the thinned copy is damaged
 
 
-def _read_from(
-    scene: Scene, rows: range, cols: range, job: SampleJob
-) -> tuple[np.ndarray, int]:
+def _read_from(scene: Scene, rows: range, cols: range, job: SampleJob) -> tuple[np.ndarray, int]:
     dn = np.empty((len(rows), len(cols), len(job.bands)), dtype=job.scene.dtype)
     n_read = 0
-    for row, col, block in scene.blocks(
-        slice(rows.start, rows.stop), slice(cols.start, cols.stop)
-    ):
+    for row, col, block in scene.blocks(slice(rows.start, rows.stop), slice(cols.start, cols.stop)):
         y, to_y = _match_range(rows, row, block.shape[0])
         x, to_x = _match_range(cols, col, block.shape[1])
         dn[to_y, to_x] = block[y, x][..., job.bands]

@@ -90,10 +90,7 @@ def reflectance_converter(scene: Scene) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def spectra_at(
-    scene: Scene,
-    points: Sequence[tuple[float, float]],
-    bands: np.ndarray,
-    method: str = "nearest",
+    scene: Scene, points: Sequence[tuple[float, float]], bands: np.ndarray, method: str = "nearest"
 ) -> list[dict[str, Any]]:
     """Spectra at points, as ``spectrum --json`` prints them.
 

@@ -95,11 +95,7 @@ def seed_start(subsample: Subsample, n_clusters: int, key: list[int]) -> np.ndar
 
 
 def try_start(
-    subsample: Subsample,
-    n_clusters: int,
-    scaler: Scaler,
-    mean_squares: np.ndarray,
-    key: list[int],
+    subsample: Subsample, n_clusters: int, scaler: Scaler, mean_squares: np.ndarray, key: list[int]
 ) -> Fit:
     """On a worker: run one start to convergence on the coarse pixels."""
     dn, rng = np.load(subsample.coarse), np.random.default_rng(key)

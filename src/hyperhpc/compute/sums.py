@@ -45,9 +45,7 @@ class SampleOnWorkers:
         n_parts = min(self.sample.n_blocks, 4 * self.workers.count * self.workers.threads)
         edges = np.linspace(0, self.sample.n_blocks, n_parts + 1).astype(int)
         futures = [
-            self.workers.client.submit(
-                function, self.sample, range(start, stop), *args, pure=False
-            )
+            self.workers.client.submit(function, self.sample, range(start, stop), *args, pure=False)
             for start, stop in pairwise(edges.tolist())
         ]
         return list(self.workers.client.gather(futures))
@@ -97,9 +95,7 @@ def measure_models(
     return [total[start:stop] for start, stop in pairwise(edges.tolist())]
 
 
-def _measure_block(
-    dn: np.ndarray, labellers: Sequence[Labeller], scaler: Scaler
-) -> ClusterMoments:
+def _measure_block(dn: np.ndarray, labellers: Sequence[Labeller], scaler: Scaler) -> ClusterMoments:
     labels = label_all(labellers, dn, np.arange(dn.shape[1]), np.ones(len(dn), dtype=bool))
     sizes = [labeller.n_clusters for labeller in labellers]
     return measure_clusters(dn, labels, sizes, scaler)

@@ -155,12 +155,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def _run_task(
-    function: Work,
-    job: Any,
-    tile: Tile,
-    folder: Path,
-    claim: Claim,
-    skip_policy: SkipPolicy | None,
+    function: Work, job: Any, tile: Tile, folder: Path, claim: Claim, skip_policy: SkipPolicy | None
 ) -> dict[str, Any]:
     """On a worker: do the work of a tile, then write its record."""
     claim.check()

@@ -49,9 +49,7 @@ _CHUNK_SIDE = 64
 class BlockScene(Scene):
     """One block of another scene, in OUT/work: an array for every few bands."""
 
-    def read(
-        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
-    ) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None) -> np.ndarray:
         """Read one window, in rows and columns of the block."""
         if isinstance(bands, np.ndarray):
             return np.ascontiguousarray(self.read(rows, cols)[:, :, bands])
@@ -135,9 +133,7 @@ def transpose_scene(
     transposed = create_transposed(scene, area, depth, path)
     job = TransposeJob(scene, area, path)
     slabs = cut_slabs(scene, area, depth)
-    results, n_resumed = run_tiles(
-        workers, transpose_bands, job, slabs, records, progress, claim
-    )
+    results, n_resumed = run_tiles(workers, transpose_bands, job, slabs, records, progress, claim)
     return transposed, results, n_resumed
 
 
@@ -171,9 +167,7 @@ def _cut_at_chunks(start: int, stop: int, step: int) -> Iterator[tuple[int, int]
 def bands_at_once(scene: Scene, area: Area, memory_bytes: int, threads: int) -> int:
     """How many bands of a block fit a worker's memory, in whole stored chunks."""
     pixels = max(block.shape[0] * block.shape[1] for block in cut_blocks(scene, area))
-    plane = pixels * max(
-        np.dtype(dtype).itemsize for dtype in (scene.stored_dtype, scene.dtype)
-    )
+    plane = pixels * max(np.dtype(dtype).itemsize for dtype in (scene.stored_dtype, scene.dtype))
     stored = min(scene.chunks[2], scene.shape[2])
     n_fitting = min(int(max_tile_bytes(memory_bytes, threads) // plane), _MAX_BANDS)
     return max(stored, n_fitting // stored * stored)
@@ -202,11 +196,7 @@ def create_transposed(scene: Scene, area: Area, depth: int, path: Path) -> Scene
 
     It has the rows and columns of the original; outside the area there is nothing.
     """
-    fields = scene_fields(scene) | {
-        "shards": None,
-        "stored_dtype": scene.dtype,
-        "thinned": None,
-    }
+    fields = scene_fields(scene) | {"shards": None, "stored_dtype": scene.dtype, "thinned": None}
     blocks = cut_blocks(scene, area)
     members = []
     for block in blocks:
@@ -240,9 +230,7 @@ def transpose_bands(job: TransposeJob, slab: Tile) -> dict[str, Any]:
     """On a worker: copy some bands of a block from the scene to an array."""
     assert isinstance(slab, Slab)
     area = job.area
-    block = Area(
-        area.row0 + slab.y0, area.row0 + slab.y1, area.col0 + slab.x0, area.col0 + slab.x1
-    )
+    block = Area(area.row0 + slab.y0, area.row0 + slab.y1, area.col0 + slab.x0, area.col0 + slab.x1)
     window = job.scene.read(
         slice(block.row0, block.row1), slice(block.col0, block.col1), slice(slab.b0, slab.b1)
     )

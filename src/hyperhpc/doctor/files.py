@@ -35,9 +35,7 @@ def check_tmpdir(mounts: Path = _MOUNTS) -> Finding:
         bind = '; in a container: --bind "$TMPDIR"' if asked else ""
         return Finding("error", f"{folder}: {problem}", other_folder + bind)
     free, kind = shutil.disk_usage(folder).free, mount_type(folder, mounts)
-    value = (
-        f"{folder}{'' if asked else ' (TMPDIR is not set)'}, {kind}, {format_bytes(free)} free"
-    )
+    value = f"{folder}{'' if asked else ' (TMPDIR is not set)'}, {kind}, {format_bytes(free)} free"
     if kind == "tmpfs":
         value += "; its files count as memory"
     if free < _GOOD_BYTES:
@@ -102,9 +100,7 @@ def check_caches() -> Finding:
         if folder is None:
             continue
         problem = _why_not_creatable(Path(folder))
-        (bad if problem else good).append(
-            f"{name} {folder}" + (f": {problem}" if problem else "")
-        )
+        (bad if problem else good).append(f"{name} {folder}" + (f": {problem}" if problem else ""))
     if bad:
         names = [text.split()[0] for text in bad]
         settings = " ".join(f'{name}="${{TMPDIR:-/tmp}}/{name.lower()}"' for name in names)

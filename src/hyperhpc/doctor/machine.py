@@ -244,11 +244,7 @@ def _read_labels(file: Path) -> dict[str, str]:
 
 _COMMANDS = ("sbatch", "squeue", "scancel", "srun", "sinfo", "scontrol")
 #: Nodes without a file of their own keep what the controller sent in the last one.
-_CONFIGURATIONS = (
-    "etc/slurm/slurm.conf",
-    "etc/slurm-llnl/slurm.conf",
-    "run/slurm/conf/slurm.conf",
-)
+_CONFIGURATIONS = ("etc/slurm/slurm.conf", "etc/slurm-llnl/slurm.conf", "run/slurm/conf/slurm.conf")
 _SOCKETS = ("run/munge/munge.socket.2", "var/run/munge/munge.socket.2")
 
 
@@ -383,9 +379,7 @@ def check_open_files() -> Finding:
         remedy = f"ulimit -n {max(needed, 4096) if hard < 0 else min(hard, max(needed, 4096))}"
     else:
         remedy = f"ask the administrators for a hard limit of {needed} open files"
-    return Finding(
-        "error" if soft < 128 else "warning", f"{value}, {needed} are needed", remedy
-    )
+    return Finding("error" if soft < 128 else "warning", f"{value}, {needed} are needed", remedy)
 
 
 def check_core_files() -> Finding:

@@ -100,9 +100,7 @@ async def _round_trip(security: Security) -> str:
     arguments = security.get_listen_args("scheduler")
     async with listen("tls://127.0.0.1:0", echo, **arguments) as listener:
         comm = await connect(
-            listener.contact_address,
-            timeout=_TIMEOUT_S,
-            **security.get_connection_args("client"),
+            listener.contact_address, timeout=_TIMEOUT_S, **security.get_connection_args("client")
         )
         try:
             sent = {"numbers": tuple(range(1000))}  # a list would come back as a tuple

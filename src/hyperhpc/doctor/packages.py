@@ -87,17 +87,13 @@ def check_versions(lock: Path | None = None) -> Finding:
                 not need.specifier.contains(version, prereleases=True)
                 for need in needs.get(name, ())
             )
-            (not_allowed if is_refused else not_tested).append(
-                f"{name} {version} is not {wanted}"
-            )
+            (not_allowed if is_refused else not_tested).append(f"{name} {version} is not {wanted}")
     bad = missing + not_allowed
     if not bad + not_tested:
         count = sum(_version(name) is not None for name in pins)
         return Finding("ok", f"{count} packages, each as in the lock")
     return Finding(
-        "error" if bad else "warning",
-        _list_some([*bad, *not_tested], 6),
-        _install_command(lock),
+        "error" if bad else "warning", _list_some([*bad, *not_tested], 6), _install_command(lock)
     )
 
 
@@ -206,9 +202,7 @@ def check_conda() -> Finding:
     if Path(sys.prefix).resolve() == Path(prefix).resolve():
         return Finding("ok", f"this Python belongs to {prefix}")
     return Finding(
-        "warning",
-        f"{prefix} is active, but this Python does not belong to it",
-        "conda deactivate",
+        "warning", f"{prefix} is active, but this Python does not belong to it", "conda deactivate"
     )
 
 
@@ -234,9 +228,7 @@ def check_origins() -> Finding:
     known = locked | sys.stdlib_module_names
     return Finding(
         "error" if any(known.intersection(names) for names in outside.values()) else "warning",
-        "; ".join(
-            f"from {folder}: {_list_some(names, 4)}" for folder, names in outside.items()
-        ),
+        "; ".join(f"from {folder}: {_list_some(names, 4)}" for folder, names in outside.items()),
         "unset PYTHONPATH; export PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1",
     )
 

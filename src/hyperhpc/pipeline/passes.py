@@ -13,12 +13,7 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.analysis.agreement import adjusted_rand_index
-from hyperhpc.compute.classify import (
-    ClassifyJob,
-    OverviewFiles,
-    classify_tile,
-    write_nodata_tile,
-)
+from hyperhpc.compute.classify import ClassifyJob, OverviewFiles, classify_tile, write_nodata_tile
 from hyperhpc.compute.fitting import FitJob, fit_models
 from hyperhpc.compute.models import Labeller
 from hyperhpc.compute.overview import OverviewMetadata, finest_step, write_overview
@@ -122,14 +117,7 @@ def take_sample(ctx: RunContext, stages: Stages, scene: Scene, workers: Workers)
     tiles = list(plan.tiles(times))
     with stages.stage("sample", "reading the sample", ctx.n_pixels, len(tiles)) as entry:
         records, resumed = run_tiles(
-            workers,
-            sample_tile,
-            job,
-            tiles,
-            folder,
-            session.progress,
-            session.claim,
-            skip_policy,
+            workers, sample_tile, job, tiles, folder, session.progress, session.claim, skip_policy
         )
         entry.update(_totals(records, resumed))
     bad = collect_bad_tiles(records)
@@ -227,9 +215,7 @@ def classify(
     plan, folder, session, record = ctx.plan, ctx.folder, stages.session, stages.record
     job = classify_job(ctx, scene, labellers)
     records = folder.records("classify")
-    if is_store_intact(folder, record.warn) and all(
-        f.is_complete() for f in job.overview.files()
-    ):
+    if is_store_intact(folder, record.warn) and all(f.is_complete() for f in job.overview.files()):
         drop_damaged_tiles(folder, records, record.warn)
     else:
         shutil.rmtree(records, ignore_errors=True)
@@ -292,8 +278,7 @@ def summarise(ctx: RunContext, records: TileRecords) -> dict[str, Any]:
     write_json(ctx.folder.clusters, {"models": models, "agreement": agreement})
     valid, nodata = (sum(tile[key] for tile in tiles) for key in ("valid", "nodata"))
     missing = {
-        name: sum(tile["missing"][i] for tile in tiles)
-        for i, name in enumerate(ctx.index_names)
+        name: sum(tile["missing"][i] for tile in tiles) for i, name in enumerate(ctx.index_names)
     }
     return {"total": valid + nodata, "valid": valid, "nodata": nodata, "missing": missing}
 

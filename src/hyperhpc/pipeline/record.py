@@ -20,14 +20,10 @@ class RunRecord:
     ``note``: Shows a line to the user.
     """
 
-    def __init__(
-        self, path: Path, header: Mapping[str, Any], note: Callable[[str], None]
-    ) -> None:
+    def __init__(self, path: Path, header: Mapping[str, Any], note: Callable[[str], None]) -> None:
         before = read_json(path) if path.is_file() else {}
         self._path, self._note = path, note
-        self._stages: dict[str, dict[str, Any]] = {
-            s["name"]: s for s in before.get("stages", [])
-        }
+        self._stages: dict[str, dict[str, Any]] = {s["name"]: s for s in before.get("stages", [])}
         self._values: dict[str, Any] = {
             **header,
             "created": before.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),

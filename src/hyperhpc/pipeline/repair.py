@@ -55,8 +55,7 @@ def repair_run(ctx: RunContext, session: Session, damaged: Mapping[str, str]) ->
     places = {(int(chunk[1]), int(chunk[2])) for chunk in chunks if chunk}
     if None in chunks or plan.is_transposed or ctx.config.estimator:
         raise IncompleteRunError(
-            f"{len(damaged)} files of {folder.out} are not as they were written; "
-            f"{first} {what}",
+            f"{len(damaged)} files of {folder.out} are not as they were written; {first} {what}",
             _FROM_THE_BEGINNING,
         )
     tall, wide = plan.tile_shape
@@ -81,9 +80,7 @@ def repair_run(ctx: RunContext, session: Session, damaged: Mapping[str, str]) ->
         session.workers(progress.note) as workers,
         progress.stage("repairing tiles", n_pixels, tiles=len(tiles)),
     ):
-        run_tiles(
-            workers, classify_tile, job, tiles, records, progress, session.claim, skip_policy
-        )
+        run_tiles(workers, classify_tile, job, tiles, records, progress, session.claim, skip_policy)
     remove_partial_files(folder.results)  # of workers that were lost
     still_damaged = find_damaged_files(folder)
     if still_damaged:

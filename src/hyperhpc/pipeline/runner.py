@@ -73,11 +73,7 @@ def run(
 
         def claim() -> tuple[RunContext, bool]:
             plan, is_new = claim_folder(
-                folder,
-                ctx.plan,
-                scene=scene_path,
-                restart=config.restart,
-                extra_names=extra_names,
+                folder, ctx.plan, scene=scene_path, restart=config.restart, extra_names=extra_names
             )
             return replace(ctx, plan=plan), is_new
 

@@ -117,9 +117,7 @@ def _draw_models(results: RunResults) -> Iterator[ReportFigure]:
             close_up = choose_close_up(results, model)
         n = results.n_clusters(model)
         framed = (
-            " The frame marks the close-up."
-            if close_up is not None and close_up.is_part
-            else ""
+            " The frame marks the close-up." if close_up is not None and close_up.is_part else ""
         )
         figure = cluster_figure(results, model, close_up)
         if figure is not None:

@@ -270,9 +270,7 @@ def _histogram(ax: Axes, index: IndexMap) -> None:
         [(0, low), (n, low), (n, high), (0, high)]
         for n, low, high in zip(index.counts, edges[:-1], edges[1:], strict=True)
     ]
-    ax.add_collection(
-        PolyCollection(boxes, facecolors=shades, edgecolors="face", linewidths=0.2)
-    )
+    ax.add_collection(PolyCollection(boxes, facecolors=shades, edgecolors="face", linewidths=0.2))
     ax.stairs(index.counts, edges, orientation="horizontal", color="#8a939d", lw=0.5)
     ax.set(ylim=index.limits, xlim=(0, max(int(index.counts.max()), 1) * 1.05))
     ax.axis("off")

@@ -109,9 +109,7 @@ def _outer(results: RunResults, pyramid: Pyramid) -> Extent:
     return left, right, bottom, top
 
 
-def _score(
-    labels: npt.NDArray[np.uint8], n: int, box: tuple[int, int]
-) -> npt.NDArray[np.float64]:
+def _score(labels: npt.NDArray[np.uint8], n: int, box: tuple[int, int]) -> npt.NDArray[np.float64]:
     """Share of valid pixels times (1 + entropy) for every position of a window."""
     total = np.zeros(())
     entropy = np.zeros(())
@@ -248,9 +246,7 @@ def whole_view(results: RunResults) -> Extent:
     return left, right, bottom, top
 
 
-def _keys(
-    results: RunResults, pixels: list[int], total: int, shown: list[int]
-) -> list[list[str]]:
+def _keys(results: RunResults, pixels: list[int], total: int, shown: list[int]) -> list[list[str]]:
     """Name, share and area of each cluster, the latter two where they are known."""
     if not total:
         return [[f"C{k}"] for k in shown]

@@ -48,11 +48,7 @@ def methods(results: RunResults) -> tuple[list[str], list[Reference]]:
     if indices:
         names = listing([_cite(i) for i in indices])
         far = max(
-            (
-                abs(b["centre_nm"] - b["wanted_nm"])
-                for i in indices
-                for b in i.get("bands") or []
-            ),
+            (abs(b["centre_nm"] - b["wanted_nm"]) for i in indices for b in i.get("bands") or []),
             default=None,
         )
         count = plural(len(indices), "spectral index", "spectral indices")
@@ -102,9 +98,7 @@ def _data_text(results: RunResults) -> str:
         text += f" ({number(shape[0])} {TIMES} {number(shape[1])} pixels, {results.crs.label})"
     low_high = scene.get("wavelength_nm")
     if results.n_bands and low_high:
-        text += (
-            f" has {results.n_bands} bands between {low_high[0]:.0f} and {low_high[1]:.0f} nm"
-        )
+        text += f" has {results.n_bands} bands between {low_high[0]:.0f} and {low_high[1]:.0f} nm"
     else:
         text += " was analysed"
     dropped = (run.get("bands") or {}).get("dropped_windows_nm") or []
@@ -207,7 +201,6 @@ def _fitted(results: RunResults, options: dict[str, Any], cited: list[str]) -> s
     text += f" (seed {seed})." if seed is not None else "."
     if set(results.models) <= {"lloyd", "minibatch"}:
         return (
-            f"{text} Every valid pixel of the area was then given the cluster of the nearest "
-            "centre"
+            f"{text} Every valid pixel of the area was then given the cluster of the nearest centre"
         )
     return f"{text} Every valid pixel of the area was then classified"

@@ -66,9 +66,7 @@ def render(results: RunResults, pictures: list[Picture], index_maps: list[IndexM
             for m in results.models
         ],
         fits=tables.model_table(results),
-        agreement=[
-            (p, tables.agreement_table(p)) for p in results.clusters.get("agreement") or []
-        ],
+        agreement=[(p, tables.agreement_table(p)) for p in results.clusters.get("agreement") or []],
         nearest=tables.nearest_bands(results),
         tolerance=TOLERANCE_NM,
         stages=tables.stage_table(results),
@@ -114,9 +112,7 @@ def _facts(results: RunResults) -> list[tuple[str, str]]:
     if scale:
         add("Scale", "stored as reflectance" if scale == 1 else f"stored numbers ÷ {scale:g}")
     nodata = scene.get("nodata") or []
-    add(
-        "No data", ", ".join(f"{v:g}".replace("-", "\u2212") for v in nodata) or "none declared"
-    )
+    add("No data", ", ".join(f"{v:g}".replace("-", "\u2212") for v in nodata) or "none declared")
     wavelength = scene.get("wavelength_nm")
     if wavelength:
         add("Wavelengths", f"{wavelength[0]:.1f}\u2013{wavelength[1]:.1f}{THIN}nm")

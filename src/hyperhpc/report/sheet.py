@@ -209,9 +209,7 @@ def draw_map(
                 text.set(rotation=90)
 
 
-def _ticks(
-    axis: Any, low: float, high: float, inches: float, crs: MapCrs, *, show: bool
-) -> None:
+def _ticks(axis: Any, low: float, high: float, inches: float, crs: MapCrs, *, show: bool) -> None:
     factor = 1000.0 / crs.unit_m if crs.kind == "projected" else 1.0
     unit = {"geographic": "°", "projected": "km"}.get(crs.kind, "")
     start, end = sorted((low / factor, high / factor))
@@ -248,8 +246,7 @@ def _decimals(step: float) -> int:
 
 
 def rgba(
-    values: npt.NDArray[np.floating[Any]],
-    limits: Sequence[tuple[float, float]],
+    values: npt.NDArray[np.floating[Any]], limits: Sequence[tuple[float, float]]
 ) -> npt.NDArray[np.uint8]:
     """Stretch (y, x, 3) reflectance to 8 bits between limits; transparent where any is NaN."""
     out = np.zeros((*values.shape[:2], 4), np.uint8)

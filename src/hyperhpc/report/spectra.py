@@ -34,12 +34,7 @@ Vector = npt.NDArray[np.float64]
 
 # Where the atmosphere lets next to nothing through; named on the grey, for orientation.
 _WATER_NM = ((1350.0, 1450.0), (1800.0, 1950.0))
-_REGIONS = (
-    ("VIS", 400, 700),
-    ("NIR", 700, 1300),
-    ("SWIR 1", 1450, 1800),
-    ("SWIR 2", 1950, 2450),
-)
+_REGIONS = (("VIS", 400, 700), ("NIR", 700, 1300), ("SWIR 1", 1450, 1800), ("SWIR 2", 1950, 2450))
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
 # Small multiples beyond this are too small to read.
 _MAX_PANELS = 24
@@ -47,9 +42,7 @@ _MAX_PANELS = 24
 _MAX_NAMED = 80
 
 
-def plot_spectra(
-    spectra: Sequence[dict[str, Any]], good_ranges: Ranges | None = None
-) -> Figure:
+def plot_spectra(spectra: Sequence[dict[str, Any]], good_ranges: Ranges | None = None) -> Figure:
     """Reflectance spectra of points in one chart.
 
     Parameters
@@ -142,9 +135,7 @@ def cluster_spectra_figure(results: RunResults, model: str) -> Figure | None:
         )  # fmt: skip
     words = "Each cluster: mean ± one standard deviation (others in grey)"
     if len(chosen) < len(means):
-        words = (
-            f"The {len(chosen)} largest of {len(means)} clusters: mean ± one standard deviation"
-        )
+        words = f"The {len(chosen)} largest of {len(means)} clusters: mean ± one standard deviation"
     sheet.text(left, top + 0.36, words, fontsize=8, color=style.MUTED)
 
     total = sum(p for p in entry["pixels"] if p) or 1

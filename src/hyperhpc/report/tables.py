@@ -230,9 +230,7 @@ def agreement_table(pair: JsonDict) -> Table:
     sums = [sum(row[j] for row in table) for j in range(n_cols)]
     foot = [_text("All"), *(_num(v) for v in sums), _num(sum(sums))]
     head = [(f"{first} \\ {second}", False), *((f"C{j}", True) for j in range(n_cols))]
-    caption = (
-        f"Pixels of the whole area by {first} cluster (rows) and {second} cluster (columns)."
-    )
+    caption = f"Pixels of the whole area by {first} cluster (rows) and {second} cluster (columns)."
     return Table(f"confusion-{first}-{second}", caption, [*head, ("All", True)], rows, foot)
 
 
@@ -268,9 +266,7 @@ def stage_table(results: RunResults) -> Table | None:
 
 def memory_table(results: RunResults) -> Table | None:
     """Peak memory of each process; only the largest of many workers."""
-    peaks = {
-        k: v for k, v in (results.run.get("peak_memory_mib") or {}).items() if v is not None
-    }
+    peaks = {k: v for k, v in (results.run.get("peak_memory_mib") or {}).items() if v is not None}
     if not peaks:
         return None
     order = sorted(peaks, key=lambda k: -float(peaks[k]))
@@ -357,8 +353,7 @@ def _item(value: Any, is_window: bool) -> str:
     if not isinstance(value, list):
         return str(value)
     ends = [
-        "\u221e" if v is None else f"{v:.10g}" if isinstance(v, float) else str(v)
-        for v in value
+        "\u221e" if v is None else f"{v:.10g}" if isinstance(v, float) else str(v) for v in value
     ]
     return ("\u2013" if is_window else ", ").join(ends)
 

@@ -57,9 +57,7 @@ class Pyramid:
             return None
         finest = group[str(levels[0])]
         assert isinstance(finest, zarr.Group)
-        computed = [
-            str(i.get("name")) for i in (run.get("indices") or {}).get("computed") or []
-        ]
+        computed = [str(i.get("name")) for i in (run.get("indices") or {}).get("computed") or []]
         models = (run.get("options") or {}).get("models") or []
         bounds = (run.get("area") or {}).get("bounds")
         wavelengths: Any = group.attrs.get("quicklook_wavelength_nm") or ()

@@ -319,8 +319,7 @@ def open_results(
         command = str(run.get("command") or "")
         again = command if command.startswith("hyperhpc ") else "the command that started it"
         raise IncompleteRunError(
-            f"The run in {out} is not finished",
-            f"Resume it: {again.removesuffix(' --restart')}",
+            f"The run in {out} is not finished", f"Resume it: {again.removesuffix(' --restart')}"
         )
     try:
         _ = found.grid, found.shape, found.index_names, found._map(INDICES.name)

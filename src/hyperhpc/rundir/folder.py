@@ -168,12 +168,7 @@ _MAY_BE_ADDED = "skip_bad_tiles"
 
 
 def claim_folder(
-    folder: RunFolder,
-    plan: Plan,
-    *,
-    scene: Path,
-    restart: bool,
-    extra_names: Collection[str] = (),
+    folder: RunFolder, plan: Plan, *, scene: Path, restart: bool, extra_names: Collection[str] = ()
 ) -> tuple[Plan, bool]:
     """Make OUT, or take the plan that is in it.
 
@@ -319,9 +314,7 @@ def check_same(folder: RunFolder, found: Plan, plan: Plan, hint: str) -> None:
         changed = [k for k, v in new["fingerprint"].items() if old["fingerprint"].get(k) != v]
         changes.append(f"the scene is another one or has changed ({', '.join(changed)})")
     if changes:
-        raise ConfigError(
-            f"{folder.out} is the folder of another run: {'; '.join(changes)}", hint
-        )
+        raise ConfigError(f"{folder.out} is the folder of another run: {'; '.join(changes)}", hint)
 
 
 def _show(value: Any) -> str:

@@ -138,8 +138,7 @@ def choose_area(scene: Scene, bbox: tuple[float, float, float, float] | None) ->
         return Area(0, height, 0, width)
     if bbox and (bbox[0] > bbox[2] or bbox[1] > bbox[3]):
         raise ConfigError(
-            f"The bounding box {_words(bbox)} is reversed",
-            "Give XMIN,YMIN,XMAX,YMAX in this order",
+            f"The bounding box {_words(bbox)} is reversed", "Give XMIN,YMIN,XMAX,YMAX in this order"
         )
     if bbox and scene.aoi_bounds:
         (x0, y0, x1, y1), (u0, v0, u1, v1) = bbox, scene.aoi_bounds

@@ -78,10 +78,7 @@ class Grid:
 
     def pixel_of(self, x: float, y: float) -> tuple[int, int]:
         """Row and column of the pixel that holds the point (may be outside the scene)."""
-        return (
-            int(np.floor((self.ymax - y) / self.py)),
-            int(np.floor((x - self.xmin) / self.px)),
-        )
+        return (int(np.floor((self.ymax - y) / self.py)), int(np.floor((x - self.xmin) / self.px)))
 
 
 @dataclass(frozen=True)
@@ -179,9 +176,7 @@ class Scene(ABC):
     aoi_bounds: tuple[float, float, float, float] | None = None
 
     @abstractmethod
-    def read(
-        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
-    ) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None) -> np.ndarray:
         """Read one window.
 
         ``rows``, ``cols``: Slices with start and stop, step None or a positive step.
@@ -234,11 +229,7 @@ class Scene(ABC):
 
     def fingerprint(self) -> dict[str, Any]:
         """Identifies the content of the scene, as plain JSON without paths."""
-        return {
-            "kind": self.format,
-            "shape": list(self.shape),
-            "dtype": self.stored_dtype,
-        }
+        return {"kind": self.format, "shape": list(self.shape), "dtype": self.stored_dtype}
 
     def quality_mask(self, names: tuple[str, ...]) -> Mask:
         """The pixels that the scene's own quality layers advise against.

@@ -63,16 +63,12 @@ class FileScene(Scene):
     def fingerprint(self) -> dict[str, Any]:
         """With size and time of :meth:`fingerprint_files`."""
         try:
-            stamps = {
-                name: list(stamp(path)) for name, path in self.fingerprint_files().items()
-            }
+            stamps = {name: list(stamp(path)) for name, path in self.fingerprint_files().items()}
         except OSError as error:
             raise SceneError(f"{self.path} no longer exists: {cause(error)}") from error
         return super().fingerprint() | {"files": stamps}
 
-    def read(
-        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
-    ) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None) -> np.ndarray:
         """Read one window; see :meth:`Scene.read`.
 
         Peak memory is the window, plus one run of bands as stored where only some bands
@@ -92,9 +88,7 @@ class FileScene(Scene):
         else:
             numbers = np.asarray(bands, dtype=np.intp)
             is_ascending = numbers.ndim == 1 and bool(np.all(np.diff(numbers) > 0))
-            if not is_ascending or (
-                numbers.size and not 0 <= numbers[0] <= numbers[-1] < n_bands
-            ):
+            if not is_ascending or (numbers.size and not 0 <= numbers[0] <= numbers[-1] < n_bands):
                 raise IndexError(f"band numbers must ascend within 0-{n_bands - 1}: {numbers}")
         out = np.empty((length(rows), length(cols), numbers.size), self.dtype)
         for source, target in band_runs(numbers, self.chunks[2]) if out.size else ():

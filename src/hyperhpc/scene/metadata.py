@@ -138,10 +138,8 @@ def resolve_values(
     Raises SceneError: a scale that is no positive number, or an offset.
     """
     notes: list[str] = []
-    if stored.kind == "f":
-        dtype = "float32"
-    else:
-        dtype = "uint16" if stored.name == "uint16" else "int16"
+    integers = "uint16" if stored.name == "uint16" else "int16"
+    dtype = "float32" if stored.kind == "f" else integers
     if stored.name != dtype:
         notes.append(f"Values are stored as {stored.name} and read as {dtype}.")
     scale = _resolve_scale(stored, attributes, where, notes)
@@ -149,9 +147,7 @@ def resolve_values(
     return Values(dtype, stored.name, scale, nodata, wide, tuple(notes))
 
 
-def _resolve_scale(
-    stored: np.dtype, attributes: Attributes, where: str, notes: list[str]
-) -> float:
+def _resolve_scale(stored: np.dtype, attributes: Attributes, where: str, notes: list[str]) -> float:
     offset = attributes.get("add_offset")
     if offset is not None and _number(offset) != 0.0:
         raise SceneError(
@@ -162,9 +158,7 @@ def _resolve_scale(
     if found is None:
         if stored.kind == "f":
             return 1.0
-        notes.append(
-            f"No scale factor is declared: {DEFAULT_SCALE:.0f} is assumed for integers."
-        )
+        notes.append(f"No scale factor is declared: {DEFAULT_SCALE:.0f} is assumed for integers.")
         return DEFAULT_SCALE
     value = _number(plain(found[1]))
     if value is None or not math.isfinite(value) or value <= 0:
@@ -184,11 +178,7 @@ def _resolve_scale(
 
 
 def _resolve_nodata(
-    stored: np.dtype,
-    dtype: np.dtype,
-    attributes: Attributes,
-    fill_value: Any,
-    notes: list[str],
+    stored: np.dtype, dtype: np.dtype, attributes: Attributes, fill_value: Any, notes: list[str]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     declared = [
         number

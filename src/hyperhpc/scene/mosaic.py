@@ -63,16 +63,11 @@ class MosaicScene(Scene):
     source_numbers: tuple[tuple[int, ...], ...]
     line_numbers: tuple[tuple[int, ...], ...]
 
-    def read(
-        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
-    ) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None) -> np.ndarray:
         """Read one window; see :meth:`Scene.read`. Only files that it touches are opened."""
         rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
         touched = self._touched(rows, cols)
-        if len(touched) == 1 and touched[0][2] == (
-            slice(0, length(rows)),
-            slice(0, length(cols)),
-        ):
+        if len(touched) == 1 and touched[0][2] == (slice(0, length(rows)), slice(0, length(cols))):
             number, there, _ = touched[0]
             return self.members[number].read(*there, bands).astype(self.dtype, copy=False)
         wanted = _band_numbers(bands, self.shape[2])
@@ -222,9 +217,7 @@ def find_tiles(folder: str) -> list[str]:
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and ".zarr" not in name
         )
-        here = [
-            name for name in names if format_by_extension(name) and not name.startswith(".")
-        ]
+        here = [name for name in names if format_by_extension(name) and not name.startswith(".")]
         found += [os.path.join(parent, name) for name in here]
         if parent == folder and found:
             break
@@ -274,9 +267,7 @@ def join_scenes(path: str, members: Sequence[Scene], overlap: str) -> Scene:
             "Declare one in the files: nodata, data ignore value or Data_Ignore_Value",
         )
     bad_bands = tuple(sorted(set().union(*(member.bad_bands for member in members))))
-    sources, numbers = _merge_sources(
-        [m.sources or (source_from_name(m.path),) for m in members]
-    )
+    sources, numbers = _merge_sources([m.sources or (source_from_name(m.path),) for m in members])
     flight_lines, line_numbers = _merge_sources([member.flight_lines for member in members])
     listed = (*sources, *flight_lines)
     fields = scene_fields(first) | {
@@ -326,8 +317,7 @@ def _check_alike(first: Scene, other: Scene) -> None:
     """Refuse a pair that cannot be one scene; the message names the first difference."""
     for what, one, two, hint in _differences(first, other):
         raise SceneError(
-            f"{first.path} and {other.path} cannot be one scene: their {what} are {one} and "
-            f"{two}",
+            f"{first.path} and {other.path} cannot be one scene: their {what} are {one} and {two}",
             hint,
         )
 
@@ -364,9 +354,7 @@ def _crs_name(grid: Grid) -> str:
     return f"EPSG:{grid.epsg}" if grid.epsg else grid.wkt[:60] if grid.wkt else "not declared"
 
 
-def _place_members(
-    members: Sequence[Scene],
-) -> tuple[Grid, tuple[int, int], list[tuple[int, int]]]:
+def _place_members(members: Sequence[Scene]) -> tuple[Grid, tuple[int, int], list[tuple[int, int]]]:
     """The grid that holds all, its rows and columns, and where each scene begins."""
     first = members[0].grid
     bounds = np.array([member.bounds for member in members])
@@ -389,9 +377,7 @@ def _place_members(
     return grid, (height, width), [(int(row), int(col)) for row, col in places]
 
 
-def _count_covered(
-    members: Sequence[Scene], places: Sequence[tuple[int, int]]
-) -> tuple[int, int]:
+def _count_covered(members: Sequence[Scene], places: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """Pixels that a scene covers, and those that more than one does."""
     boxes = [
         (row, row + member.shape[0], col, col + member.shape[1])

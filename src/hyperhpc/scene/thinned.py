@@ -49,11 +49,7 @@ def choose_thinned(scene: Scene, rows: range, cols: range) -> tuple[Scene, range
     ):
         return scene, rows, cols
     rows, cols = (
-        range(
-            span.start // THINNED_STEP,
-            -(-span.stop // THINNED_STEP),
-            span.step // THINNED_STEP,
-        )
+        range(span.start // THINNED_STEP, -(-span.stop // THINNED_STEP), span.step // THINNED_STEP)
         for span in spans
     )
     return scene.thinned, rows, cols
@@ -73,8 +69,7 @@ def check_thinned(scene: Scene) -> None:
             raise SceneError(
                 f"{scene.path} was changed after its thinned copy was written: they differ in "
                 f"row {y}, column {x}",
-                "Remove the copy, which only saves time: "
-                f"rm -r {shlex.quote(scene.thinned.path)}",
+                f"Remove the copy, which only saves time: rm -r {shlex.quote(scene.thinned.path)}",
             )
 
 

@@ -78,9 +78,7 @@ def read_features(path: Path, option: str) -> Features:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigError(
-            f"{option} {path} cannot be read: {error.strerror or error}"
-        ) from None
+        raise ConfigError(f"{option} {path} cannot be read: {error.strerror or error}") from None
     kind = "GeoJSON"
     try:
         if data.startswith(_SQLITE):
@@ -143,9 +141,7 @@ def _read_geopackage(path: Path) -> tuple[_Found, str | None]:
         systems = {srs for _, _, srs in tables}
         if len(systems) > 1:
             raise ValueError(f"its layers are in {len(systems)} reference systems")
-        found = [
-            row for table, column, _ in tables for row in _read_table(database, table, column)
-        ]
+        found = [row for table, column, _ in tables for row in _read_table(database, table, column)]
         crs = _read_crs(database, systems.pop()) if systems else None
     return found, crs
 
@@ -242,8 +238,7 @@ def reproject_to_scene(
         source, target = pyproj.CRS.from_user_input(crs), pyproj.CRS.from_user_input(own)
     except pyproj.exceptions.CRSError:
         raise ConfigError(
-            f"{what} names an unknown coordinate reference system: {crs:.80}",
-            "Give its EPSG code",
+            f"{what} names an unknown coordinate reference system: {crs:.80}", "Give its EPSG code"
         ) from None
     if source.equals(target, ignore_axis_order=True):
         return geometries

@@ -79,9 +79,7 @@ class MaskedScene(WrappedScene):
     mask: Mask
     hidden_value: float
 
-    def read(
-        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
-    ) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None) -> np.ndarray:
         """Read one window; see :meth:`Scene.read`."""
         dn = self.inner.read(rows, cols, bands)
         if dn.size:
@@ -91,9 +89,7 @@ class MaskedScene(WrappedScene):
     def blocks(self, rows: slice, cols: slice) -> Iterator[tuple[int, int, np.ndarray]]:
         """Pixels piece by piece; see :meth:`Scene.blocks`."""
         for row, col, dn in self.inner.blocks(rows, cols):
-            hidden = self.mask.hides(
-                slice(row, row + dn.shape[0]), slice(col, col + dn.shape[1])
-            )
+            hidden = self.mask.hides(slice(row, row + dn.shape[0]), slice(col, col + dn.shape[1]))
             if hidden.any():
                 dn[hidden] = self.hidden_value  # may be changed until the next is requested
             yield row, col, dn
@@ -164,9 +160,7 @@ class PickedScene(WrappedScene):
 
     numbers: np.ndarray
 
-    def read(
-        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
-    ) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None) -> np.ndarray:
         """Read one window; see :meth:`Scene.read`."""
         numbers = self.numbers[slice(None) if bands is None else bands]
         order = np.argsort(numbers)
@@ -192,9 +186,7 @@ class ResampledScene(WrappedScene):
     upper: np.ndarray
     weight: np.ndarray
 
-    def read(
-        self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None
-    ) -> np.ndarray:
+    def read(self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None) -> np.ndarray:
         """Read one window; see :meth:`Scene.read`."""
         chosen = slice(None) if bands is None else bands
         lower, upper, weight = self.lower[chosen], self.upper[chosen], self.weight[chosen]
@@ -237,8 +229,7 @@ def pick_common(scenes: Sequence[Scene]) -> list[Scene]:
     if not common.any():
         other = scenes[int(np.argmax([distance.min() for distance in off]))]
         raise SceneError(
-            f"{scenes[0].path} and {other.path} have no band in common within {SAME_BAND_NM} "
-            "nm",
+            f"{scenes[0].path} and {other.path} have no band in common within {SAME_BAND_NM} nm",
             "Use --resample-bands",
         )
     return [

@@ -61,12 +61,7 @@ class Painter:
     """
 
     def __init__(
-        self,
-        rows: int,
-        cols: int,
-        bands: int = 426,
-        seed: int = 0,
-        nodata_fraction: float = 0.15,
+        self, rows: int, cols: int, bands: int = 426, seed: int = 0, nodata_fraction: float = 0.15
     ) -> None:
         self.shape = (rows, cols, bands)
         self.seed = seed
@@ -77,9 +72,7 @@ class Painter:
         self._window = np.flatnonzero(materials.in_water_window(self.wavelength_nm))
         self._filler = materials.filler_quantiles(self.wavelength_nm[self._window])
 
-    def window(
-        self, row: int, col: int, height: int, width: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def window(self, row: int, col: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         """Paint one window.
 
         Returns: DN int16 (y, x, band), -9999 in all bands where there is no data; and the true
@@ -127,9 +120,7 @@ class Painter:
         bands = self.shape[2]
         key = np.random.SeedSequence([abs(self.seed), int(self.seed < 0), *cell])
         random = np.random.SFC64(key)
-        share = cover.light * np.concatenate(
-            [cover.abundance, cover.abundance * cover.variation]
-        )
+        share = cover.light * np.concatenate([cover.abundance, cover.abundance * cover.variation])
         share = np.rint(share * np.float32(_STEPS))
         first = np.arange(self._window.size) * self._filler.shape[1]
         # One set of buffers per cell: fresh ones would be fresh pages for every strip.
@@ -200,8 +191,7 @@ def simulate(
     _check(out, truth, rows, cols, bands, nodata_fraction, layout, zarr_format, neon_chunks)
     if layout != "neon" and (tiles or overlap or bidirectional):
         raise ConfigError(
-            "--tiles, --overlap and --product 002 need the layout neon",
-            "Add --layout neon",
+            "--tiles, --overlap and --product 002 need the layout neon", "Add --layout neon"
         )
     cuts = cut_tiles(rows, cols, tiles or (1, 1), overlap)
     painter = Painter(rows, cols, bands, seed, nodata_fraction)
@@ -236,10 +226,7 @@ def simulate(
             _fill(writer, cut, painter, truth_map, advance)
         valid_fraction = truth_map.valid_fraction()
     return SimulatedScene(
-        path=out,
-        truth_path=truth,
-        class_names=materials.CLASS_NAMES,
-        valid_fraction=valid_fraction,
+        path=out, truth_path=truth, class_names=materials.CLASS_NAMES, valid_fraction=valid_fraction
     )
 
 
@@ -254,17 +241,9 @@ def _fill(
     blocks = cut.blocks(writer.block)
     bands = painter.shape[2]
     buffer = np.empty(max(b.height * b.width for b in blocks) * bands, dtype=np.int16)
-    with (
-        writer,
-        threadpool_limits(limits=1, user_api="blas"),
-        ThreadPoolExecutor(_THREADS) as pool,
-    ):
+    with writer, threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(_THREADS) as pool:
         for block in blocks:
-            row, col, size = (
-                cut.row + block.row,
-                cut.col + block.col,
-                block.height * block.width,
-            )
+            row, col, size = (cut.row + block.row, cut.col + block.col, block.height * block.width)
             dn = buffer[: size * bands].reshape(block.height, block.width, bands)
             classes = np.empty(dn.shape[:2], dtype=np.uint8)
             paint = partial(painter.paint, row=row, col=col, dn=dn, truth=classes)
@@ -305,13 +284,9 @@ def _check(
 ) -> None:
     for path in (out, truth):
         if path.exists() or path.is_symlink():
-            raise ConfigError(
-                f"{path} exists already", "Choose another name, or remove it first"
-            )
+            raise ConfigError(f"{path} exists already", "Choose another name, or remove it first")
     if rows < 1 or cols < 1:
-        raise ConfigError(
-            f"A scene of {rows} x {cols} pixels is empty", "Use --size 1x1 or more"
-        )
+        raise ConfigError(f"A scene of {rows} x {cols} pixels is empty", "Use --size 1x1 or more")
     if not 2 <= bands <= _MAX_BANDS:
         raise ConfigError(
             f"{bands} bands cannot be simulated; the number must be 2 to {_MAX_BANDS}",

@@ -53,9 +53,7 @@ class ZarrWriter:
     ``zarr_format``: 3 or 2.
     """
 
-    def __init__(
-        self, path: Path, shape: tuple[int, int, int], zarr_format: Literal[2, 3]
-    ) -> None:
+    def __init__(self, path: Path, shape: tuple[int, int, int], zarr_format: Literal[2, 3]) -> None:
         wavelength_nm = materials.band_centres(shape[2])
         about = CubeDescription(
             shape=shape,

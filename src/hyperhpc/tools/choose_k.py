@@ -67,8 +67,7 @@ class Trial:
     def n_pixels(self) -> int:
         """Upper bound of the number of pixels that are fitted."""
         return min(
-            MAX_COARSE_PIXELS,
-            math.prod(-(-side // self.stride) for side in self.plan.area.shape),
+            MAX_COARSE_PIXELS, math.prod(-(-side // self.stride) for side in self.plan.area.shape)
         )
 
     def describe_cost(self) -> str:

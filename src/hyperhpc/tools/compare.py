@@ -62,15 +62,11 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], Overlap]:
     Raises ConfigError: there is no run, or they lie on different grids or have no pixel in
     common; IncompleteRunError: one of the runs is not finished.
     """
-    overlap = find_overlap(
-        open_results(first, complete=True), open_results(second, complete=True)
-    )
+    overlap = find_overlap(open_results(first, complete=True), open_results(second, complete=True))
     one, other = overlap.runs
     sizes = [{m: run.n_clusters(m) for m in run.model_names} for run in overlap.runs]
     pairs = [(a, b) for a in one.model_names for b in other.model_names]
-    tables = {
-        pair: np.zeros((sizes[0][pair[0]], sizes[1][pair[1]]), np.int64) for pair in pairs
-    }
+    tables = {pair: np.zeros((sizes[0][pair[0]], sizes[1][pair[1]]), np.int64) for pair in pairs}
     counts = dict.fromkeys(("both", "only_first", "only_second", "neither"), 0)
     for row in range(0, overlap.shape[0], STRIP_ROWS):
         end = min(row + STRIP_ROWS, overlap.shape[0])
@@ -116,11 +112,7 @@ def _describe(pair: tuple[str, str], table: np.ndarray) -> dict[str, Any]:
         "share_agreeing": agreeing / total if total else None,
         "matched": [list(cell) for cell in matched],
         "largest_disagreements": [
-            {
-                "clusters": list(cell),
-                "pixels": int(rest[cell]),
-                "share": int(rest[cell]) / total,
-            }
+            {"clusters": list(cell), "pixels": int(rest[cell]), "share": int(rest[cell]) / total}
             for cell in worst
             if rest[cell]
         ],
@@ -153,10 +145,7 @@ def find_overlap(one: RunResults, other: RunResults) -> Overlap:
         )
     row, col = round(rows), round(cols)  # corner of the other in the first
     top, left = max(row, 0), max(col, 0)
-    shape = (
-        min(n_rows, row + other.shape[0]) - top,
-        min(n_cols, col + other.shape[1]) - left,
-    )
+    shape = (min(n_rows, row + other.shape[0]) - top, min(n_cols, col + other.shape[1]) - left)
     if min(shape) <= 0:
         bounds = (run.grid.bounds((0, run.shape[0]), (0, run.shape[1])) for run in (one, other))
         spans = (",".join(f"{v:.10g}" for v in edges) for edges in bounds)

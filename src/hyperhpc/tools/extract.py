@@ -106,9 +106,7 @@ def extract(
     return Extracted(dest, len(geometries), states)
 
 
-def _attribute_columns(
-    features: Features, head: list[str]
-) -> tuple[list[str], list[list[Any]]]:
+def _attribute_columns(features: Features, head: list[str]) -> tuple[list[str], list[list[Any]]]:
     """Names and values of the file's attributes; ``file_`` precedes a name that is ours."""
     names = list(dict.fromkeys(name for values in features.attributes for name in values))
     taken = {"feature", *head}

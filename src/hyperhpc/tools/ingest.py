@@ -99,10 +99,7 @@ class IngestJob:
 
 
 def ingest(
-    sources: Sequence[Path],
-    config: RunConfig,
-    progress: Progress | None = None,
-    command: str = "",
+    sources: Sequence[Path], config: RunConfig, progress: Progress | None = None, command: str = ""
 ) -> Ingested:
     """Write a scene as a Zarr store, or resume that.
 
@@ -207,9 +204,7 @@ def _write_store(ctx: IngestContext, session: Session) -> None:
         scene = _transpose(ctx, session, workers) if plan.is_transposed else ctx.scene
         job = IngestJob(scene, ctx.scene, plan.area, store)
         with progress.stage("writing the store", n_pixels, tiles=len(tiles)):
-            found, _ = run_tiles(
-                workers, write_shard, job, tiles, records, progress, session.claim
-            )
+            found, _ = run_tiles(workers, write_shard, job, tiles, records, progress, session.claim)
     remove_partial_files(store)  # of workers that were lost
     CubeStore(store).finish()
     sums = {name: value for record in found.values() for name, value in record["files"].items()}

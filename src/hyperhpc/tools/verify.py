@@ -55,9 +55,7 @@ def verify(out: Path) -> Verified:
     if complete:
         for store in (folder.results, folder.overview):
             names = (f"{store.name}/{path}" for path in files_of(store))
-            damaged |= {
-                name: "was not written by this run" for name in names if name not in sums
-            }
+            damaged |= {name: "was not written by this run" for name in names if name not in sums}
     command = str(run.get("command") or "")
     if not command.startswith("hyperhpc "):
         command = "the same command"

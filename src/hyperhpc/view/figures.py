@@ -81,13 +81,9 @@ class MapFigure:
         self.figure.yaxis.major_label_orientation = "vertical"
         self.base, self.top = empty_image("base"), empty_image("top")
         self.glyph = ImageRGBA(image="image", x="x", y="y", dw="dw", dh="dh")
-        self.figure.add_glyph(
-            self.base, ImageRGBA(image="image", x="x", y="y", dw="dw", dh="dh")
-        )
+        self.figure.add_glyph(self.base, ImageRGBA(image="image", x="x", y="y", dw="dw", dh="dh"))
         self.figure.add_glyph(self.top, self.glyph)
-        self.points = ColumnDataSource(
-            {"x": [], "y": [], "name": [], "color": []}, name="marks"
-        )
+        self.points = ColumnDataSource({"x": [], "y": [], "name": [], "color": []}, name="marks")
         self.figure.scatter(
             "x", "y", source=self.points, size=11, fill_color="color", line_color="white",
             line_width=1.8, level="overlay",

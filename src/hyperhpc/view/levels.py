@@ -96,14 +96,10 @@ class Level:
     def slices(self, viewport: Viewport) -> tuple[slice, slice]:
         """Rows and columns inside the viewport; empty where it shows none."""
         rows = _index_range(
-            (self.top - viewport.y1) / self.dy,
-            (self.top - viewport.y0) / self.dy,
-            self.shape[0],
+            (self.top - viewport.y1) / self.dy, (self.top - viewport.y0) / self.dy, self.shape[0]
         )
         cols = _index_range(
-            (viewport.x0 - self.left) / self.dx,
-            (viewport.x1 - self.left) / self.dx,
-            self.shape[1],
+            (viewport.x0 - self.left) / self.dx, (viewport.x1 - self.left) / self.dx, self.shape[1]
         )
         return rows, cols
 

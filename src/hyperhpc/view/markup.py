@@ -138,9 +138,7 @@ def points_table(results: RunResults, points: Sequence[Point]) -> str:
     for model in points[0].labels:
         palette = style.cluster_colours(results.n_clusters(model))
         cells = [
-            "\u2013"
-            if (k := p.labels[model]) is None
-            else f"{_swatch(to_hex(palette[k]))} C{k}"
+            "\u2013" if (k := p.labels[model]) is None else f"{_swatch(to_hex(palette[k]))} C{k}"
             for p in points
         ]
         rows.append((model, cells))

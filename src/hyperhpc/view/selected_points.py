@@ -7,13 +7,7 @@ import asyncio
 from hyperhpc.view import markup
 from hyperhpc.view.controls import Controls
 from hyperhpc.view.figures import MapFigure, SpectrumChart
-from hyperhpc.view.points import (
-    Point,
-    cluster_mean_curve,
-    read_point,
-    spectra_csv,
-    spectrum_curve,
-)
+from hyperhpc.view.points import Point, cluster_mean_curve, read_point, spectra_csv, spectrum_curve
 from hyperhpc.view.viewed_run import READ_ERRORS, ViewedRun, as_read_error
 
 
@@ -25,11 +19,7 @@ class SelectedPoints:
     """
 
     def __init__(
-        self,
-        viewed: ViewedRun,
-        map_figure: MapFigure,
-        chart: SpectrumChart,
-        controls: Controls,
+        self, viewed: ViewedRun, map_figure: MapFigure, chart: SpectrumChart, controls: Controls
     ) -> None:
         self._viewed, self._map, self._chart = viewed, map_figure, chart
         self._controls = controls

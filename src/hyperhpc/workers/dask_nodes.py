@@ -56,11 +56,7 @@ class RetryingNanny(Nanny):
         status = await super().instantiate()
         tries = 1
         # once a worker has connected, Dask itself starts it again after its end
-        while (
-            self.status == Status.init
-            and status != Status.running
-            and tries < MAX_WORKER_DEATHS
-        ):
+        while self.status == Status.init and status != Status.running and tries < MAX_WORKER_DEATHS:
             status = await super().instantiate()
             tries += 1
         return status

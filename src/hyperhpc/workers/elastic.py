@@ -175,9 +175,7 @@ def elastic_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
         monitor = JobMonitor(cluster, bridge, count, note)
         stack.callback(_stop_monitor, cluster, _start_monitor(cluster, monitor))
         cluster.scale(jobs=count)
-    workers = Workers(
-        client, count, config.threads_per_worker, config.memory_bytes, may_queue=True
-    )
+    workers = Workers(client, count, config.threads_per_worker, config.memory_bytes, may_queue=True)
     try:
         link = cluster.scheduler.dashboard_link
         node = os.environ.get("SLURMD_NODENAME") or os.uname().nodename

@@ -51,16 +51,12 @@ class GangRunner(SLURMRunner):
         self.dashboard: dict[str, str] | None = None
         self._security = connection.security()
         is_secure = self._security.require_encryption
-        common = {
-            "protocol": "tls://" if is_secure else "tcp://",
-            "security": self._security,
-        }
+        common = {"protocol": "tls://" if is_secure else "tcp://", "security": self._security}
         super().__init__(
             scheduler_file="unused",  # it would hold one address; ours holds all
             scheduler_options=common | scheduler_options(config.dashboard),
             worker_class="hyperhpc.workers.dask_nodes.RetryingNanny",
-            worker_options=common
-            | worker_options(config.threads_per_worker, config.memory_bytes),
+            worker_options=common | worker_options(config.threads_per_worker, config.memory_bytes),
         )
 
     async def start_scheduler(self) -> None:

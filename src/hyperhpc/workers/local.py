@@ -47,10 +47,7 @@ def local_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
         security = temporary_security()
         common = {"host": LOOPBACK, "protocol": "tls://", "security": security}
         scheduler = common | scheduler_options(config.dashboard)
-        worker = {
-            "cls": RetryingNanny,
-            "options": common | worker_options(threads, memory_bytes),
-        }
+        worker = {"cls": RetryingNanny, "options": common | worker_options(threads, memory_bytes)}
         cluster = stack.enter_context(
             SpecCluster(
                 scheduler={"cls": PrivateScheduler, "options": scheduler},

@@ -125,9 +125,7 @@ def _connect_once(address: str, security: Security) -> str:
         return bracket_ipv6(end.getsockname()[0])
 
 
-def wait_for_route(
-    addresses: Sequence[str], security: Security, seconds: float
-) -> tuple[str, str]:
+def wait_for_route(addresses: Sequence[str], security: Security, seconds: float) -> tuple[str, str]:
     """Repeat :func:`find_route` for so many seconds.
 
     Raises SlurmError: if no address answers in that time.

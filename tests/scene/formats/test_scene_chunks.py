@@ -19,11 +19,7 @@ from hyperhpc.simulate.scene import simulate
 SHAPE = (23, 37, 9)
 BLOSC = BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle", typesize=2)
 LAYOUTS: dict[str, dict[str, Any]] = {
-    "sharded": {
-        "chunks": (4, 5, 9),
-        "shards": (8, 15, 9),
-        "compressors": [BLOSC, Crc32cCodec()],
-    },
+    "sharded": {"chunks": (4, 5, 9), "shards": (8, 15, 9), "compressors": [BLOSC, Crc32cCodec()]},
     "sharded, no crc": {"chunks": (4, 5, 9), "shards": (12, 10, 9), "compressors": [BLOSC]},
     "unsharded": {"chunks": (8, 8, 9), "compressors": [BLOSC, Crc32cCodec()]},
     "version 2": {
@@ -89,9 +85,7 @@ def test_reader__leaves_other_layouts_to_zarr(tmp_path: Path, layout: str) -> No
 
 @pytest.mark.parametrize("layout", ["sharded", "unsharded", "version 2"])
 @pytest.mark.parametrize("damage", ["cut", "empty", "flip"])
-def test_blocks__of_a_damaged_file_are_refused(
-    tmp_path: Path, layout: str, damage: str
-) -> None:
+def test_blocks__of_a_damaged_file_are_refused(tmp_path: Path, layout: str, damage: str) -> None:
     if (layout, damage) == ("version 2", "flip"):
         pytest.skip("version 2 has no checksum: a flipped bit may pass as data")
     array, _ = make(tmp_path / "array", LAYOUTS[layout])

@@ -46,10 +46,7 @@ def regular(*shape: int) -> dict[str, Any]:
         ({"shape": [True, NX, NB]}, "is incomplete or damaged"),
         ({"shape": [-NY, NX, NB]}, "is incomplete or damaged"),
         ({"shape": [2**64, NX, NB]}, "is incomplete or damaged"),
-        (
-            {"shape": [NY + 1, NX, NB]},
-            "coordinate reflectance/y has 11 values; the cube has 12",
-        ),
+        ({"shape": [NY + 1, NX, NB]}, "coordinate reflectance/y has 11 values; the cube has 12"),
         (
             {"shape": [2**31, NX, NB], "dimension_names": ["row", "x", "wl"]},
             "the longest side possible",
@@ -181,16 +178,12 @@ def test_open__neon_chunk_whose_filter_was_forgotten(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:
         cube = file["CPER/Reflectance/Reflectance_Data"]
         cube.id.write_direct_chunk((0, 0, 0), b"short", filter_mask=1)
-    with pytest.raises(
-        SceneError, match=r"chunk of .* is not compressed, and has 5 of \d+ bytes"
-    ):
+    with pytest.raises(SceneError, match=r"chunk of .* is not compressed, and has 5 of \d+ bytes"):
         open_scene(path)
 
 
 @pytest.mark.parametrize("chunks", [None, (1,)], ids=["contiguous", "chunked"])
-def test_open__neon_texts_overwritten_by_zeros(
-    tmp_path: Path, chunks: tuple[int] | None
-) -> None:
+def test_open__neon_texts_overwritten_by_zeros(tmp_path: Path, chunks: tuple[int] | None) -> None:
     """HDF5 itself would never come back."""
     path = tmp_path / "s.h5"
     simulate(path, 12, 10, bands=30, layout="neon")

@@ -55,9 +55,7 @@ def test_read__random_files_equal_a_read_by_gdal(tmp_path: Path, seed: int) -> N
     dtype = str(rng.choice(["int16", "uint16", "float32", "uint8"]))
     dn = rng.integers(0, 200, shape).astype(dtype)
     layout = str(rng.choice(["bil", "bip", "bsq"]))
-    path = write_envi(
-        tmp_path / "s.img", dn, layout, big_endian=bool(seed % 2), map_info=MAP_INFO
-    )
+    path = write_envi(tmp_path / "s.img", dn, layout, big_endian=bool(seed % 2), map_info=MAP_INFO)
     scene = open_scene(path)
     with rasterio.open(path) as file:
         np.testing.assert_array_equal(
@@ -146,9 +144,7 @@ def test_header__wavelengths_from_band_names(
 @pytest.mark.parametrize(
     "names", [["red", "green"], ["Band 1", "Band 2"], ["1", "2"], ["a (1)", "b (2)"], None]
 )
-def test_header__band_names_without_wavelengths(
-    tmp_path: Path, names: list[str] | None
-) -> None:
+def test_header__band_names_without_wavelengths(tmp_path: Path, names: list[str] | None) -> None:
     path = write_envi(
         tmp_path / "s",
         cube(bands=2),

@@ -103,9 +103,7 @@ def test_sjer__is_described_as_published(sjer: NeonScene) -> None:
     ("band", "smallest", "largest"),
     [(1, 0.0198, 0.1348), (50, 0.0073, 0.1113), (100, 0.0620, 0.6743), (400, 0.0051, 0.2072)],
 )
-def test_sjer__band_extremes(
-    sjer: NeonScene, band: int, smallest: float, largest: float
-) -> None:
+def test_sjer__band_extremes(sjer: NeonScene, band: int, smallest: float, largest: float) -> None:
     plane = sjer.read(ALL, ALL, np.array([band - 1])) / sjer.scale_factor
     assert plane.shape == (30, 30, 1)
     assert round(float(plane.min()), 4) == smallest
@@ -119,9 +117,7 @@ def test_sjer__band_extremes(
         (257011, 4111991, [0.0889, 0.0734, 0.0574, 0.0579]),
     ],
 )
-def test_sjer__spectra_at_points(
-    sjer: NeonScene, x: float, y: float, begins: list[float]
-) -> None:
+def test_sjer__spectra_at_points(sjer: NeonScene, x: float, y: float, begins: list[float]) -> None:
     row, col = sjer.grid.pixel_of(x, y)
     assert (row, col) == (4112000 - y, x - 257000)
     spectrum = sjer.read(slice(row, row + 1), slice(col, col + 1))[0, 0] / sjer.scale_factor
@@ -225,12 +221,7 @@ def test_open__reference_pixel_and_southern_zone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "info",
-    [
-        "UTM, 1, 1",
-        "UTM, 1, 1, a, b, 1, 1",
-        MAP_INFO + ", rotation=12",
-        "UTM,1,1,5,5,0,0,18,North",
-    ],
+    ["UTM, 1, 1", "UTM, 1, 1, a, b, 1, 1", MAP_INFO + ", rotation=12", "UTM,1,1,5,5,0,0,18,North"],
 )
 def test_open__impossible_map_info(tmp_path: Path, info: str) -> None:
     path = write(tmp_path / "s.h5", system={"Map_Info": info})
@@ -347,9 +338,7 @@ def test_read__damaged_chunk(tmp_path: Path, chunks: tuple[int, int, int]) -> No
         stream.seek(info.byte_offset + info.size // 2)
         stream.write(bytes(info.size // 3))
     scene = opened(path)
-    with pytest.raises(
-        SceneError, match=r"rows 2-6, columns 0-3, bands 0-49: OSError"
-    ) as caught:
+    with pytest.raises(SceneError, match=r"rows 2-6, columns 0-3, bands 0-49: OSError") as caught:
         scene.read(slice(2, 7), slice(0, 4))
     assert "\n" not in str(caught.value)
 

@@ -136,9 +136,7 @@ def test_open_zarr__coordinate_names(tmp_path: Path, coords: dict[str, np.ndarra
 
 def test_open_zarr__band_dimension_with_a_wavelength_beside(tmp_path: Path) -> None:
     coords = {"x": X, "y": Y, "band": np.arange(1, NB + 1), "wavelength": WL, "fwhm": WL / 100}
-    scene = open_zarr_scene(
-        str(write(tmp_path / "s.zarr", dims=("y", "x", "band"), coords=coords))
-    )
+    scene = open_zarr_scene(str(write(tmp_path / "s.zarr", dims=("y", "x", "band"), coords=coords)))
     np.testing.assert_allclose(scene.wavelength_nm, WL)
     assert scene.fwhm_nm is not None
     np.testing.assert_allclose(scene.fwhm_nm, WL / 100)
@@ -257,9 +255,7 @@ def test_open_zarr__scale(
 
 
 def test_open_zarr__scale_of_the_array_beats_the_group(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "s.zarr", attrs={"Scale_Factor": 100}, group_attrs={"Scale_Factor": 7}
-    )
+    path = write(tmp_path / "s.zarr", attrs={"Scale_Factor": 100}, group_attrs={"Scale_Factor": 7})
     assert open_zarr_scene(str(path)).scale_factor == 100
 
 
@@ -362,10 +358,7 @@ def test_open_zarr__no_crs_is_noted(tmp_path: Path, attrs: dict[str, Any]) -> No
         ({"bad_band_windows_nm": [[1340, 1445]]}, ((1340, 1445),)),
         ({"bad_band_windows_nm": [[1340, 1445], [1790, 1955]]}, ((1340, 1445), (1790, 1955))),
         (
-            {
-                "Band_Window_2_Nanometers": [1790, 1955],
-                "Band_Window_1_Nanometers": [1340, 1445],
-            },
+            {"Band_Window_2_Nanometers": [1790, 1955], "Band_Window_1_Nanometers": [1340, 1445]},
             ((1340, 1445), (1790, 1955)),
         ),
     ],

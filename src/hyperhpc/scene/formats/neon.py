@@ -83,9 +83,7 @@ class NeonScene(FileScene):
         except READ_ERRORS as error:
             raise unreadable(self.cube_name, rows, cols, bands, why=error) from error
 
-    def _fetch_rows(
-        self, data: h5py.Dataset, rows: slice, cols: slice, bands: slice
-    ) -> np.ndarray:
+    def _fetch_rows(self, data: h5py.Dataset, rows: slice, cols: slice, bands: slice) -> np.ndarray:
         """By HDF5 itself, for layouts that :func:`chunk_reader` does not know."""
         native = data.dtype.newbyteorder("=")
         out = np.empty((length(rows), length(cols), length(bands)), native)
@@ -115,10 +113,7 @@ class NeonScene(FileScene):
 
     def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
         """Flight lines and days that NEON gives; see :meth:`Scene.read_origins`."""
-        known = (
-            (LINE_ARRAY, self.line_image, to_numbers),
-            (DATE_ARRAY, self.date_image, to_dates),
-        )
+        known = ((LINE_ARRAY, self.line_image, to_numbers), (DATE_ARRAY, self.date_image, to_dates))
         there = [(name, image, turn) for name, image, turn in known if image]
         images = read_images(self.path, tuple(image for _, image, _ in there), rows, cols)
         found = {name: turn(im) for (name, _, turn), im in zip(there, images, strict=True)}
@@ -300,9 +295,7 @@ def _centres(
     return resolve_wavelengths(stored[()], units, f"{stored.name} of {data.file.filename}")
 
 
-def _fwhm(
-    spectral: Members, n_bands: int, factor: float, notes: list[str]
-) -> np.ndarray | None:
+def _fwhm(spectral: Members, n_bands: int, factor: float, notes: list[str]) -> np.ndarray | None:
     widths = _dataset(spectral, "FWHM")
     if widths is None:
         return None
@@ -331,9 +324,7 @@ def _grid(
         grid, utm_epsg = grid_from_map_info(map_info, where)
     elif isinstance(extent, list) and len(extent) == 4:
         xmin, xmax, ymin, ymax = extent
-        grid = Grid(
-            xmin=xmin, ymax=ymax, px=(xmax - xmin) / shape[1], py=(ymax - ymin) / shape[0]
-        )
+        grid = Grid(xmin=xmin, ymax=ymax, px=(xmax - xmin) / shape[1], py=(ymax - ymin) / shape[0])
         notes.append("Map_Info is missing: positions are taken from Spatial_Extent_meters.")
     else:
         grid = grid_in_pixels(shape[0])

@@ -73,9 +73,7 @@ def find_flight_lines(
     return (found, lines) if len(lines) < NO_SOURCE else (None, ())
 
 
-def read_images(
-    path: str, names: tuple[str, ...], rows: slice, cols: slice
-) -> list[np.ndarray]:
+def read_images(path: str, names: tuple[str, ...], rows: slice, cols: slice) -> list[np.ndarray]:
     """Windows of images as they are stored (y, x, ...); slices as in :meth:`Scene.read`.
 
     Raises SceneError: the file is damaged.

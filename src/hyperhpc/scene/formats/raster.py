@@ -235,9 +235,7 @@ def _open(
     if bands.bad:
         notes.append(f"{len(bands.bad)} bands are flagged as bad (bbl 0) and left out.")
     grid, is_south_up = _grid(path, dataset, texts, notes)
-    dates = [
-        match[0] for name in _DATE_NAMES if (match := _DATE.search(texts.file.get(name, "")))
-    ]
+    dates = [match[0] for name in _DATE_NAMES if (match := _DATE.search(texts.file.get(name, "")))]
     assert bands.wavelength_nm is not None
     return RasterScene(
         path=path,
@@ -299,8 +297,7 @@ def _layout(path: str, header: str, dataset: Any, texts: BandTexts, stored: np.d
     order = texts.file.get("byte_order", "0").strip()
     if order not in _BYTE_ORDERS:
         raise SceneError(
-            f"{path}: byte order {order!r:.20} in {header}; it is 0 or 1",
-            "Correct the header",
+            f"{path}: byte order {order!r:.20} in {header}; it is 0 or 1", "Correct the header"
         )
     return Layout(
         _ORDERS[_interleave(dataset)], _BYTE_ORDERS[order] + stored.str[1:], offset, found

@@ -57,9 +57,7 @@ class RasterScene(FileScene):
         if self.is_south_up:
             rows = mirror(rows, self.shape[0])
         try:
-            block = (self._fetch_plain if self.layout else self._fetch_decoded)(
-                rows, cols, bands
-            )
+            block = (self._fetch_plain if self.layout else self._fetch_decoded)(rows, cols, bands)
         except read_errors() as error:
             why = error.__cause__ or error  # rasterio gives GDAL's message as the cause
             raise unreadable(self.path, rows, cols, bands, why=why) from error
@@ -94,10 +92,7 @@ class RasterScene(FileScene):
         with open_dataset(self.path, self.header) as dataset:
             for first in range(0, height, depth):
                 count = min(depth, height - first)
-                window = (
-                    (rows.start + first, rows.start + first + count),
-                    (cols.start, cols.stop),
-                )
+                window = ((rows.start + first, rows.start + first + count), (cols.start, cols.stop))
                 place = slice(first // rows.step, -(-(first + count) // rows.step))
                 if depth == height:
                     dataset.read(list(numbers), window=window, out=out.transpose(2, 0, 1))
@@ -181,19 +176,7 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: Extensions of ENVI data, best first, where several files have the header's name.
 _DATA = ("", ".img", ".dat", ".bil", ".bip", ".bsq", ".raw", ".bin", ".envi", ".sli")
 #: Extensions of files next to the data, which are never the data.
-_SIDECARS = (
-    ".hdr",
-    ".xml",
-    ".ovr",
-    ".txt",
-    ".csv",
-    ".prj",
-    ".pdf",
-    ".png",
-    ".jpg",
-    ".sta",
-    ".enp",
-)
+_SIDECARS = (".hdr", ".xml", ".ovr", ".txt", ".csv", ".prj", ".pdf", ".png", ".jpg", ".sta", ".enp")
 
 
 def is_tiff(path: str) -> bool:

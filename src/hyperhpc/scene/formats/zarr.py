@@ -18,12 +18,7 @@ from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, SOURCE_ARRAY, Grid, Source
 from hyperhpc.scene.files import FileScene, cached, unreadable
 from hyperhpc.scene.formats import zarr_layout as layout
-from hyperhpc.scene.formats.zarr_chunks import (
-    absent_files,
-    chunk_reader,
-    count_files,
-    known_empty,
-)
+from hyperhpc.scene.formats.zarr_chunks import absent_files, chunk_reader, count_files, known_empty
 from hyperhpc.scene.formats.zarr_layout import Axes, Node, choose_cube, find_cubes
 from hyperhpc.scene.georef import (
     find_crs,
@@ -156,9 +151,7 @@ class ZarrScene(FileScene):
         try:
             block = np.asarray(array[tuple(selection)])
         except READ_ERRORS as error:
-            raise unreadable(
-                self.cube_name, rows, cols, bands, why=error, hint=_DAMAGED
-            ) from error
+            raise unreadable(self.cube_name, rows, cols, bands, why=error, hint=_DAMAGED) from error
         block = block.transpose(self.order)
         return block[::-1] if self.is_south_up else block
 
@@ -363,11 +356,7 @@ def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _grid(
-    read: Read,
-    axes: Axes,
-    mapping: dict[str, Any] | None,
-    shape: tuple[int, int, int],
-    where: str,
+    read: Read, axes: Axes, mapping: dict[str, Any] | None, shape: tuple[int, int, int], where: str
 ) -> tuple[Grid, bool, list[str]]:
     """Grid without CRS, whether rows must be flipped, notes."""
     transform = grid_from_geotransform((mapping or {}).get("GeoTransform"))
@@ -392,9 +381,7 @@ def _window_nodata(attributes: Attributes, where: str) -> tuple[float, ...]:
     try:
         return tuple(float(item) for item in np.ravel(plain(value)))
     except (TypeError, ValueError, OverflowError):
-        raise SceneError(
-            f"{where}: window_nodata {value!r:.60} is not a list of numbers"
-        ) from None
+        raise SceneError(f"{where}: window_nodata {value!r:.60} is not a list of numbers") from None
 
 
 def _fwhm(

@@ -121,9 +121,7 @@ def read_node(root: str, path: str, version: int) -> Node | None:
         names = None
     shape = document.get("shape") if is_array else ()
     if not isinstance(attributes, dict) or not _is_shape(shape):
-        raise SceneError(
-            f"Zarr metadata {file} is incomplete or damaged", "Copy the store again"
-        )
+        raise SceneError(f"Zarr metadata {file} is incomplete or damaged", "Copy the store again")
     names = names or attributes.get("_ARRAY_DIMENSIONS")
     if not isinstance(names, list) or len(names) != len(shape):
         names = None
@@ -154,9 +152,7 @@ def walk(root: str, version: int) -> dict[str, Node]:
         folder = os.path.join(root, path)
         with os.scandir(folder) as entries:
             names = sorted(
-                entry.name
-                for entry in entries
-                if not entry.name.startswith(".") and entry.is_dir()
+                entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()
             )
         queue.extend((f"{path}/{name}" if path else name, depth + 1) for name in names)
     return nodes
@@ -246,9 +242,7 @@ def _own_coordinate(nodes: dict[str, Node], cube: Node, axis: int) -> list[Node]
     return found
 
 
-def find_axes(
-    nodes: dict[str, Node], cube: Node, where: str, *, has_centres: bool = False
-) -> Axes:
+def find_axes(nodes: dict[str, Node], cube: Node, where: str, *, has_centres: bool = False) -> Axes:
     """Find the order of a 3-D array's dimensions and its coordinates.
 
     The names of the dimensions decide; if they are unknown, the lengths of the coordinates,
@@ -365,9 +359,7 @@ def find_cubes(nodes: dict[str, Node], group: str | None, path: str) -> list[Nod
         prefix = f"{wanted}/" if wanted else ""
         below = [node for node in cubes if node.path.startswith(prefix)]
         cubes = (
-            inside
-            or [node for node in below if THINNED_ATTRIBUTE not in node.attributes]
-            or below
+            inside or [node for node in below if THINNED_ATTRIBUTE not in node.attributes] or below
         )
     if not cubes:
         arrays = [f"{n.path or '/'} {n.shape}" for n in nodes.values() if n.is_array]
@@ -404,7 +396,6 @@ def choose_cube(
         names = parents if len(set(parents)) == len(parents) else [c.path for c, _ in choice]
         shown = ", ".join(f"{name or '/'}" for name in names)
         raise SceneError(
-            f"{path} holds {len(choice)} cubes: {shown}",
-            f"Choose one: --group {names[0] or '/'}",
+            f"{path} holds {len(choice)} cubes: {shown}", f"Choose one: --group {names[0] or '/'}"
         )
     return choice[0]

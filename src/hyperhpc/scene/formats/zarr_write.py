@@ -18,21 +18,8 @@ import numpy as np
 import pyproj
 import zarr
 
-from hyperhpc.scene.cube import (
-    DATE_ARRAY,
-    LINE_ARRAY,
-    SOURCE_ARRAY,
-    THINNED_STEP,
-    Grid,
-    Source,
-)
-from hyperhpc.scene.formats.zarr_chunks import (
-    CODEC,
-    LEVEL,
-    chunk_codecs,
-    mark_empty,
-    write_shards,
-)
+from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, SOURCE_ARRAY, THINNED_STEP, Grid, Source
+from hyperhpc.scene.formats.zarr_chunks import CODEC, LEVEL, chunk_codecs, mark_empty, write_shards
 from hyperhpc.scene.georef import cf_georeference
 from hyperhpc.scene.origins import ORIGIN_KINDS
 from hyperhpc.scene.thinned import THINNED_ATTRIBUTE, THINNED_GROUP, thinned_grid, thinned_shape
@@ -113,11 +100,7 @@ class CubeStore:
         self.block = _two(self._cube.shards) if self._cube.shards else twice
 
     def put(
-        self,
-        row: int,
-        col: int,
-        dn: np.ndarray,
-        origins: Mapping[str, np.ndarray] | None = None,
+        self, row: int, col: int, dn: np.ndarray, origins: Mapping[str, np.ndarray] | None = None
     ) -> list[str]:
         """Store DN (y, x, band), and origins as from :meth:`Scene.read_origins`.
 
@@ -134,9 +117,7 @@ class CubeStore:
                 names += self._write(array, row, col, origins[name])
         return names
 
-    def _write(
-        self, array: zarr.Array[Any], row: int, col: int, values: np.ndarray
-    ) -> list[str]:
+    def _write(self, array: zarr.Array[Any], row: int, col: int, values: np.ndarray) -> list[str]:
         """Store values; return the names of the files they are in."""
         if array.shards:
             folder = self._path / array.path
@@ -153,10 +134,7 @@ class CubeStore:
 
 
 def create_cube_store(
-    path: Path,
-    about: CubeDescription,
-    zarr_format: Literal[2, 3] = 3,
-    side: int | None = None,
+    path: Path, about: CubeDescription, zarr_format: Literal[2, 3] = 3, side: int | None = None
 ) -> None:
     """Create the store without any pixel.
 
@@ -323,11 +301,7 @@ def write_array(
 
 
 def create_array(
-    group: zarr.Group,
-    name: str,
-    dims: tuple[str, ...],
-    attributes: Mapping[str, Any],
-    **spec: Any,
+    group: zarr.Group, name: str, dims: tuple[str, ...], attributes: Mapping[str, Any], **spec: Any
 ) -> zarr.Array[Any]:
     """Create an array with named dimensions, in either format of Zarr."""
     if group.metadata.zarr_format == 2:

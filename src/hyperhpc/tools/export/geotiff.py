@@ -92,9 +92,7 @@ def _threads() -> int:
     return min(_MAX_THREADS, len(os.sched_getaffinity(0)))
 
 
-def _write_plain(
-    path: Path, results: RunResults, bands: Sequence[Band], **options: Any
-) -> None:
+def _write_plain(path: Path, results: RunResults, bands: Sequence[Band], **options: Any) -> None:
     """Write a GeoTIFF of square blocks, each of them once."""
     import rasterio
     from rasterio.crs import CRS

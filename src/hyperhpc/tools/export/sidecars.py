@@ -38,9 +38,7 @@ def write_sidecars(folder: Path, dest: str, results: RunResults, bands: Sequence
         render = _paletted(band, number) if band.n_clusters else _ramp(results, band, number)
         root = ET.Element("qgis", version="3.22", styleCategories="Symbology")
         ET.SubElement(root, "pipe").append(render)
-        _write(
-            folder / name, root, "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
-        )
+        _write(folder / name, root, "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n")
     if bands[0].n_clusters:
         _write(folder / names[-1], _categories(results, bands))
 

@@ -97,9 +97,7 @@ def write_points(path: Path, results: RunResults) -> None:
     rows = []
     for number, point in enumerate(points, 1):
         place = [point[name] for name in ("x", "y", "row", "col")]
-        rows.append(
-            [number, *place, *_pixel_values(results, *place[2:]), *point["reflectance"]]
-        )
+        rows.append([number, *place, *_pixel_values(results, *place[2:]), *point["reflectance"]])
     write_table(path, head, rows)
 
 
