@@ -32,8 +32,7 @@ _VALUE_ERRORS = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
 class AppliedModel:
     """A model.json, with its bands in the order of this scene.
 
-    ``digest``: SHA-256 of the file, hexadecimal.
-    ``model``: What model.json of the new run holds.
+    ``digest``: SHA-256 of the file. ``model``: What model.json of the new run holds.
     ``spectra``: Spectra of the clusters of each model, in the scene it was fitted to.
     ``bands``: Positions of its bands in this scene, ascending.
     """
@@ -42,11 +41,6 @@ class AppliedModel:
     model: dict[str, Any]
     spectra: dict[str, Any]
     bands: np.ndarray
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Names of its models."""
-        return list(self.model["models"])
 
     def select(self, selection: Selection) -> Selection:
         """A selection of the model's bands instead of those the run would have chosen."""
@@ -64,10 +58,7 @@ class AppliedModel:
 
 
 def read_applied(path: Path, names: Sequence[str], scene: Scene) -> AppliedModel:
-    """Read the model of another run for this scene.
-
-    ``path``: A model.json.
-    ``names``: Models wanted from it; those it does not have are left out.
+    """Read those of the named models that ``path``, a model.json, has, for this scene.
 
     Raises ConfigError: if it is not such a file, holds none of the models, or one of its bands
     is more than 2.5 nm from every band of the scene.
@@ -133,11 +124,7 @@ def _match_bands(model_nm: np.ndarray, scene_nm: np.ndarray, path: Path) -> np.n
 
 
 def _to_finite(values: Any, ndim: int, n_bands: int | None = None) -> np.ndarray:
-    """Finite float64 values; the last dimension has ``n_bands``.
-
-    Raises ValueError: if a value is not finite or the shape is wrong; TypeError or
-    OverflowError if one is not a number.
-    """
+    """Finite float64 values, ``n_bands`` in the last dimension; else one of _VALUE_ERRORS."""
     found = np.array(values, dtype=float)
     if found.ndim != ndim or found.shape[-1] != (n_bands or found.shape[-1]) or not found.size:
         raise ValueError(f"shape {found.shape}")

@@ -41,16 +41,12 @@ class OverviewFiles:
     def at(cls, work: Path, area: Area, step: int, n_indices: int, n_models: int) -> OverviewFiles:
         """The files of an area, in the folder ``work``."""
         height, width = (-(-side // step) for side in area.shape)
-
-        def file(name: str, n_layers: int, dtype: str) -> GridFile:
-            return GridFile(work / f"overview-{name}.dat", (height, width, n_layers), dtype)
-
-        return cls(
-            step,
-            file("quicklook", len(COLORS), QUICKLOOK.dtype),
-            file("indices", n_indices, INDICES.dtype),
-            file("cluster", n_models, CLUSTER.dtype),
+        sizes = {QUICKLOOK: len(COLORS), INDICES: n_indices, CLUSTER: n_models}
+        files = (
+            GridFile(work / f"overview-{variable.name}.dat", (height, width, n), variable.dtype)
+            for variable, n in sizes.items()
         )
+        return cls(step, *files)
 
     def files(self) -> tuple[GridFile, ...]:
         """All of them, in the order of ``schema.OVERVIEW``."""
@@ -61,9 +57,8 @@ class OverviewFiles:
 class ClassifyJob:
     """What each tile of the classify pass needs.
 
-    ``bands``: Positions of the good bands.
+    ``bands``: Positions of the good bands. ``colors``: Those of the quicklook's bands.
     ``is_window_band``: Bool (band): inside the water windows.
-    ``colors``: Positions of the red, green, blue and near-infrared bands of the quicklook.
     ``index_bits``: How many of the 23 fraction bits of an index are kept.
     """
 
@@ -82,15 +77,15 @@ class ClassifyJob:
 def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
     """On a worker: read one tile of the scene and write all its outputs."""
     height, width = tile.shape
-    bands, indices = gather_bands(job.indices)
+    bands, _ = gather_bands(job.indices)
     index_dn = np.empty((height, width, len(bands)), dtype=job.scene.dtype)
     colors = np.empty((height, width, len(job.colors)), dtype=job.scene.dtype)
     is_valid = np.empty((height, width), dtype=bool)
     labels = np.empty((len(job.labellers), height, width), dtype=np.uint8)
-    row0, col0 = job.area.row0 + tile.y0, job.area.col0 + tile.x0
-    for row, col, dn in job.scene.blocks(slice(row0, row0 + height), slice(col0, col0 + width)):
-        y = slice(row - row0, row - row0 + dn.shape[0])
-        x = slice(col - col0, col - col0 + dn.shape[1])
+    rows, cols = job.area.window(tile)
+    for row, col, dn in job.scene.blocks(rows, cols):
+        y = slice(row - rows.start, row - rows.start + dn.shape[0])
+        x = slice(col - cols.start, col - cols.start + dn.shape[1])
         flat = dn.reshape(-1, dn.shape[2])
         valid = valid_pixels(flat, job.scene.nodata, job.bands)
         is_valid[y, x] = valid.reshape(dn.shape[:2])
@@ -100,7 +95,7 @@ def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
             index_dn[y, x, i] = dn[..., band]
         for i, band in enumerate(job.colors):
             colors[y, x, i] = dn[..., band]
-    maps = _compute_maps(job, index_dn, indices, job.is_window_band[bands], is_valid)
+    maps = _compute_maps(job, index_dn, is_valid)
     pixel_bytes = job.scene.shape[2] * np.dtype(job.scene.stored_dtype).itemsize
     return _write_tile(job, tile, height * width * pixel_bytes, is_valid, colors, maps, labels)
 
@@ -113,14 +108,9 @@ def write_nodata_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
     return _write_tile(job, tile, 0, np.zeros(tile.shape, dtype=bool), colors, maps, labels)
 
 
-def _compute_maps(
-    job: ClassifyJob,
-    dn: np.ndarray,
-    indices: Sequence[BoundIndex],
-    is_window_band: np.ndarray,
-    is_valid: np.ndarray,
-) -> np.ndarray:
+def _compute_maps(job: ClassifyJob, dn: np.ndarray, is_valid: np.ndarray) -> np.ndarray:
     """float32 (index, y, x), NaN where missing, from the bands that the indices read."""
+    bands, indices = gather_bands(job.indices)
     flat, valid = dn.reshape(is_valid.size, dn.shape[2]), is_valid.reshape(-1)
     maps = np.empty((len(indices), len(flat)), dtype=np.float32)
     for start in range(0, len(flat), INDEX_PIXELS):
@@ -133,7 +123,7 @@ def _compute_maps(
                 is_missing=~valid[rows],
                 nodata=job.scene.nodata,
                 window_nodata=job.scene.window_nodata,
-                is_window_band=is_window_band,
+                is_window_band=job.is_window_band[bands],
             )
     if job.index_bits < INDEX_BITS:
         maps = BitRound(job.index_bits).encode(maps).view(maps.dtype)

@@ -33,8 +33,7 @@ BATCHES_PER_CALL = 8
 def draw_batches(sample: Sample, seed: int, min_steps: int = 1) -> list[tuple[np.ndarray, int]]:
     """Numbers of the runs that make each batch, and how many valid pixels it has.
 
-    There are at least ``min_steps`` batches: a small sample is used several times, in a
-    new order each time.
+    A small sample is used several times, in a new order, to make ``min_steps`` batches.
     """
     counts = sample.counts(RUN_PIXELS)
     runs = np.flatnonzero(counts)
@@ -64,8 +63,7 @@ def _read_scaled_runs(sample: Sample, runs: np.ndarray, scaler: Scaler) -> np.nd
 
 
 def _read_scaled_block(sample: Sample, number: int, scaler: Scaler) -> np.ndarray:
-    (dn,) = sample.blocks(range(number, number + 1))
-    return scaler.transform(dn)
+    return scaler.transform(next(sample.blocks(range(number, number + 1))))
 
 
 def fit_minibatch(
@@ -85,12 +83,10 @@ def fit_estimator(
 
     Raises ConfigError: if the estimator itself fails.
     """
-    submit = data.workers.client.submit
     try:
         if hasattr(estimator, "partial_fit"):
-            arguments = (data.sample, estimator, scaler, seed)
-            return submit(_fit_by_batches, *arguments, pure=False).result()
-        return submit(_fit_at_once, subsample, estimator, scaler, pure=False).result()
+            return data.call(_fit_by_batches, data.sample, estimator, scaler, seed)
+        return data.call(_fit_at_once, subsample, estimator, scaler)
     except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(
@@ -129,12 +125,9 @@ def fit_dask_kmeans(data: SampleOnWorkers, n_clusters: int, scaler: Scaler, seed
             f"the workers have {have / 2**30:.1f} GiB",
             "Omit --engine: the built-in engine needs no copy of the sample",
         )
-    blocks = [
-        _lazy(_read_scaled_block, n, data.sample, number, scaler)
-        for number, n in enumerate(counts)
-        if n
-    ]
-    table = da.concatenate(blocks).persist()
+    blocks = ((number, n) for number, n in enumerate(counts) if n)
+    lazy = [_lazy(_read_scaled_block, n, data.sample, number, scaler) for number, n in blocks]
+    table = da.concatenate(lazy).persist()
     model = KMeans(n_clusters=n_clusters, random_state=seed, tol=1e-4, max_iter=300).fit(table)
     centres = scaler.mean + np.asarray(model.cluster_centers_) * scaler.scale
     return Step(centres, int(model.n_iter_), is_settled=True)
@@ -148,9 +141,7 @@ def fit_dask_minibatch(
     from dask_ml.wrappers import Incremental
     from sklearn.cluster import MiniBatchKMeans
 
-    start = data.workers.client.submit(
-        seed_start, subsample, n_clusters, [seed, 4], pure=False
-    ).result()
+    start = data.call(seed_start, subsample, n_clusters, [seed, 4])
     model = MiniBatchKMeans(
         n_clusters=n_clusters,
         init=(start - scaler.mean) / scaler.scale,

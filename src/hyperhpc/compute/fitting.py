@@ -14,31 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from hyperhpc.analysis import kmeans
 from hyperhpc.analysis.bands import nir_bands
 from hyperhpc.analysis.kernel import ClusterSums, Scaler, Scorer, sum_clusters
-from hyperhpc.analysis.kmeans import (
-    ClusterMoments,
-    Moments,
-    Step,
-    compute_inertia,
-    compute_variance,
-    find_farthest_pixels,
-    order_by_nir,
-    run_lloyd,
-)
-from hyperhpc.compute.estimators import (
-    fit_dask_kmeans,
-    fit_dask_minibatch,
-    fit_estimator,
-    fit_minibatch,
-)
-from hyperhpc.compute.models import (
-    Labeller,
-    count_labels,
-    load_estimator,
-    nan_to_none,
-    predict_in_parts,
-)
+from hyperhpc.analysis.kmeans import ClusterMoments, Moments, Step, order_by_nir
+from hyperhpc.compute import estimators, models
+from hyperhpc.compute.models import Labeller, load_estimator, nan_to_none
 from hyperhpc.compute.sample import Sample
 from hyperhpc.compute.starts import STARTS, Subsample, find_start, write_merged, write_subsample
 from hyperhpc.compute.sums import SampleOnWorkers, measure_models, measure_scaler, shift_squares
@@ -122,14 +103,17 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
     if model is not None and not config.estimator:
         return read_labellers(model, job.scale_factor, job.data.sample.is_integer)
     _check_sample(job)
-    submit = job.data.workers.client.submit
     with progress.stage("scaling the sample"):
-        drawn = submit(write_subsample, job.data.sample, config.seed, job.subsample, pure=False)
+        drawn = job.data.workers.client.submit(
+            write_subsample, job.data.sample, config.seed, job.subsample, pure=False
+        )
         scaler, moments, reference = measure_scaler(job.data, job.scale_factor)
-        scaler = _round_as_stored(scaler, job.scale_factor)
+        # As it comes back from model.json: the stored numbers are the model
+        mean, scale = (x / job.scale_factor * job.scale_factor for x in (scaler.mean, scaler.scale))
+        scaler = Scaler(mean, scale, scaler.is_integer)
         squares = shift_squares(moments, reference, scaler.offset)
         drawn.result()
-        submit(write_merged, job.subsample, scaler, pure=False).result()
+        job.data.call(write_merged, job.subsample, scaler)
     _warn_of_constant_bands(job, moments)
     names = check_models(config)
     finishers = [_start_fit(job, name, scaler, squares, progress) for name in names]
@@ -189,15 +173,6 @@ def _read_fitted(job: FitJob) -> dict[str, Any] | None:
     return model
 
 
-def _round_as_stored(scaler: Scaler, scale_factor: float) -> Scaler:
-    """The scaling as it comes back from model.json: the stored numbers are the model."""
-    return Scaler(
-        scaler.mean / scale_factor * scale_factor,
-        scaler.scale / scale_factor * scale_factor,
-        scaler.is_integer,
-    )
-
-
 # --- checks and warnings ---------------------------------------------------------------
 
 
@@ -216,7 +191,7 @@ def _check_sample(job: FitJob) -> None:
 
 
 def _warn_of_constant_bands(job: FitJob, moments: Moments) -> None:
-    constant = np.flatnonzero(compute_variance(moments) == 0)
+    constant = np.flatnonzero(kmeans.compute_variance(moments) == 0)
     if constant.size:
         nm = [f"{wavelength:.1f}" for wavelength in job.wavelength_nm[constant]]
         job.warn(
@@ -257,8 +232,8 @@ def _start_minibatch(job: FitJob, scaler: Scaler) -> Callable[[], Step]:
     if stored is not None:
         return lambda: stored
     if config.engine == "dask-ml":
-        return lambda: fit_dask_minibatch(data, *arguments)
-    future = data.workers.pin(fit_minibatch, data.sample, *arguments)
+        return lambda: estimators.fit_dask_minibatch(data, *arguments)
+    future = data.workers.pin(estimators.fit_minibatch, data.sample, *arguments)
 
     def wait() -> Step:
         step: Step = future.result()
@@ -275,7 +250,7 @@ def _fit_lloyd(job: FitJob, scaler: Scaler, squares: np.ndarray, progress: Progr
     """
     config, data, checkpoint = job.config, job.data, job.checkpoint("lloyd")
     if config.engine == "dask-ml":
-        return fit_dask_kmeans(data, config.clusters, scaler, config.seed)
+        return estimators.fit_dask_kmeans(data, config.clusters, scaler, config.seed)
     step = checkpoint.read()
     if step is None:
         arguments = (config.clusters, scaler, squares, config.seed, progress)
@@ -285,9 +260,12 @@ def _fit_lloyd(job: FitJob, scaler: Scaler, squares: np.ndarray, progress: Progr
         progress.advance(1)
         checkpoint.keep(step)
 
-    return run_lloyd(
+    def find_farthest(centres: np.ndarray, n: int) -> np.ndarray:
+        return _merge_farthest(data.map_parts(_find_farthest_of_part, centres, scaler, n), n)[1]
+
+    return kmeans.run_lloyd(
         lambda centres: data.add_up(_sum_by_centres, centres, scaler),
-        lambda centres, n: _find_farthest(data, centres, scaler, n),
+        find_farthest,
         squares,
         step,
         scaler,
@@ -299,18 +277,13 @@ def _sum_by_centres(dn: np.ndarray, centres: np.ndarray, scaler: Scaler) -> Clus
     return sum_clusters(dn, Scorer(centres, scaler))
 
 
-def _find_farthest(
-    data: SampleOnWorkers, centres: np.ndarray, scaler: Scaler, n: int
-) -> np.ndarray:
-    parts = data.map_parts(_find_farthest_of_part, centres, scaler, n)
-    return _merge_farthest(parts, n)[1]
-
-
 def _find_farthest_of_part(
     sample: Sample, numbers: range, centres: np.ndarray, scaler: Scaler, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    blocks = [find_farthest_pixels(dn, centres, scaler, n) for dn in sample.blocks(numbers)]
-    return _merge_farthest(blocks, n)
+    blocks = sample.blocks(numbers)
+    return _merge_farthest(
+        [kmeans.find_farthest_pixels(dn, centres, scaler, n) for dn in blocks], n
+    )
 
 
 def _merge_farthest(
@@ -334,11 +307,9 @@ def _fit_estimator(job: FitJob, scaler: Scaler) -> tuple[Labeller, int | None]:
     """Fit a model of scikit-learn; its clusters keep their own numbers."""
     config, data = job.config, job.data
     estimator = load_estimator(str(config.estimator), config.clusters, config.seed)
-    estimator = fit_estimator(data, estimator, job.subsample, scaler, config.seed)
-    seen = data.workers.client.submit(
-        _find_labels, estimator, job.subsample, scaler, pure=False
-    ).result()
-    n = count_labels(estimator, seen)
+    estimator = estimators.fit_estimator(data, estimator, job.subsample, scaler, config.seed)
+    seen = data.call(_find_labels, estimator, job.subsample, scaler)
+    n = models.count_labels(estimator, seen)
     numbers = np.arange(n, dtype=np.uint8)
     n_iter = getattr(estimator, "n_iter_", None)
     n_iter = int(n_iter) if isinstance(n_iter, int | np.integer) else None
@@ -347,7 +318,7 @@ def _fit_estimator(job: FitJob, scaler: Scaler) -> tuple[Labeller, int | None]:
 
 def _find_labels(estimator: Any, subsample: Subsample, scaler: Scaler) -> np.ndarray:
     """On a worker: the different labels that an estimator gives on the subsample."""
-    parts = predict_in_parts(estimator, scaler, np.load(subsample.path))
+    parts = models.predict_in_parts(estimator, scaler, np.load(subsample.path))
     return np.unique(np.concatenate([np.unique(labels) for _, labels in parts]))
 
 
@@ -387,7 +358,7 @@ def _describe(
     sums = ClusterSums(moments.counts, moments.sums)
     return {
         "centers": (centres / job.scale_factor).tolist(),
-        "inertia": compute_inertia(sums, squares, centres, scaler),
+        "inertia": kmeans.compute_inertia(sums, squares, centres, scaler),
         "n_iter": n_iter,
         "counts": moments.counts.tolist(),
     }

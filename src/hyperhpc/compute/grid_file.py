@@ -18,12 +18,7 @@ from hyperhpc.rundir.folder import disk_error
 
 @dataclass(frozen=True)
 class GridFile:
-    """A raw array on disk.
-
-    ``path``: The file: C order, native byte order, no header.
-    ``shape``: (rows, columns, layers).
-    ``dtype``: Name of the dtype.
-    """
+    """A raw array (rows, columns, layers) on disk: C order, native byte order, no header."""
 
     path: Path
     shape: tuple[int, int, int]
@@ -49,7 +44,7 @@ class GridFile:
             file.truncate(self.nbytes)
 
     def write(self, row: int, col: int, window: np.ndarray) -> None:
-        """Write a window (y, x, layer) whose upper-left pixel is at (row, col), and flush it.
+        """Write a window (y, x, layer) with its upper-left pixel at (row, col), and flush it.
 
         Raises ResourceError: if the disk is full or the file cannot be written.
         """
@@ -68,8 +63,7 @@ class GridFile:
     def read_pixels(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """Read pixels [start, stop), counted along rows, as (pixel, layer).
 
-        ``out``: Buffer (at least stop - start, layer) of the file's dtype; if given, the result
-            is a view of it.
+        ``out``: Buffer for at least so many pixels; if given, the result is a view of it.
         """
         if out is None:
             out = np.empty((stop - start, self.shape[2]), dtype=self.dtype)

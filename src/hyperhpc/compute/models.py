@@ -28,10 +28,9 @@ _EXAMPLE_HINT = "For example --estimator sklearn.cluster:Birch"
 
 @dataclass(frozen=True)
 class Labeller:
-    """Labels pixels by one model.
+    """Labels pixels, 0 to ``n_clusters`` - 1, by one model.
 
     ``scaler``: The scaling under which the model was fitted.
-    ``n_clusters``: Labels are 0 to n_clusters - 1.
     ``centres``: (cluster, band) in DN, for a model of nearest centres; else None.
     ``estimator``, ``numbers``: For any other model: a fitted scikit-learn estimator, and for
         each label of the estimator the label it is stored as.
@@ -58,8 +57,7 @@ class Labeller:
         return labels
 
     def _renumber(self, own: np.ndarray) -> np.ndarray:
-        if self.numbers is None:
-            return own
+        assert self.numbers is not None
         if own.size and (own.min() < 0 or own.max() >= len(self.numbers)):
             raise ConfigError(
                 f"{type(self.estimator).__name__}.predict gave label "
@@ -85,16 +83,14 @@ def label_all(
 
     Models of nearest centres share one cast of the pixels, and one matrix product.
 
-    ``dn``: DN (pixel, band), all bands of the scene.
-    ``bands``: Positions of the good bands.
-    ``is_valid``: Bool (pixel).
+    ``dn``: DN (pixel, band), all bands of the scene. ``bands``: Positions of the good bands.
     """
     labels = np.full((len(labellers), len(dn)), NO_CLUSTER, dtype=np.uint8)
     n_valid = int(is_valid.sum())
     if not n_valid:
         return labels
-    scorers = [labeller.scorer for labeller in labellers if labeller.scorer is not None]
-    by_centres = [m for m, labeller in enumerate(labellers) if labeller.scorer is not None]
+    by_centres = [m for m, labeller in enumerate(labellers) if labeller.scorer]
+    scorers = [scorer for labeller in labellers if (scorer := labeller.scorer)]
     if 2 * n_valid > len(dn):  # labelling a few too many is cheaper than copying the others
         with np.errstate(invalid="ignore", over="ignore"):  # floats that are no-data
             found = label_pixels(dn, scorers, bands)
@@ -109,10 +105,7 @@ def label_all(
 
 
 def load_estimator(spec: str, n_clusters: int, seed: int) -> Any:
-    """A new scikit-learn estimator from ``module:Class``.
-
-    Its parameters ``n_clusters``, ``n_components`` and ``random_state`` are set where it
-    has them.
+    """A new scikit-learn estimator from ``module:Class``, with these settings as it has them.
 
     Raises ConfigError: if there is no such class, or it cannot fit and predict clusters.
     """
@@ -167,17 +160,15 @@ def count_labels(estimator: Any, seen: np.ndarray) -> int:
             f"{type(estimator).__name__}.predict gives labels like {seen[:1]}; "
             "whole numbers from 0 are needed"
         )
-    sizes = [int(seen.max()) + 1 if seen.size else 1]
-    for name in ("n_clusters", "n_components"):
-        value = getattr(estimator, name, None)
-        if isinstance(value, int):
-            sizes.append(value)
-    if max(sizes) > MAX_CLUSTERS:
+    named = [getattr(estimator, name, None) for name in ("n_clusters", "n_components")]
+    seen_size = int(seen.max()) + 1 if seen.size else 1
+    size = max([seen_size, *(value for value in named if isinstance(value, int))])
+    if size > MAX_CLUSTERS:
         raise ConfigError(
-            f"{type(estimator).__name__} makes {max(sizes)} clusters; at most {MAX_CLUSTERS} "
-            "can be stored"
+            f"{type(estimator).__name__} makes {size} clusters; "
+            f"at most {MAX_CLUSTERS} can be stored"
         )
-    return max(sizes)
+    return size
 
 
 def nan_to_none(table: np.ndarray) -> Any:

@@ -45,21 +45,16 @@ def finest_step(shape: tuple[int, int]) -> int:
 def overview_steps(shape: tuple[int, int]) -> list[int]:
     """Steps of all levels, finest first: 4, 16, ... (small areas begin with 1 or 2)."""
     steps = [finest_step(shape)]
-    while len(steps) < 2 or max(shape) / steps[-1] > MAX_COARSE_SIDE:
-        if max(shape) / steps[-1] <= FACTOR:
-            break
+    while (side := max(shape) / steps[-1]) > MAX_COARSE_SIDE or (len(steps) < 2 and side > FACTOR):
         steps.append(steps[-1] * FACTOR)
     return steps
 
 
 @dataclass(frozen=True)
 class OverviewMetadata:
-    """What the grid files of the finest level do not hold themselves.
+    """What the grid files of the finest level, every ``step``-th pixel, do not hold themselves.
 
-    ``step``: Every ``step``-th pixel is in the finest level.
-    ``grid``: Georeference of the area's own pixels.
-    ``index_names``, ``model_names``: In the order of the layers.
-    ``colors_nm``: Centres of the bands of the quicklook.
+    ``grid``: Georeference of the area's own pixels. ``colors_nm``: Centres of its colours.
     """
 
     step: int
@@ -93,11 +88,7 @@ def write_overview(
     """
     steps = overview_steps(shape)
     variables = dict(zip(OVERVIEW, (COLORS, about.index_names, about.model_names), strict=True))
-    sources = {
-        variable: file
-        for (variable, names), file in zip(variables.items(), files.files(), strict=True)
-        if names
-    }
+    sources = {v: file for v, file in zip(OVERVIEW, files.files(), strict=True) if variables[v]}
     with atomic_write(path) as part:
         root = create_store(part)
         root.attrs.update({"levels": steps, "quicklook_wavelength_nm": about.colors_nm})
@@ -161,10 +152,9 @@ def _split_squares(layer: np.ndarray, variable: Variable) -> list[np.ndarray]:
 
     Squares that reach over an edge are filled with missing values.
     """
-    missing = variable.missing if variable.missing is not None else 0
     pad = [(0, -side % FACTOR) for side in layer.shape]
     if any(after for _, after in pad):
-        layer = np.pad(layer, pad, constant_values=missing)
+        layer = np.pad(layer, pad, constant_values=variable.missing or 0)
     offsets = product(range(FACTOR), repeat=2)
     return [np.ascontiguousarray(layer[y::FACTOR, x::FACTOR]) for y, x in offsets]
 

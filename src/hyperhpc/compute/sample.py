@@ -138,10 +138,7 @@ def write_nodata_sample(job: SampleJob, tile: Tile) -> dict[str, Any]:
 
 def count_valid(job: SampleJob, tile: Tile) -> dict[str, Any]:
     """On a worker: count the valid pixels among all pixels of a tile; nothing is written."""
-    pieces = job.scene.blocks(
-        slice(job.area.row0 + tile.y0, job.area.row0 + tile.y1),
-        slice(job.area.col0 + tile.x0, job.area.col0 + tile.x1),
-    )
+    pieces = job.scene.blocks(*job.area.window(tile))
     flat = (dn.reshape(-1, dn.shape[2]) for _, _, dn in pieces)
     return {"valid": sum(int(valid_pixels(p, job.scene.nodata, job.bands).sum()) for p in flat)}
 

@@ -15,14 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from hyperhpc.analysis import kmeans
 from hyperhpc.analysis.kernel import Scaler
-from hyperhpc.analysis.kmeans import (
-    ClusterMoments,
-    Moments,
-    fit_scaler,
-    measure_clusters,
-    measure_moments,
-)
+from hyperhpc.analysis.kmeans import ClusterMoments, Moments
 from hyperhpc.compute.models import Labeller, label_all
 from hyperhpc.compute.sample import Sample
 from hyperhpc.workers import Workers
@@ -34,6 +29,10 @@ class SampleOnWorkers:
 
     sample: Sample
     workers: Workers
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """``function(*args)`` on one worker."""
+        return self.workers.client.submit(function, *args, pure=False).result()
 
     def add_up(self, function: Callable[..., Any], *args: Any) -> Any:
         """Sum of ``function(dn, *args)`` over all blocks, in the order of the blocks."""
@@ -68,8 +67,8 @@ def measure_scaler(
             if len(dn):
                 reference = dn[0].astype(np.float64)
                 break
-    moments = data.add_up(measure_moments, reference)
-    scaler = fit_scaler(moments, reference, scale_factor, is_integer=is_integer)
+    moments = data.add_up(kmeans.measure_moments, reference)
+    scaler = kmeans.fit_scaler(moments, reference, scale_factor, is_integer=is_integer)
     return scaler, moments, reference
 
 
@@ -98,4 +97,4 @@ def measure_models(
 def _measure_block(dn: np.ndarray, labellers: Sequence[Labeller], scaler: Scaler) -> ClusterMoments:
     labels = label_all(labellers, dn, np.arange(dn.shape[1]), np.ones(len(dn), dtype=bool))
     sizes = [labeller.n_clusters for labeller in labellers]
-    return measure_clusters(dn, labels, sizes, scaler)
+    return kmeans.measure_clusters(dn, labels, sizes, scaler)

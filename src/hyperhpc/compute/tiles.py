@@ -234,12 +234,8 @@ def run_with_retries(
 
 def _explain(scene: Scene, area: Area, tile: Tile, message: str) -> str:
     """The message, with the damaged chunk added if it does not name it."""
-    rows = slice(area.row0 + tile.y0, area.row0 + tile.y1)
-    cols = slice(area.col0 + tile.x0, area.col0 + tile.x1)
-    bands = slice(0, scene.shape[2])
-    if isinstance(tile, Slab):
-        bands = slice(tile.b0, tile.b1)
-    chunk = find_damaged_chunk(scene, rows, cols, bands)
+    bands = slice(tile.b0, tile.b1) if isinstance(tile, Slab) else slice(0, scene.shape[2])
+    chunk = find_damaged_chunk(scene, *area.window(tile), bands)
     message = message.rstrip(".")
     if chunk is None or chunk.rpartition(" ")[2] in message:
         return message

@@ -1,12 +1,9 @@
 """Rewrite a scene stored band by band so that it can be read tile by tile.
 
 NEON files since 2022 hold one whole band per chunk: to read a window of all bands, the whole
-cube has to be decoded. Such a scene is read once, band by band, and written to OUT/work in
-chunks of few pixels and many bands.
-
-A mosaic of such files is rewritten block by block. A block is the part of the area that one
-stored chunk covers, so no chunk is decoded twice and only a few bands of one block are in
-memory.
+cube has to be decoded. Such a scene is read once and written to OUT/work in chunks of few pixels
+and many bands: block by block, where a block is the part of the area that one stored chunk
+covers, so no chunk is decoded twice and only a few bands of one block are in memory.
 """
 
 from __future__ import annotations
@@ -29,13 +26,8 @@ from hyperhpc.rundir.memory import max_tile_bytes
 from hyperhpc.rundir.plan import Area, Slab, Tile
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene.cube import Scene, scene_fields
+from hyperhpc.scene.formats import zarr_chunks
 from hyperhpc.scene.formats.zarr import READ_ERRORS, open_array
-from hyperhpc.scene.formats.zarr_chunks import (
-    EMPTY_CHUNKS,
-    chunk_codecs,
-    chunk_reader,
-    write_shards,
-)
 from hyperhpc.scene.mosaic import MosaicScene
 from hyperhpc.scene.window import intersect, length, normalise
 from hyperhpc.workers import Workers
@@ -61,32 +53,24 @@ class BlockScene(Scene):
             for col0, col1 in _cut_at_chunks(cols.start, cols.stop, self.chunks[1]):
                 down = intersect(rows, row0, row1 - row0)
                 across = intersect(cols, col0, col1 - col0)
-                if down and across:
-                    part = out[down[1], across[1]]
-                    self._fill(part, (row0, row1, down[0]), (col0, col1, across[0]), bands)
+                if not (down and across):
+                    continue
+                for first in range(0, self.shape[2], self.chunks[2]):
+                    deep = intersect(bands, first, min(self.chunks[2], self.shape[2] - first))
+                    if not deep:
+                        continue
+                    for _, _, dn in self._pieces(first, range(row0, row1), range(col0, col1)):
+                        out[down[1], across[1], deep[1]] = dn[down[0], across[0], deep[0]]
         return out
-
-    def _fill(
-        self,
-        part: np.ndarray,
-        down: tuple[int, int, slice],
-        across: tuple[int, int, slice],
-        bands: slice,
-    ) -> None:
-        """All bands of the pixels of one chunk: its rows and columns, and which of them."""
-        depth, n_bands = self.chunks[2], self.shape[2]
-        for first in range(0, n_bands, depth):
-            deep = intersect(bands, first, min(depth, n_bands - first))
-            if deep:
-                for _, _, dn in self._pieces(first, range(*down[:2]), range(*across[:2])):
-                    part[:, :, deep[1]] = dn[down[2], across[2], deep[0]]
 
     def _pieces(
         self, first: int, rows: range, cols: range
     ) -> Iterator[tuple[int, int, np.ndarray]]:
         """What is stored of the bands from ``first`` on, chunk by chunk."""
         name = f"{first:04d}"
-        reader = chunk_reader(open_array(self.path, name, 3), str(Path(self.path, name)))
+        reader = zarr_chunks.chunk_reader(
+            open_array(self.path, name, 3), str(Path(self.path, name))
+        )
         assert reader is not None
         try:
             yield from reader.blocks(rows, cols)
@@ -115,9 +99,7 @@ def transpose_scene(
     progress: Progress,
     claim: Claim,
 ) -> tuple[Scene, dict[str, dict[str, Any]], int]:
-    """Transpose the area of a scene, or resume doing so.
-
-    ``work``: Folder for ``transposed.zarr`` and the records of its slabs.
+    """Transpose the area of a scene into the folder ``work``, or resume doing so.
 
     Returns: the scene that reads the transposed copy, and what :func:`run_tiles` returns.
     """
@@ -148,12 +130,8 @@ def explain_transposing(scene: Scene, area: Area, work: Path) -> str:
 
 def cut_blocks(scene: Scene, area: Area) -> list[Area]:
     """The area, cut at the edges of the stored chunks."""
-    rows, cols = (
-        list(_cut_at_chunks(*span, chunk))
-        for span, chunk in zip(
-            ((area.row0, area.row1), (area.col0, area.col1)), scene.chunks[:2], strict=True
-        )
-    )
+    rows = _cut_at_chunks(area.row0, area.row1, scene.chunks[0])
+    cols = list(_cut_at_chunks(area.col0, area.col1, scene.chunks[1]))
     return [Area(*down, *across) for down in rows for across in cols]
 
 
@@ -192,16 +170,13 @@ def cut_slabs(scene: Scene, area: Area, depth: int) -> list[Slab]:
 
 
 def create_transposed(scene: Scene, area: Area, depth: int, path: Path) -> Scene:
-    """Create the folders of the blocks; return the scene that will read them.
-
-    It has the rows and columns of the original; outside the area there is nothing.
-    """
+    """Create the folders of the blocks; return the scene that reads the area from them."""
     fields = scene_fields(scene) | {"shards": None, "stored_dtype": scene.dtype, "thinned": None}
     blocks = cut_blocks(scene, area)
     members = []
     for block in blocks:
         height, width = block.shape
-        folder = path / _block_name(block)
+        folder = path / _block_name(block.row0, block.col0)
         folder.mkdir(parents=True, exist_ok=True)
         member = {
             "path": str(folder),
@@ -222,32 +197,26 @@ def create_transposed(scene: Scene, area: Area, depth: int, path: Path) -> Scene
     )
 
 
-def _block_name(block: Area) -> str:
-    return f"{block.row0:06d}-{block.col0:06d}"
+def _block_name(row0: int, col0: int) -> str:
+    return f"{row0:06d}-{col0:06d}"
 
 
 def transpose_bands(job: TransposeJob, slab: Tile) -> dict[str, Any]:
     """On a worker: copy some bands of a block from the scene to an array."""
     assert isinstance(slab, Slab)
-    area = job.area
-    block = Area(area.row0 + slab.y0, area.row0 + slab.y1, area.col0 + slab.x0, area.col0 + slab.x1)
-    window = job.scene.read(
-        slice(block.row0, block.row1), slice(block.col0, block.col1), slice(slab.b0, slab.b1)
-    )
-    path = job.path / _block_name(block) / f"{slab.b0:04d}"
-    chunk = tuple(min(_CHUNK_SIDE, n) for n in window.shape[:2])
+    rows, cols = job.area.window(slab)
+    window = job.scene.read(rows, cols, slice(slab.b0, slab.b1))
+    path = job.path / _block_name(rows.start, cols.start) / f"{slab.b0:04d}"
+    chunk = (*(min(_CHUNK_SIDE, n) for n in window.shape[:2]), window.shape[2])
     array = zarr.create_array(
         str(path),
         shape=window.shape,
-        chunks=(*chunk, window.shape[2]),
-        shards=(
-            *(-(-n // c) * c for n, c in zip(window.shape, chunk, strict=False)),
-            window.shape[2],
-        ),
+        chunks=chunk,
+        shards=tuple(-(-n // c) * c for n, c in zip(window.shape, chunk, strict=True)),
         dtype=window.dtype,
-        compressors=chunk_codecs(),
-        attributes={EMPTY_CHUNKS: []},  # no file may be absent
+        compressors=zarr_chunks.chunk_codecs(),
+        attributes={zarr_chunks.EMPTY_CHUNKS: []},  # no file may be absent
         overwrite=True,
     )
-    write_shards(array, path, 0, 0, window, keep_empty=True)
+    zarr_chunks.write_shards(array, path, 0, 0, window, keep_empty=True)
     return {"bytes_read": window.nbytes, "bytes_written": window.nbytes}

@@ -1,16 +1,8 @@
 """Checks of the environment in which hyperhpc runs: ``hyperhpc doctor``.
 
 Each check is a function that returns a :class:`Finding`; its arguments are for tests only. It
-imports what it needs itself, so that a broken package affects its own lines only.
-
-:mod:`~hyperhpc.doctor.finding`
-    What a check returns, and how the lines are shown.
-:mod:`~hyperhpc.doctor.machine`
-    Cores, memory, control groups, container, Slurm, locale and limits.
-:mod:`~hyperhpc.doctor.packages`
-    Python, versions, where modules come from, threads, BLAS and codecs.
-:mod:`~hyperhpc.doctor.files`, :mod:`~hyperhpc.doctor.network`
-    Folders for scratch and caches; interfaces and TLS.
+imports what it needs itself, so that a broken package affects its own lines only. ``finding``
+shows the lines.
 """
 
 from __future__ import annotations

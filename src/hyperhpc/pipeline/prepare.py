@@ -52,7 +52,7 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
         scene.wavelength_nm if config.seed_compat else usable_centres_nm(scene),
         seed_compat_bands=selection.bands if config.seed_compat else None,
     )
-    model_names = applied.names if applied else check_models(config)
+    model_names = list(applied.model["models"]) if applied else check_models(config)
     spectra = spectra_at(scene, config.points, selection.bands)
     check_workers(config, is_plan=is_plan)
     plan = _plan(config, scene, applied)
