@@ -7,6 +7,9 @@ numbers (reflectance * 10000), so mixing them with weights in 1/1024 is exact in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import numpy as np
 
 #: Classes of the true map, by number.
@@ -81,7 +84,8 @@ def endmembers(wavelength_nm: np.ndarray) -> np.ndarray:
         nm,
         (380, 450, 650, 900, 1300, 1700, 2200, 2550),
         (0.110, 0.135, 0.175, 0.190, 0.200, 0.205, 0.190, 0.165),
-    ) * (1 - 0.03 * _bump(nm, 1725, 18) - 0.06 * _bump(nm, 2312, 28))
+    )
+    road *= 1 - _bumps(nm, (1725, 2312), (18, 28), (0.03, 0.06))
     spectra = np.stack([green, dry, shrub, bright, dark, water, shadow, road])
     turbid = _through(
         nm, (380, 560, 640, 710, 800, 900, 2550), (0.006, 0.030, 0.026, 0.018, 0.004, 0.001, 0)
@@ -99,9 +103,8 @@ def endmembers(wavelength_nm: np.ndarray) -> np.ndarray:
             0.10 * road,
         ]
     )
-    return np.rint(np.concatenate([spectra, change]) * _residual(nm) * SCALE_FACTOR).astype(
-        np.float32
-    )
+    reflectance = np.concatenate([spectra, change]) * _residual(nm)
+    return np.rint(reflectance * SCALE_FACTOR).astype(np.float32)
 
 
 def noise_sd(wavelength_nm: np.ndarray) -> np.ndarray:
@@ -148,6 +151,14 @@ def _bump(nm: np.ndarray, centre: float, sd: float) -> np.ndarray:
     return np.exp(-0.5 * ((nm - centre) / sd) ** 2)
 
 
+def _bumps(
+    nm: np.ndarray, centres: Sequence[float], sds: Sequence[float], heights: Sequence[float]
+) -> np.ndarray:
+    """Sum of features: their centres and widths in nm, and their heights."""
+    features = zip(centres, sds, heights, strict=True)
+    return cast(np.ndarray, sum(height * _bump(nm, at, sd) for at, sd, height in features))
+
+
 def _step(nm: np.ndarray, centre: float, width: float) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-(nm - centre) / width))
 
@@ -164,18 +175,10 @@ def _through(nm: np.ndarray, at: tuple[float, ...], values: tuple[float, ...]) -
 
 def _leaf_water(nm: np.ndarray) -> np.ndarray:
     """Absorbance of liquid water in a leaf of ordinary thickness."""
-    return (
-        0.10 * _bump(nm, 975, 20)
-        + 0.22 * _bump(nm, 1185, 40)
-        + 0.05 * _step(nm, 1140, 15)
-        + 1.05 * _bump(nm, 1455, 52)
-        + 0.45 * _step(nm, 1390, 22)
-        + 0.15 * _bump(nm, 1785, 45)
-        + 1.10 * _bump(nm, 1940, 55)
-        + 0.42 * _step(nm, 1880, 25)
-        + 0.30 * _bump(nm, 2030, 90)
-        + 1.00 * _bump(nm, 2600, 160)
-    )
+    centres = (975, 1185, 1455, 1785, 1940, 2030, 2600)
+    heights = (0.10, 0.22, 1.05, 0.15, 1.10, 0.30, 1.00)
+    steps = 0.05 * _step(nm, 1140, 15) + 0.45 * _step(nm, 1390, 22) + 0.42 * _step(nm, 1880, 25)
+    return steps + _bumps(nm, centres, (20, 40, 52, 45, 55, 90, 160), heights)
 
 
 def _leaf(
@@ -194,15 +197,9 @@ def _dry_grass(nm: np.ndarray) -> np.ndarray:
     at = (380, 430, 520, 600, 680, 760, 900, 1080, 1300, 1500, 1680, 1900, 2050, 2220, 2400)
     levels = (0.06, 0.07, 0.098, 0.132, 0.165, 0.235, 0.29, 0.345, 0.405, 0.41, 0.435, 0.39)
     continuum = _through(nm, (*at, 2550), (*levels, 0.365, 0.345, 0.285, 0.25))
-    matter = (
-        0.06 * _bump(nm, 1200, 28)
-        + 0.045 * _bump(nm, 1690, 12)
-        + 0.075 * _bump(nm, 1730, 20)
-        + 0.060 * _bump(nm, 1757, 16)
-        + 0.190 * _bump(nm, 2100, 38)
-        + 0.095 * _bump(nm, 2275, 24)
-        + 0.090 * _bump(nm, 2345, 26)
-    )
+    centres = (1200, 1690, 1730, 1757, 2100, 2275, 2345)
+    heights = (0.06, 0.045, 0.075, 0.060, 0.190, 0.095, 0.090)
+    matter = _bumps(nm, centres, (28, 12, 20, 16, 38, 24, 26), heights)
     return continuum * np.exp(-matter - 0.18 * _leaf_water(nm) - 0.10 * _bump(nm, 672, 16))
 
 
@@ -221,19 +218,8 @@ def _soil(nm: np.ndarray, levels: tuple[float, ...], clay: float, iron: float) -
 def _residual(nm: np.ndarray) -> np.ndarray:
     """Residual error of the atmospheric correction, the same factor in every pixel."""
     ripple = np.sin(nm * 1.7) * np.sin(nm * 0.61 + 1.0)  # changes from band to band
-    return (
-        1.0
-        - 0.030 * _bump(nm, 724, 6)
-        + 0.030 * _bump(nm, 761, 3)
-        - 0.020 * _bump(nm, 817, 6)
-        - 0.070 * _bump(nm, 936, 7)
-        - 0.060 * _bump(nm, 1125, 9)
-        + 0.040 * _bump(nm, 1136, 4)
-        - 0.060 * _bump(nm, 1146, 6)
-        + 0.015 * _bump(nm, 1268, 5)
-        + 0.030 * _bump(nm, 2004, 6)
-        - 0.030 * _bump(nm, 2015, 5)
-        + 0.003 * ripple
-        + 0.025 * ripple * (_bump(nm, 940, 18) + _bump(nm, 1135, 20) + _bump(nm, 2010, 18))
-        + 0.040 * ripple * _step(nm, 2440, 20)
-    )
+    near_gas = _bumps(nm, (940, 1135, 2010), (18, 20, 18), (0.025, 0.025, 0.025))
+    ripple *= 0.003 + near_gas + 0.040 * _step(nm, 2440, 20)
+    centres = (724, 761, 817, 936, 1125, 1136, 1146, 1268, 2004, 2015)
+    heights = (-0.03, 0.03, -0.02, -0.07, -0.06, 0.04, -0.06, 0.015, 0.03, -0.03)
+    return 1.0 + _bumps(nm, centres, (6, 3, 6, 7, 9, 4, 6, 5, 6, 5), heights) + ripple
