@@ -160,7 +160,7 @@ def test_zarr__opens_with_xarray_as_in_the_tutorial(tmp_path: Path, zarr_format:
     dn, truth = Painter(150, 90, bands=20).window(0, 0, 150, 90)
     assert seen[-1] == (150 * 90, 150 * 90)
     assert seen == sorted(seen)
-    assert len(made.class_names) == 8
+    assert len(materials.CLASS_NAMES) == 8
     assert made.valid_fraction == pytest.approx((truth < 255).mean())
     with xr.open_zarr(made.path, group="reflectance", mask_and_scale=False) as store:
         cube = store["reflectance"]
@@ -176,7 +176,7 @@ def test_zarr__opens_with_xarray_as_in_the_tutorial(tmp_path: Path, zarr_format:
     with xr.open_zarr(made.truth_path) as store:
         assert store["true_class"].dtype == np.uint8
         np.testing.assert_array_equal(store["true_class"], truth)
-        assert store["true_class"].attrs["flag_meanings"].split() == list(made.class_names)
+        assert store["true_class"].attrs["flag_meanings"].split() == list(materials.CLASS_NAMES)
     assert sorted(p.name for p in tmp_path.iterdir()) == [made.path.name, made.truth_path.name]
 
 

@@ -9,27 +9,16 @@ which IEEE 754 defines to the last bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import cast
 
 import numpy as np
 
 from hyperhpc.errors import ConfigError
-from hyperhpc.scene.cube import Grid
-from hyperhpc.simulate.materials import (
-    BRIGHT,
-    CLASS_NAMES,
-    DARK,
-    DRY,
-    GREEN,
-    ROAD,
-    SHADOW,
-    SHRUB,
-    WATER,
-)
+from hyperhpc.simulate import materials
+from hyperhpc.simulate.materials import BRIGHT, DARK, DRY, GREEN, ROAD, SHADOW, SHRUB, WATER
 
 _MASK64 = (1 << 64) - 1
-_N_CLASSES = len(CLASS_NAMES)
 #: Value noise of one octave has about this standard deviation before it is normalised.
 _SPLINE_SD = 0.285
 #: The mask is decided on a grid of at most this many rows and columns.
@@ -66,10 +55,8 @@ class Cover:
 class Land:
     """A piece of rangeland with fields, woods, water and roads.
 
-    ``rows``, ``cols``: Shape of the scene, pixels of 1 m. Scenes under 1600 m get smaller
-        features, so that they show every class too.
-    ``seed``: Any integer.
-    ``nodata_fraction``: Share of pixels outside the mosaic, 0 for none.
+    Pixels are of 1 m. Scenes under 1600 m get smaller features, so that they show every class too.
+    ``nodata_fraction`` is the share of pixels outside the mosaic, 0 for none.
     """
 
     def __init__(self, rows: int, cols: int, seed: int, nodata_fraction: float) -> None:
@@ -87,8 +74,7 @@ class Land:
 
     def window(self, row: int, col: int, height: int, width: int) -> Cover:
         """Describe the pixels of one window; see :class:`Cover`."""
-        r = np.arange(row, row + height)
-        c = np.arange(col, col + width)
+        r, c = np.arange(row, row + height), np.arange(col, col + width)
         abundance, field_light = self._cover(r, c)
         line = self._line(r, c)
         u = self.unit
@@ -97,9 +83,8 @@ class Land:
         fine = self._noise("fine", r, c, 3.0)
         light = 1 + 0.025 * terrain + 0.022 * texture + 0.020 * fine + field_light
         light += 0.030 * (self._uniform("line light", line, line) - 0.5)
-        variation = 0.45 * self._fractal("variation", r, c, 60 * u, 3) + 0.35 * (
-            self._uniform("speckle", r[:, None], c[None, :]) * 2 - 1
-        )
+        speckle = self._uniform("speckle", r[:, None], c[None, :]) * 2 - 1
+        variation = 0.45 * self._fractal("variation", r, c, 60 * u, 3) + 0.35 * speckle
         return Cover(
             abundance=abundance,
             variation=np.clip(variation, -1, 1).astype(np.float32),
@@ -118,7 +103,7 @@ class Land:
 
     def _cover(self, r: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         u = self.unit
-        share = np.zeros((_N_CLASSES, r.size, c.size), dtype=np.float32)
+        share = np.zeros((len(materials.CLASS_NAMES), r.size, c.size), dtype=np.float32)
         share[DRY] = 1
         green = self._fractal("green", r, c, 190 * u, 5)
         bare = self._fractal("bare", r, c, 150 * u, 5)
@@ -185,16 +170,15 @@ class Land:
         y, x = (r + 0.5)[:, None], (c + 0.5)[None, :]
         crown = np.full((r.size, c.size), -9.0)
         shade = np.full((r.size, c.size), -9.0)
-        for di in (-1, 0, 1, 2):
-            for dj in (-1, 0, 1, 2):
-                at = np.ix_(i - ii[0] + di, j - jj[0] + dj)
-                rad = radius[at]
-                dy, dx = y - cy[at], x - cx[at]
-                if di < 2 and dj < 2:
-                    np.maximum(crown, rad - np.sqrt(dy * dy + dx * dx), out=crown)
-                dy += 1.0 * rad
-                dx += 1.0 * rad
-                np.maximum(shade, 1.05 * rad - np.sqrt(dy * dy + dx * dx), out=shade)
+        for di, dj in product((-1, 0, 1, 2), repeat=2):
+            at = np.ix_(i - ii[0] + di, j - jj[0] + dj)
+            rad = radius[at]
+            dy, dx = y - cy[at], x - cx[at]
+            if di < 2 and dj < 2:
+                np.maximum(crown, rad - np.sqrt(dy * dy + dx * dx), out=crown)
+            dy += rad
+            dx += rad
+            np.maximum(shade, 1.05 * rad - np.sqrt(dy * dy + dx * dx), out=shade)
         _lay(share, SHADOW, _ramp(shade, 0, 1.0))
         _lay(share, SHRUB, _ramp(crown, 0, 1.0))
 
@@ -210,9 +194,8 @@ class Land:
         along, across = 0.8 * c[None, :] - 0.6 * r[:, None], 0.6 * c[None, :] + 0.8 * r[:, None]
         period = 1500 * self.unit
         k = np.floor(across / period).astype(np.int64)
-        centre = (k + 0.42) * period + 60 * self.unit * self._curve(
-            "highway", along / (300 * self.unit), k
-        )
+        bend = 60 * self.unit * self._curve("highway", along / (300 * self.unit), k)
+        centre = (k + 0.42) * period + bend
         half = max(1.8, 4.5 * self.unit)
         np.minimum(distance, np.abs(across - centre) - 0.4 * half, out=distance)
         _lay(share, BRIGHT, _ramp(-distance, -1.6 * half, 1.0) * np.float32(0.6))
@@ -264,9 +247,8 @@ class Land:
         wobble = self._fractal("roll", r, c, 0.40 * self.line_width, 4)
         score = np.full(line.shape, np.inf)
         for name, depth in (("north", r), ("south", rows - 1 - r)):
-            end = 2.4 * self._uniform(name, line, line) + 2.6 * slant * (
-                self._uniform(name + " slant", line, line) - 0.5
-            )
+            angle = self._uniform(name + " slant", line, line) - 0.5
+            end = 2.4 * self._uniform(name, line, line) + 2.6 * slant * angle
             np.minimum(score, depth[:, None] - reach * end, out=score)
         tie = (r > 0.57 * rows) & (r < 0.62 * rows)  # one line flown across the others
         for name, depth in (("west", c), ("east", cols - 1 - c)):
@@ -382,10 +364,6 @@ class Cut:
     width: int
     number: int | None = None
 
-    def grid(self, whole: Grid) -> Grid:
-        """The grid of this part of a scene."""
-        return whole.part(self.row, self.col)
-
     def blocks(self, side: tuple[int, int]) -> list[Cut]:
         """Blocks of this part, row by row, counted from its own corner."""
         return [
@@ -396,11 +374,7 @@ class Cut:
 
 
 def cut_tiles(rows: int, cols: int, tiles: tuple[int, int], overlap: int = 0) -> list[Cut]:
-    """Tiles of a scene, row by row, as equal as its size divides.
-
-    ``rows``, ``cols``: Pixels of the scene.
-    ``tiles``: How many, down and across.
-    ``overlap``: Rows and columns that neighbours share.
+    """Tiles of a scene, row by row, as equal as its size divides; neighbours share ``overlap``.
 
     Raises ConfigError: more tiles than pixels, or an overlap as wide as the smallest tile.
     """
@@ -415,13 +389,10 @@ def cut_tiles(rows: int, cols: int, tiles: tuple[int, int], overlap: int = 0) ->
             f"An overlap of {overlap} pixels is impossible; it must be 0 to {smallest - 1}",
             "Use a smaller --overlap, or fewer --tiles",
         )
+    parts = product(_parts(rows, tiles[0], overlap), _parts(cols, tiles[1], overlap))
     return [
         Cut(row, col, height, width, number)
-        for number, (row, height, col, width) in enumerate(
-            (*down, *across)
-            for down in _parts(rows, tiles[0], overlap)
-            for across in _parts(cols, tiles[1], overlap)
-        )
+        for number, ((row, height), (col, width)) in enumerate(parts)
     ]
 
 

@@ -32,33 +32,24 @@ _STEPS = 1024  # shares are whole 1/1024, so sums of products with DN are exact 
 _THREADS = 2
 _MAX_BANDS = 1024
 
-Progress = Callable[[int, int], None]
+Writer = write.ZarrWriter | write_neon.NeonWriter
 
 
 @dataclass(frozen=True)
 class SimulatedScene:
     """What was written.
 
-    ``path``: The scene.
-    ``truth_path``: Map of the true classes: variable ``true_class`` uint8 (y, x), 255 =
-        no-data.
-    ``class_names``: Classes of that map, in the order of their numbers.
+    ``truth_path``: Map of the true classes: variable ``true_class`` uint8 (y, x), 255 = no-data.
     ``valid_fraction``: Share of pixels that hold data.
     """
 
     path: Path
     truth_path: Path
-    class_names: tuple[str, ...]
     valid_fraction: float
 
 
 class Painter:
-    """Makes windows of one simulated scene; safe to use from several threads.
-
-    ``rows``, ``cols``, ``bands``: Shape of the whole scene.
-    ``seed``: Any integer.
-    ``nodata_fraction``: Share of pixels without data.
-    """
+    """Makes windows of one simulated scene; safe to use from several threads."""
 
     def __init__(
         self, rows: int, cols: int, bands: int = 426, seed: int = 0, nodata_fraction: float = 0.15
@@ -160,7 +151,7 @@ def simulate(
     bidirectional: bool = False,
     tiles: tuple[int, int] | None = None,
     overlap: int = 0,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> SimulatedScene:
     """Write a simulated scene and, next to it, the map of its true classes.
 
@@ -211,7 +202,7 @@ def simulate(
             part.mkdir()
         for cut in cuts:
             if layout == "zarr":
-                writer: write.SceneWriter = write.ZarrWriter(part, painter.shape, zarr_format)
+                writer: Writer = write.ZarrWriter(part, painter.shape, zarr_format)
             else:
                 name = write_neon.tile_name(cut, bidirectional)
                 writer = write_neon.NeonWriter(
@@ -225,13 +216,11 @@ def simulate(
                 )
             _fill(writer, cut, painter, truth_map, advance)
         valid_fraction = truth_map.valid_fraction()
-    return SimulatedScene(
-        path=out, truth_path=truth, class_names=materials.CLASS_NAMES, valid_fraction=valid_fraction
-    )
+    return SimulatedScene(out, truth, valid_fraction)
 
 
 def _fill(
-    writer: write.SceneWriter,
+    writer: Writer,
     cut: Cut,
     painter: Painter,
     truth_map: write.TruthMapWriter,
@@ -243,7 +232,7 @@ def _fill(
     buffer = np.empty(max(b.height * b.width for b in blocks) * bands, dtype=np.int16)
     with writer, threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(_THREADS) as pool:
         for block in blocks:
-            row, col, size = (cut.row + block.row, cut.col + block.col, block.height * block.width)
+            row, col, size = cut.row + block.row, cut.col + block.col, block.height * block.width
             dn = buffer[: size * bands].reshape(block.height, block.width, bands)
             classes = np.empty(dn.shape[:2], dtype=np.uint8)
             paint = partial(painter.paint, row=row, col=col, dn=dn, truth=classes)

@@ -36,8 +36,8 @@ _TILT = 0.0431  # degrees between the views of two tiles; no whole columns make 
 
 def tile_name(cut: Cut, bidirectional: bool) -> str:
     """NEON's name of a tile, with easting and northing of its lower-left corner."""
-    grid = cut.grid(simulated_grid())
-    xmin, ymin, _, _ = grid.bounds((0, cut.height), (0, cut.width))
+    rows, cols = (cut.row, cut.row + cut.height), (cut.col, cut.col + cut.width)
+    xmin, ymin, _, _ = simulated_grid().bounds(rows, cols)
     product = "bidirectional_reflectance" if bidirectional else "reflectance"
     return f"NEON_{_DOMAIN}_{_SITE}_DP3_{xmin:.0f}_{ymin:.0f}_{product}.h5"
 
@@ -45,16 +45,12 @@ def tile_name(cut: Cut, bidirectional: bool) -> str:
 class NeonWriter:
     """One NEON tile, written block by block.
 
-    ``path``: File to create.
     ``cut``: The part of the land that the tile shows.
-    ``bands``: Number of bands.
-    ``land``: Source of the ancillary images: flight lines, heights, shadow, water.
-    ``chunks``: ``"old"``: (32, 63, 27); ``"band"``: one whole band. The latter needs a
-        temporary file as large as the cube in the folder of ``path``.
-    ``bidirectional``: DP3.30006.002 instead of .001: -100 inside the water windows, other
-        types.
-    ``own_flight``: The tile has its own flight above its middle, so that in overlaps one tile
-        has the smaller to-sensor zenith angle.
+    ``chunks``: ``"old"``: (32, 63, 27); ``"band"``: one whole band. The latter needs a temporary
+        file as large as the cube in the folder of ``path``.
+    ``bidirectional``: DP3.30006.002 instead of .001: -100 inside the water windows, other types.
+    ``own_flight``: The tile has its own flight above its middle, so that in overlaps one tile has
+        the smaller to-sensor zenith angle.
     """
 
     block = _BLOCK
@@ -75,8 +71,7 @@ class NeonWriter:
         self._own_flight = own_flight
         self._wavelength_nm = materials.band_centres(bands)
         self._window = materials.in_water_window(self._wavelength_nm)
-        grid = cut.grid(simulated_grid())
-        old = (min(_CHUNK[0], rows), min(_CHUNK[1], cols), min(_CHUNK[2], bands))
+        grid = simulated_grid().part(cut.row, cut.col)
         self._scratch = None
         if chunks == "band":
             self._scratch = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - kept open
@@ -90,7 +85,7 @@ class NeonWriter:
             "Reflectance_Data",
             shape,
             "<i2",
-            chunks=(rows, cols, 1) if chunks == "band" else old,
+            chunks=(rows, cols, 1) if chunks == "band" else tuple(map(min, _CHUNK, shape)),
             fillvalue=materials.NODATA,
             **_GZIP,
         )
@@ -103,9 +98,9 @@ class NeonWriter:
         _logs(meta.create_group("Logs"), [key for key, _ in lines], bidirectional)
         self._images: dict[str, h5py.Dataset] = {}
         for name, (sample, fill) in self._images_of(0, 0, 1, 1).items():
-            self._images[name] = meta.create_dataset(
-                name, (rows, cols, *sample.shape[2:]), sample.dtype, fillvalue=fill, **_GZIP
-            )
+            size = (rows, cols, *sample.shape[2:])
+            image = meta.create_dataset(name, size, sample.dtype, fillvalue=fill, **_GZIP)
+            self._images[name] = image
         selection = self._images["Ancillary_Imagery/Data_Selection_Index"]
         selection.attrs["Data_Files"] = ",".join(file for _, file in lines)
 
@@ -171,7 +166,7 @@ class NeonWriter:
     def _images_of(
         self, row: int, col: int, height: int, width: int
     ) -> dict[str, tuple[np.ndarray, float]]:
-        """Ancillary images of a window with their missing value, by name under Metadata."""
+        """Ancillary images of a window, see :func:`_ancillary`, by name under Metadata."""
         y, x = row + self._cut.row, col + self._cut.col
         cover = self._land.window(y, x, height, width)
         ground = self._land.elevation(y - 1, x - 1, height + 2, width + 2)
@@ -183,13 +178,7 @@ class NeonWriter:
             line_width = self._land.line_width
             off = 2 * (np.arange(x, x + width) - (cover.line + 0.5) * line_width) / line_width
             tilt = 0.0
-        found = _ancillary(cover, ground, off, tilt, self._is_new)
-        pictures = {}
-        for name, (image, fill) in found.items():
-            image = image.copy()
-            image[~cover.is_valid] = fill
-            pictures[name] = (image, fill)
-        return pictures
+        return _ancillary(cover, ground, off, tilt, self._is_new)
 
 
 def _deflate(values: np.ndarray, chunk: tuple[int, int, int]) -> bytes:
@@ -202,7 +191,7 @@ def _deflate(values: np.ndarray, chunk: tuple[int, int, int]) -> bytes:
 def _ancillary(
     cover: Cover, ground: np.ndarray, off: np.ndarray, tilt: float, is_new: bool
 ) -> dict[str, tuple[np.ndarray, float]]:
-    """Plausible ancillary images: NEON's names and types, values from the land."""
+    """Plausible images with their missing values: NEON's names and types, values of the land."""
     south, east = np.gradient(ground)
     south, east = south[1:-1, 1:-1], east[1:-1, 1:-1]
     light, truth = cover.light, cover.true_class
@@ -236,11 +225,13 @@ def _ancillary(
         clear = np.broadcast_to(np.array([0, 255, 0]), (*truth.shape, 3))
         images["Weather_Quality_Indicator"] = (clear, u1, _FILL_U1)
     named = {f"Ancillary_Imagery/{name}": value for name, value in images.items()}
-    axis = ("Azimuth", "Zenith") if is_new else ("azimuth", "zenith")
-    word = "Angle" if is_new else "angle"
-    named[f"to-sensor_{axis[0]}_{word}"] = (np.where(off < 0, 90.0, 270.0), f4, -9999)
-    named[f"to-sensor_{axis[1]}_{word}"] = (zenith, f4, -9999)
-    return {name: (image.astype(kind), fill) for name, (image, kind, fill) in named.items()}
+    for name, angle in (("Azimuth", np.where(off < 0, 90.0, 270.0)), ("Zenith", zenith)):
+        name = f"to-sensor_{name}_Angle"
+        named[name if is_new else name.lower()] = (angle, f4, -9999)
+    found = {name: (image.astype(kind), fill) for name, (image, kind, fill) in named.items()}
+    for picture, fill in found.values():
+        picture[~cover.is_valid] = fill
+    return found
 
 
 def _cube_attributes(shape: tuple[int, int, int], grid: Grid) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 import numpy as np
 import pyproj
@@ -25,20 +25,6 @@ _TRUTH_CHUNK = 512
 _ABOUT = {"Conventions": "CF-1.11", "title": "Scene simulated by hyperhpc"}
 
 
-class SceneWriter(Protocol):
-    """Writes the blocks of a cube in any order.
-
-    ``block``: Rows and columns of the blocks to store; those at the far edges may be smaller.
-    """
-
-    block: tuple[int, int]
-
-    def __enter__(self) -> Self: ...
-    def __exit__(self, kind: object, *error: object) -> None: ...
-    def put(self, row: int, col: int, dn: np.ndarray) -> None:
-        """Store DN int16 (y, x, band) whose first pixel is (row, col)."""
-
-
 def simulated_grid() -> Grid:
     """The grid of all simulated scenes: NEON's site CPER, UTM zone 13 N, pixels of 1 m."""
     crs = pyproj.CRS.from_epsg(32613)
@@ -48,9 +34,8 @@ def simulated_grid() -> Grid:
 class ZarrWriter:
     """Zarr store: group ``reflectance`` with ``reflectance`` (y, x, wl) and coordinates.
 
-    ``path``: Store to create, see :mod:`hyperhpc.scene.formats.zarr_write`.
-    ``shape``: (rows, columns, bands).
-    ``zarr_format``: 3 or 2.
+    Its layout is that of :mod:`hyperhpc.scene.formats.zarr_write`; ``shape`` is (rows, columns,
+    bands). Blocks of ``block`` rows and columns, at the far edges smaller ones, come in any order.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int, int], zarr_format: Literal[2, 3]) -> None:
