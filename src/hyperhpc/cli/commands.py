@@ -21,7 +21,7 @@ from hyperhpc.cli.output import print_error, print_facts, typed_command
 from hyperhpc.errors import ResourceError
 from hyperhpc.version import __version__
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 
 
 @click.group(context_settings=CONTEXT)
@@ -75,15 +75,15 @@ def plan(as_json: bool, **options: Any) -> None:
     print_facts(describe_plan(_read_config(**options)), as_json)
 
 
-def _read_config(scene: Path, out: Path, file: Path | None, **flags: Any) -> Any:
+def _read_config(scene: Path, out: Path, config: Path | None, **flags: Any) -> Any:
     from hyperhpc.config import load_config
 
-    config = load_config(scene, out, flags, file)
-    if config.insecure:
+    read = load_config(scene, out, flags, config)
+    if read.insecure:
         print_error(
             "warning: --insecure: whoever reaches the ports of this run runs programs as you"
         )
-    return config
+    return read
 
 
 @cli.command(hidden=True)

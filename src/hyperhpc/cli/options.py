@@ -126,10 +126,10 @@ def table_option(name: str) -> Any:
 def _help_of(entry: Option) -> str:
     """Help and default. click gets no default, so that None means not given."""
     default = entry.default_text
-    if not default and isinstance(entry.default, tuple):
-        default = ",".join(entry.default)
-    elif not default and not isinstance(entry.default, dict | bool | None):
+    if not default and not isinstance(entry.default, dict | bool | None):
         default = str(entry.default)
+        if isinstance(entry.default, tuple):
+            default = ",".join(entry.default)
     return f"{entry.help}  [default: {default}]" if default else entry.help
 
 
@@ -140,13 +140,10 @@ def _parse_with(entry: Option) -> Any:
         try:
             return entry.parse(value)
         except ValueError as error:
-            raise click.BadParameter(f"{_show(value)}: {error}") from None
+            shown = repr(value) if isinstance(value, str) else " ".join(map(repr, value))
+            raise click.BadParameter(f"{shown}: {error}") from None
 
     return parse
-
-
-def _show(value: Any) -> str:
-    return repr(value) if isinstance(value, str) else " ".join(map(repr, value))
 
 
 def add_options(*options: Any) -> Any:
@@ -170,11 +167,10 @@ class SectionedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one list of options for each heading."""
-        sections: dict[str, list[tuple[str, str]]] = dict.fromkeys(_SECTIONS, ())  # type: ignore[arg-type]
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in _SECTIONS}
         for parameter in self.get_params(ctx):
             if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)):
-                title = getattr(parameter, "section", _SECTIONS[-1])
-                sections[title] = [*sections[title], record]
+                sections[getattr(parameter, "section", _SECTIONS[-1])].append(record)
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)
@@ -185,34 +181,44 @@ _SECTIONS = ("Options that matter first", "Analysis", "Scene", "Workers", "Gener
 # --- options that several commands share -------------------------------------------------
 
 #: How a scene is read; for every command that takes one.
-SCENE_OPTIONS = tuple(table_option(name) for name in options_of(SceneOptions))
+SCENE_OPTIONS = tuple(map(table_option, options_of(SceneOptions)))
 #: How many workers, and how large; for every command that starts some.
-WORKER_OPTIONS = tuple(
-    table_option(name) for name in ("workers", "threads_per_worker", "memory_per_worker")
-)
-#: For ``run`` and ``plan``.
-RUN_OPTIONS = (
-    click.argument("scene", type=AnyPath()),
-    click.argument("out", type=AnyPath()),
-    *(
-        table_option(name)
-        for name in sorted(OPTIONS, key=lambda name: _SECTIONS.index(OPTIONS[name].section))
-    ),
-    click.option(
-        "--config",
-        "file",
-        type=AnyPath(),
-        metavar="FILE",
-        help="Read options from this TOML file; those of the command line replace them.",
-    ),
-)
-
+WORKER_OPTIONS = tuple(map(table_option, ("workers", "threads_per_worker", "memory_per_worker")))
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON, for programs."
 )
 
 
-def read_size(context: Any, parameter: Any, value: str | None) -> tuple[int, int] | None:
+def path_option(name: str, metavar: str, help: str) -> Any:
+    """Make an option that takes a path."""
+    return click.option(name, type=AnyPath(), metavar=metavar, help=help)
+
+
+def choice_option(name: str, choices: str, help: str, **more: Any) -> Any:
+    """Make an option that takes one of some words, in any case: the first if it is not given."""
+    kind = click.Choice(choices.split(), case_sensitive=False)
+    return click.option(name, type=kind, **{"default": kind.choices[0]} | more, help=help)
+
+
+def size_option(name: str, help: str, **more: Any) -> Any:
+    """Make an option that takes rows and columns."""
+    return click.option(name, callback=_read_size, metavar="ROWSxCOLS", help=help, **more)
+
+
+#: For ``run`` and ``plan``.
+RUN_OPTIONS = (
+    click.argument("scene", type=AnyPath()),
+    click.argument("out", type=AnyPath()),
+    *map(table_option, sorted(OPTIONS, key=lambda name: _SECTIONS.index(OPTIONS[name].section))),
+    path_option(
+        "--config",
+        "FILE",
+        "Read options from this TOML file; those of the command line replace them.",
+    ),
+)
+
+
+def _read_size(context: Any, parameter: Any, value: str | None) -> tuple[int, int] | None:
     """Rows and columns in ``1000x1000``; None if the option is not given."""
     if value is None:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hyperhpc.cli.options import AnyPath, json_option
+from hyperhpc.cli.options import AnyPath, choice_option, json_option, path_option
 from hyperhpc.cli.output import print_error, print_facts
 from hyperhpc.errors import IncompleteRunError
 
@@ -42,17 +42,11 @@ def report(out: Path) -> None:
 
 @click.command(epilog="Example: hyperhpc view out --scene /data/scene.zarr --port 5006")
 @click.argument("out", type=AnyPath())
-@click.option(
-    "--scene",
-    type=AnyPath(),
-    metavar="PATH",
-    help="Read spectra from the scene at this path, if it was moved.",
-)
+@path_option("--scene", "PATH", "Read spectra from the scene at this path, if it was moved.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=0,
-    show_default=True,
     help="Use this port of the loopback address; 0 takes any free one.",
 )
 def view(out: Path, scene: Path | None, port: int) -> None:
@@ -98,17 +92,16 @@ def verify(out: Path, as_json: bool) -> None:
 @click.option(
     "--what",
     default="clusters",
-    show_default=True,
     metavar="NAME",
     help="Export clusters, indices, one model, one index, or (only as CSV) points.",
 )
-@click.option(
+@choice_option(
     "--format",
-    "kind",
-    type=click.Choice(["cog", "geotiff", "csv"], case_sensitive=False),
-    help="Write the file in this format.  [default: cog if DEST ends in .tif, csv if in .csv]",
+    "cog geotiff csv",
+    "Write the file in this format.  [default: cog if DEST ends in .tif, csv if in .csv]",
+    default=None,
 )
-def export(out: Path, dest: Path, what: str, kind: str | None) -> None:
+def export(out: Path, dest: Path, what: str, format: str | None) -> None:
     """Write maps of the run in OUT as a GeoTIFF for QGIS, or its tables as CSV for R.
 
     A GeoTIFF has one band per model or index. Files next to it hold its styles for QGIS (.qml)
@@ -117,18 +110,15 @@ def export(out: Path, dest: Path, what: str, kind: str | None) -> None:
     """
     from hyperhpc.tools.export import export as export_run
 
-    for path in export_run(out, dest, what, kind):
+    for path in export_run(out, dest, what, format):
         click.echo(path)
 
 
 @click.command(epilog="Example: hyperhpc compare out2017 out2019 --figure changes.png")
 @click.argument("first", type=AnyPath(), metavar="OUT1")
 @click.argument("second", type=AnyPath(), metavar="OUT2")
-@click.option(
-    "--figure",
-    type=AnyPath(),
-    metavar="FILE",
-    help="Draw both maps and where they differ into this file (.png, .pdf or .svg).",
+@path_option(
+    "--figure", "FILE", "Draw both maps and where they differ into this file (.png, .pdf or .svg)."
 )
 @json_option
 def compare(first: Path, second: Path, figure: Path | None, as_json: bool) -> None:

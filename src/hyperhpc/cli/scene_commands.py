@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from hyperhpc.cli.options import (
     WORKER_OPTIONS,
     AnyPath,
     add_options,
+    choice_option,
     json_option,
     make_progress,
+    path_option,
     read_scene_options,
-    read_size,
+    size_option,
     table_option,
 )
 from hyperhpc.cli.output import print_facts, typed_command
@@ -26,63 +30,32 @@ from hyperhpc.cli.output import print_facts, typed_command
 
 @click.command(epilog="Example: hyperhpc simulate scene.zarr --size 1000x1000 --seed 7")
 @click.argument("out", type=AnyPath())
-@click.option(
-    "--size",
-    callback=read_size,
-    required=True,
-    metavar="ROWSxCOLS",
-    help="Make a scene of this many rows and columns of pixels.",
-)
-@click.option(
-    "--bands", type=int, default=426, show_default=True, help="Make this number of bands."
-)
+@size_option("--size", "Make a scene of this many rows and columns of pixels.", required=True)
+@click.option("--bands", default=426, help="Make this number of bands.")
 @click.option(
     "--seed",
-    type=int,
     default=0,
-    show_default=True,
     help="Start all random choices from this number; another number gives another scene.",
 )
-@click.option(
-    "--layout",
-    type=click.Choice(["zarr", "neon"], case_sensitive=False),
-    default="zarr",
-    show_default=True,
-    help="Write a Zarr store like the tutorial's, or a NEON HDF5 tile.",
+@choice_option(
+    "--layout", "zarr neon", "Write a Zarr store like the tutorial's, or a NEON HDF5 tile."
 )
 @click.option(
     "--nodata-fraction",
-    type=float,
     default=0.15,
-    show_default=True,
     help="Make this share of the pixels no-data, at ragged edges (0-1).",
 )
-@click.option(
-    "--tiles",
-    callback=read_size,
-    metavar="ROWSxCOLS",
-    help="Cut the scene into a folder of this many rows and columns of NEON tiles.",
-)
-@click.option(
-    "--overlap",
-    type=int,
-    default=0,
-    show_default=True,
-    help="Let neighbouring tiles share this number of pixels.",
-)
-@click.option(
+@size_option("--tiles", "Cut the scene into a folder of this many rows and columns of NEON tiles.")
+@click.option("--overlap", default=0, help="Let neighbouring tiles share this number of pixels.")
+@choice_option(
     "--product",
-    type=click.Choice(["001", "002"]),
-    default="001",
-    show_default=True,
-    help="Write NEON's product DP3.30006.001 (directional) or .002 (bidirectional).",
+    "001 002",
+    "Write NEON's product DP3.30006.001 (directional) or .002 (bidirectional).",
 )
-@click.option(
+@choice_option(
     "--neon-chunks",
-    type=click.Choice(["old", "band"], case_sensitive=False),
-    default="old",
-    show_default=True,
-    help="Store NEON tiles in chunks as until 2021 (old), or one chunk per band.",
+    "old band",
+    "Store NEON tiles in chunks as until 2021 (old), or one chunk per band.",
 )
 @add_options(*VERBOSITY_OPTIONS)
 def simulate(out: Path, size: tuple[int, int], product: str, **options: Any) -> None:
@@ -92,40 +65,30 @@ def simulate(out: Path, size: tuple[int, int], product: str, **options: Any) -> 
     """
     from hyperhpc.simulate.scene import simulate as simulate_scene
 
-    scene = _with_bar(
-        make_progress(),
-        "simulating",
-        lambda tick: simulate_scene(
-            out, *size, bidirectional=product == "002", progress=tick, **options
-        ),
-    )
+    is_bidirectional = product == "002"
+    with _bar(make_progress(), "simulating") as tick:
+        scene = simulate_scene(out, *size, bidirectional=is_bidirectional, progress=tick, **options)
     click.echo(f"scene: {scene.path}")
     click.echo(f"true classes: {scene.truth_path}")
 
 
-def _with_bar(progress: Any, title: str, work: Callable[[Callable[[int, int], None]], Any]) -> Any:
-    """Run work that reports (done, total), under a progress bar."""
+@contextmanager
+def _bar(progress: Any, title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar of work that reports (done, total)."""
+    shown = 0
+
+    def tick(done: int, total: int) -> None:
+        nonlocal shown
+        progress.advance(1000 * done // max(total, 1) - shown)
+        shown = 1000 * done // max(total, 1)
+
     with progress.stage(title, 1000, ""):
-        shown = 0
-
-        def tick(done: int, total: int) -> None:
-            nonlocal shown
-            progress.advance(1000 * done // max(total, 1) - shown)
-            shown = 1000 * done // max(total, 1)
-
-        return work(tick)
+        yield tick
 
 
 @click.command(epilog="Example: hyperhpc demo demo/")
 @click.argument("out", type=AnyPath())
-@click.option(
-    "--size",
-    callback=read_size,
-    default="1000x1000",
-    show_default=True,
-    metavar="ROWSxCOLS",
-    help="Make a scene of this many rows and columns of pixels.",
-)
+@size_option("--size", "Make a scene of this many rows and columns of pixels.", default="1000x1000")
 @add_options(*VERBOSITY_OPTIONS)
 def demo(out: Path, size: tuple[int, int]) -> None:
     """Make a NEON-like scene and run the full analysis on this machine.
@@ -135,7 +98,7 @@ def demo(out: Path, size: tuple[int, int]) -> None:
     from hyperhpc.tools.demo import run_demo
 
     progress = make_progress()
-    folder = run_demo(out, size, progress, lambda title, work: _with_bar(progress, title, work))
+    folder = run_demo(out, size, progress, partial(_bar, progress))
     click.echo(f"report: {folder.report}")
 
 
@@ -152,41 +115,27 @@ def info(scene: Path, bbox: Any, as_json: bool, **options: Any) -> None:
     print_facts(inspect_scene(scene, read_scene_options(options), bbox), as_json)
 
 
+def _coordinate_option(axis: str, word: str) -> Any:
+    help = f"Read the spectrum at this {word}, in the scene's CRS; repeat it for more points."
+    return click.option(
+        f"--{axis}", f"{axis}s", type=float, multiple=True, required=True, help=help
+    )
+
+
 @click.command(
     epilog="Example: hyperhpc spectrum scene.zarr --x 517100 --y 4525900 --figure spectrum.png"
 )
 @click.argument("scene", type=AnyPath())
 @add_options(*SCENE_OPTIONS, table_option("bbox"))
-@click.option(
-    "--x",
-    "xs",
-    type=float,
-    multiple=True,
-    required=True,
-    help="Read the spectrum at this easting, in the scene's CRS; repeat it for more points.",
-)
-@click.option(
-    "--y",
-    "ys",
-    type=float,
-    multiple=True,
-    required=True,
-    help="Read the spectrum at this northing, in the scene's CRS; repeat it for more points.",
-)
-@click.option(
+@_coordinate_option("x", "easting")
+@_coordinate_option("y", "northing")
+@choice_option(
     "--method",
-    type=click.Choice(["nearest", "linear"], case_sensitive=False),
-    default="nearest",
-    show_default=True,
-    help="Take the pixel at the point, or interpolate between the four around it.",
+    "nearest linear",
+    "Take the pixel at the point, or interpolate between the four around it.",
 )
 @json_option
-@click.option(
-    "--figure",
-    type=AnyPath(),
-    metavar="FILE",
-    help="Draw the spectra into this file (.png, .pdf or .svg).",
-)
+@path_option("--figure", "FILE", "Draw the spectra into this file (.png, .pdf or .svg).")
 def spectrum(
     scene: Path,
     xs: Sequence[float],
@@ -296,16 +245,10 @@ def _read_range(context: Any, parameter: Any, value: str) -> list[int]:
     "ks",
     callback=_read_range,
     default="2..20",
-    show_default=True,
     metavar="LOW..HIGH",
     help="Try these numbers of clusters.",
 )
-@click.option(
-    "--out",
-    type=AnyPath(),
-    metavar="FOLDER",
-    help="Write the table, the figure and the JSON into this folder.",
-)
+@path_option("--out", "FOLDER", "Write the table, the figure and the JSON into this folder.")
 @add_options(*map(table_option, ("seed", "bbox", "drop")), *SCENE_OPTIONS, *VERBOSITY_OPTIONS)
 @json_option
 def choose_k(scene: Path, ks: list[int], out: Path | None, as_json: bool, **options: Any) -> None:
@@ -328,16 +271,14 @@ def choose_k(scene: Path, ks: list[int], out: Path | None, as_json: bool, **opti
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
-    click.echo(
-        f"{'k':>3} {'unexplained':>12} {'silhouette':>11} {'Davies-B.':>10} {'stability':>10}"
-    )
+    click.echo("  k  unexplained  silhouette  Davies-B.  stability")
     for row in found["table"]:
-        cells = (row["silhouette"], row["davies_bouldin"])
-        middle = " ".join(
-            f"{'' if v is None else format(v, '.3f'):>{w}}"
-            for v, w in zip(cells, (11, 10), strict=True)
+        scores = (row[name] for name in ("silhouette", "davies_bouldin"))
+        silhouette, davies_bouldin = ("" if v is None else f"{v:.3f}" for v in scores)
+        click.echo(
+            f"{row['k']:>3} {row['unexplained']:>12.2%} {silhouette:>11} {davies_bouldin:>10} "
+            f"{row['stability']:>10.3f}"
         )
-        click.echo(f"{row['k']:>3} {row['unexplained']:>12.2%} {middle} {row['stability']:>10.3f}")
     click.echo(f"recommended: {found['recommended']} clusters; {found['reason']}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,11 @@ def run_demo(
     out: Path,
     size: tuple[int, int],
     progress: Progress,
-    show: Callable[[str, Callable[[Callable[[int, int], None]], Any]], Any],
+    show: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
 ) -> RunFolder:
     """Simulate ``out/scene.zarr`` unless it is there, and run the analysis into ``out``.
 
-    ``show``: Runs work that reports (done, total) under a title.
+    ``show``: Shows a title, and gives a function to which (done, total) is reported.
 
     Raises ConfigError: OUT holds something else, or a demonstration of another size.
     """
@@ -53,7 +54,8 @@ def run_demo(
                 f"{out} is the folder of a run, but not of a demonstration", "Name another OUT"
             )
         check_free(out, EXTRA_NAMES)
-        show("simulating a scene", lambda tick: simulate(path, *size, progress=tick))
+        with show("simulating a scene") as tick:
+            simulate(path, *size, progress=tick)
     scene = open_scene(path)
     if scene.shape[:2] != size:
         raise ConfigError(
