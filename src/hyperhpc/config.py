@@ -19,22 +19,9 @@ from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
+from hyperhpc import parsers
 from hyperhpc.errors import ConfigError
-from hyperhpc.parsers import (
-    Parser,
-    parse_amount,
-    parse_choice,
-    parse_choices,
-    parse_flag,
-    parse_formulas,
-    parse_integer,
-    parse_list,
-    parse_memory,
-    parse_numbers,
-    parse_path,
-    parse_text,
-    parse_words,
-)
+from hyperhpc.parsers import Parser, parse_memory
 
 MODELS = ("lloyd", "minibatch")
 OVERLAPS = ("first", "last", "nadir")
@@ -52,13 +39,10 @@ MAX_SEED = 2**32 - 1
 class Option:
     """What is known of one option besides its name and its type.
 
-    ``default``: Value if the option is not given.
-    ``help``: What it does, with its unit, as one plain sentence.
     ``parse``: A value from a file, a call or a command line in, the clean value out; it raises
         ValueError with what is needed instead.
     ``default_text``: The default in words, where ``default`` does not say it.
-    ``section``: Heading in ``hyperhpc run --help``.
-    ``metavar``: What stands for the value in ``--help``.
+    ``section``, ``metavar``: Heading and what stands for the value in ``hyperhpc run --help``.
     ``choices``: All words allowed, in any case; for a list, those it may hold.
     ``limits``: The smallest and the largest number allowed, both inclusive.
     ``flag``: Name on the command line, if it is not the field's with dashes.
@@ -86,11 +70,15 @@ class Option:
 
 
 def option(default: Any, help: str, parse: Parser | None = None, **more: Any) -> Any:
-    """Make a field of an option; with ``choices``, the parser follows from the default."""
-    if parse is None:
-        make = parse_choice if isinstance(default, str) else parse_choices
+    """Make a field: ``choices`` or ``limits`` name its parser; without any, it is a flag."""
+    if "choices" in more:
+        make = parsers.parse_choice if isinstance(default, str) else parsers.parse_choices
         parse = make(more["choices"], more.get("former_choices", {}))
-    entry = Option(default=default, help=help, parse=parse, **more)
+    elif "limits" in more:
+        parse = parsers.parse_integer
+    elif parse is parsers.parse_path:
+        more["metavar"] = "FILE"
+    entry = Option(default=default, help=help, parse=parse or parsers.parse_flag, **more)
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata={"option": entry})
     return dataclasses.field(default=default, metadata={"option": entry})
@@ -117,14 +105,13 @@ class SceneOptions:
     group: str | None = _scene_option(
         None,
         "Read the cube from this group of the file.",
-        parse_text,
+        parsers.parse_text,
         default_text="the only group with a cube",
     )
     wavelengths: Path | None = _scene_option(
         None,
         "Read the band centres (nm, one per line) from this file, for a scene without them.",
-        parse_path,
-        metavar="FILE",
+        parsers.parse_path,
         changes_results=False,  # its content does: Plan.options
     )
     overlap: str = _scene_option(
@@ -138,8 +125,7 @@ class SceneOptions:
     aoi: Path | None = _scene_option(
         None,
         "Treat pixels outside the polygons of this GeoPackage or GeoJSON file as no-data.",
-        parse_path,
-        metavar="FILE",
+        parsers.parse_path,
         changes_results=False,  # its content does: Plan.options
     )
     bands: str = _scene_option(
@@ -148,9 +134,7 @@ class SceneOptions:
         choices=BANDS,
     )
     resample_bands: bool = _scene_option(
-        False,
-        "Interpolate all sources of a mosaic to the band centres of the first one.",
-        parse_flag,
+        False, "Interpolate all sources of a mosaic to the band centres of the first one."
     )
 
     def __post_init__(self) -> None:
@@ -193,14 +177,16 @@ class RunConfig(SceneOptions):
     bbox: tuple[float, float, float, float] | None = _first_option(
         None,
         "Analyse only this rectangle, given in the scene's CRS.",
-        parse_numbers(4),
+        parsers.parse_numbers(4),
         default_text="the whole scene",
         metavar="XMIN,YMIN,XMAX,YMAX",
     )
     drop: tuple[tuple[float, float], ...] | None = option(
         None,
         "Leave out the bands from LO to HI nm; repeat it for several windows.",
-        parse_list(parse_numbers(2, "-", "write LO-HI in nm, for example 1340-1445")),
+        parsers.parse_list(
+            parsers.parse_numbers(2, "-", "write LO-HI in nm, for example 1340-1445")
+        ),
         default_text="water vapour and the noisy ends",
         metavar="LO-HI",
         is_repeatable=True,
@@ -208,13 +194,11 @@ class RunConfig(SceneOptions):
     clusters: int = _first_option(
         8,
         f"Group the pixels into this number of clusters (1 to {MAX_CLUSTERS}).",
-        parse_integer,
         limits=(1, MAX_CLUSTERS),
     )
     stride: int = option(
         4,
         "Fit the models to every n-th row and column of pixels; all pixels get a cluster.",
-        parse_integer,
         limits=(1, math.inf),
     )
     models: tuple[str, ...] = option(
@@ -223,14 +207,14 @@ class RunConfig(SceneOptions):
     indices: tuple[str, ...] = _first_option(
         ("all",),
         "Compute these spectral indices, such as ndvi,cai with commas between.",
-        parse_words,
+        parsers.parse_words,
         metavar="NAME,...",
     )
     formula: Mapping[str, str] = option(
         {},
         "Compute your own index too, such as g=R(550)/R(670): R(nm) is reflectance (0-1). "
         "Repeat it for several.",
-        parse_formulas,
+        parsers.parse_formulas,
         metavar="NAME=EXPR",
         is_repeatable=True,
         former_names=("index",),
@@ -240,21 +224,18 @@ class RunConfig(SceneOptions):
         INDEX_BITS,
         f"Keep this number of bits (1 to {INDEX_BITS}) of an index's fraction; "
         "11 make maps a third smaller.",
-        parse_integer,
         limits=(1, INDEX_BITS),
     )
     points: tuple[tuple[float, float], ...] = _first_option(
         (),
         "Report the spectrum at this easting and northing in the scene's CRS; repeat it for "
         "several points.",
-        parse_list(parse_numbers(2)),
+        parsers.parse_list(parsers.parse_numbers(2)),
         metavar="E,N",
         flag="--point",
         is_repeatable=True,
     )
-    seed: int = option(
-        0, "Start all random choices from this number.", parse_integer, limits=(0, MAX_SEED)
-    )
+    seed: int = option(0, "Start all random choices from this number.", limits=(0, MAX_SEED))
     engine: str = option(
         "hyperhpc",
         "Fit the models with hyperhpc's exact code, or with dask-ml for comparison.",
@@ -263,38 +244,34 @@ class RunConfig(SceneOptions):
     estimator: str | None = option(
         None,
         "Fit this model of scikit-learn too, such as sklearn.cluster:Birch.",
-        parse_text,
+        parsers.parse_text,
         metavar="MODULE:CLASS",
     )
-    seed_compat: bool = option(
-        False, "Choose bands and formulas as the original tutorial did.", parse_flag
-    )
+    seed_compat: bool = option(False, "Choose bands and formulas as the original tutorial did.")
     apply_model: Path | None = option(
         None,
         "Apply OUT/model.json of another run instead of fitting models.",
-        parse_path,
-        metavar="FILE",
+        parsers.parse_path,
         former_names=("model",),
         stored_as="model",
         changes_results=False,  # its content does: Plan.options
     )
     skip_bad_tiles: bool = option(
-        False, "Treat tiles that cannot be read as no-data instead of stopping.", parse_flag
+        False, "Treat tiles that cannot be read as no-data instead of stopping."
     )
     workers: int | None = _worker_option(
         None,
         "Start this number of worker processes.",
-        parse_integer,
         default_text="as many as fit the machine",
         limits=(1, math.inf),
     )
     threads_per_worker: int = _worker_option(
-        1, "Run this number of threads in each worker process.", parse_integer, limits=(1, math.inf)
+        1, "Run this number of threads in each worker process.", limits=(1, math.inf)
     )
     memory_per_worker: str = _first_option(
         "4GiB",
         "Let each worker process use this much memory, such as 512MiB or 2GiB.",
-        parse_amount,
+        parsers.parse_amount,
         metavar="SIZE",
         changes_results=False,
     )
@@ -308,30 +285,25 @@ class RunConfig(SceneOptions):
     address: str | None = _worker_option(
         None,
         "Connect to the Dask scheduler at this address, with --launcher external.",
-        parse_text,
+        parsers.parse_text,
         metavar="tls://HOST:PORT",
     )
     interface: str | None = _worker_option(
         None,
         "Connect the nodes over this network interface, such as ib0.",
-        parse_text,
+        parsers.parse_text,
         default_text="found automatically",
         metavar="NAME",
     )
     insecure: bool = _worker_option(
-        False,
-        "Switch off encryption (TLS): whoever reaches the ports can run programs as you.",
-        parse_flag,
+        False, "Switch off encryption (TLS): whoever reaches the ports can run programs as you."
     )
     dashboard: bool = _worker_option(
-        False,
-        "Open Dask's dashboard on the loopback address, and print its secret link.",
-        parse_flag,
+        False, "Open Dask's dashboard on the loopback address, and print its secret link."
     )
     restart: bool = option(
         False,
         "Rename what an earlier call has written, and start from the beginning.",
-        parse_flag,
         section="General",
         changes_results=False,
     )
@@ -412,15 +384,12 @@ def present_name(stored: str) -> str:
 
 def option_parameters() -> list[Parameter]:
     """The options as keyword parameters, for the signature of ``hyperhpc.run``."""
+    fields = (field for field in dataclasses.fields(RunConfig) if field.name in OPTIONS)
     return [
         Parameter(
-            field.name,
-            Parameter.KEYWORD_ONLY,
-            default=OPTIONS[field.name].default,
-            annotation=field.type,
+            f.name, Parameter.KEYWORD_ONLY, default=OPTIONS[f.name].default, annotation=f.type
         )
-        for field in dataclasses.fields(RunConfig)
-        if field.name in OPTIONS
+        for f in fields
     ]
 
 
@@ -473,6 +442,6 @@ def _to_json(value: Any) -> Any:
         return [_to_json(item) for item in value]
     if isinstance(value, Mapping):  # a list: the order is that of the results
         return [f"{name}={text}" for name, text in value.items()]
-    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+    if isinstance(value, float) and math.isinf(value):
         return str(value)  # JSON has no infinity
     return value
