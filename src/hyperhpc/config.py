@@ -384,12 +384,10 @@ def present_name(stored: str) -> str:
 
 def option_parameters() -> list[Parameter]:
     """The options as keyword parameters, for the signature of ``hyperhpc.run``."""
-    fields = (field for field in dataclasses.fields(RunConfig) if field.name in OPTIONS)
+    types = {field.name: field.type for field in dataclasses.fields(RunConfig)}
     return [
-        Parameter(
-            f.name, Parameter.KEYWORD_ONLY, default=OPTIONS[f.name].default, annotation=f.type
-        )
-        for f in fields
+        Parameter(name, Parameter.KEYWORD_ONLY, default=entry.default, annotation=types[name])
+        for name, entry in OPTIONS.items()
     ]
 
 

@@ -35,11 +35,6 @@ class Band:
     read: Callable[[slice], np.ndarray]
     n_clusters: int = 0
 
-    @property
-    def categories(self) -> list[str]:
-        """Names of the values 0, 1, ..., as in the report."""
-        return [f"C{k}" for k in range(self.n_clusters)]
-
 
 def choose_bands(results: RunResults, what: str) -> list[Band]:
     """All maps of a kind, or the map of a name, in the order of the results.
@@ -47,28 +42,22 @@ def choose_bands(results: RunResults, what: str) -> list[Band]:
     Raises ConfigError: there is no map of that name.
     """
     names = [*results.model_names, *results.index_names]
-    chosen = {CLUSTERS: results.model_names, ALL_INDICES: results.index_names}.get(
-        what, [name for name in names if name == what]
-    )
+    groups = {CLUSTERS: results.model_names, ALL_INDICES: results.index_names}
+    chosen = groups.get(what, [name for name in names if name == what])
     if not chosen:
         known = " ".join([CLUSTERS, ALL_INDICES, *names])
         raise ConfigError(
             f"The run in {results.folder.out} has no map {what!r}",
             f"--what takes {known}, and {POINTS} with --format csv",
         )
-    return [
-        (_cluster_band if name in results.model_names else _index_band)(results, name)
-        for name in chosen
-    ]
+    return [_make_band(results, name) for name in chosen]
 
 
-def _cluster_band(results: RunResults, model: str) -> Band:
-    tags = {"long_name": f"Clusters, {model}", "description": CLUSTER.about}
-    n = results.n_clusters(model)
-    return Band(model, CLUSTER, tags, lambda rows: results.labels(model, rows), n)
-
-
-def _index_band(results: RunResults, name: str) -> Band:
+def _make_band(results: RunResults, name: str) -> Band:
+    if name in results.model_names:
+        tags = {"long_name": f"Clusters, {name}", "description": CLUSTER.about}
+        n = results.n_clusters(name)
+        return Band(name, CLUSTER, tags, lambda rows: results.labels(name, rows), n)
     entry = index_entry(results, name)
     keys = ("title", "long_name", "formula", "citation", "doi")
     tags = {key: str(entry[key]) for key in keys if entry.get(key)}
