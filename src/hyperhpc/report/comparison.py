@@ -18,18 +18,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from hyperhpc.report import style
 from hyperhpc.report.formats import THIN, number, percent, score, short_count
 from hyperhpc.report.maps import KEY_WIDTH, ROW, TITLE, colour_labels, draw_key
-from hyperhpc.report.sheet import (
-    FOOTER,
-    MARGIN,
-    PAGE,
-    TICKS_BELOW,
-    TICKS_LEFT,
-    Sheet,
-    aspect_of,
-    crisp,
-    draw_map,
-    fit,
-)
+from hyperhpc.report.sheet import LEFT, MARGIN, PAGE, TICKS_BELOW, Sheet, aspect_of, fit
 from hyperhpc.results import Extent, JsonDict
 from hyperhpc.scene.georef import MapCrs
 from hyperhpc.schema import NO_CLUSTER
@@ -69,25 +58,23 @@ def comparison_figure(
     ``block``: Width and height of a pixel of the picture in units of the CRS.
     """
     with style.use_style():
-        left = TICKS_LEFT + MARGIN
-        w, h = fit(aspect_of(view, crs), (PAGE - left - 2 * _GAP - MARGIN) / 3, 7.0)
-        w, h = crisp(w, h, drawn[0].first.shape[1])
+        max_w, n_pixels = (PAGE - LEFT - 2 * _GAP - MARGIN) / 3, drawn[0].first.shape[1]
+        w, h = fit(aspect_of(view, crs), max_w, 7.0, n_pixels)
         pitch = max(w, 2.4) + _GAP
-        width = max(left + 3 * pitch, 6.0)
-        key_cols = int((width - left) // KEY_WIDTH)
+        width = max(LEFT + 3 * pitch, 6.0)
+        key_cols = int((width - LEFT) // KEY_WIDTH)
         names = [_names(compared.pair) for compared in drawn]
         key_rows = [-(-len(n) // key_cols) for n in names]
         heights = [TITLE + 0.16 + h + TICKS_BELOW + 0.3 + r * ROW for r in key_rows]
-        sheet = Sheet(width, sum(heights) + FOOTER)
+        sheet = Sheet(width, sum(heights), has_footer=True)
         top = 0.0
         for compared, keys, rows, height in zip(drawn, names, key_rows, heights, strict=True):
-            _draw_pair(sheet, compared, runs, (left, top, w, h, pitch), view, block, crs)
-            n = len(keys)
+            _draw_pair(sheet, compared, runs, (LEFT, top, w, h, pitch), view, block, crs)
             below = top + TITLE + 0.16 + h + TICKS_BELOW + 0.06
-            draw_key(sheet, left, below, [[k] for k in keys], style.cluster_colours(n), rows, 0)
+            colours = style.cluster_colours(len(keys))
+            draw_key(sheet, LEFT, below, [[k] for k in keys], colours, rows, 0)
             top += height
-        y_mid = (view[2] + view[3]) / 2
-        sheet.footer(crs, w / abs(view[1] - view[0]), y_mid, no_data="no data")
+        sheet.footer(crs, view, w)
         return sheet.figure
 
 
@@ -113,10 +100,10 @@ def _draw_pair(
     ]  # fmt: skip
     for i, (title, words, image) in enumerate(panels):
         at = x + i * pitch
-        sheet.text(at, y + 0.08, title, fontsize=9, fontweight="bold")
-        sheet.text(at, y + 0.27, words, fontsize=7, color=style.MUTED)
-        ax = sheet.axes(at, y + TITLE + 0.16, w, h)
-        draw_map(ax, image, extent, crs, view=view, show_y=i == 0, is_smooth=i == 2)
+        sheet.heading(at, y + 0.08, title)
+        sheet.remark(at, y + 0.27, words)
+        box = at, y + TITLE + 0.16, w, h
+        sheet.map(*box, image, extent, crs, view=view, show_y=i == 0, is_smooth=i == 2)
     bar = min(w - 1.0, 1.4)
     cax = sheet.axes(x + 2 * pitch + w - bar - 0.1, y + TITLE + 0.16 + h + 0.3, bar, 0.07)
     colours = ScalarMappable(Normalize(0, 1), ramp)
@@ -125,8 +112,8 @@ def _draw_pair(
     cax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     cax.tick_params(labelsize=6.5, length=2, pad=1.5, width=0.5)
     label_x = x + 2 * pitch + w - bar - 0.18
-    sheet.text(label_x, y + TITLE + 0.16 + h + 0.29, "share that differs", fontsize=6.5,
-               ha="right", color=style.MUTED)  # fmt: skip
+    label_y = y + TITLE + 0.16 + h + 0.29
+    sheet.remark(label_x, label_y, "share that differs", fontsize=6.5, ha="right")
 
 
 def _unmatched(pair: JsonDict, side: int) -> list[int]:
@@ -170,8 +157,8 @@ def agreement_figure(pair: JsonDict) -> Figure:
     totals = table.sum(axis=1, keepdims=True)
     share = np.divide(table, totals, out=np.zeros_like(table), where=totals > 0)
     n_rows, n_cols = table.shape
-    cell = min(0.6, 6.6 / max(n_rows, n_cols))
-    cell = max(cell, 1.6 / max(n_rows, n_cols, 1))
+    most = max(n_rows, n_cols)
+    cell = max(min(0.6, 6.6 / most), 1.6 / most)
     left, top, right = 0.6, 0.84, 0.75
     w, h = n_cols * cell, n_rows * cell
     sheet = Sheet(max(left + w + right, 3.6), top + h + 0.25)
@@ -205,9 +192,9 @@ def agreement_figure(pair: JsonDict) -> Figure:
     bar.set_label(f"share of the {first} cluster", fontsize=7)
     bar.outline.set(linewidth=0.4)
     cax.tick_params(labelsize=6.5, length=2)
-    sheet.text(left, 0.1, f"{first} against {second}", fontsize=9, fontweight="bold")
+    sheet.heading(left, 0.1, f"{first} against {second}")
     words = f"adjusted Rand index {score(pair.get('adjusted_rand_index'))}"
-    sheet.text(left, 0.28, words, fontsize=7, color=style.MUTED)
+    sheet.remark(left, 0.28, words)
     return sheet.figure
 
 
@@ -243,19 +230,19 @@ def choice_figure(found: dict[str, Any]) -> Figure:
         w = (PAGE - left - gap - MARGIN) / 2
         sheet = Sheet(PAGE, top + 2 * (h + 0.78))
         best = found["recommended"]
-        sheet.text(left, 0.1, f"{best} clusters are recommended", fontsize=9, fontweight="bold")
+        sheet.heading(left, 0.1, f"{best} clusters are recommended")
         words = f"{found['reason'][0].upper()}{found['reason'][1:]}"
-        sheet.text(left, 0.29, words, fontsize=6.5, color=style.MUTED)
+        sheet.remark(left, 0.29, words, fontsize=6.5)
         about = (
             f"{number(found['pixels'])} pixels, {found['bands']} bands, {found['seeds']} seeds;"
             f" silhouette of {number(found['silhouette_pixels'])} pixels"
         )
-        sheet.text(left, 0.45, about, fontsize=6.5, color=style.MUTED)
+        sheet.remark(left, 0.45, about, fontsize=6.5)
         for i, (key, title, good) in enumerate(_CHARTS):
             row, col = divmod(i, 2)
             x, y = left + col * (w + gap), top + row * (h + 0.78)
             sheet.text(x, y - 0.24, title, fontsize=8.5, fontweight="bold")
-            sheet.text(x + w, y - 0.22, good, fontsize=7, color=style.MUTED, ha="right")
+            sheet.remark(x + w, y - 0.22, good, ha="right")
             ax = sheet.axes(x, y, w, h)
             points = [(e["k"], e[key]) for e in found["table"] if e[key] is not None]
             ax.axvline(best, color="#D55E00", lw=1.0, zorder=1)

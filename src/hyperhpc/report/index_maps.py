@@ -16,19 +16,7 @@ from matplotlib.figure import Figure
 from hyperhpc.report import style
 from hyperhpc.report.formats import formula_parts, formula_text, number, percent, significant
 from hyperhpc.report.maps import whole_view
-from hyperhpc.report.sheet import (
-    FOOTER,
-    MARGIN,
-    PAGE,
-    TICKS_BELOW,
-    TICKS_LEFT,
-    Sheet,
-    apart,
-    aspect_of,
-    columns,
-    draw_map,
-    fit,
-)
+from hyperhpc.report.sheet import LEFT, MARGIN, PAGE, TICKS_BELOW, Sheet, aspect_of, columns, fit
 from hyperhpc.results import Extent, JsonDict, RunResults, reduce_mean
 
 _ENDS: dict[str, tuple[str, ...]] = {
@@ -98,7 +86,7 @@ def measure_index(results: RunResults, entry: JsonDict) -> IndexMap | None:
     if finite.size:
         thin = finite[:: max(1, finite.size // 1_000_000)]
         p2, median, p98 = (float(p) for p in np.percentile(thin, (2, 50, 98)))
-        limits = apart(p2, p98)
+        limits = style.apart(p2, p98)
         if is_diverging:
             most = max(abs(limits[0]), abs(limits[1]))
             limits = -most, most
@@ -143,38 +131,32 @@ def indices_figure(results: RunResults, maps: list[IndexMap]) -> Figure | None:
     aspect = aspect_of(view, results.crs)
     is_flat = aspect > 2.5
     # Room for each map's title and formula above it, its colour bar to the right or below.
-    over, bar = _OVER, 0.62
-    extra_h = over + (0.62 if is_flat else 0.1)
-    left = TICKS_LEFT + MARGIN
-    n_cols, w, h = columns(
-        len(maps), aspect, PAGE - left, 13.5, 0.1 if is_flat else bar + 0.14, extra_h
-    )
+    bar_w = 0.0 if is_flat else 0.62
+    extra_h = _OVER + (0.62 if is_flat else 0.1)
+    extra_w = 0.1 if is_flat else 0.76
+    n_cols, w, h = columns(len(maps), aspect, PAGE - LEFT, 13.5, extra_w, extra_h)
     n_rows = -(-len(maps) // n_cols)
-    cell_w = max(w + (0.14 if is_flat else bar + 0.14), 1.05)
-    width = max(5.0, left + n_cols * cell_w)
-    sheet = Sheet(width, n_rows * (h + extra_h) + TICKS_BELOW + FOOTER - 0.1)
+    cell_w = max(w + bar_w + 0.14, 1.05)
+    width = max(5.0, LEFT + n_cols * cell_w)
+    sheet = Sheet(width, n_rows * (h + extra_h) + TICKS_BELOW - 0.1, has_footer=True)
     for i, index in enumerate(maps):
         row, col = divmod(i, n_cols)
-        x, y = left + col * cell_w, row * (h + extra_h)
+        x, y = LEFT + col * cell_w, row * (h + extra_h)
         _heading(sheet, x, y + 0.08, cell_w - 0.14, index)
-        ax = sheet.axes(x, y + over, w, h)
-        is_last = i + n_cols >= len(maps)
-        draw_map(
-            ax, index.image, index.extent, results.crs, view=view, is_smooth=True,
-            show_x=is_last or is_flat, show_y=col == 0,
+        ax = sheet.map(
+            x, y + _OVER, w, h, index.image, index.extent, results.crs, view=view, is_smooth=True,
+            show_x=i + n_cols >= len(maps) or is_flat, show_y=col == 0,
         )  # fmt: skip
         if index.limits is None:
-            ax.text(0.5, 0.5, "no value\nanywhere", transform=ax.transAxes, ha="center",
-                    va="center", fontsize=7.5, color=style.MUTED)  # fmt: skip
+            _say_empty(ax, "no value\nanywhere", fontsize=7.5)
             continue
         if is_flat:
-            cax = sheet.axes(x + w / 2 - 1.2, y + over + h + 0.26, 2.4, 0.08)
+            cax = sheet.axes(x + w / 2 - 1.2, y + _OVER + h + 0.26, 2.4, 0.08)
         else:
             tall = min(h, 3.0)
-            cax = sheet.axes(x + w + 0.07, y + over + (h - tall) / 2, 0.09, tall)
+            cax = sheet.axes(x + w + 0.07, y + _OVER + (h - tall) / 2, 0.09, tall)
         _bar(sheet, cax, index, is_flat=is_flat)
-    sheet.footer(results.crs, w / abs(view[1] - view[0]), (view[2] + view[3]) / 2,
-                 no_data="no value")  # fmt: skip
+    sheet.footer(results.crs, view, w, "no value")
     return sheet.figure
 
 
@@ -182,51 +164,50 @@ def index_figure(results: RunResults, index: IndexMap) -> Figure:
     """One index by itself, its histogram along the colour bar."""
     view = whole_view(results)
     aspect = aspect_of(view, results.crs)
-    left, over = TICKS_LEFT + MARGIN, _OVER
     is_flat = aspect > 2.5
     side = 0.1 if is_flat else 1.35
-    w, h = fit(aspect, 7.4 - left - side, 6.2)
-    width = max(5.0, left + w + side)
+    w, h = fit(aspect, 7.4 - LEFT - side, 6.2)
+    width = max(5.0, LEFT + w + side)
     below = TICKS_BELOW + (0.45 if is_flat else 0.0)
-    sheet = Sheet(width, over + h + below + FOOTER)
-    _heading(sheet, left, 0.08, width - left - MARGIN, index)
-    ax = sheet.axes(left, over, w, h)
-    draw_map(ax, index.image, index.extent, results.crs, view=view, is_smooth=True)
+    sheet = Sheet(width, _OVER + h + below, has_footer=True)
+    _heading(sheet, LEFT, 0.08, width - LEFT - MARGIN, index)
+    picture = index.image, index.extent, results.crs
+    ax = sheet.map(LEFT, _OVER, w, h, *picture, view=view, is_smooth=True)
     if index.limits is None:
-        ax.text(0.5, 0.5, "no value anywhere", transform=ax.transAxes, ha="center",
-                va="center", color=style.MUTED)  # fmt: skip
+        _say_empty(ax, "no value anywhere")
     elif is_flat:
-        cax = sheet.axes(left + w / 2 - 1.5, over + h + TICKS_BELOW + 0.06, 3.0, 0.09)
+        cax = sheet.axes(LEFT + w / 2 - 1.5, _OVER + h + TICKS_BELOW + 0.06, 3.0, 0.09)
         _bar(sheet, cax, index, is_flat=True)
     else:
         tall = min(h, 4.5)
-        y = over + (h - tall) / 2
-        cax = sheet.axes(left + w + 0.1, y, 0.11, tall)
+        y = _OVER + (h - tall) / 2
+        cax = sheet.axes(LEFT + w + 0.1, y, 0.11, tall)
         _bar(sheet, cax, index, is_flat=False)
         # The histogram is as high as the bar without its arrows.
-        body = tall / (1 + _ARROW * (len(_ENDS[index.extend])))
+        body = tall / (1 + _ARROW * len(_ENDS[index.extend]))
         y += body * _ARROW * ("max" in _ENDS[index.extend])
-        _histogram(sheet.axes(left + w + 0.72, y, 0.45, body), index)
-    sheet.footer(results.crs, w / abs(view[1] - view[0]), (view[2] + view[3]) / 2,
-                 no_data="no value")  # fmt: skip
+        _histogram(sheet.axes(LEFT + w + 0.72, y, 0.45, body), index)
+    sheet.footer(results.crs, view, w, "no value")
     return sheet.figure
 
 
+def _say_empty(ax: Axes, text: str, **kwargs: Any) -> None:
+    words = {"ha": "center", "va": "center", "color": style.MUTED} | kwargs
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, **words)
+
+
 def _heading(sheet: Sheet, x: float, y: float, width: float, index: IndexMap) -> None:
-    sheet.text(x, y, index.title, fontsize=9, fontweight="bold")
+    sheet.heading(x, y, index.title)
     if width > 0.09 * len(index.title) + 1.5:
-        sheet.text(x + width, y + 0.02, index.missing_words, fontsize=6.5, ha="right",
-                   color=style.MUTED)  # fmt: skip
+        sheet.remark(x + width, y + 0.02, index.missing_words, fontsize=6.5, ha="right")
     formula = str(index.entry.get("formula") or "")
     if not formula or width < 1.2:
         return
     # Two lines are what fits; a longer formula stands in the report's table.
-    lines = _wrap(formula, width / 0.046)
-    if len(lines) > 2:
-        lines = [lines[0], lines[1] + " …"]
+    first, *more = _wrap(formula, width / 0.046)
+    lines = [first, *more] if len(more) < 2 else [first, more[0] + " …"]
     for i, line in enumerate(lines):
-        sheet.text(x, y + 0.17 + 0.115 * i, formula_text(line), fontsize=6,
-                   color=style.MUTED)  # fmt: skip
+        sheet.remark(x, y + 0.17 + 0.115 * i, formula_text(line), fontsize=6)
 
 
 def _wrap(formula: str, room: float) -> list[str]:
@@ -255,11 +236,9 @@ def _bar(sheet: Sheet, cax: Axes, index: IndexMap, *, is_flat: bool) -> None:
     bar.ax.tick_params(labelsize=6.5, length=2, pad=1.5, width=0.5)
     # Beyond the bar's arrow, where no label of it stands.
     x, y = (box.x1, (box.y0 + box.y1) / 2) if is_flat else (box.x0, box.y1)
-    sheet.text(
-        x * sheet.width + 0.06 * is_flat, (1 - y) * sheet.height - 0.03 * (not is_flat),
-        str(index.entry.get("unit") or ""), va="center" if is_flat else "bottom", fontsize=6,
-        color=style.MUTED,
-    )  # fmt: skip
+    unit, va = str(index.entry.get("unit") or ""), "center" if is_flat else "bottom"
+    x, y = x * sheet.width + 0.06 * is_flat, (1 - y) * sheet.height - 0.03 * (not is_flat)
+    sheet.remark(x, y, unit, va=va, fontsize=6)
 
 
 def _histogram(ax: Axes, index: IndexMap) -> None:

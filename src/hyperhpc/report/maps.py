@@ -13,21 +13,7 @@ from matplotlib.patches import Rectangle
 
 from hyperhpc.report import style
 from hyperhpc.report.formats import THIN, TIMES, hectare_decimals, number, percent
-from hyperhpc.report.sheet import (
-    FOOTER,
-    MARGIN,
-    PAGE,
-    TICKS_BELOW,
-    TICKS_LEFT,
-    Sheet,
-    aspect_of,
-    columns,
-    crisp,
-    draw_map,
-    fit,
-    rgba,
-    stretch,
-)
+from hyperhpc.report.sheet import LEFT, MARGIN, PAGE, TICKS_BELOW, Sheet, aspect_of, columns, fit
 from hyperhpc.results import Extent, FloatMap, Pyramid, RunResults
 from hyperhpc.schema import NO_CLUSTER
 
@@ -80,47 +66,35 @@ def choose_close_up(results: RunResults, model: str) -> CloseUp | None:
     rows, cols = int(shape[0]), int(shape[1])
     step = max(1, -(-max(labels.shape) // _SEARCH_PX))
     thin = labels[step // 2 :: step, step // 2 :: step]
-    side = min(SIDE_PX, rows), min(SIDE_PX, cols)
+    height, width = min(SIDE_PX, rows), min(SIDE_PX, cols)
     # Window size in thinned pixels; the scene may be so large that it is one of them.
     box = tuple(
         max(1, min(t, round(t * s / full)))
-        for t, s, full in zip(thin.shape, side, (rows, cols), strict=True)
+        for t, s, full in zip(thin.shape, (height, width), (rows, cols), strict=True)
     )
     score = _score(thin, n, (box[0], box[1]))
     i, j = np.unravel_index(int(score.argmax()), score.shape)
-    row = min(int(i * rows / thin.shape[0]), rows - side[0])
-    col = min(int(j * cols / thin.shape[1]), cols - side[1])
-    left, right, bottom, top = _outer(results, pyramid)
-    dx, dy = (right - left) / cols, (bottom - top) / rows
-    extent = (
-        left + col * dx, left + (col + side[1]) * dx,
-        top + (row + side[0]) * dy, top + row * dy,
-    )  # fmt: skip
-    return CloseUp(
-        slice(row, row + side[0]), slice(col, col + side[1]), extent, side != (rows, cols)
-    )
-
-
-def _outer(results: RunResults, pyramid: Pyramid) -> Extent:
-    bounds = results.area.get("bounds")
+    row = min(int(i * rows / thin.shape[0]), rows - height)
+    col = min(int(j * cols / thin.shape[1]), cols - width)
     left, right, bottom, top = pyramid.extent(pyramid.levels[0])
-    if bounds and top > bottom:
-        return bounds[0], bounds[2], bounds[1], bounds[3]
-    return left, right, bottom, top
+    if (bounds := results.area.get("bounds")) and top > bottom:
+        left, bottom, right, top = bounds
+    dx, dy = (right - left) / cols, (bottom - top) / rows
+    x_edges = left + col * dx, left + (col + width) * dx
+    extent = *x_edges, top + (row + height) * dy, top + row * dy
+    is_part = (height, width) != (rows, cols)
+    return CloseUp(slice(row, row + height), slice(col, col + width), extent, is_part)
 
 
 def _score(labels: npt.NDArray[np.uint8], n: int, box: tuple[int, int]) -> npt.NDArray[np.float64]:
     """Share of valid pixels times (1 + entropy) for every position of a window."""
-    total = np.zeros(())
-    entropy = np.zeros(())
+    total = entropy = np.zeros(())
     for label in range(n):
         count = _window_sums(labels == label, box)
         share = count / (box[0] * box[1])
         # Entropy over the whole window, so that holes lower it too.
         entropy = entropy - np.where(share > 0, share * np.log(np.maximum(share, 1e-12)), 0)
         total = total + share
-    if not total.shape:
-        total = _window_sums(labels != NO_CLUSTER, box) / (box[0] * box[1])
     return np.asarray(total * (0.2 + entropy) * np.where(total > 0.98, 1.5, 1.0))
 
 
@@ -131,6 +105,9 @@ def _window_sums(mask: npt.NDArray[np.bool_], box: tuple[int, int]) -> npt.NDArr
     return table[h:, w:] - table[:-h, w:] - table[h:, :-w] + table[:-h, :-w]
 
 
+#: Title and remark of a map, its RGBA picture, the edges of that, whether it may be smoothed.
+Panel = tuple[str, str, npt.NDArray[np.uint8], Extent, bool]
+
 TITLE = 0.3
 ROW, KEY_WIDTH = 0.19, 1.72  # inches of a key's line
 _MAX_KEYS = 60
@@ -139,23 +116,22 @@ _MAX_KEYS = 60
 def quicklook_figure(results: RunResults) -> Figure | None:
     """True colour and colour infrared side by side."""
     pyramid = results.pyramid
-    values = pyramid.quicklook((0, 1, 2, 3)) if pyramid else None
-    colours = [("True colour", (0, 1, 2), "red, green, blue")]
-    if values is None:
-        values = pyramid.quicklook((0, 1, 2)) if pyramid else None
-    else:
-        colours.append(("Colour infrared", (3, 0, 1), "near infrared, red, green"))
-    if values is None or pyramid is None:
+    if pyramid is None:
         return None
-    limits = stretch(values)
+    colours = [("True colour", (0, 1, 2), "red, green, blue")]
+    if (values := pyramid.quicklook((0, 1, 2, 3))) is not None:
+        colours.append(("Colour infrared", (3, 0, 1), "near infrared, red, green"))
+    elif (values := pyramid.quicklook((0, 1, 2))) is None:
+        return None
+    limits = style.stretch(values)
     names = dict(zip((0, 1, 2, 3), pyramid.quicklook_nm, strict=False))
     panels = []
     for title, bands, words in colours:
-        image = rgba(values[..., list(bands)], [limits[b] for b in bands])
+        image = style.rgba(values[..., list(bands)], [limits[b] for b in bands])
         if all(b in names for b in bands):
             words = f"{words}: {', '.join(f'{names[b]:.0f}' for b in bands)} nm"
-        panels.append((title, words, image, True))
-    return _map_sheet(results, panels, pyramid.drawn_extent(values), whole_view(results))
+        panels.append((title, words, image, pyramid.drawn_extent(values), True))
+    return _map_sheet(results, panels, whole_view(results))
 
 
 def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) -> Figure | None:
@@ -165,8 +141,7 @@ def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) ->
     if labels is None or pyramid is None:
         return None
     view = whole_view(results)
-    entry = (results.clusters.get("models") or {}).get(model) or {}
-    pixels = entry.get("pixels") or []
+    pixels = results.cluster_entry(model).get("pixels") or []
     total = sum(p for p in pixels if p)
     shown = list(range(n))
     if n > _MAX_KEYS:  # the largest, still in label order
@@ -175,30 +150,28 @@ def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) ->
 
     aspect = aspect_of(view, results.crs)
     # The key stands right of the map, or below a map much wider than high.
-    left, key_w = TICKS_LEFT + MARGIN, KEY_WIDTH
     if aspect < 2.2:
-        w, h = crisp(*fit(aspect, PAGE - left - key_w - 0.2, 7.6), labels.shape[1])
+        w, h = fit(aspect, PAGE - LEFT - KEY_WIDTH - 0.2, 7.6, labels.shape[1])
         key_rows = max(10, int(h / ROW))
         key_cols = -(-len(keys) // key_rows)
-        width = max(5.0, left + w + 0.2 + key_cols * key_w)
-        height = TITLE + max(h + TICKS_BELOW, min(len(keys), key_rows) * ROW + 0.15) + FOOTER
-        key_x, key_y = left + w + 0.2, TITLE
+        width = max(5.0, LEFT + w + 0.2 + key_cols * KEY_WIDTH)
+        height = TITLE + max(h + TICKS_BELOW, min(len(keys), key_rows) * ROW + 0.15)
+        key_x, key_y = LEFT + w + 0.2, TITLE
     else:
-        w, h = crisp(*fit(aspect, PAGE - left - MARGIN, 7.6), labels.shape[1])
-        width, key_cols = PAGE, int((PAGE - left) // key_w)
+        w, h = fit(aspect, PAGE - LEFT - MARGIN, 7.6, labels.shape[1])
+        width, key_cols = PAGE, int((PAGE - LEFT) // KEY_WIDTH)
         key_rows = -(-len(keys) // key_cols)
-        key_x, key_y = left, TITLE + h + TICKS_BELOW + 0.05
-        height = key_y + key_rows * ROW + 0.1 + FOOTER
-    sheet = Sheet(width, height)
-    sheet.text(left, 0.1, f"Clusters, {model}", fontsize=9, fontweight="bold")
-    ax = sheet.axes(left, TITLE, w, h)
-    draw_map(ax, colour_labels(labels, n), pyramid.drawn_extent(labels), results.crs, view=view)
+        key_x, key_y = LEFT, TITLE + h + TICKS_BELOW + 0.05
+        height = key_y + key_rows * ROW + 0.1
+    sheet = Sheet(width, height, has_footer=True)
+    sheet.heading(LEFT, 0.1, f"Clusters, {model}")
+    image, extent = colour_labels(labels, n), pyramid.drawn_extent(labels)
+    ax = sheet.map(LEFT, TITLE, w, h, image, extent, results.crs, view=view)
     if close_up is not None and close_up.is_part:
         _frame(ax, close_up.extent)
     colours = style.cluster_colours(n)
     draw_key(sheet, key_x, key_y, keys, [colours[k] for k in shown], key_rows, n - len(shown))
-    y_mid = (view[2] + view[3]) / 2
-    sheet.footer(results.crs, w / abs(view[1] - view[0]), y_mid, no_data="no data")
+    sheet.footer(results.crs, view, w)
     return sheet.figure
 
 
@@ -209,18 +182,16 @@ def close_up_figure(results: RunResults, model: str, close_up: CloseUp) -> Figur
     labels = results.labels(model, close_up.rows, close_up.cols)
     n = results.n_clusters(model)
     size = f"{labels.shape[1]} {TIMES} {labels.shape[0]} pixels"
-    panels: list[tuple[str, str, npt.NDArray[np.uint8], bool]] = []
-    extents = []
+    panels: list[Panel] = []
     finest = results.pyramid.levels[0]
-    colour = close_up.colour(results.pyramid)
-    if colour is not None:
+    if colour := close_up.colour(results.pyramid):
         values, extent = colour
         detail = "full resolution" if finest == 1 else f"1/{finest} resolution"
-        panels.append(("True colour", detail, rgba(values, stretch(values)), finest == 1))
-        extents.append(extent)
-    panels.append((f"Clusters, {model}", size, colour_labels(labels, n), False))
-    extents.append(close_up.extent)
-    return _map_sheet(results, panels, extents, close_up.extent, n_pixels=labels.shape[1])
+        image = style.rgba(values, style.stretch(values))
+        panels.append(("True colour", detail, image, extent, finest == 1))
+    image = colour_labels(labels, n)
+    panels.append((f"Clusters, {model}", size, image, close_up.extent, False))
+    return _map_sheet(results, panels, close_up.extent, n_pixels=labels.shape[1])
 
 
 def colour_labels(labels: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.uint8]:
@@ -252,55 +223,48 @@ def _keys(results: RunResults, pixels: list[int], total: int, shown: list[int]) 
         return [[f"C{k}"] for k in shown]
     whole = results.hectares(total)
     decimals = max(0, hectare_decimals(whole) - 1) if whole else 0
-    unit, factor = ("ha", 1.0) if whole is None or whole >= 0.1 else ("m²", 1e4)
-    if unit == "m²":
-        decimals = 0
+    if whole is None or whole >= 0.1:
+        unit, factor = "ha", 1.0
+    else:
+        unit, factor, decimals = "m²", 1e4, 0
     keys = []
     for k in shown:
-        hectares = results.hectares(pixels[k])
-        size = []
-        if hectares is not None:
-            size = [f"{number(hectares * factor, decimals)}{THIN}{unit}"]
-        keys.append([f"C{k}", percent(pixels[k] / total), *size])
+        key = [f"C{k}", percent(pixels[k] / total)]
+        if (hectares := results.hectares(pixels[k])) is not None:
+            key.append(f"{number(hectares * factor, decimals)}{THIN}{unit}")
+        keys.append(key)
     return keys
 
 
 def _map_sheet(
-    results: RunResults,
-    panels: list[tuple[str, str, npt.NDArray[np.uint8], bool]],
-    extents: Extent | list[Extent],
-    view: Extent,
-    n_pixels: int | None = None,
+    results: RunResults, panels: list[Panel], view: Extent, n_pixels: int | None = None
 ) -> Figure:
     """Maps of equal size under a title each, with one footer.
 
     ``n_pixels`` across, where it is given, are drawn with a whole number of dots each.
     """
-    aspect = aspect_of(view, results.crs)
-    left, gap = TICKS_LEFT + MARGIN, 0.16
+    gap = 0.16
+    room = (11.0 if n_pixels else PAGE) + MARGIN - LEFT
     n_cols, w, h = columns(
-        len(panels), aspect, (11.0 if n_pixels else PAGE) - TICKS_LEFT, 7.0, gap + 0.02,
-        TITLE + TICKS_BELOW,
-    )  # fmt: skip
+        len(panels), aspect_of(view, results.crs), room, 7.0, gap + 0.02, TITLE + TICKS_BELOW
+    )
     if n_pixels:
-        w, h = crisp(w, h, n_pixels)
+        w, h = fit(w / h, w, h, n_pixels)
     n_rows = -(-len(panels) // n_cols)
-    # Maps may be narrower than their titles.
-    pitch = max(w + gap, 1.35)
-    width = max(5.0, left + n_cols * pitch + 0.1)
-    sheet = Sheet(width, n_rows * (TITLE + h + TICKS_BELOW) + FOOTER)
-    for i, (title, words, image, is_smooth) in enumerate(panels):
+    pitch = max(w + gap, 1.35)  # maps may be narrower than their titles
+    width, height = LEFT + n_cols * pitch + 0.1, n_rows * (TITLE + h + TICKS_BELOW)
+    sheet = Sheet(max(5.0, width), height, has_footer=True)
+    for i, (title, words, image, extent, is_smooth) in enumerate(panels):
         row, col = divmod(i, n_cols)
-        x, y = left + col * pitch, row * (TITLE + h + TICKS_BELOW)
-        sheet.text(x, y + 0.1, title, fontsize=9, fontweight="bold")
+        x, y = LEFT + col * pitch, row * (TITLE + h + TICKS_BELOW)
+        sheet.heading(x, y + 0.1, title)
         if w > 0.075 * len(title) + 0.055 * len(words) + 0.2:
-            sheet.text(x + w, y + 0.12, words, fontsize=7, color=style.MUTED, ha="right")
-        ax = sheet.axes(x, y + TITLE, w, h)
-        draw_map(
-            ax, image, extents[i] if isinstance(extents, list) else extents, results.crs,
+            sheet.remark(x + w, y + 0.12, words, ha="right")
+        sheet.map(
+            x, y + TITLE, w, h, image, extent, results.crs,
             view=view, is_smooth=is_smooth, show_y=col == 0,
         )  # fmt: skip
-    sheet.footer(results.crs, w / abs(view[1] - view[0]), (view[2] + view[3]) / 2)
+    sheet.footer(results.crs, view, w)
     return sheet.figure
 
 
@@ -329,10 +293,6 @@ def draw_key(
         sheet.figure.add_artist(swatch)
         sheet.text(left + 0.24, top + 0.07, name, fontsize=7, va="center")
         for text, end in zip(numbers, (0.98, 1.62), strict=False):
-            sheet.text(left + end, top + 0.07, text, fontsize=7, va="center", ha="right",
-                       color=style.MUTED)  # fmt: skip
+            sheet.remark(left + end, top + 0.07, text, va="center", ha="right")
     if more:
-        sheet.text(
-            x, y + rows * ROW + 0.02, f"and {more} more, in the table", fontsize=7,
-            color=style.MUTED,
-        )  # fmt: skip
+        sheet.remark(x, y + rows * ROW + 0.02, f"and {more} more, in the table")

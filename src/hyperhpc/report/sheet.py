@@ -7,12 +7,12 @@ beforehand is faster, and gives the same margins on every figure.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -28,12 +28,18 @@ PAGE = 9.6
 TICKS_LEFT, TICKS_BELOW = 0.42, 0.34
 FOOTER = 0.46
 MARGIN = 0.12
+#: Inches from the left edge of a sheet to its first map.
+LEFT = TICKS_LEFT + MARGIN
 
 
 class Sheet:
-    """A figure of a given size in inches, with positions counted from the top left."""
+    """A figure of a given size in inches, with positions counted from the top left.
 
-    def __init__(self, width: float, height: float) -> None:
+    ``has_footer``: Adds room for :meth:`footer` to the height.
+    """
+
+    def __init__(self, width: float, height: float, *, has_footer: bool = False) -> None:
+        height += FOOTER if has_footer else 0.0
         # Whole pixels everywhere, so that a map drawn 1:1 or 2:1 keeps each pixel square.
         self.width, self.height = _whole_pixels(width), _whole_pixels(height)
         self.figure = Figure(figsize=(self.width, self.height), dpi=style.DPI)
@@ -50,31 +56,28 @@ class Sheet:
         kwargs = {"va": "top", "ha": "left"} | kwargs
         self.figure.text(x / self.width, 1 - y / self.height, text, **kwargs)
 
-    def canvas(self, x: float, y: float, w: float, h: float) -> Axes:
-        """Invisible axes in inches (upwards from the bottom left) for small drawings."""
-        ax = self.axes(x, y, w, h)
-        ax.set(xlim=(0, w), ylim=(0, h))
-        ax.axis("off")
-        return ax
+    def heading(self, x: float, y: float, text: str) -> None:
+        """The title of a map or a chart."""
+        self.text(x, y, text, fontsize=9, fontweight="bold")
 
-    def footer(
-        self,
-        crs: MapCrs,
-        inches_per_unit: float,
-        y_mid: float,
-        *,
-        note: str = "",
-        no_data: str | None = "no data",
-        x: float = TICKS_LEFT + MARGIN,
-    ) -> None:
+    def remark(self, x: float, y: float, text: str, **kwargs: Any) -> None:
+        """Small grey text."""
+        self.text(x, y, text, **{"fontsize": 7, "color": style.MUTED} | kwargs)
+
+    def footer(self, crs: MapCrs, view: Extent, width: float, no_data: str = "no data") -> None:
         """One scale bar, north arrow, no-data key and the CRS, for all maps of the sheet.
 
         Outside the maps, so that they never cover data and stay legible on a thin strip.
+
+        ``view``, ``width``: Edges of what each map shows, and its width in inches.
         """
-        room = self.width - x - 2 * MARGIN
-        ax = self.canvas(x, self.height - FOOTER, room, FOOTER)
-        metres = crs.metres_per_unit(y_mid)
-        length, label = _bar(inches_per_unit, metres, min(1.5, 0.3 * room))
+        room = self.width - LEFT - 2 * MARGIN
+        ax = self.axes(LEFT, self.height - FOOTER, room, FOOTER)
+        ax.set(xlim=(0, room), ylim=(0, FOOTER))  # inches
+        ax.axis("off")
+        left, right, bottom, top = view
+        metres = crs.metres_per_unit((bottom + top) / 2)
+        length, label = _bar(width / abs(right - left), metres, min(1.5, 0.3 * room))
         base = 0.2
         for i in range(4):
             face = style.INK if i % 2 == 0 else "white"
@@ -84,26 +87,48 @@ class Sheet:
         at = length + 0.14 + 0.062 * len(label)
         if crs.kind != "unknown":
             at += 0.12
-            half = [(at, base - 0.05), (at, base + 0.15), (at - 0.06, base - 0.08)]
-            ax.add_patch(Polygon(half, facecolor=style.INK, edgecolor=style.INK, lw=0.4))
-            other = [(at, base - 0.05), (at, base + 0.15), (at + 0.06, base - 0.08)]
-            ax.add_patch(Polygon(other, facecolor="white", edgecolor=style.INK, lw=0.4))
+            for side, face in ((-0.06, style.INK), (0.06, "white")):
+                half = [(at, base - 0.05), (at, base + 0.15), (at + side, base - 0.08)]
+                ax.add_patch(Polygon(half, facecolor=face, edgecolor=style.INK, lw=0.4))
             ax.text(at + 0.1, base + 0.027, "N", va="center", fontsize=7)
             at += 0.26
-        if no_data:
-            at += 0.1
-            key = (at, base - 0.03), 0.14, 0.115
-            ax.add_patch(Rectangle(*key, facecolor=style.NODATA, edgecolor="#b4bac1", lw=0.4))
-            ax.text(at + 0.2, base + 0.027, no_data, va="center", fontsize=7)
-            at += 0.3 + 0.06 * len(no_data)
-        caption = f"{crs.label}{'; ' + note if note else ''}"
-        fits = room - at > 0.052 * len(caption)
-        # On a narrow sheet the caption has its own line under the bar.
-        where = (room, base + 0.027, "right") if fits else (0.0, base - 0.15, "left")
-        ax.text(
-            where[0], where[1], caption, ha=where[2], va="center", fontsize=6.5,
-            color=style.MUTED,
-        )  # fmt: skip
+        key = (at + 0.1, base - 0.03), 0.14, 0.115
+        ax.add_patch(Rectangle(*key, facecolor=style.NODATA, edgecolor="#b4bac1", lw=0.4))
+        ax.text(at + 0.3, base + 0.027, no_data, va="center", fontsize=7)
+        at += 0.4 + 0.06 * len(no_data)
+        # On a narrow sheet the name of the CRS has its own line under the bar.
+        fits = room - at > 0.052 * len(crs.label)
+        x, y, ha = (room, base + 0.027, "right") if fits else (0.0, base - 0.15, "left")
+        ax.text(x, y, crs.label, ha=ha, va="center", fontsize=6.5, color=style.MUTED)
+
+    def map(
+        self, x: float, y: float, w: float, h: float, image: npt.NDArray[Any], extent: Extent,
+        crs: MapCrs, *, view: Extent, is_smooth: bool = False, show_x: bool = True,
+        show_y: bool = True,
+    ) -> Axes:  # fmt: skip
+        """An RGBA picture with coordinate ticks, in equal aspect.
+
+        ``image``: (y, x, 4) uint8; alpha 0 lets the neutral no-data colour of the axes through.
+        ``extent``: Outer edges of the picture (left, right, bottom, top), bottom > top if y
+            grows down.
+        ``view``: Edges to show.
+        ``is_smooth``: Whether neighbouring pixels may be blended where the picture is shrunk
+            (never labels).
+        """
+        ax = self.axes(x, y, w, h)
+        ax.set_facecolor(style.NODATA)
+        how = "auto" if is_smooth else "nearest"
+        ax.imshow(image, extent=extent, interpolation=how, origin="upper", aspect="auto")
+        left, right, bottom, top = view
+        ax.set(xlim=(left, right), ylim=(bottom, top))
+        ax.tick_params(pad=2, length=2.5)
+        box = ax.get_position()
+        w, h = box.width * self.width, box.height * self.height
+        _ticks(ax.xaxis, left, right, w, crs, show=show_x)
+        _ticks(ax.yaxis, bottom, top, h, crs, show=show_y)
+        _turn_labels(ax.xaxis, left, right, w, ("left", "right"))
+        _turn_labels(ax.yaxis, bottom, top, h, ("bottom", "top"))
+        return ax
 
 
 def _bar(inches_per_unit: float, metres: float | None, longest: float) -> tuple[float, str]:
@@ -125,16 +150,6 @@ def _whole_pixels(inches: float) -> float:
     return max(1, round(inches * style.DPI)) / style.DPI
 
 
-def crisp(w: float, h: float, n_pixels: int) -> tuple[float, float]:
-    """Shrink a map so that each pixel gets a whole number of dots, if that costs little.
-
-    Labels are drawn without blending; at 1.3 dots a pixel every third one would be doubled.
-    """
-    dots = int(w * style.DPI / n_pixels + 1e-6)
-    snapped = dots * n_pixels / style.DPI
-    return (snapped, h * snapped / w) if dots and snapped > 0.75 * w else (w, h)
-
-
 def aspect_of(extent: Extent, crs: MapCrs) -> float:
     """Width over height on the ground, where a degree of longitude is the shorter one."""
     aspect = abs(extent[1] - extent[0]) / abs(extent[3] - extent[2])
@@ -143,10 +158,18 @@ def aspect_of(extent: Extent, crs: MapCrs) -> float:
     return aspect
 
 
-def fit(aspect: float, max_w: float, max_h: float) -> tuple[float, float]:
-    """Inches of the largest box of width/height ``aspect`` inside ``max_w`` x ``max_h``."""
+def fit(aspect: float, max_w: float, max_h: float, n_pixels: int = 0) -> tuple[float, float]:
+    """Inches of the largest box of width/height ``aspect`` inside ``max_w`` x ``max_h``.
+
+    ``n_pixels``: If given, a map of so many pixels across is shrunk until each gets a whole
+        number of dots, where that costs little. Labels are drawn without blending: at 1.3 dots
+        a pixel every third one would be doubled.
+    """
     w = min(max_w, max_h * aspect)
-    return w, w / aspect
+    h = w / aspect
+    dots = int(w * style.DPI / n_pixels + 1e-6) if n_pixels else 0
+    snapped = dots * n_pixels / style.DPI
+    return (snapped, h * snapped / w) if snapped > 0.75 * w else (w, h)
 
 
 def columns(
@@ -156,57 +179,24 @@ def columns(
     best = (1, 0.0, 0.0)
     for n_cols in range(1, n + 1):
         n_rows = -(-n // n_cols)
-        w = min(width / n_cols - extra_w, (height / n_rows - extra_h) * aspect)
+        w, h = fit(aspect, width / n_cols - extra_w, height / n_rows - extra_h)
         if w > best[1] * 1.02:
-            best = (n_cols, w, w / aspect)
+            best = (n_cols, w, h)
     return best
 
 
-def draw_map(
-    ax: Axes,
-    image: npt.NDArray[Any],
-    extent: Extent,
-    crs: MapCrs,
-    *,
-    view: Extent | None = None,
-    is_smooth: bool = False,
-    show_x: bool = True,
-    show_y: bool = True,
+def _turn_labels(
+    axis: XAxis | YAxis, low: float, high: float, inches: float, ends: tuple[str, str]
 ) -> None:
-    """Put an RGBA picture on axes with coordinate ticks, in equal aspect.
-
-    ``image``: (y, x, 4) uint8; alpha 0 lets the neutral no-data colour of the axes through.
-    ``extent``: Outer edges of the picture (left, right, bottom, top), bottom > top if y grows
-        down.
-    ``view``: Edges to show if not the whole picture.
-    ``is_smooth``: Whether neighbouring pixels may be blended where the picture is shrunk (never
-        labels).
-    """
-    ax.set_facecolor(style.NODATA)
-    how = "auto" if is_smooth else "nearest"
-    ax.imshow(image, extent=extent, interpolation=how, origin="upper", aspect="auto")
-    left, right, bottom, top = view or extent
-    ax.set(xlim=(left, right), ylim=(bottom, top))
-    box = ax.get_position()
-    size = ax.figure.get_figwidth(), ax.figure.get_figheight()  # type: ignore[union-attr]
-    for axis, low, high, inches, show in (
-        (ax.xaxis, left, right, box.width * size[0], show_x),
-        (ax.yaxis, bottom, top, box.height * size[1], show_y),
-    ):
-        _ticks(axis, low, high, inches, crs, show=show)
-    ax.tick_params(pad=2, length=2.5)
-    # A label at a corner is turned inwards, where no title or neighbour stands.
-    for axis, low, high, inches, key, ends in (
-        (ax.xaxis, left, right, box.width * size[0], "ha", ("left", "right")),
-        (ax.yaxis, bottom, top, box.height * size[1], "va", ("bottom", "top")),
-    ):
-        for text, value in zip(axis.get_ticklabels(), axis.get_majorticklocs(), strict=True):
-            at = (value - low) / (high - low)
-            room = min(0.3, 0.26 / inches)
-            where = ends[0] if at < room else ends[1] if at > 1 - room else "center"
-            text.set(**{key: where})
-            if key == "va":
-                text.set(rotation=90)
+    """Turn a label at a corner inwards, where no title or neighbour stands."""
+    room = min(0.3, 0.26 / inches)
+    for text, value in zip(axis.get_ticklabels(), axis.get_majorticklocs(), strict=True):
+        at = (value - low) / (high - low)
+        where = ends[0] if at < room else ends[1] if at > 1 - room else "center"
+        if isinstance(axis, XAxis):
+            text.set(ha=where)
+        else:
+            text.set(va=where, rotation=90)
 
 
 def _ticks(axis: Any, low: float, high: float, inches: float, crs: MapCrs, *, show: bool) -> None:
@@ -243,41 +233,3 @@ def _ticks(axis: Any, low: float, high: float, inches: float, crs: MapCrs, *, sh
 
 def _decimals(step: float) -> int:
     return min(6, max(0, -math.floor(math.log10(step) + 1e-9)))
-
-
-def rgba(
-    values: npt.NDArray[np.floating[Any]], limits: Sequence[tuple[float, float]]
-) -> npt.NDArray[np.uint8]:
-    """Stretch (y, x, 3) reflectance to 8 bits between limits; transparent where any is NaN."""
-    out = np.zeros((*values.shape[:2], 4), np.uint8)
-    is_valid = np.isfinite(values).all(axis=-1)
-    for band, (low, high) in enumerate(limits):
-        scaled = (values[..., band] - low) * (255 / (high - low))
-        out[..., band] = np.where(is_valid, np.clip(np.nan_to_num(scaled), 0, 255), 0)
-    out[..., 3] = np.where(is_valid, 255, 0)
-    return out
-
-
-def robust_limits(
-    values: npt.NDArray[np.floating[Any]], low: float = 2, high: float = 98
-) -> tuple[float, float] | None:
-    """Percentiles of the finite values, never equal; None if there is no finite value."""
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return None
-    if finite.size > 2_000_000:
-        finite = finite[:: finite.size // 1_000_000]
-    return apart(*(float(v) for v in np.percentile(finite, (low, high))))
-
-
-def apart(a: float, b: float) -> tuple[float, float]:
-    """Limits that are not equal."""
-    if not b > a:
-        pad = abs(a) * 0.05 or 0.05
-        a, b = a - pad, b + pad
-    return a, b
-
-
-def stretch(values: npt.NDArray[np.float32]) -> list[tuple[float, float]]:
-    """Limits of each colour: 2 and 98 % of its valid pixels."""
-    return [robust_limits(values[..., c]) or (0.0, 1.0) for c in range(values.shape[-1])]

@@ -15,18 +15,7 @@ from matplotlib.figure import Figure
 
 from hyperhpc.report import style
 from hyperhpc.report.formats import coordinate, percent
-from hyperhpc.report.sheet import (
-    MARGIN,
-    PAGE,
-    TICKS_BELOW,
-    TICKS_LEFT,
-    Sheet,
-    aspect_of,
-    draw_map,
-    fit,
-    rgba,
-    stretch,
-)
+from hyperhpc.report.sheet import MARGIN, PAGE, TICKS_BELOW, TICKS_LEFT, Sheet, aspect_of, fit
 from hyperhpc.results import RunResults
 
 Ranges = Sequence[Sequence[float]]
@@ -75,19 +64,20 @@ def spectra_figure(results: RunResults) -> Figure:
     view = results.pyramid.extent(results.pyramid.level)
     aspect = aspect_of(view, results.crs)
     w, h = fit(aspect, 3.1 if aspect < 2.2 else PAGE - 1.0, 3.6)
+    room = _legend_room(len(results.spectra))
     if w <= 3.2:  # next to the chart
         slot = max(w, 0.7)  # a strip's labels are wider than the strip
         chart_w = PAGE - slot - 0.62 - TICKS_LEFT - 2 * MARGIN - 0.15
-        sheet = Sheet(PAGE, 4.45 + _legend_room(len(results.spectra)))
-        chart = sheet.axes(0.62, 0.32, chart_w, 3.62)
-        ax = sheet.axes(PAGE - MARGIN - (slot + w) / 2, 0.32 + max(0.0, (3.62 - h) / 2), w, h)
+        sheet = Sheet(PAGE, 4.45 + room)
+        x, y = PAGE - MARGIN - (slot + w) / 2, 0.32 + max(0.0, (3.62 - h) / 2)
     else:  # a wide scene: below it
-        sheet = Sheet(PAGE, 4.5 + h + TICKS_BELOW + 0.1 + _legend_room(len(results.spectra)))
-        chart = sheet.axes(0.62, 0.32, PAGE - 0.62 - MARGIN, 3.62)
-        ax = sheet.axes((PAGE - w) / 2 + 0.15, 4.5, w, h)
+        chart_w = PAGE - 0.62 - MARGIN
+        sheet = Sheet(PAGE, 4.5 + h + TICKS_BELOW + 0.1 + room)
+        x, y = (PAGE - w) / 2 + 0.15, 4.5
+    chart = sheet.axes(0.62, 0.32, chart_w, 3.62)
     _draw_points(sheet, chart, results.spectra, results.good_ranges, results.crs.is_degrees)
-    image = rgba(quicklook, stretch(quicklook))
-    draw_map(ax, image, extent, results.crs, view=view, is_smooth=True)
+    image = style.rgba(quicklook, style.stretch(quicklook))
+    ax = sheet.map(x, y, w, h, image, extent, results.crs, view=view, is_smooth=True)
     halo = [pe.withStroke(linewidth=1.6, foreground="white")]
     for i, spectrum in enumerate(results.spectra):
         x, y = spectrum["x"], spectrum["y"]
@@ -136,7 +126,7 @@ def cluster_spectra_figure(results: RunResults, model: str) -> Figure | None:
     words = "Each cluster: mean ± one standard deviation (others in grey)"
     if len(chosen) < len(means):
         words = f"The {len(chosen)} largest of {len(means)} clusters: mean ± one standard deviation"
-    sheet.text(left, top + 0.36, words, fontsize=8, color=style.MUTED)
+    sheet.remark(left, top + 0.36, words, fontsize=8)
 
     total = sum(p for p in entry["pixels"] if p) or 1
     for i, k in enumerate(chosen):

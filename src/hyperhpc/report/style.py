@@ -6,6 +6,7 @@ and figures are plain :class:`matplotlib.figure.Figure` objects, never pyplot's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
@@ -166,3 +167,36 @@ def is_light(colour: tuple[float, float, float]) -> bool:
     """Whether a thin line of this colour would vanish on white paper."""
     r, g, b = colour
     return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.7
+
+
+def rgba(
+    values: npt.NDArray[np.floating[Any]], limits: Sequence[tuple[float, float]]
+) -> npt.NDArray[np.uint8]:
+    """Stretch (y, x, 3) reflectance to 8 bits between limits; transparent where any is NaN."""
+    out = np.zeros((*values.shape[:2], 4), np.uint8)
+    is_valid = np.isfinite(values).all(axis=-1)
+    for band, (low, high) in enumerate(limits):
+        scaled = (values[..., band] - low) * (255 / (high - low))
+        out[..., band] = np.where(is_valid, np.clip(np.nan_to_num(scaled), 0, 255), 0)
+    out[..., 3] = np.where(is_valid, 255, 0)
+    return out
+
+
+def apart(a: float, b: float) -> tuple[float, float]:
+    """Limits that are not equal."""
+    if not b > a:
+        pad = abs(a) * 0.05 or 0.05
+        a, b = a - pad, b + pad
+    return a, b
+
+
+def stretch(values: npt.NDArray[np.float32]) -> list[tuple[float, float]]:
+    """Limits of each colour: 2 and 98 % of its valid pixels, never equal."""
+    limits = []
+    for colour in np.moveaxis(values, -1, 0):
+        finite = colour[np.isfinite(colour)]
+        if finite.size > 2_000_000:
+            finite = finite[:: finite.size // 1_000_000]
+        low, high = np.percentile(finite, (2, 98)) if finite.size else (0.0, 1.0)
+        limits.append(apart(float(low), float(high)))
+    return limits

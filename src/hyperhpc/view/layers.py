@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
+from hyperhpc.report import style
 from hyperhpc.report.index_maps import IndexMap, coloured, measure_index
 from hyperhpc.report.maps import colour_labels
-from hyperhpc.report.sheet import rgba, stretch
 from hyperhpc.schema import CLUSTER, INDICES, QUICKLOOK
 from hyperhpc.tools.export.bands import index_entry
 from hyperhpc.view.levels import Level, MapWindow, Viewport, choose_level, list_levels
@@ -96,7 +96,7 @@ class MapLayers:
         """Colours of values (position, y, x): uint8 RGBA (y, x, 4), transparent if missing."""
         if layer.variable == QUICKLOOK.name:
             limits = [self.colour_limits[position] for position in layer.positions]
-            return rgba(np.moveaxis(values, 0, -1), limits)
+            return style.rgba(np.moveaxis(values, 0, -1), limits)
         if layer.variable == CLUSTER.name:
             return colour_labels(values[0], self.viewed.results.n_clusters(layer.name))
         index_map = self.index_map(layer.name)
@@ -109,7 +109,7 @@ class MapLayers:
         n_colours = min(4, len(overview.quicklook_nm))
         quicklook = overview.quicklook(tuple(range(n_colours)))
         assert quicklook is not None
-        return stretch(quicklook)
+        return style.stretch(quicklook)
 
     def index_map(self, name: str) -> IndexMap:
         """Limits and colours of an index, as in the report; kept after the first call."""
