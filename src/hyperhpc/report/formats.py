@@ -127,11 +127,6 @@ def _plain(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def nanometres(value: float, decimals: int = 1) -> str:
-    """A wavelength without its unit."""
-    return f"{value:.{decimals}f}"
-
-
 def listing(parts: Sequence[str]) -> str:
     """Words joined as in a sentence: ``a, b and c``."""
     if len(parts) < 2:
@@ -149,9 +144,8 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-").lower() or "x"
 
 
-_R = re.compile(r"R\(\s*(\d+(?:\.\d+)?)\s*\)")
-
-
+# The wavelength of ``R(858.6)``.
+_WAVELENGTH = re.compile(r"(?<=R)\(\s*(\d+(?:\.\d+)?)\s*\)")
 _LOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
@@ -161,17 +155,12 @@ def formula_text(formula: str) -> str:
     Whole wavelengths take low digits, which are drawn many times faster than mathtext.
     """
     plain = formula.replace("$", r"\$").replace("-", MINUS).replace("*", "\u00b7")
-    if all(nm.isdigit() for nm in _R.findall(formula)):
-        return _R.sub(lambda m: f"R{m[1].translate(_LOW)}", plain)
-    return _R.sub(lambda m: rf"R$_{{{m[1]}}}$", plain)
+    if all(nm.isdigit() for nm in _WAVELENGTH.findall(formula)):
+        return _WAVELENGTH.sub(lambda m: m[1].translate(_LOW), plain)
+    return _WAVELENGTH.sub(r"$_{\1}$", plain)
 
 
 def formula_parts(formula: str) -> list[tuple[str, bool]]:
     """A formula cut into (text, is_subscript) for HTML."""
-    parts: list[tuple[str, bool]] = []
-    at = 0
-    for match in _R.finditer(formula):
-        parts += [(formula[at : match.start()] + "R", False), (match[1], True)]
-        at = match.end()
-    parts.append((formula[at:], False))
-    return [(t.replace("-", MINUS).replace("*", "\u00b7"), sub) for t, sub in parts if t]
+    parts = _WAVELENGTH.split(formula.replace("-", MINUS).replace("*", "\u00b7"))
+    return [(text, i % 2 == 1) for i, text in enumerate(parts) if text]

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+from matplotlib.colors import to_hex
 
 from hyperhpc.analysis.formula import parse_formula
 from hyperhpc.errors import ConfigError
-from hyperhpc.report import style
-from hyperhpc.report.formats import (
-    MINUS,
-    NOTHING,
-    THIN,
-    TIMES,
-    area,
-    coordinate,
-    duration,
-    formula_parts,
-    hectare_decimals,
-    nanometres,
-    number,
-    percent,
-    plural,
-    score,
-    short_count,
-    significant,
-    size,
-)
+from hyperhpc.report import formats, style
+from hyperhpc.report.formats import MINUS, NOTHING, THIN, TIMES, number, percent, significant
 from hyperhpc.report.index_maps import IndexMap
 from hyperhpc.results import JsonDict, RunResults
 
@@ -40,10 +24,9 @@ from hyperhpc.results import JsonDict, RunResults
 class Cell:
     """One table cell.
 
-    ``text``: What is read.
-    ``value``: What is sorted by: a number, or None for text.
-    ``href``, ``swatch``, ``parts``, ``mark``: A link's target, a colour as ``#rrggbb``, a
-        formula's pieces, an emphasis (``warn`` or ``strong``).
+    ``text``: What is read; ``value``: What is sorted by: a number, or None for text.
+    ``href``, ``swatch``, ``parts``, ``mark``: Target of a link, a colour as ``#rrggbb``, pieces
+        of a formula, an emphasis (``warn`` or ``strong``).
     """
 
     text: str
@@ -58,118 +41,120 @@ class Cell:
 
 @dataclass
 class Table:
-    """A table with a caption; ``foot`` stays at the bottom when rows are sorted."""
+    """A table with a caption.
+
+    ``foot``: A row that stays at the bottom when rows are sorted.
+    ``n_text``: So many columns from the left hold text, the others numbers.
+    """
 
     name: str
     caption: str
-    head: list[tuple[str, bool]]
+    head: list[str]
     rows: list[list[Cell]]
-    foot: list[Cell] = field(default_factory=list)
-    is_sortable: bool = True
+    foot: Sequence[Cell] = ()
+    n_text: int = 1
 
 
 def _text(text: Any, **kwargs: Any) -> Cell:
     return Cell(str(text), **kwargs)
 
 
-def _num(value: float | None, text: str | None = None, **kwargs: Any) -> Cell:
-    shown = number(value) if text is None else text
-    return Cell(shown, value, is_number=True, **kwargs)
+def _num(value: float | None, form: Callable[..., str] = number, *args: Any, **kwargs: Any) -> Cell:
+    return Cell(form(value, *args), value, is_number=True, **kwargs)
+
+
+def _name(k: int, **kwargs: Any) -> Cell:
+    """The first cell of a cluster's row."""
+    return Cell(f"C{k}", k, mark="strong", **kwargs)
 
 
 def cluster_table(results: RunResults, model: str) -> Table | None:
     """Areas of one model's clusters over the whole area, and their nearest other centres."""
-    entry = (results.clusters.get("models") or {}).get(model)
+    entry = results.cluster_entry(model)
     if not entry:
         return None
     pixels = [int(p or 0) for p in entry["pixels"]]
-    total = sum(pixels)
-    total_ha = results.hectares(total)
-    decimals = hectare_decimals(total_ha) if total_ha is not None else 0
+    total, total_ha = sum(pixels), results.hectares(sum(pixels))
+    decimals = formats.hectare_decimals(total_ha) if total_ha is not None else 0
     nearest = _nearest_centres(results.model, model)
-    rows = []
-    for k, n in enumerate(pixels):
-        hectares = results.hectares(n)
-        red, green, blue = (round(255 * c) for c in style.cluster_colours(len(pixels))[k])
-        near = nearest[k] if k < len(nearest) else None
-        rows.append([
-            _text(f"C{k}", value=k, swatch=f"#{red:02x}{green:02x}{blue:02x}", mark="strong"),
+    colours = style.cluster_colours(len(pixels))
+    rows = [
+        [
+            _name(k, swatch=to_hex(colours[k])),
             _num(n),
-            _num(hectares, number(hectares, decimals)),
-            _num(n / total if total else None, percent(n / total if total else None, 2)),
-            _num(entry["nir"][k], number(entry["nir"][k], 4)),
+            _num(results.hectares(n), number, decimals),
+            _num(n / total if total else None, percent, 2),
+            _num(entry["nir"][k], number, 4),
             _num(entry["counts"][k]),
-            _num(near[1], f"{number(near[1], 2)} to C{near[0]}") if near else _num(None),
-        ])  # fmt: skip
+            nearest.get(k, _num(None)),
+        ]
+        for k, n in enumerate(pixels)
+    ]
     foot = [
-        _text("All"), _num(total), _num(total_ha, number(total_ha, decimals)),
-        _num(1.0 if total else None, percent(1.0 if total else None, 2)), _text(""),
+        _text("All"), _num(total), _num(total_ha, number, decimals),
+        _num(1.0 if total else None, percent, 2), _text(""),
         _num(sum(int(c or 0) for c in entry["counts"])), _text(""),
     ]  # fmt: skip
-    head = [("Cluster", False), ("Pixels", True), ("Area (ha)", True), ("Share", True),
-            ("Mean NIR", True), ("Fitted pixels", True), ("Nearest centre", True)]  # fmt: skip
+    head = ["Cluster", "Pixels", "Area (ha)", "Share", "Mean NIR", "Fitted pixels"]
     caption = (
         "Pixels, area and share describe the whole analysed area; fitted pixels are the pixels "
         "of the sample. Mean NIR is the near-infrared reflectance by which clusters are "
         "numbered. Nearest centre is the root mean square distance per band "
         "to the closest other centre, in standard deviations."
     )
-    return Table(f"areas-{model}", caption, head, rows, foot)
+    return Table(f"areas-{model}", caption, [*head, "Nearest centre"], rows, foot)
 
 
-def _nearest_centres(model_json: JsonDict, model: str) -> list[tuple[int, float] | None]:
+def _nearest_centres(model_json: JsonDict, model: str) -> dict[int, Cell]:
+    """The closest other centre of each cluster, with its distance."""
     entry = (model_json.get("models") or {}).get(model)
     if not entry:
-        return []
+        return {}
     centres = np.asarray(entry["centers"], dtype=np.float64)
     scale = np.asarray(model_json.get("scale") or np.ones(centres.shape[1]), dtype=np.float64)
-    if len(centres) < 2:
-        return [None]
-    scaled = centres / np.where(scale > 0, scale, 1)
-    found: list[tuple[int, float] | None] = []
-    for k, centre in enumerate(scaled):
-        gap = np.sqrt(np.mean((scaled - centre) ** 2, axis=1))
-        gap[k] = np.inf
-        other = int(gap.argmin())
-        found.append((other, float(gap[other])) if math.isfinite(gap[other]) else None)
-    return found
+    gaps = _distances(centres, scale)
+    np.fill_diagonal(gaps, np.inf)
+    nearest = [(k, int(j), float(gaps[k, j])) for k, j in enumerate(gaps.argmin(axis=1))]
+    return {
+        k: Cell(f"{number(gap, 2)} to C{j}", gap, is_number=True)
+        for k, j, gap in nearest
+        if np.isfinite(gap)
+    }
+
+
+def _distances(spectra: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Root mean square per band between each pair of spectra, in units of ``scale``."""
+    unit = np.where(scale > 0, scale, 1)
+    return np.array([np.sqrt(np.mean(((spectra - one) / unit) ** 2, axis=1)) for one in spectra])
 
 
 def index_table(results: RunResults, maps: list[IndexMap]) -> Table | None:
     """What each index is, which bands it used, and how its values are spread."""
     measured = {str(index.entry["name"]): index for index in maps}
     rows = []
-    is_dropped = is_any_odd = False
+    is_any_odd = False
     for entry in results.computed:
         bands = [_used(band) for band in entry.get("bands") or []]
-        is_dropped |= any(text.endswith("*") for text in bands)
         limits = entry.get("range")
-        expected = NOTHING
-        if limits:
-            expected = f"{limits[0]:g} to {limits[1]:g}".replace("-", MINUS)
+        expected = f"{limits[0]:g} to {limits[1]:g}".replace("-", MINUS) if limits else NOTHING
         index = measured.get(str(entry["name"]))
-        stats = (index.p2, index.median, index.p98) if index else (None, None, None)
-        missing = index.share_missing if index else None
-        doi = doi_link(entry.get("doi"))
-        median = stats[1]
-        is_odd = False
-        if limits and median is not None:
-            is_odd = not limits[0] <= median <= limits[1]
+        p2, median, p98 = (index.p2, index.median, index.p98) if index else (None, None, None)
+        is_odd = limits is not None and median is not None and not limits[0] <= median <= limits[1]
         is_any_odd |= is_odd
+        address, link = doi_link(entry.get("doi")) or (None, None)
         rows.append([
             _text(entry.get("title") or entry["name"], mark="strong",
                   note=str(entry.get("note") or "")),
-            _text(f"doi:{doi[0]}" if doi else entry.get("citation") or "",
-                  parts=formula_parts(entry.get("formula") or NOTHING),
-                  href=doi[1] if doi else None,
+            _text(f"doi:{address}" if address else entry.get("citation") or "", href=link,
+                  parts=formats.formula_parts(entry.get("formula") or NOTHING),
                   note=str(entry.get("long_name") or "")),
             _text("\n".join(bands)),
             _text(expected, value=limits[0] if limits else None,
                   note=str(entry.get("unit") or "")),
-            _num(stats[0], significant(stats[0])),
-            _num(stats[1], significant(stats[1]), mark="warn" if is_odd else ""),
-            _num(stats[2], significant(stats[2])),
-            _num(missing, percent(missing)),
+            _num(p2, significant),
+            _num(median, significant, mark="warn" if is_odd else ""),
+            _num(p98, significant),
+            _num(index.share_missing if index else None, percent),
         ])  # fmt: skip
     if not rows:
         return None
@@ -180,23 +165,21 @@ def index_table(results: RunResults, maps: list[IndexMap]) -> Table | None:
         f"\u2192 used (distance), nm. Expected: the range in which values over land usually "
         f"lie, and the quantity behind them; no index has a unit. Percentiles are of {where}."
     )
-    if is_dropped:
+    if any("*" in row[2].text for row in rows):
         caption += " * This band lies in a window dropped for clustering."
     if is_any_odd:
         caption += " ! The median lies outside the expected range of this index."
-    head = [("Index", False), ("Formula and source", False), ("Bands (nm)", False),
-            ("Expected", False),
-            ("2 %", True), ("Median", True), ("98 %", True), ("Missing", True)]  # fmt: skip
-    return Table("indices", caption, head, rows)
+    head = ["Index", "Formula and source", "Bands (nm)", "Expected", "2 %", "Median", "98 %"]
+    return Table("indices", caption, [*head, "Missing"], rows, n_text=4)
 
 
 def _used(band: JsonDict) -> str:
     """``648.2 to 647.0 (distance)``: a wavelength, the centre taken for it, how far it is."""
     wanted, centre = float(band["wanted_nm"]), float(band["centre_nm"])
     gap = number(centre - wanted, 1)
-    gap = gap if gap.startswith(MINUS) or gap == "0.0" else f"+{gap}"
+    sign = "" if gap.startswith(MINUS) or gap == "0.0" else "+"
     mark = "*" if band.get("dropped") else ""
-    return f"{nanometres(wanted)} \u2192 {nanometres(centre)} ({gap}){mark}"
+    return f"{wanted:.1f} \u2192 {centre:.1f} ({sign}{gap}){mark}"
 
 
 def nearest_bands(results: RunResults) -> list[str]:
@@ -208,11 +191,7 @@ def nearest_bands(results: RunResults) -> list[str]:
 
 def doi_link(doi: Any) -> tuple[str, str] | None:
     """(text, address) of a DOI given bare, as ``doi:...`` or as an address; else None."""
-    text = str(doi or "").strip()
-    for prefix in ("https://doi.org/", "http://doi.org/", "https://dx.doi.org/",
-                   "http://dx.doi.org/", "doi:"):  # fmt: skip
-        text = text.removeprefix(prefix)
-    text = text.strip()
+    text = re.sub(r"^(https?://(dx\.)?doi\.org/|doi:)\s*", "", str(doi or "").strip())
     if not text.startswith("10."):
         return None
     return text, f"https://doi.org/{quote(text, safe='/:().;-_')}"
@@ -222,16 +201,12 @@ def agreement_table(pair: JsonDict) -> Table:
     """The confusion table of two models in pixels."""
     first, second = (str(m) for m in pair["models"])
     table = [[int(v or 0) for v in row] for row in pair["confusion"]]
-    n_cols = len(table[0]) if table else 0
-    rows = [
-        [_text(f"C{i}", value=i, mark="strong"), *(_num(v) for v in row), _num(sum(row))]
-        for i, row in enumerate(table)
-    ]
-    sums = [sum(row[j] for row in table) for j in range(n_cols)]
-    foot = [_text("All"), *(_num(v) for v in sums), _num(sum(sums))]
-    head = [(f"{first} \\ {second}", False), *((f"C{j}", True) for j in range(n_cols))]
+    rows = [[_name(i), *map(_num, row), _num(sum(row))] for i, row in enumerate(table)]
+    sums = [sum(column) for column in zip(*table, strict=True)]
+    foot = [_text("All"), *map(_num, sums), _num(sum(sums))]
+    head = [f"{first} \\ {second}", *(f"C{j}" for j in range(len(sums))), "All"]
     caption = f"Pixels of the whole area by {first} cluster (rows) and {second} cluster (columns)."
-    return Table(f"confusion-{first}-{second}", caption, [*head, ("All", True)], rows, foot)
+    return Table(f"confusion-{first}-{second}", caption, head, rows, foot)
 
 
 def stage_table(results: RunResults) -> Table | None:
@@ -241,27 +216,32 @@ def stage_table(results: RunResults) -> Table | None:
         return None
     rows = []
     for stage in stages:
-        seconds, read = stage.get("seconds"), stage.get("bytes_read")
-        written, tiles = stage.get("bytes_written"), stage.get("tiles")
-        rate = read / seconds if read and seconds else None
-        resumed = stage.get("tiles_resumed") if tiles else None
+        seconds, read, tiles = (stage.get(key) for key in ("seconds", "bytes_read", "tiles"))
+        written = stage.get("bytes_written")
         rows.append([
             _text(stage.get("name") or NOTHING, mark="strong"),
-            _num(seconds, duration(seconds)),
-            _num(read, size(read or None)),
-            _num(rate, f"{size(rate)}/s" if rate else NOTHING),
-            _num(written, size(written or None)),
-            _num(tiles, number(tiles or None)),
-            _num(resumed, number(resumed)),
+            _num(seconds, formats.duration),
+            _num(read, _size_if_any),
+            _num(read / seconds if read and seconds else None, _rate),
+            _num(written, _size_if_any),
+            _num(tiles, lambda n: number(n or None)),
+            _num(stage.get("tiles_resumed") if tiles else None),
         ])  # fmt: skip
-    total = sum(s.get("seconds") or 0 for s in stages)
-    read = sum(s.get("bytes_read") or 0 for s in stages)
-    written = sum(s.get("bytes_written") or 0 for s in stages)
-    foot = [_text("All"), _num(total, duration(total)), _num(read, size(read)), _text(""),
-            _num(written, size(written)), _text(""), _text("")]  # fmt: skip
-    head = [("Stage", False), ("Time", True), ("Read", True), ("Read rate", True),
-            ("Written", True), ("Tiles", True), ("of these resumed", True)]  # fmt: skip
+    seconds, read, written = (
+        sum(s.get(key) or 0 for s in stages) for key in ("seconds", "bytes_read", "bytes_written")
+    )
+    foot = [_text("All"), _num(seconds, formats.duration), _num(read, formats.size), _text(""),
+            _num(written, formats.size), _text(""), _text("")]  # fmt: skip
+    head = ["Stage", "Time", "Read", "Read rate", "Written", "Tiles", "of these resumed"]
     return Table("stages", "Time, bytes and tiles of each stage.", head, rows, foot)
+
+
+def _size_if_any(n_bytes: float | None) -> str:
+    return formats.size(n_bytes or None)
+
+
+def _rate(bytes_per_second: float | None) -> str:
+    return f"{formats.size(bytes_per_second)}/s" if bytes_per_second else NOTHING
 
 
 def memory_table(results: RunResults) -> Table | None:
@@ -273,8 +253,10 @@ def memory_table(results: RunResults) -> Table | None:
     caption = "Peak resident memory of each process."
     if len(order) > 12:
         caption = f"Peak resident memory of the 12 largest of {number(len(order))} processes."
-    rows = [[_text(k), _num(peaks[k], size(float(peaks[k]) * 2**20))] for k in order[:12]]
-    return Table("memory", caption, [("Process", False), ("Peak", True)], rows)
+    rows = [
+        [_text(k), _num(peaks[k], lambda mib: formats.size(float(mib) * 2**20))] for k in order[:12]
+    ]
+    return Table("memory", caption, ["Process", "Peak"], rows)
 
 
 def point_table(results: RunResults) -> Table | None:
@@ -282,20 +264,19 @@ def point_table(results: RunResults) -> Table | None:
     if not results.spectra:
         return None
     is_degrees = results.crs.is_degrees
+    coordinate = partial(formats.coordinate, is_degrees=is_degrees)
     rows = []
     for i, point in enumerate(results.spectra):
         values = point["reflectance"]
         n_valid = sum(v is not None for v in values)
         rows.append([
             _text(f"P{i + 1}", value=i, mark="strong"),
-            _num(point["x"], coordinate(point["x"], is_degrees=is_degrees)),
-            _num(point["y"], coordinate(point["y"], is_degrees=is_degrees)),
+            _num(point["x"], coordinate), _num(point["y"], coordinate),
             _num(point.get("row")), _num(point.get("col")),
-            _num(n_valid, f"{number(n_valid)} of {number(len(values))}"),
+            Cell(f"{number(n_valid)} of {number(len(values))}", n_valid, is_number=True),
         ])  # fmt: skip
     names = ("Longitude", "Latitude") if is_degrees else ("x", "y")
-    head = [("Point", False), (names[0], True), (names[1], True), ("Row", True),
-            ("Column", True), ("Bands with data", True)]  # fmt: skip
+    head = ["Point", *names, "Row", "Column", "Bands with data"]
     caption = "Rows and columns count from 0 at the upper left corner of the scene."
     return Table("points", caption, head, rows)
 
@@ -312,11 +293,10 @@ def model_table(results: RunResults) -> Table | None:
         per = inertia / n_fit if inertia is not None and n_fit else None
         rows.append([
             _text(name, mark="strong"), _num(len(entry["centers"])), _num(n_fit),
-            _num(inertia, significant(inertia, 6)), _num(per, significant(per, 4)),
+            _num(inertia, significant, 6), _num(per, significant, 4),
             _num(entry.get("n_iter")),
         ])  # fmt: skip
-    head = [("Model", False), ("Clusters", True), ("Fitted pixels", True), ("Inertia", True),
-            ("per pixel", True), ("Iterations", True)]  # fmt: skip
+    head = ["Model", "Clusters", "Fitted pixels", "Inertia", "per pixel", "Iterations"]
     caption = (
         "Inertia is the sum of squared distances to the nearest centre over the fitted pixels, "
         "in scaled units; a smaller value means tighter clusters."
@@ -370,7 +350,7 @@ def cards(results: RunResults) -> list[tuple[str, str, str]]:
         if hectares is None:
             found.append(("Area", number(total), f"pixels ({grid})"))
         else:
-            found.append(("Area", area(hectares), grid))
+            found.append(("Area", formats.area(hectares), grid))
     if valid is not None and total:
         found.append(("Valid pixels", percent(valid / total), f"{number(valid)} pixels"))
     if results.n_bands and results.n_good:
@@ -379,26 +359,24 @@ def cards(results: RunResults) -> list[tuple[str, str, str]]:
         if low_high:
             small += f"; {low_high[0]:.0f}\u2013{low_high[1]:.0f}{THIN}nm"
         found.append(("Bands used", number(results.n_good), small))
-    n_indices = len(results.computed)
-    if n_indices:
+    if n_indices := len(results.computed):
         skipped = len((results.run.get("indices") or {}).get("skipped") or [])
-        found.append(
-            ("Indices", number(n_indices), f"{skipped} skipped" if skipped else "all computed")
-        )
+        small = f"{skipped} skipped" if skipped else "all computed"
+        found.append(("Indices", number(n_indices), small))
     if results.models:
         n = [results.n_clusters(m) for m in results.models]
         same = number(n[0]) if len(set(n)) == 1 else ", ".join(map(number, n))
         found.append(("Clusters", same, f"by {', '.join(results.models)}"))
     for pair in (results.clusters.get("agreement") or [])[:1]:
-        ari = score(pair.get("adjusted_rand_index"))
+        ari = formats.score(pair.get("adjusted_rand_index"))
         found.append(("Agreement", ari, "adjusted Rand index"))
     stages = results.run.get("stages") or []
     if stages:
         seconds = sum(s.get("seconds") or 0 for s in stages)
-        small = plural(len(stages), "stage")
+        small = formats.plural(len(stages), "stage")
         if total and seconds:
-            small = f"{short_count(total / seconds)} pixel/s overall"
-        found.append(("Time", duration(seconds), small))
+            small = f"{formats.short_count(total / seconds)} pixel/s overall"
+        found.append(("Time", formats.duration(seconds), small))
     return found
 
 
@@ -408,7 +386,7 @@ _MAX_MATRIX_CLUSTERS = 20
 
 def cluster_tables(results: RunResults, model: str) -> list[tuple[str, Table]]:
     """Titles and tables that describe the clusters of one model, as far as files allow."""
-    entry = (results.clusters.get("models") or {}).get(model)
+    entry = results.cluster_entry(model)
     if not entry:
         return []
     named = (
@@ -426,14 +404,10 @@ def _indices(results: RunResults, entry: JsonDict, model: str) -> Table | None:
         return None
     columns = [_index_of(index, nm, spectra) for index in results.computed]
     rows = [
-        [
-            Cell(f"C{k}", k, mark="strong"),
-            *(_value(column[k] if column is not None else None) for column in columns),
-        ]
+        [_name(k), *(_value(None if column is None else column[k]) for column in columns)]
         for k in range(len(spectra))
     ]
-    head = [("Cluster", False)]
-    head += [(str(index.get("title") or index["name"]), True) for index in results.computed]
+    head = ["Cluster", *(str(index.get("title") or index["name"]) for index in results.computed)]
     caption = (
         "Each index is computed from the mean reflectance of a cluster in the fitted sample; "
         "this is not the mean of the index over the cluster's pixels. "
@@ -457,10 +431,8 @@ def _index_of(index: JsonDict, nm: np.ndarray, spectra: np.ndarray) -> np.ndarra
         return None
 
 
-def _value(value: Any) -> Cell:
-    if value is None or not np.isfinite(value):
-        return Cell(NOTHING, None, is_number=True)
-    return Cell(significant(float(value)), float(value), is_number=True)
+def _value(value: float | None) -> Cell:
+    return _num(float(value) if value is not None and np.isfinite(value) else None, significant)
 
 
 def _separability(model_json: JsonDict, entry: JsonDict, model: str) -> Table | None:
@@ -475,26 +447,23 @@ def _separability(model_json: JsonDict, entry: JsonDict, model: str) -> Table | 
     mean, sd = (np.array(entry[name], dtype=np.float64) for name in ("mean", "sd"))
     if len(mean) < 2 or len(mean) > _MAX_MATRIX_CLUSTERS or mean.shape[1:] != scale.shape:
         return None
-    unit = np.where(scale > 0, scale, 1)
-    width = np.sqrt(np.mean((sd / unit) ** 2, axis=1))
-    gaps = (mean[:, np.newaxis] - mean[np.newaxis]) / unit
-    distance = np.sqrt(np.mean(gaps**2, axis=2))
+    width = np.sqrt(np.mean((sd / np.where(scale > 0, scale, 1)) ** 2, axis=1))
     with np.errstate(all="ignore"):
-        ratio = distance / (width[:, np.newaxis] + width[np.newaxis])
+        ratio = _distances(mean, scale) / (width[:, np.newaxis] + width[np.newaxis])
+    np.fill_diagonal(ratio, np.nan)
     rows = [
         [
-            Cell(f"C{k}", k, mark="strong"),
+            _name(k),
             *(
-                Cell(NOTHING, None, is_number=True)
-                if j == k or not np.isfinite(ratio[k, j])
-                else Cell(number(ratio[k, j], 2), float(ratio[k, j]), is_number=True,
-                          mark="warn" if ratio[k, j] < 1 else "")
-                for j in range(len(mean))
+                _num(float(r), number, 2, mark="warn" if r < 1 else "")
+                if np.isfinite(r)
+                else _num(None)
+                for r in row
             ),
         ]
-        for k in range(len(mean))
-    ]  # fmt: skip
-    head = [("Cluster", False), *((f"C{j}", True) for j in range(len(mean)))]
+        for k, row in enumerate(ratio)
+    ]
+    head = ["Cluster", *(f"C{j}" for j in range(len(mean)))]
     caption = (
         "Distance between the mean spectra of two clusters over the sum of their widths, both "
         "in standard deviations of the sample: below 1 (marked !) the two overlap. It is the "
