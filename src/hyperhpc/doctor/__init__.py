@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 
 from hyperhpc.doctor import files, machine, network, packages
 from hyperhpc.doctor.finding import Finding, Line, show_json, show_lines
+from hyperhpc.errors import cause
 
 __all__ = ["CHECKS", "Finding", "Line", "examine", "show_json", "show_lines"]
 
@@ -64,10 +65,9 @@ def _line(name: str, check: Callable[[], Finding]) -> Line:
     try:
         found = check()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - broken packages raise anything
-        what = " ".join(str(error).split())[:200]
         found = Finding(
             "error",
-            f"the check itself failed: {type(error).__name__}: {what}",
+            f"the check itself failed: {cause(error)}",
             "see the errors of other lines first; if there are none, please report this line",
         )
     return Line(name, found.status, found.value, found.remedy)

@@ -23,13 +23,10 @@ def check_tmpdir(mounts: Path = _MOUNTS) -> Finding:
     """Check that the scratch folder can be written, is on this node and has room."""
     asked = os.environ.get("TMPDIR")
     other_folder = "export TMPDIR=$(mktemp -d /tmp/hyperhpc-XXXXXX)"
-    if asked:
-        folder = Path(asked)
-    else:
-        try:
-            folder = Path(tempfile.gettempdir())
-        except FileNotFoundError as error:
-            return Finding("error", str(error), "export TMPDIR=FOLDER")
+    try:
+        folder = Path(asked or tempfile.gettempdir())
+    except FileNotFoundError as error:
+        return Finding("error", str(error), "export TMPDIR=FOLDER")
     problem = why_not_writable(folder)
     if problem:
         bind = '; in a container: --bind "$TMPDIR"' if asked else ""
@@ -93,19 +90,15 @@ def check_caches() -> Finding:
         "NUMBA_CACHE_DIR": None,  # numba writes next to the code, or else below the cache
         "XDG_DATA_HOME": None,
     }
-    good: list[str] = []
-    bad: list[str] = []
-    for name, default in defaults.items():
-        folder = os.environ.get(name) or default
-        if folder is None:
-            continue
-        problem = _why_not_creatable(Path(folder))
-        (bad if problem else good).append(f"{name} {folder}" + (f": {problem}" if problem else ""))
-    if bad:
-        names = [text.split()[0] for text in bad]
-        settings = " ".join(f'{name}="${{TMPDIR:-/tmp}}/{name.lower()}"' for name in names)
-        return Finding("warning", "; ".join(bad), f"export {settings}")
-    return Finding("ok", f"writable: {', '.join(good)}")
+    folders = {name: os.environ.get(name) or default for name, default in defaults.items()}
+    found = {name: folder for name, folder in folders.items() if folder}
+    problems = {name: _why_not_creatable(Path(folder)) for name, folder in found.items()}
+    if bad := {name: problem for name, problem in problems.items() if problem}:
+        settings = " ".join(f'{name}="${{TMPDIR:-/tmp}}/{name.lower()}"' for name in bad)
+        value = "; ".join(f"{name} {found[name]}: {problem}" for name, problem in bad.items())
+        return Finding("warning", value, f"export {settings}")
+    writable = ", ".join(f"{name} {folder}" for name, folder in found.items())
+    return Finding("ok", f"writable: {writable}")
 
 
 def _why_not_creatable(folder: Path) -> str | None:

@@ -16,12 +16,10 @@ Status = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Result of one check.
+    """Result of one check: what was found, on one line, and what to type unless it is ``ok``.
 
-    ``status``: ``warning``: a run works, but slower, less safely or with other bits; ``error``:
-        it fails.
-    ``value``: What was found, on one line.
-    ``remedy``: What to type, or None if the status is ``ok``.
+    With a ``warning`` a run works, but slower, less safely or with other bits; with an
+    ``error`` it fails.
     """
 
     status: Status
@@ -85,13 +83,11 @@ def count_lines(lines: Sequence[Line]) -> str:
 
 def _show_pretty(lines: Sequence[Line], file: TextIO) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    status, check = Column(no_wrap=True), Column(no_wrap=True)
+    table = Table.grid(status, check, Column(overflow="fold"), padding=(0, 2))
     for line in lines:
         value = Text(_printable(line.value, file))
         if line.remedy:

@@ -26,8 +26,7 @@ _NO_LIMIT = 2**60
 class Limits:
     """The smallest limits of the process's own group and of those above it.
 
-    ``version``: ``v1``, ``v2`` or ``none``.
-    ``group``: The group whose memory is counted.
+    ``version``: ``v1``, ``v2`` or ``none``. ``group``: The group whose memory is counted.
     ``cpus``, ``memory_bytes``: None for no limit.
     """
 
@@ -46,31 +45,25 @@ def read_limits(root: Path = Path("/")) -> Limits:
     groups = _read_groups(root / "proc/self/cgroup")
     base = root / "sys/fs/cgroup"
     if "memory" in groups:
-        memory, cpu = base / "memory", base / "cpu"
-        if not cpu.exists():
-            cpu = base / "cpu,cpuacct"
-        amounts = [
-            int(text)
-            for folder in _upwards(memory, groups["memory"])
-            if (text := _read(folder / "memory.limit_in_bytes")).isdecimal()
-        ]
+        version, group = "v1", groups["memory"]
+        amounts = [_read(f / "memory.limit_in_bytes") for f in _upwards(base / "memory", group)]
+        cpu = base / "cpu" if (base / "cpu").exists() else base / "cpu,cpuacct"
         shares = [
             _share(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us"))
             for folder in _upwards(cpu, groups.get("cpu", "/"))
         ]
-        return Limits("v1", groups["memory"], _least(shares), _memory(amounts))
-    if "" not in groups:
+    elif "" in groups:
+        version, group = "v2", groups[""]
+        unified = base / "unified"
+        folders = list(_upwards(unified if unified.exists() else base, group))
+        amounts = [_read(f / name) for f in folders for name in ("memory.max", "memory.high")]
+        shares = [_share(*(_read(folder / "cpu.max").split() or [""])) for folder in folders]
+    else:
         return Limits("none", "", None, None)
-    unified = base / "unified"
-    folders = list(_upwards(unified if unified.exists() else base, groups[""]))
-    amounts = [
-        int(text)
-        for folder in folders
-        for name in ("memory.max", "memory.high")
-        if (text := _read(folder / name)).isdecimal()
-    ]
-    shares = [_share(*(_read(folder / "cpu.max").split() or [""])) for folder in folders]
-    return Limits("v2", groups[""], _least(shares), _memory(amounts))
+    cpus = min((share for share in shares if share is not None), default=None)
+    limits = (int(text) for text in amounts if text.isdecimal())
+    memory = min((limit for limit in limits if limit < _NO_LIMIT), default=None)
+    return Limits(version, group, cpus, memory)
 
 
 def _read_groups(file: Path) -> dict[str, str]:
@@ -102,14 +95,6 @@ def _read(file: Path) -> str:
 def _share(quota: str, period: str = "100000") -> float | None:
     """Cores, from microseconds allowed in a period; ``max`` and ``-1`` are no limit."""
     return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() else None
-
-
-def _least(values: list[float | None]) -> float | None:
-    return min((value for value in values if value is not None), default=None)
-
-
-def _memory(amounts: list[int]) -> int | None:
-    return min((amount for amount in amounts if amount < _NO_LIMIT), default=None)
 
 
 # --- cores and memory ------------------------------------------------------------------
@@ -173,18 +158,14 @@ def check_memory() -> Finding:
 def check_cgroup(root: Path = Path("/"), seen: tuple[int, int] | None = None) -> Finding:
     """Check that ``hyperhpc run`` would keep within the limits of the control group.
 
-    ``root``: Folder of proc and sys.
     ``seen``: Cores and bytes that a run would take; by default those it would take here.
     """
     limits = read_limits(root)
     if limits.version == "none":
         return Finding("ok", "none")
     cores, memory = seen or usable()
-    parts = []
-    if limits.cpus is not None:
-        parts.append(f"{limits.cpus:.4g} cores")
-    if limits.memory_bytes is not None:
-        parts.append(format_bytes(limits.memory_bytes))
+    parts = [f"{limits.cpus:.4g} cores"] if limits.cpus is not None else []
+    parts += [format_bytes(limits.memory_bytes)] if limits.memory_bytes is not None else []
     value = f"{limits.version}: {', '.join(parts) or 'no limit'}"
     most_cores = math.ceil(limits.cpus) if limits.cpus else cores
     most_memory = limits.memory_bytes or memory
@@ -196,19 +177,15 @@ def check_cgroup(root: Path = Path("/"), seen: tuple[int, int] | None = None) ->
 
 # --- container -------------------------------------------------------------------------
 
+#: Kind of container, and what is in its root folder.
+_MARKS = {"apptainer": ".singularity.d", "docker": ".dockerenv", "podman": "run/.containerenv"}
 _SHOWN = ("title", "version", "revision", "created")
 _OCI = "org.opencontainers.image."
 
 
 def find_container(root: Path = Path("/")) -> str | None:
     """``apptainer``, ``docker``, ``podman``, or None."""
-    if (root / ".singularity.d").is_dir():
-        return "apptainer"
-    if (root / ".dockerenv").exists():
-        return "docker"
-    if (root / "run/.containerenv").exists():
-        return "podman"
-    return None
+    return next((kind for kind, mark in _MARKS.items() if (root / mark).exists()), None)
 
 
 def check_container(root: Path = Path("/")) -> Finding:
@@ -261,8 +238,7 @@ def in_job() -> bool:
 def check_allocation(root: Path = Path("/"), seen: tuple[int, int] | None = None) -> Finding:
     """Check that ``hyperhpc run`` would keep within what Slurm gave this job here.
 
-    ``root``: Folder of proc and sys.
-    ``seen``: Cores and bytes that a run would take; by default those it would take here.
+    ``seen``: As in :func:`check_cgroup`.
     """
     if not in_job():
         group = read_limits(root).group
@@ -367,8 +343,7 @@ def _locale() -> tuple[str, str]:
 def check_open_files() -> Finding:
     """Check how many files and sockets one process may have open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    tasks = os.environ.get("SLURM_NTASKS", "")
-    needed = _FILES + _FILES_PER_TASK * (int(tasks) if tasks.isdecimal() else 0)
+    needed = _FILES + _FILES_PER_TASK * (_number("SLURM_NTASKS") or 0)
     most = "no limit" if hard == resource.RLIM_INFINITY else str(hard)
     if soft == resource.RLIM_INFINITY:
         return Finding("ok", "no limit")

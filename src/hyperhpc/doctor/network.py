@@ -31,11 +31,10 @@ def check_interfaces() -> Finding:
         for address in addresses:
             if name in up and address.family in (socket.AF_INET, socket.AF_INET6):
                 ip = ipaddress.ip_address(address.address.partition("%")[0])
-                is_local = ip.is_loopback or ip.is_link_local
-                is_local = is_local or name.startswith(_LOCAL_PREFIXES)
+                is_local = ip.is_loopback or ip.is_link_local or name.startswith(_LOCAL_PREFIXES)
                 (local if is_local else far).append(f"{name} {ip}")
-    value = f"between nodes: {', '.join(far) or 'none'}; this node only: "
-    value += ", ".join(local) or "none"
+    value = f"between nodes: {', '.join(far) or 'none'}; "
+    value += f"this node only: {', '.join(local) or 'none'}"
     if not any("127." in text for text in local):
         return Finding("error", f"{value}; workers need loopback", "ip link set lo up")
     nodes = os.environ.get("SLURM_JOB_NUM_NODES") or os.environ.get("SLURM_NNODES") or "1"
@@ -43,9 +42,8 @@ def check_interfaces() -> Finding:
         remedy = "give the container the network of its host (no --net, no --network none)"
         return Finding("error", f"{value}; the job has {nodes} nodes", remedy)
     address = _address_towards(os.environ.get("SLURM_LAUNCH_NODE_IPADDR", ""))
-    return Finding(
-        "ok", value + (f"; {address} leads to the node that started this" if address else "")
-    )
+    leads = f"; {address} leads to the node that started this" if address else ""
+    return Finding("ok", value + leads)
 
 
 def _address_towards(host: str) -> str | None:
@@ -61,10 +59,7 @@ def _address_towards(host: str) -> str | None:
 def check_openssl(
     python: tuple[int, ...] | None = None, openssl: tuple[int, ...] | None = None
 ) -> Finding:
-    """Check the libraries of TLS for the pair that is known to break Dask's connections.
-
-    ``python``, ``openssl``: Versions to judge; by default those in use.
-    """
+    """Check the libraries of TLS for the pair that is known to break Dask's connections."""
     import cryptography
 
     value = f"{ssl.OPENSSL_VERSION}; cryptography {cryptography.__version__}"

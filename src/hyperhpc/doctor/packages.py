@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.resources
@@ -14,12 +15,12 @@ import shlex
 import site
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hyperhpc
 from hyperhpc.doctor.finding import Finding
+from hyperhpc.errors import cause
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -121,30 +122,22 @@ def _version(name: str) -> str | None:
 
 def _find_needs() -> dict[str, list[Requirement]]:
     """Requirements of hyperhpc, and of the packages that it needs, by name."""
+    from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     needs: dict[str, list[Requirement]] = {}
     todo = ["hyperhpc"]
     while todo:
-        for need in _requires(todo.pop()):
+        texts: list[str] = []
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            texts = importlib.metadata.requires(todo.pop()) or []
+        for need in map(Requirement, texts):
             name = canonicalize_name(need.name)
-            if name not in needs:
-                todo.append(name)
-            needs.setdefault(name, []).append(need)
+            if need.marker is None or need.marker.evaluate({"extra": ""}):
+                if name not in needs:
+                    todo.append(name)
+                needs.setdefault(name, []).append(need)
     return needs
-
-
-def _requires(name: str) -> Iterator[Requirement]:
-    from packaging.requirements import Requirement
-
-    try:
-        texts = importlib.metadata.requires(name) or []
-    except importlib.metadata.PackageNotFoundError:
-        texts = []
-    for text in texts:
-        need = Requirement(text)
-        if need.marker is None or need.marker.evaluate({"extra": ""}):
-            yield need
 
 
 def check_imports() -> Finding:
@@ -154,12 +147,10 @@ def check_imports() -> Finding:
         try:
             importlib.import_module(name)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - broken packages raise anything
-            what = " ".join(str(error).split())[:120]
-            broken.append(f"{name}: {type(error).__name__}: {what}")
+            broken.append(f"{name}: {cause(error)}")
     if broken:
-        lock = find_lock()
         remedy = "unset PYTHONPATH; export PYTHONNOUSERSITE=1"
-        if lock:
+        if lock := find_lock():
             remedy += f"; if this does not help: {_install_command(lock)}"
         return Finding("error", _list_some(broken, 2), remedy)
     return Finding("ok", ", ".join(_IMPORTED))
@@ -234,16 +225,11 @@ def check_origins() -> Finding:
 
 
 def _isolated_path() -> list[str]:
-    program = "import json, sys; print(json.dumps(sys.path))"
-    done = subprocess.run(  # noqa: S603 - this very interpreter
-        [sys.executable, "-I", "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
+    program = [sys.executable, "-I", "-c", "import json, sys; print(json.dumps(sys.path))"]
+    shown = subprocess.check_output(  # noqa: S603 - this very interpreter
+        program, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, timeout=60
     )
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(shown.splitlines()[-1])
 
 
 def _locked_names() -> set[str]:
@@ -288,11 +274,9 @@ def check_threads(cores: int | None = None) -> Finding:
     given = {name: os.environ[name] for name in THREAD_VARIABLES if os.environ.get(name)}
     if not given:
         return Finding("ok", "not set; hyperhpc gives each worker 1")
-    values = list(given.values())
-    if len(given) == len(THREAD_VARIABLES) and len(set(values)) == 1:
-        value = f"{values[0]} in all {len(given)} variables"
-    else:
-        value = ", ".join(f"{name}={text}" for name, text in given.items())
+    value = ", ".join(f"{name}={text}" for name, text in given.items())
+    if len(given) == len(THREAD_VARIABLES) and len(different := set(given.values())) == 1:
+        value = f"{different.pop()} in all {len(given)} variables"
     bad = [name for name, text in given.items() if not _fits(text, cores)]
     if bad:
         remedy = "export " + " ".join(f"{name}=1" for name in bad)
@@ -326,30 +310,21 @@ def check_blas(cores: int | None = None) -> Finding:
 
 def check_codecs() -> Finding:
     """Check that Zarr's codec pipeline returns what was written."""
+    import numpy as np
     import zarr
 
     path = zarr.config.get("codec_pipeline.path")
     value = f"{path.rpartition('.')[2]} of zarr {zarr.__version__}"
     if importlib.util.find_spec("zarrs") is None:
         value += "; zarrs is not installed"
-    try:
-        _write_and_read()
-    except Exception as error:  # noqa: BLE001 - whatever a foreign pipeline raises
-        what = " ".join(str(error).split())[:120]
-        return Finding(
-            "error",
-            f"{path} fails: {type(error).__name__}: {what}",
-            "unset ZARR_CODEC_PIPELINE__PATH",
-        )
-    return Finding("ok", value)
-
-
-def _write_and_read() -> None:
-    import numpy as np
-    import zarr
-
     written = np.arange(24, dtype="int16").reshape(4, 6)
-    array = zarr.create_array({}, shape=(4, 6), chunks=(2, 6), dtype="int16")
-    array[:] = written
-    if not np.array_equal(array[:], written):
-        raise ValueError("it does not return what was written")
+    remedy = "unset ZARR_CODEC_PIPELINE__PATH"
+    try:
+        array = zarr.create_array({}, shape=(4, 6), chunks=(2, 6), dtype="int16")
+        array[:] = written
+        is_same = np.array_equal(array[:], written)
+    except Exception as error:  # noqa: BLE001 - whatever a foreign pipeline raises
+        return Finding("error", f"{path} fails: {cause(error)}", remedy)
+    if not is_same:
+        return Finding("error", f"{path} does not return what was written", remedy)
+    return Finding("ok", value)
