@@ -97,7 +97,7 @@ def test_terminal__a_failing_stage_stays_unfinished(monkeypatch: pytest.MonkeyPa
 def test_rate(unit: str, total: int | None, speed: float | None, shown: str) -> None:
     task = Task(0, "x", total, 0, _get_time=lambda: 0.0)  # type: ignore[arg-type]
     task.finished_speed = speed
-    assert module._Rate(unit).render(task).plain == shown
+    assert module._rate(task, unit) == shown
 
 
 def test_verbose__shows_tenths_and_times_in_logs(monkeypatch: pytest.MonkeyPatch) -> None:

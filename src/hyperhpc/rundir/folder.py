@@ -78,11 +78,6 @@ class RunFolder:
     #: The store that ``ingest`` writes, until it gets its own name.
     store = _Entry(STORE_NAME)
 
-    def has_all_outputs(self) -> bool:
-        """True if every output is there."""
-        outputs = (self.model, self.clusters, self.spectra, self.run, self.results)
-        return all(path.exists() for path in (*outputs, self.overview, self.report))
-
     def remove(self) -> None:
         """Remove what a run has written; other files in OUT, and OUT if any, stay."""
         files = (self.plan, self.model, self.clusters, self.spectra, self.run, self.report)
@@ -105,7 +100,10 @@ def partial_store(out: Path) -> RunFolder:
 
 def is_complete(folder: RunFolder) -> bool:
     """True if a run has finished there, and every output is there."""
-    return folder.has_all_outputs() and bool(read_json(folder.run).get("complete"))
+    outputs = (folder.model, folder.clusters, folder.spectra, folder.run, folder.results)
+    if not all(path.exists() for path in (*outputs, folder.overview, folder.report)):
+        return False
+    return bool(read_json(folder.run).get("complete"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -124,10 +122,7 @@ def disk_error(error: OSError, where: Path) -> ResourceError:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises ConfigError: if the file cannot be read or is damaged.
-    """
+    """Read JSON; ConfigError if the file cannot be read or is damaged."""
     try:
         return json.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -170,13 +165,11 @@ _MAY_BE_ADDED = "skip_bad_tiles"
 def claim_folder(
     folder: RunFolder, plan: Plan, *, scene: Path, restart: bool, extra_names: Collection[str] = ()
 ) -> tuple[Plan, bool]:
-    """Make OUT, or take the plan that is in it.
+    """Make OUT, or take the plan that is in it instead of ``plan`` if both agree.
 
-    ``plan``: The plan of this call; a plan found in OUT is taken instead if both agree.
     ``scene``: Path of the scene: OUT must not be in it.
     ``restart``: Rename what is there (``OUT.old-1``) and start from the beginning.
-    ``extra_names``: Names that OUT may hold besides those of a run: ``demo`` keeps its scene
-        there.
+    ``extra_names``: What OUT may hold besides a run: ``demo`` keeps its scene there.
 
     Returns: the plan to follow, and True if it is new.
     Raises ConfigError: OUT is a file, lies in the scene, or holds another run or anything else;
@@ -205,20 +198,22 @@ def claim_folder(
 def check_folder(
     folder: RunFolder, plan: Plan, scene: Path, restart: bool, extra_names: Collection[str] = ()
 ) -> Plan | None:
-    """The checks of :func:`claim_folder`, which touch nothing.
-
-    Returns: the plan found in OUT, to be resumed; None if a new run begins.
-    """
-    out = folder.out
-    _check_outside(out, scene)
-    if folder.plan.is_file():
-        if restart:
-            return None
-        found = read_plan(folder)
-        check_same(folder, found, plan, _restart_hint(out, scene))
-        return found
-    check_free(out, extra_names)
-    return None
+    """The checks of :func:`claim_folder`: the plan to be resumed, or None for a new run."""
+    real_out, real_scene = folder.out.resolve(), scene.resolve()
+    if real_out == real_scene:
+        raise ConfigError(f"{folder.out} is the scene itself; OUT must be a folder", _ELSEWHERE)
+    if real_scene in real_out.parents:
+        raise ConfigError(f"{folder.out} lies inside the scene {scene}", _ELSEWHERE)
+    if not folder.plan.is_file():
+        check_free(folder.out, extra_names)
+        return None
+    if restart:
+        return None
+    found, hint = read_plan(folder), _ELSEWHERE
+    if real_out not in real_scene.parents:  # else the scene would be renamed away with OUT
+        hint += ", or rename the old run and start from the beginning: --restart"
+    check_same(folder, found, plan, hint)
+    return found
 
 
 def check_free(out: Path, extra_names: Collection[str] = ()) -> None:
@@ -226,8 +221,7 @@ def check_free(out: Path, extra_names: Collection[str] = ()) -> None:
 
     Temporary files of those names (``.part-``), which a kill has left, are allowed.
 
-    Raises ConfigError: OUT holds files that are not of a run; ResourceError: OUT cannot be
-    read.
+    Raises ConfigError: OUT holds other files; ResourceError: OUT cannot be read.
     """
     try:
         names = os.listdir(out)
@@ -244,20 +238,6 @@ def check_free(out: Path, extra_names: Collection[str] = ()) -> None:
         raise ConfigError(
             f"{out} exists and is not a run of hyperhpc; nothing in it was touched", _ELSEWHERE
         )
-
-
-def _check_outside(out: Path, scene: Path) -> None:
-    real_out, real_scene = out.resolve(), scene.resolve()
-    if real_out == real_scene:
-        raise ConfigError(f"{out} is the scene itself; OUT must be a folder", _ELSEWHERE)
-    if real_scene in real_out.parents:
-        raise ConfigError(f"{out} lies inside the scene {scene}", _ELSEWHERE)
-
-
-def _restart_hint(out: Path, scene: Path) -> str:
-    if out.resolve() in scene.resolve().parents:  # it would be renamed away with OUT
-        return _ELSEWHERE
-    return f"{_ELSEWHERE}, or rename the old run and start from the beginning: --restart"
 
 
 def _rename_aside(folder: RunFolder, scene: Path) -> None:
@@ -322,10 +302,7 @@ def _show(value: Any) -> str:
 
 
 def find_run_folder(path: str | Path) -> RunFolder:
-    """The folder of an existing run.
-
-    Raises ConfigError: if there is no run.
-    """
+    """The folder of an existing run; ConfigError if there is none."""
     folder = RunFolder(Path(path))
     if not folder.plan.is_file():
         raise ConfigError(

@@ -70,35 +70,40 @@ def find_damage(root: Path, sums: Sums) -> Iterator[tuple[str, str]]:
 
 def _compare(path: Path, wanted: list[Any] | None) -> str | None:
     try:
-        if wanted and path.stat().st_size != wanted[0]:  # no need to read it
-            return f"has {path.stat().st_size} bytes instead of {wanted[0]}"
-        found = measure_file(path)
+        size = path.stat().st_size
+        # A file of another length need not be read
+        found = [size] if wanted and size != wanted[0] else measure_file(path)
     except FileNotFoundError:
-        return "is missing"
+        found = None
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
+    return _describe_change(found, wanted)
+
+
+def _describe_change(found: list[Any] | None, wanted: list[Any] | None) -> str | None:
+    """What is wrong with a file, from its length and checksum; None if nothing is."""
     if found == wanted:
         return None
-    return "holds other bytes than were written" if wanted else "was not written by this run"
+    if not found:
+        return "is missing"
+    if not wanted:
+        return "was not written by this run"
+    if found[0] != wanted[0]:
+        return f"has {found[0]} bytes instead of {wanted[0]}"
+    return "holds other bytes than were written"
 
 
 def write_checksums(folder: RunFolder, records: Mapping[str, Mapping[str, Any]]) -> None:
     """Write checksums.json: what the tiles have recorded, and the rest, measured now."""
-    results = folder.results.name
     sums = {
-        f"{results}/{name}": value
+        f"{folder.results.name}/{name}": value
         for record in records.values()
         for name, value in record.get("files", {}).items()
     }
-    rest = [path for path in files_of(folder.results) if f"{results}/{path}" not in sums]
-    sums |= {f"{results}/{path}": measure_file(folder.results / path) for path in rest}
-    overview = folder.overview.name
-    sums |= {
-        f"{overview}/{path}": measure_file(folder.overview / path)
-        for path in files_of(folder.overview)
-    }
-    for path in (folder.plan, folder.model, folder.clusters, folder.spectra):
-        sums[path.name] = measure_file(path)
+    stores = (folder.results, folder.overview)
+    names = [f"{store.name}/{name}" for store in stores for name in files_of(store)]
+    names += [path.name for path in (folder.plan, folder.model, folder.clusters, folder.spectra)]
+    sums |= {name: measure_file(folder.out / name) for name in names if name not in sums}
     write_json(folder.checksums, {"algorithm": "crc32c", "files": dict(sorted(sums.items()))})
 
 
@@ -112,16 +117,11 @@ class SummedStore(LocalStore):
 
     Without checksums most flipped bits decode to other numbers, and a chunk that is missing
     reads as missing values, or as cluster 0. Computing them takes less time than reading.
-
-    ``root``: The store.
-    ``sums``: [bytes, CRC-32C in hexadecimal] by the name of the file in the store; None for one
-        that must not be there. Files that are not named are read as they are.
+    Files that ``sums`` does not name are read as they are.
     """
 
-    def __init__(
-        self, root: Path, sums: Mapping[str, list[Any] | None], *, read_only: bool = True
-    ) -> None:
-        super().__init__(root, read_only=read_only)
+    def __init__(self, root: Path, sums: Sums) -> None:
+        super().__init__(root, read_only=True)
         self.sums = sums
 
     async def get(
@@ -130,21 +130,19 @@ class SummedStore(LocalStore):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Read a file; None if there is no such file, and there was none.
-
-        Raises
-        ------
-        IncompleteRunError
-            The file is not as it was written.
-        """
+        """Read a file; None if there is no such file, and there was none."""
         buffer = await super().get(key, prototype, byte_range)
         if key in self.sums and byte_range is None:
             found = None
             if buffer is not None:
                 data = buffer.to_bytes()
                 found = [len(data), f"{google_crc32c.value(data):08x}"]
-            if found != self.sums[key]:
-                raise _changed(Path(self.root), key, found, self.sums[key])
+            if what := _describe_change(found, self.sums[key]):
+                out = self.root.parent
+                raise IncompleteRunError(
+                    f"{self.root.name}/{key} of {out} {what}, so it cannot be read",
+                    f"See all that is damaged: hyperhpc verify {shlex.quote(str(out))}",
+                )
         return buffer
 
 
@@ -157,7 +155,7 @@ def open_summed(path: Path) -> LocalStore:
     try:
         files = json.loads(checksums.read_text("utf-8"))["files"]
         start = f"{path.name}/"
-        sums = {name[len(start) :]: files[name] for name in files if name.startswith(start)}
+        sums = {k.removeprefix(start): files[k] for k in files if k.startswith(start)}
     except FileNotFoundError:  # the run has not finished
         return LocalStore(path, read_only=True)
     except (AttributeError, KeyError, OSError, TypeError, ValueError):
@@ -166,18 +164,3 @@ def open_summed(path: Path) -> LocalStore:
             "Copy the folder of the run again, or give --restart to start from the beginning",
         ) from None
     return SummedStore(path, sums)
-
-
-def _changed(root: Path, key: str, found: Any, wanted: Any) -> IncompleteRunError:
-    if not found:
-        what = "is missing"
-    elif not wanted:
-        what = "was not written by this run"
-    elif found[0] != wanted[0]:
-        what = f"has {found[0]} bytes instead of {wanted[0]}"
-    else:
-        what = "holds other bytes than were written"
-    return IncompleteRunError(
-        f"{root.name}/{key} of {root.parent} {what}, so it cannot be read",
-        f"See all that is damaged: hyperhpc verify {shlex.quote(str(root.parent))}",
-    )

@@ -30,11 +30,9 @@ from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
 class Owner:
     """Who holds a lock, as its file says.
 
-    ``token``: Of this one run; what its tasks compare.
-    ``host``, ``machine``: Name for people; and what is the same for processes that see each
-        other's numbers.
+    ``token``: Of this one run; what its tasks compare. ``host``, ``since`` (UTC): For people.
+    ``machine``: What is the same for processes that see each other's numbers.
     ``pid``, ``started``: Process, and when it started, in ticks since the machine did.
-    ``since``: UTC, for people.
     ``job``, ``restart``: SLURM_JOB_ID and SLURM_RESTART_COUNT; no job outside Slurm.
     """
 
@@ -87,14 +85,11 @@ def find_machine() -> str:
 
 def find_start(pid: int) -> int | None:
     """When a process started, in ticks; None if it does not live."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
+    if Path("/proc/self/stat").exists():
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+        except (FileNotFoundError, ProcessLookupError):
             return None
-    except ProcessLookupError:
-        return None
-    else:
         state, *fields = stat.rpartition(")")[2].split()
         return None if state in "ZX" else int(fields[18])
     import psutil  # not Linux
@@ -123,10 +118,7 @@ class Claim:
     token: str
 
     def check(self) -> None:
-        """Raise an error if the lock is not ours any more.
-
-        Raises IncompleteRunError: if another run has taken OUT over.
-        """
+        """Raise IncompleteRunError if another run has taken OUT over."""
         owner, _ = _read(self.path)
         if owner is not None and owner.token != self.token:
             raise IncompleteRunError(
@@ -150,7 +142,10 @@ class Lock:
         while not self._over.wait(BEAT_S):
             try:
                 self.claim.check()
-                self._touch()
+                try:
+                    os.utime(self.claim.path)
+                except FileNotFoundError:  # removed by hand, or moved for a moment
+                    _create(self.claim.path, self._owner)
             except IncompleteRunError as error:
                 self.lost = error
                 # Comes as an interrupt in the main thread; hold_lock says what it was
@@ -158,12 +153,6 @@ class Lock:
                 return
             except OSError:
                 continue  # a file system that is away for a while
-
-    def _touch(self) -> None:
-        try:
-            os.utime(self.claim.path)
-        except FileNotFoundError:  # removed by hand, or moved for a moment
-            _create(self.claim.path, self._owner)
 
     def release(self) -> None:
         """Remove it, if it is ours."""
@@ -254,18 +243,16 @@ def _acquire(path: Path, mine: Owner, note: Callable[[str], None]) -> None:
 
 def _create(path: Path, owner: Owner) -> bool:
     """Make the lock file, whole; False if there is one."""
-    text = json.dumps(asdict(owner))
-    part = _write_part(path, text)
+    part = _write_part(path, owner)
     try:
-        try:
-            os.link(part, path)
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without hard links
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text)
+        os.link(part, path)
         return True
     except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        with contextlib.suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
+            file.write(part.read_text("utf-8"))
+            return True
         return False
     finally:
         part.unlink(missing_ok=True)
@@ -287,15 +274,15 @@ def _take_over(path: Path, token: str, mine: Owner, note: Callable[[str], None])
         owner, touched = _read(path)
         if touched is None or (owner.token if owner else "") != token:
             return False  # another process was faster
-        _write_part(path, json.dumps(asdict(mine))).replace(path)
+        _write_part(path, mine).replace(path)
         return True
     finally:
         right.unlink(missing_ok=True)
 
 
-def _write_part(path: Path, text: str) -> Path:
+def _write_part(path: Path, owner: Owner) -> Path:
     part = path.with_name(f"{LOCK}.part-{secrets.token_hex(8)}")
-    part.write_text(text, "utf-8")
+    part.write_text(json.dumps(asdict(owner)), "utf-8")
     return part
 
 

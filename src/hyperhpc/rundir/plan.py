@@ -10,21 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError, ResourceError
-from hyperhpc.rundir.memory import (
-    SUBSAMPLE,
-    max_tile_bytes,
-    n_sampled,
-    needed_mib,
-    pixel_bytes,
-    starts_peak,
-    tiles_peak,
-)
+from hyperhpc.rundir import memory
 from hyperhpc.scene.cube import Scene
 
 #: A tile of this size keeps the overhead of a task below a percent.
@@ -90,9 +83,7 @@ class Slab(Tile):
 class Plan:
     """What is fixed by the first run.
 
-    ``area``: Part of the scene.
-    ``tile_shape``: Rows and columns of a tile; tiles at the lower and right edge may be
-        smaller.
+    ``tile_shape``: Rows and columns of a tile; at the lower and right edge it may be smaller.
     ``is_transposed``: True if the scene is first turned from bands into tiles, in OUT/work.
     ``options``: Options that change results.
     ``fingerprint``: What differs if the scene has changed.
@@ -108,15 +99,9 @@ class Plan:
         """All tiles, along rows; or larger ones, of so many on a side."""
         (height, width), (tall, wide) = self.area.shape, (n * times for n in self.tile_shape)
         suffix = "" if times == 1 else f"-of-{times}x{times}"
-        for y in range(0, height, tall):
-            for x in range(0, width, wide):
-                yield Tile(
-                    f"{y // tall:04d}-{x // wide:04d}{suffix}",
-                    y,
-                    min(y + tall, height),
-                    x,
-                    min(x + wide, width),
-                )
+        for y, x in product(range(0, height, tall), range(0, width, wide)):
+            name = f"{y // tall:04d}-{x // wide:04d}{suffix}"
+            yield Tile(name, y, min(y + tall, height), x, min(x + wide, width))
 
     def n_tiles(self, times: int = 1) -> int:
         """How many these are."""
@@ -130,8 +115,8 @@ class Plan:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
         """Back from plan.json."""
-        value = dict(value, area=Area(**value["area"]), tile_shape=tuple(value["tile_shape"]))
-        return cls(**value)
+        area, tile_shape = Area(**value["area"]), tuple(value["tile_shape"])
+        return cls(**value | {"area": area, "tile_shape": tile_shape})
 
 
 def choose_area(scene: Scene, bbox: tuple[float, float, float, float] | None) -> Area:
@@ -177,25 +162,24 @@ def make_plan(scene: Scene, config: RunConfig) -> Plan:
     area = choose_area(scene, config.bbox)
     _check_memory(scene, area, config)
     check_chunk(scene, config)
-    largest = max_tile_bytes(config.memory_bytes, config.threads_per_worker)
-    per_pixel = pixel_bytes(scene)
+    largest = memory.max_tile_bytes(config.memory_bytes, config.threads_per_worker)
+    per_pixel = memory.pixel_bytes(scene)
     # A chunk of few bands costs the memory of all bands when its pixels are wanted
     unit = (min(scene.chunks[0], scene.shape[0]), min(scene.chunks[1], scene.shape[1]))
     is_transposed = unit[0] * unit[1] * per_pixel > largest
     if is_transposed:
         unit = (SMALL_TILE, SMALL_TILE)
-    target = min(TARGET_TILE_BYTES, largest)
-    tile = _grow(unit, area.shape, target / per_pixel)
+    tile = _grow(unit, area.shape, min(TARGET_TILE_BYTES, largest) / per_pixel)
     return Plan(area, tile, is_transposed, config.result_options(), scene.fingerprint())
 
 
 def _check_memory(scene: Scene, area: Area, config: RunConfig) -> None:
     """Raise ResourceError if a worker can hold neither a small tile nor the subsample."""
     threads = config.threads_per_worker
-    tiles = tiles_peak(SMALL_TILE**2 * pixel_bytes(scene), threads)
-    n_pixels = min(SUBSAMPLE, n_sampled(area.shape, config.stride))
-    starts = starts_peak(scene.shape[2] * np.dtype(scene.dtype).itemsize, n_pixels)
-    need = needed_mib(max(tiles, starts))
+    tiles = memory.tiles_peak(SMALL_TILE**2 * memory.pixel_bytes(scene), threads)
+    n_pixels = min(memory.SUBSAMPLE, memory.n_sampled(area.shape, config.stride))
+    starts = memory.starts_peak(scene.shape[2] * np.dtype(scene.dtype).itemsize, n_pixels)
+    need = memory.needed_mib(max(tiles, starts))
     if config.memory_bytes < need * 2**20:
         what = "tiles" if tiles > starts else f"fitting models to {n_pixels} pixels"
         what += f" of {scene.shape[2]} bands"
@@ -205,25 +189,26 @@ def _check_memory(scene: Scene, area: Area, config: RunConfig) -> None:
 def check_chunk(scene: Scene, config: RunConfig) -> None:
     """Raise ResourceError if one stored chunk, of all bands or few, is too large."""
     sides = [min(pair) for pair in zip(scene.chunks, scene.shape, strict=True)]
-    nbytes = math.prod(sides) * pixel_bytes(scene) // scene.shape[2]
+    nbytes = math.prod(sides) * memory.pixel_bytes(scene) // scene.shape[2]
     threads = config.threads_per_worker
-    if nbytes > max_tile_bytes(config.memory_bytes, threads):
+    if nbytes > memory.max_tile_bytes(config.memory_bytes, threads):
         what = (
             f"the chunks of the scene: one holds {sides[0]} x {sides[1]} pixels of "
             f"{sides[2]} bands, {nbytes / 2**20:.0f} MiB"
         )
-        raise _too_little(config, what, needed_mib(tiles_peak(nbytes, threads)) + 1)
+        need = memory.needed_mib(memory.tiles_peak(nbytes, threads)) + 1
+        raise _too_little(config, what, need)
 
 
 def _too_little(
     config: RunConfig, what: str, need_mib: int, *, are_threads_to_blame: bool = True
 ) -> ResourceError:
     fewer = are_threads_to_blame and config.threads_per_worker > 1
+    or_fewer = " or fewer --threads-per-worker" if fewer else ""
     return ResourceError(
         f"--memory-per-worker {config.memory_per_worker} is too little for {what}; at least "
         f"{need_mib} MiB are needed",
-        f"Give --memory-per-worker {need_mib}MiB"
-        + (" or fewer --threads-per-worker" if fewer else ""),
+        f"Give --memory-per-worker {need_mib}MiB{or_fewer}",
     )
 
 

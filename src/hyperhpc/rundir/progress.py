@@ -19,16 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as RichBar
+from rich.progress import TextColumn
 from rich.text import Text
 
 from hyperhpc.errors import ConfigError, IncompleteRunError
@@ -81,7 +74,7 @@ class TerminalProgress(Progress):
 
     def __init__(self, verbose: bool = False) -> None:
         self._console = Console(stderr=True, highlight=False, markup=False)
-        self._bar: RichBar | None = None
+        self._bar: rich_progress.Progress | None = None
         self._task: Any = None
         self._tiles = self._done = 0
         self._verbose = verbose
@@ -95,22 +88,22 @@ class TerminalProgress(Progress):
         """Show a bar that stays when the stage is over."""
         self._stage = _Stage(name, total, unit)
         if not self._console.is_terminal:
-            self._console.print(f"{name} ...", soft_wrap=True)
+            self.note(f"{name} ...")
             yield
             self._show_time()
             return
         columns: list[Any] = [
-            SpinnerColumn(finished_text="[green]✓"),
+            rich_progress.SpinnerColumn(finished_text="[green]✓"),
             TextColumn("{task.description:<20}"),
-            BarColumn(bar_width=12),
+            rich_progress.BarColumn(bar_width=12),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[tiles]}"),
-            _Rate(unit),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            _Words(lambda task: _rate(task, unit)),
+            rich_progress.TimeRemainingColumn(elapsed_when_finished=True),
         ]
         if self._up and self._console.width >= _WIDE:
-            columns.append(_Workers(self._up))
-        with RichBar(*columns, console=self._console) as self._bar:
+            columns.append(_Words(lambda task: _ask(self._up), max_refresh=1.0))
+        with rich_progress.Progress(*columns, console=self._console) as self._bar:
             self._tiles, self._done = tiles, 0
             self._task = self._bar.add_task(name, total=total, tiles=self._count())
             yield
@@ -122,7 +115,7 @@ class TerminalProgress(Progress):
         """Move the bar."""
         if self._verbose and not self._bar and (words := self._stage.advance(amount)):
             workers = _ask(self._up)
-            self._console.print(f"  {words}{workers and '; '}{workers}", soft_wrap=True)
+            self.note(f"  {words}{workers and '; '}{workers}")
         if self._bar:
             self._done += 1
             self._bar.update(self._task, advance=amount, tiles=self._count())
@@ -133,7 +126,7 @@ class TerminalProgress(Progress):
 
     def _show_time(self) -> None:
         if self._verbose:
-            self._console.print(f"  {self._stage.took()}", soft_wrap=True)
+            self.note(f"  {self._stage.took()}")
 
     def _count(self) -> str:
         return f"{self._done}/{self._tiles} tiles" if self._tiles else ""
@@ -171,17 +164,17 @@ class _Stage:
         return f"{self._name} took {time.perf_counter() - self._start:.1f} s"
 
 
-class _Workers(ProgressColumn):
-    """How many workers are up and what memory they use; updated once a second."""
+class _Words(rich_progress.ProgressColumn):
+    """What a function says of a task, asked at most every ``max_refresh`` seconds."""
 
-    max_refresh = 1.0
-
-    def __init__(self, count: Callable[[], str]) -> None:
+    def __init__(
+        self, say: Callable[[rich_progress.Task], str], max_refresh: float | None = None
+    ) -> None:
         super().__init__()
-        self._count = count
+        self._say, self.max_refresh = say, max_refresh
 
-    def render(self, task: Task) -> Text:
-        return Text(_ask(self._count))
+    def render(self, task: rich_progress.Task) -> Text:
+        return Text(self._say(task))
 
 
 def _ask(count: Callable[[], str] | None) -> str:
@@ -191,20 +184,12 @@ def _ask(count: Callable[[], str] | None) -> str:
     return ""
 
 
-class _Rate(ProgressColumn):
+def _rate(task: rich_progress.Task, unit: str) -> str:
     """Units a second, in millions where they are pixels."""
-
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self._unit = unit
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        if not speed or not task.total or task.total <= 1:
-            return Text("")
-        if self._unit == "px":
-            return Text(f"{speed / 1e6:6.2f} Mpx/s")
-        return Text(f"{speed:6.1f} {self._unit}/s")
+    speed = task.finished_speed or task.speed
+    if not speed or not task.total or task.total <= 1:
+        return ""
+    return f"{speed / 1e6:6.2f} Mpx/s" if unit == "px" else f"{speed:6.1f} {unit}/s"
 
 
 _EVERY_S = 1.0
@@ -226,12 +211,8 @@ class StatusFile(Progress):
         self._workers: Callable[[], str] | None = None
         self._lock, self._over = threading.Lock(), threading.Event()
         self._written = 0.0
-        self._lines: dict[str, str] = {
-            "state": "running",
-            "launcher": launcher,
-            "host": socket.gethostname(),
-            "process": str(os.getpid()),
-        }
+        self._lines = {"state": "running", "launcher": launcher}
+        self._lines |= {"host": socket.gethostname(), "process": str(os.getpid())}
         if job := os.environ.get("SLURM_JOB_ID"):
             self._lines["job"] = job
         self._write()
@@ -306,13 +287,9 @@ class StatusFile(Progress):
         if count := self._workers:
             with contextlib.suppress(Exception):  # the cluster is being closed
                 self._lines["workers"] = count()
-        with self._lock:
-            self._write_alone()
-
-    def _write_alone(self) -> None:
-        self._written = time.monotonic()
-        self._lines["updated"] = datetime.now(UTC).isoformat(timespec="seconds")
-        with contextlib.suppress(OSError, IncompleteRunError):
+        with self._lock, contextlib.suppress(OSError, IncompleteRunError):
+            self._written = time.monotonic()
+            self._lines["updated"] = datetime.now(UTC).isoformat(timespec="seconds")
             if self._claim:
                 self._claim.check()
             with atomic_write(self._path, flush=False) as part:
@@ -320,9 +297,7 @@ class StatusFile(Progress):
 
 
 def read_status(out: Path) -> dict[str, str]:
-    """What a run or an ingest is doing, by its status.txt, and how its job fares.
-
-    ``out``: The folder of a run, or a store that ``ingest`` writes or has written.
+    """What a run, or the ingest of a store, is doing by its status.txt, and how its job fares.
 
     Returns: the lines of ``status.txt``; of ``slurm/job``, which jobs/submit.sh and the job
     write, ``job``, and the others as ``job_error``, ``job_exit``, ``job_log`` and so on. If
