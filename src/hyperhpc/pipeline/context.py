@@ -19,8 +19,6 @@ from hyperhpc.scene.cube import Grid, Scene
 class RunContext:
     """What was asked for, what the scene was found to be, and what follows from both.
 
-    ``config``: Scene, OUT and options, as asked for.
-    ``scene``: The scene as it lies on disk.
     ``selection``: The bands that decide on validity and clusters.
     ``indices``, ``skipped``: Indices to compute; names of those that lack a band, and which.
     ``model_names``: Models of the maps, in the order of their layers.

@@ -28,11 +28,8 @@ T = TypeVar("T")
 class Session(Generic[T]):
     """A command while it works.
 
-    ``config``: Launcher, number and size of the workers; their folder for connections is
-        ``out``.
-    ``progress``: Shows what is done, and keeps status.txt.
-    ``claim``: Shows that the lock is still held.
-    ``claimed``: What ``claim_folder`` of :func:`managed_run` returned.
+    ``progress``: Shows what is done, and keeps status.txt. ``claim``: That the lock is held.
+    ``claimed``: What ``claim`` of :func:`managed_run` returned.
     """
 
     config: RunConfig
@@ -55,18 +52,12 @@ class Session(Generic[T]):
 
 @contextmanager
 def managed_run(
-    folder: RunFolder,
-    config: RunConfig,
-    progress: Progress,
-    command: str,
-    claim_folder: Callable[[], T],
+    folder: RunFolder, config: RunConfig, progress: Progress, command: str, claim: Callable[[], T]
 ) -> Iterator[Session[T]]:
     """Hold the lock of a folder, keep its status.txt, and translate errors, to the end.
 
-    ``folder``: Where the lock, status.txt and the work are.
-    ``progress``: Shows what is done.
     ``command``: The command line, for the hint how to resume.
-    ``claim_folder``: Called under the lock, before anything else is written: takes up what is
+    ``claim``: Called under the lock, before anything else is written: takes up what is
         in the folder, or refuses it. Then what killed processes have left there is removed.
 
     Raises ConfigError: another run holds the lock; ResourceError: the disk is full, or the
@@ -74,7 +65,7 @@ def managed_run(
     was lost; what is finished is kept.
     """
     with hold_lock(folder.out, progress.note) as lock:
-        claimed = claim_folder()
+        claimed = claim()
         remove_stale_connections(folder.out)
         remove_partial_files(folder.out)
         status = StatusFile(folder.status, progress, config.launcher, lock.claim)

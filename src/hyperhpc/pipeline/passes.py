@@ -13,20 +13,13 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.analysis.agreement import adjusted_rand_index
+from hyperhpc.compute import sample as sampling
 from hyperhpc.compute.classify import ClassifyJob, OverviewFiles, classify_tile, write_nodata_tile
 from hyperhpc.compute.fitting import FitJob, fit_models
 from hyperhpc.compute.models import Labeller
 from hyperhpc.compute.overview import OverviewMetadata, finest_step, write_overview
 from hyperhpc.compute.results_store import create_results, drop_damaged_tiles, is_store_intact
-from hyperhpc.compute.sample import (
-    Sample,
-    SampleJob,
-    count_valid,
-    sample_tile,
-    tiles_per_side,
-    uses_thinned_copy,
-    write_nodata_sample,
-)
+from hyperhpc.compute.sample import Sample, SampleJob
 from hyperhpc.compute.stores import set_attributes
 from hyperhpc.compute.sums import SampleOnWorkers
 from hyperhpc.compute.tiles import SkipPolicy, collect_bad_tiles, describe_bad_tiles, run_tiles
@@ -72,7 +65,6 @@ class Stages:
 class TakenSample:
     """The outcome of the sample pass.
 
-    ``sample``: The files.
     ``bad``: Tiles that cannot be read, and why.
     ``used``: Tiles of the scene itself of which pixels are in the sample.
     """
@@ -102,7 +94,7 @@ def take_sample(ctx: RunContext, stages: Stages, scene: Scene, workers: Workers)
     """
     session, plan, config = stages.session, ctx.plan, ctx.config
     skip_policy = (
-        SkipPolicy(write_nodata_sample, {}, frozenset()) if config.skip_bad_tiles else None
+        SkipPolicy(sampling.write_nodata_sample, {}, frozenset()) if config.skip_bad_tiles else None
     )
     sample = Sample.at(
         ctx.folder.work, plan.area, config.stride, len(ctx.selection.bands), ctx.scene.dtype
@@ -113,11 +105,20 @@ def take_sample(ctx: RunContext, stages: Stages, scene: Scene, workers: Workers)
         sample.values.create()
         sample.mask.create()
     job = SampleJob(scene, plan.area, config.stride, ctx.selection.bands, sample)
-    times = tiles_per_side(scene, plan, config.stride, skips_bad_tiles=config.skip_bad_tiles)
+    times = sampling.tiles_per_side(
+        scene, plan, config.stride, skips_bad_tiles=config.skip_bad_tiles
+    )
     tiles = list(plan.tiles(times))
     with stages.stage("sample", "reading the sample", ctx.n_pixels, len(tiles)) as entry:
         records, resumed = run_tiles(
-            workers, sample_tile, job, tiles, folder, session.progress, session.claim, skip_policy
+            workers,
+            sampling.sample_tile,
+            job,
+            tiles,
+            folder,
+            session.progress,
+            session.claim,
+            skip_policy,
         )
         entry.update(_totals(records, resumed))
     bad = collect_bad_tiles(records)
@@ -125,9 +126,9 @@ def take_sample(ctx: RunContext, stages: Stages, scene: Scene, workers: Workers)
         rest = [tile for tile in plan.tiles() if tile.name not in bad]
         _check_any_valid(ctx, stages, job, workers, rest, bad)
     stages.record.add_bad_tiles(describe_bad_tiles(plan.tiles(), plan.area, bad))
-    used = {name for name, record in records.items() if record["sampled"]}
-    is_copy_read = uses_thinned_copy(scene, plan.area, config.stride)
-    return TakenSample(sample, bad, frozenset() if is_copy_read else frozenset(used))
+    is_copy_read = sampling.uses_thinned_copy(scene, plan.area, config.stride)
+    used = (name for name, record in records.items() if record["sampled"] and not is_copy_read)
+    return TakenSample(sample, bad, frozenset(used))
 
 
 def _check_any_valid(
@@ -142,7 +143,7 @@ def _check_any_valid(
     session, folder = stages.session, ctx.folder.records("count")
     with stages.stage("count", "looking for data", ctx.n_pixels):
         records, _ = run_tiles(
-            workers, count_valid, job, tiles, folder, session.progress, session.claim
+            workers, sampling.count_valid, job, tiles, folder, session.progress, session.claim
         )
     if any(record["valid"] for record in records.values()):
         return
@@ -175,8 +176,7 @@ def fit(ctx: RunContext, stages: Stages, sample: Sample, workers: Workers) -> li
         stages.record.warn,
     )
     labellers = fit_models(job, stages.session.progress)
-    seconds = round(time.perf_counter() - start, 3)
-    stages.record.add_stage({"name": "fit", "seconds": seconds})
+    stages.record.add_stage({"name": "fit", "seconds": round(time.perf_counter() - start, 3)})
     return labellers
 
 

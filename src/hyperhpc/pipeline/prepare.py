@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.analysis.indices import choose_indices
-from hyperhpc.compute.applied import AppliedModel, read_applied
+from hyperhpc.compute.applied import read_applied
 from hyperhpc.compute.fitting import check_models
 from hyperhpc.compute.overview import finest_step
 from hyperhpc.compute.sample import tiles_per_side, uses_thinned_copy
-from hyperhpc.compute.selection import Selection, select_bands, spectra_at, usable_centres_nm
+from hyperhpc.compute.selection import select_bands, spectra_at, usable_centres_nm
 from hyperhpc.config import RunConfig
 from hyperhpc.pipeline.context import RunContext
 from hyperhpc.rundir.folder import check_folder
 from hyperhpc.rundir.memory import n_sampled, peak_bytes
-from hyperhpc.rundir.plan import Plan, make_plan
+from hyperhpc.rundir.plan import make_plan
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import THINNED_STEP, Scene
 from hyperhpc.scene.thinned import check_thinned
@@ -41,11 +41,14 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
 
     ``is_plan``: Nothing will be started.
 
-    Raises ConfigError, SceneError, ResourceError, SlurmError: see :mod:`hyperhpc.errors`.
+    Raises ConfigError, SceneError, ResourceError, SlurmError.
     """
     scene = open_scene(config.scene, options=config.scene_options)
     check_thinned(scene)
-    selection, applied = _choose_bands(config, scene)
+    selection, applied = select_bands(scene, config.drop, seed_compat=config.seed_compat), None
+    if config.apply_model:
+        applied = read_applied(config.apply_model, config.models, scene)
+        selection = applied.select(selection)
     indices, skipped = choose_indices(
         config.indices,
         config.formula,
@@ -55,26 +58,13 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
     model_names = list(applied.model["models"]) if applied else check_models(config)
     spectra = spectra_at(scene, config.points, selection.bands)
     check_workers(config, is_plan=is_plan)
-    plan = _plan(config, scene, applied)
+    plan = make_plan(scene, config)
+    # Files count by their content, not by their names
+    by_content = {"model": applied and applied.digest, **digests(scene, config)}
+    plan = replace(plan, options=plan.options | by_content)
     return RunContext(
         config, scene, selection, indices, skipped, model_names, spectra, plan, applied
     )
-
-
-def _choose_bands(config: RunConfig, scene: Scene) -> tuple[Selection, AppliedModel | None]:
-    """Bands of the models, and the model that is applied, if any: its bands count."""
-    selection = select_bands(scene, config.drop, seed_compat=config.seed_compat)
-    if not config.apply_model:
-        return selection, None
-    applied = read_applied(config.apply_model, config.models, scene)
-    return applied.select(selection), applied
-
-
-def _plan(config: RunConfig, scene: Scene, applied: AppliedModel | None) -> Plan:
-    """Area and tiles; files count by their content, not by their names."""
-    plan = make_plan(scene, config)
-    by_content = {"model": applied and applied.digest, **digests(scene, config)}
-    return replace(plan, options=plan.options | by_content)
 
 
 def digests(scene: Scene, config: RunConfig) -> dict[str, str | None]:
@@ -87,9 +77,8 @@ def digests(scene: Scene, config: RunConfig) -> dict[str, str | None]:
 
 
 def describe_plan(config: RunConfig) -> dict[str, Any]:
-    """What a run with these options would do; nothing is written.
+    """What a run would do, by the keys of ``hyperhpc plan --json``; nothing is written.
 
-    Returns: the keys of ``hyperhpc plan --json``.
     Raises ConfigError, SceneError, ResourceError, SlurmError: as the run itself would.
     """
     ctx = prepare(config, is_plan=True)
@@ -116,9 +105,8 @@ def describe_plan(config: RunConfig) -> dict[str, Any]:
 def estimate(ctx: RunContext, workers: int) -> dict[str, Any]:
     """Tasks, bytes before compression, files, memory and a guess of the seconds of a run."""
     plan, scene, config = ctx.plan, ctx.scene, ctx.config
-    passes = ["transpose"] * plan.is_transposed
-    passes += [] if ctx.applied else ["sample"]
-    passes += ["classify"]
+    is_needed = {"transpose": plan.is_transposed, "sample": not ctx.applied, "classify": True}
+    passes = [name for name, needed in is_needed.items() if needed]
     sampled = 0 if ctx.applied else n_sampled(plan.area.shape, config.stride)
     n_read: dict[str, float] = dict.fromkeys(passes, ctx.n_pixels)
     if "sample" in passes and uses_thinned_copy(scene, plan.area, config.stride):

@@ -10,18 +10,11 @@ from pathlib import Path
 from hyperhpc.compute.tiles import DamagedTileError, check_no_bad_tiles
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError, SceneError
+from hyperhpc.pipeline import passes
 from hyperhpc.pipeline.context import RunContext
 from hyperhpc.pipeline.header import run_header
 from hyperhpc.pipeline.managed import Session, managed_run
-from hyperhpc.pipeline.passes import (
-    Stages,
-    TileRecords,
-    classify,
-    fit,
-    summarise,
-    take_sample,
-    transpose,
-)
+from hyperhpc.pipeline.passes import Stages, TileRecords
 from hyperhpc.pipeline.prepare import prepare
 from hyperhpc.pipeline.record import RunRecord
 from hyperhpc.pipeline.repair import clear_leftovers, find_damaged_files, repair_run
@@ -47,7 +40,6 @@ def run(
 ) -> RunFolder:
     """Run the whole analysis, or resume it; a complete run with damaged files is repaired.
 
-    ``config``: Scene, OUT and options.
     ``progress``: Shows what is done; silent if None.
     ``command``: The command line, for the report and for hints.
     ``extra_names``: Names that OUT may hold besides those of a run.
@@ -116,18 +108,18 @@ def run_compute(ctx: RunContext, stages: Stages) -> None:
         import_in_background("hyperhpc.report.draw")
         records = _run_passes(ctx, stages, workers)
         record.measure_memory(workers)
-    record.set_pixels(summarise(ctx, records))
+    record.set_pixels(passes.summarise(ctx, records))
     write_checksums(folder, records)
 
 
 def _run_passes(ctx: RunContext, stages: Stages, workers: Workers) -> TileRecords:
     bad, used = stages.record.known_bad_tiles(), frozenset[str]()
-    scene = transpose(ctx, stages, workers) if ctx.plan.is_transposed else ctx.scene
+    scene = passes.transpose(ctx, stages, workers) if ctx.plan.is_transposed else ctx.scene
     if ctx.applied:
         ctx.applied.write(ctx.folder)
         labellers = ctx.applied.labellers(scene)
     else:
-        taken = take_sample(ctx, stages, scene, workers)
-        labellers = fit(ctx, stages, taken.sample, workers)
+        taken = passes.take_sample(ctx, stages, scene, workers)
+        labellers = passes.fit(ctx, stages, taken.sample, workers)
         bad, used = bad | taken.bad, taken.used
-    return classify(ctx, stages, scene, labellers, workers, bad, used)
+    return passes.classify(ctx, stages, scene, labellers, workers, bad, used)
