@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from hyperhpc.analysis.bands import WATER_WINDOWS_NM, in_windows
 from hyperhpc.analysis.indices import choose_indices, compute_indices
 from hyperhpc.analysis.kernel import valid_pixels
 from hyperhpc.compute.selection import select_bands, spectra_at, usable_centres_nm
@@ -162,8 +161,7 @@ def indices(
     if isinstance(cube, str | Path):
         cube = open_scene(cube)
     scene = _scene_of(cube)
-    wavelength_nm = scene.wavelength_nm
-    if not np.array_equal(wavelength_nm, np.atleast_1d(cube["wavelength"].values)):
+    if not np.array_equal(scene.wavelength_nm, np.atleast_1d(cube["wavelength"].values)):
         raise ConfigError(
             "The cube has lost bands; all of them are needed to find pixels without data",
             "Cut the cube in y and x only",
@@ -176,12 +174,11 @@ def indices(
     bound, _ = choose_indices(
         [names] if isinstance(names, str) else names, formulas or {}, usable_centres_nm(scene)
     )
-    good = select_bands(scene).bands
-    is_window_band = in_windows(wavelength_nm, scene.bad_band_windows_nm or WATER_WINDOWS_NM)
+    selection = select_bands(scene)
 
     def compute(dn: np.ndarray) -> np.ndarray:
-        shape = dn.shape[:-1]
-        is_valid = valid_pixels(dn.reshape(-1, dn.shape[-1]), scene.nodata, good).reshape(shape)
+        flat = dn.reshape(-1, dn.shape[-1])
+        is_valid = valid_pixels(flat, scene.nodata, selection.bands).reshape(dn.shape[:-1])
         values = compute_indices(
             dn,
             bound,
@@ -189,7 +186,7 @@ def indices(
             is_missing=~is_valid,
             nodata=scene.nodata,
             window_nodata=scene.window_nodata,
-            is_window_band=is_window_band,
+            is_window_band=selection.is_window_band,
         )
         with np.errstate(over="ignore"):  # beyond float32 is infinite, hence missing
             stored = np.moveaxis(values, 0, -1).astype(np.float32)

@@ -17,16 +17,9 @@ from fractions import Fraction
 
 import numpy as np
 
+from hyperhpc.analysis import kernel
 from hyperhpc.analysis.bands import nir_bands
-from hyperhpc.analysis.kernel import (
-    SLICE,
-    ClusterSums,
-    Scaler,
-    Scorer,
-    centred_blocks,
-    label_pixels,
-    sum_clusters,
-)
+from hyperhpc.analysis.kernel import SLICE, ClusterSums, Scaler, Scorer
 
 #: scikit-learn's defaults.
 TOLERANCE = 1e-4
@@ -35,10 +28,9 @@ MAX_ITERATIONS = 300
 
 @dataclass
 class Moments:
-    """Number, sum and sum of squares per band, of pixels minus a reference.
+    """Number, sum and sum of squares (band) of pixels minus a reference.
 
-    ``count``: Number of pixels.
-    ``sums``, ``squares``: (band): int64 for integer scenes (exact), float64 otherwise.
+    Sums are int64 for integer scenes (exact), float64 otherwise.
     """
 
     count: int
@@ -104,11 +96,9 @@ def compute_variance(moments: Moments) -> np.ndarray:
 def compute_inertia(
     sums: ClusterSums, squares: np.ndarray, centres: np.ndarray, scaler: Scaler
 ) -> float:
-    """Sum of squared scaled distances to the centres, from sums alone.
+    """Sum of squared scaled distances to the centres (cluster, band; DN), from sums alone.
 
-    ``sums``: Sums of each cluster, of DN minus the scaler's offset.
-    ``squares``: (band) sum of squares of DN minus offset over all pixels.
-    ``centres``: float64 (cluster, band), DN.
+    ``squares``: (band) sum of squares of DN minus the scaler's offset over all pixels.
     """
     c = centres - scaler.offset
     parts = sums.counts[:, None] * c**2 - 2.0 * c * sums.sums
@@ -120,8 +110,7 @@ def compute_inertia(
 class Step:
     """The state after an iteration: all that is needed to resume from it.
 
-    ``centres``: float64 (cluster, band), DN.
-    ``n_iter``: Number of iterations so far.
+    ``centres``: float64 (cluster, band), DN. ``n_iter``: Iterations so far.
     ``limit``: A move of the centres up to this ends the iterations; None before the first.
     ``is_settled``: True if no more iterations are needed.
     """
@@ -208,8 +197,8 @@ def find_farthest_pixels(
     """
     scorer = Scorer(centres, scaler)
     distance = np.empty(len(dn))
-    (labels,) = label_pixels(dn, [scorer])
-    for rows, block in centred_blocks(dn, scaler):
+    (labels,) = kernel.label_pixels(dn, [scorer])
+    for rows, block in kernel.centred_blocks(dn, scaler):
         nearest = centres[labels[rows]] - scaler.offset
         distance[rows] = (((block - nearest) / scaler.scale) ** 2).sum(axis=1)
     order = np.argsort(-distance, kind="stable")[:n]
@@ -229,7 +218,7 @@ def fit_in_memory(
         squares = measure_moments(dn, scaler.offset).squares.astype(np.float64)
 
     def sum_by(centres: np.ndarray) -> ClusterSums:
-        return sum_clusters(dn, Scorer(centres, scaler))
+        return kernel.sum_clusters(dn, Scorer(centres, scaler))
 
     last = run_lloyd(
         sum_by,
@@ -245,8 +234,7 @@ def fit_in_memory(
 def order_by_nir(centres: np.ndarray, wavelength_nm: np.ndarray) -> np.ndarray:
     """Order (int64, cluster) of ascending mean near-infrared value; ties keep their order.
 
-    ``centres``: (cluster, band), good bands; NaN sorts last.
-    ``wavelength_nm``: Centres of the good bands.
+    ``centres``: (cluster, band), good bands at ``wavelength_nm``; NaN sorts last.
     """
     nir = centres[:, nir_bands(wavelength_nm)].mean(axis=1)
     return np.argsort(nir, kind="stable")
@@ -272,9 +260,8 @@ class ClusterMoments:
 def measure_clusters(
     dn: np.ndarray, labels: np.ndarray, sizes: Sequence[int], scaler: Scaler
 ) -> ClusterMoments:
-    """Moments per cluster of labelled pixels; exact for integers.
+    """Moments per cluster of valid pixels (pixel, good band); exact for integers.
 
-    ``dn``: Valid pixels, good bands (pixel, band).
     ``labels``: uint8 (model, pixel).
     ``sizes``: Number of clusters of each model; the models follow each other in the result.
     """
@@ -285,7 +272,7 @@ def measure_clusters(
     sums, squares = np.zeros(shape), np.zeros(shape)
     model = np.repeat(np.arange(len(sizes)), sizes)
     number = np.concatenate([np.arange(size) for size in sizes])[:, None]
-    for rows, block in centred_blocks(dn, scaler):
+    for rows, block in kernel.centred_blocks(dn, scaler):
         # Whole numbers below 2**34, with sums below 2**53: exact in any order
         part = block.astype(np.float64)
         hot = (labels[model, rows] == number).astype(np.float64)

@@ -31,7 +31,6 @@ FloatMap = npt.NDArray[np.float32]
 class Pyramid:
     """Maps at several levels of reduction.
 
-    ``group``: Zarr store with one group per level.
     ``levels``: Scene pixels on the side of one pixel of each level, finest first.
     ``indices``, ``models``: Names along the first dimension of ``indices`` and ``cluster``.
     ``bounds``: Outer edges of the analysed area [xmin, ymin, xmax, ymax]; None if not recorded.
@@ -80,21 +79,16 @@ class Pyramid:
         return len(y), len(x)
 
     @cached_property
-    def _centres(self) -> dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    def _centres(self) -> dict[int, list[npt.NDArray[Any]]]:
         """Coordinates (y, x) of the pixel centres of each level."""
-        found = {}
-        for level in self.levels:
-            y, x = self._array(level, "y"), self._array(level, "x")
-            assert y is not None
-            assert x is not None
-            found[level] = np.asarray(y[:]), np.asarray(x[:])
-        return found
+        group: Any = self.group  # from_group has looked for them
+        return {n: [np.asarray(group[f"{n}/{axis}"][:]) for axis in "yx"] for n in self.levels}
 
     @cached_property
     def level(self) -> int:
         """The level that whole maps are drawn from: the coarsest that fills a picture."""
-        fine = [n for n in self.levels if max(self.shape(n)) >= _COARSE_PX]
-        return fine[-1] if fine else self.levels[0]
+        fills = (n for n in reversed(self.levels) if max(self.shape(n)) >= _COARSE_PX)
+        return next(fills, self.levels[0])
 
     def extent(self, level: int) -> Extent:
         """Outer pixel edges of the whole array of a level."""
@@ -182,11 +176,10 @@ def _factor(shape: tuple[int, ...]) -> int:
 
 def _blocks(values: npt.NDArray[Any], k: int, fill: float) -> npt.NDArray[Any]:
     """View of (rows, k, cols, k) blocks, the last ones filled up."""
-    rows, cols = (-(-n // k) * k for n in values.shape)
-    if (rows, cols) != values.shape:
-        pad = ((0, rows - values.shape[0]), (0, cols - values.shape[1]))
+    pad = [(0, -n % k) for n in values.shape]
+    if any(after for _, after in pad):
         values = np.pad(values, pad, constant_values=fill)
-    return values.reshape(rows // k, k, cols // k, k)
+    return values.reshape(values.shape[0] // k, k, values.shape[1] // k, k)
 
 
 def reduce_mean(values: npt.NDArray[Any]) -> FloatMap:

@@ -79,13 +79,12 @@ class RunResults:
 
     @cached_property
     def _pyramid(self) -> _Part:
-        group, problem = _open_group(
-            self.overview_path, "reduced maps, from which all pictures are drawn"
-        )
-        pyramid = None if problem else Pyramid.from_group(group, self.run)
-        if pyramid is None and not problem:
-            problem = f"{self.overview_path.name} (no level in it can be read)"
-        return _Part(pyramid, problem)
+        path = self.overview_path
+        part = _open_group(path, "reduced maps, from which all pictures are drawn")
+        if part.problem:
+            return part
+        pyramid = Pyramid.from_group(part.content, self.run)
+        return _Part(pyramid, "" if pyramid else f"{path.name} (no level in it can be read)")
 
     def _checked(self, part: _Part) -> Any:
         if part.problem and self.is_strict:
