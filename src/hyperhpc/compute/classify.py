@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
@@ -74,6 +74,18 @@ class ClassifyJob:
     index_bits: int = INDEX_BITS
 
 
+class _Pixels(NamedTuple):
+    """All pixels (y, x) of a tile."""
+
+    is_valid: np.ndarray
+    #: DN (y, x, color).
+    colors: np.ndarray
+    #: float32 (index, y, x), NaN where missing.
+    maps: np.ndarray
+    #: uint8 (model, y, x), 255 where missing.
+    labels: np.ndarray
+
+
 def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
     """On a worker: read one tile of the scene and write all its outputs."""
     height, width = tile.shape
@@ -97,7 +109,8 @@ def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
             colors[y, x, i] = dn[..., band]
     maps = _compute_maps(job, index_dn, is_valid)
     pixel_bytes = job.scene.shape[2] * np.dtype(job.scene.stored_dtype).itemsize
-    return _write_tile(job, tile, height * width * pixel_bytes, is_valid, colors, maps, labels)
+    pixels = _Pixels(is_valid, colors, maps, labels)
+    return _write_tile(job, tile, pixels, height * width * pixel_bytes)
 
 
 def write_nodata_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
@@ -105,7 +118,7 @@ def write_nodata_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
     maps = np.full((len(job.indices), *tile.shape), np.nan, dtype=np.float32)
     labels = np.full((len(job.labellers), *tile.shape), NO_CLUSTER, dtype=np.uint8)
     colors = np.zeros((*tile.shape, len(job.colors)), dtype=np.float32)
-    return _write_tile(job, tile, 0, np.zeros(tile.shape, dtype=bool), colors, maps, labels)
+    return _write_tile(job, tile, _Pixels(np.zeros(tile.shape, bool), colors, maps, labels), 0)
 
 
 def _compute_maps(job: ClassifyJob, dn: np.ndarray, is_valid: np.ndarray) -> np.ndarray:
@@ -131,18 +144,11 @@ def _compute_maps(job: ClassifyJob, dn: np.ndarray, is_valid: np.ndarray) -> np.
     return maps.reshape(-1, *is_valid.shape)
 
 
-def _write_tile(
-    job: ClassifyJob,
-    tile: Tile,
-    bytes_read: int,
-    is_valid: np.ndarray,
-    colors: np.ndarray,
-    maps: np.ndarray,
-    labels: np.ndarray,
-) -> dict[str, Any]:
+def _write_tile(job: ClassifyJob, tile: Tile, pixels: _Pixels, bytes_read: int) -> dict[str, Any]:
     """Write results and overview pixels of a tile; return its record."""
+    is_valid, _, maps, labels = pixels
     files = _write_results(job, tile, maps, labels)
-    _write_overview(job, tile, colors, is_valid, maps, labels)
+    _write_overview(job, tile, pixels)
     sizes = [labeller.n_clusters for labeller in job.labellers]
     flat = labels[:, is_valid]
     return {
@@ -176,24 +182,19 @@ def _write_results(job: ClassifyJob, tile: Tile, maps: np.ndarray, labels: np.nd
         raise disk_error(error, job.results) from None
 
 
-def _write_overview(
-    job: ClassifyJob,
-    tile: Tile,
-    colors: np.ndarray,
-    is_valid: np.ndarray,
-    maps: np.ndarray,
-    labels: np.ndarray,
-) -> None:
+def _write_overview(job: ClassifyJob, tile: Tile, pixels: _Pixels) -> None:
     """Write every ``step``-th pixel of the area that lies in this tile."""
     step = job.overview.step
     row, col = -(-tile.y0 // step), -(-tile.x0 // step)
     if row * step >= tile.y1 or col * step >= tile.x1:
         return
     y, x = slice(row * step - tile.y0, None, step), slice(col * step - tile.x0, None, step)
-    quicklook = colors[y, x].astype(np.float32) / np.float32(job.scene.scale_factor)
-    quicklook[~is_valid[y, x]] = np.nan
+    quicklook = pixels.colors[y, x].astype(np.float32) / np.float32(job.scene.scale_factor)
+    quicklook[~pixels.is_valid[y, x]] = np.nan
     job.overview.quicklook.write(row, col, quicklook)
-    if len(maps):
-        job.overview.indices.write(row, col, np.moveaxis(maps[:, y, x], 0, -1))
-    if len(labels):
-        job.overview.cluster.write(row, col, np.moveaxis(labels[:, y, x], 0, -1))
+    for file, layers in (
+        (job.overview.indices, pixels.maps),
+        (job.overview.cluster, pixels.labels),
+    ):
+        if len(layers):
+            file.write(row, col, np.moveaxis(layers[:, y, x], 0, -1))

@@ -63,8 +63,7 @@ class Checkpoint:
 class FitJob:
     """What the fits need.
 
-    ``wavelength_nm``: Centres of the good bands.
-    ``scale_factor``: Divisor from DN to reflectance.
+    ``wavelength_nm``: Centres of the good bands. ``scale_factor``: Divisor from DN to reflectance.
     ``warn``: Receives a sentence on anything odd about the sample or a model.
     """
 
@@ -146,12 +145,7 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
 
 
 def read_labellers(model: dict[str, Any], scale_factor: float, is_integer: bool) -> list[Labeller]:
-    """Labellers of the models of nearest centres in model.json.
-
-    ``model``: Contents of model.json.
-    ``scale_factor``: Divisor from DN to reflectance.
-    ``is_integer``: True if DN are integers.
-    """
+    """Labellers of the models of nearest centres in model.json, for a scene with these DN."""
     mean, scale = (np.array(model[name]) * scale_factor for name in ("mean", "scale"))
     scaler = Scaler(mean, scale, is_integer)
     return [
@@ -166,11 +160,10 @@ def _read_fitted(job: FitJob) -> dict[str, Any] | None:
         return None
     try:
         read_json(job.folder.cluster_spectra)
-        model: dict[str, Any] = read_json(job.folder.model)
+        return read_json(job.folder.model)
     except ConfigError as error:
         job.warn(f"{error.message}, so that the models are fitted again")
         return None
-    return model
 
 
 # --- checks and warnings ---------------------------------------------------------------
@@ -244,10 +237,7 @@ def _start_minibatch(job: FitJob, scaler: Scaler) -> Callable[[], Step]:
 
 
 def _fit_lloyd(job: FitJob, scaler: Scaler, squares: np.ndarray, progress: Progress) -> Step:
-    """Full-batch k-means of the whole sample; resumes from its checkpoint.
-
-    The workers compute the sums, this process takes the decisions.
-    """
+    """Full-batch k-means of the whole sample; resumes from its checkpoint."""
     config, data, checkpoint = job.config, job.data, job.checkpoint("lloyd")
     if config.engine == "dask-ml":
         return estimators.fit_dask_kmeans(data, config.clusters, scaler, config.seed)
@@ -343,15 +333,10 @@ def _mean_dn(moments: ClusterMoments, scaler: Scaler) -> np.ndarray:
 
 
 def _describe(
-    job: FitJob,
-    labeller: Labeller,
-    moments: ClusterMoments,
-    squares: np.ndarray,
-    n_iter: int | None,
+    job: FitJob, fitted: Labeller, moments: ClusterMoments, squares: np.ndarray, n_iter: int | None
 ) -> dict[str, Any]:
     """Entry of one model in model.json."""
-    scaler = labeller.scaler
-    centres = labeller.centres
+    scaler, centres = fitted.scaler, fitted.centres
     if centres is None:  # an estimator without centres is described by its means
         means = _mean_dn(moments, scaler)
         centres = np.where(np.isnan(means), scaler.mean, means)

@@ -25,21 +25,14 @@ _ATTRIBUTES, _CONSOLIDATED = ".zattrs", ".zmetadata"
 
 
 def create_results(
-    folder: RunFolder,
-    plan: Plan,
-    grid: Grid,
-    index_names: Sequence[str],
-    model_names: Sequence[str],
+    folder: RunFolder, plan: Plan, grid: Grid, indices: Sequence[str], models: Sequence[str]
 ) -> None:
-    """Create the store without any tile, and record the checksums of its metadata.
-
-    A store that was there is removed.
-    """
+    """Create the store without any tile, in place of another; keep checksums of its metadata."""
     shutil.rmtree(folder.results, ignore_errors=True)
     with atomic_write(folder.results) as part:
         create_group(
             create_store(part),
-            dict(zip(RESULTS, (index_names, model_names), strict=True)),
+            dict(zip(RESULTS, (indices, models), strict=True)),
             grid,
             plan.area.shape,
             plan.tile_shape,

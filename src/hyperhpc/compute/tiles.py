@@ -19,13 +19,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from hyperhpc.errors import (
-    ConfigError,
-    HyperhpcError,
-    IncompleteRunError,
-    ResourceError,
-    SceneError,
-)
+from hyperhpc.errors import HyperhpcError, IncompleteRunError, ResourceError, SceneError
 from hyperhpc.rundir.folder import disk_error, read_json, write_json
 from hyperhpc.rundir.lock import Claim
 from hyperhpc.rundir.plan import Area, Slab, Tile
@@ -59,9 +53,8 @@ class DamagedTileError(SceneError):
 
 @dataclass(frozen=True)
 class SkipPolicy:
-    """How a pass leaves out tiles that cannot be read.
+    """How a pass leaves out tiles that cannot be read: ``write_nodata`` writes them.
 
-    ``write_nodata``: Writes a tile as no-data.
     ``known``: Names of tiles that an earlier pass left out, and why: they are not read again.
     ``used``: Names of tiles whose pixels an earlier pass has used: they must not be left out.
     """
@@ -88,17 +81,15 @@ def run_tiles(
 ) -> tuple[dict[str, dict[str, Any]], int]:
     """Run ``function(job, tile)`` on every tile that has no record yet.
 
-    ``function``: Runs on a worker, writes the tile's files and returns a small record (JSON).
     ``job``: What all tiles share; it is small and sent with each task.
     ``folder``: Where the records are kept, one file per tile.
-    ``progress``: Receives the number of pixels of each finished tile.
     ``claim``: Each task asks it whether OUT still belongs to this run.
     ``skip_policy``: How tiles that cannot be read are left out; None stops at the first one.
 
     Returns: the records of all tiles by name, and how many tiles were finished before.
     Raises HyperhpcError: what a tile raised; an unexpected error comes as IncompleteRunError
-    with the tile's name. Finished tiles are kept either way; ResourceError: if a tile has
-    killed three workers, or the disk is full.
+    with the tile's name, and ResourceError says that a tile has killed three workers, or that
+    the disk is full. Finished tiles are kept.
     """
     from distributed import as_completed
 
@@ -108,12 +99,11 @@ def run_tiles(
     records: dict[str, dict[str, Any]] = {}
     waiting = []
     for tile in tiles:
-        record = read_record(folder / f"{tile.name}.json")
-        if record is not None:
-            records[tile.name] = record
-            progress.advance(tile.shape[0] * tile.shape[1])
-        else:
+        if (record := read_record(folder / f"{tile.name}.json")) is None:
             waiting.append(tile)
+            continue
+        records[tile.name] = record
+        progress.advance(tile.shape[0] * tile.shape[1])
     n_resumed, queue = len(records), iter(waiting)
     in_flight: dict[Any, Tile] = {}
     tries: Counter[str] = Counter()
@@ -145,13 +135,10 @@ def run_tiles(
 
 def read_record(path: Path) -> dict[str, Any] | None:
     """The record of a finished tile; None if there is no readable one."""
-    if not path.exists():
-        return None
     try:
-        record: dict[str, Any] = read_json(path)
-    except ConfigError:
+        return read_json(path) if path.exists() else None
+    except HyperhpcError:
         return None
-    return record
 
 
 def _run_task(
@@ -216,15 +203,13 @@ def run_with_retries(
     may_skip = skip_policy is not None and tile.name not in skip_policy.used
     if skip_policy and may_skip and tile.name in skip_policy.known:
         return skip_policy.write_nodata(job, tile) | {"bad": skip_policy.known[tile.name]}
-    error: SceneError | None = None
     for pause in (0.0, *RETRY_PAUSES_S):
         time.sleep(pause)
         try:
             return function(job, tile)
-        except SceneError as caught:
-            error = caught
-    assert error is not None
-    why = _explain(job.scene, job.area, tile, error.message)
+        except SceneError as error:
+            message = error.message
+    why = _explain(job.scene, job.area, tile, message)
     if skip_policy and may_skip:
         return skip_policy.write_nodata(job, tile) | {"bad": why}
     other_hint = _COPY_HINT if isinstance(tile, Slab) else _SKIP_HINT
@@ -243,20 +228,15 @@ def _explain(scene: Scene, area: Area, tile: Tile, message: str) -> str:
 
 
 def find_damaged_chunk(scene: Scene, rows: slice, cols: slice, bands: slice) -> str | None:
-    """Read the stored chunks of a window one by one; describe the first unreadable one.
-
-    ``rows``, ``cols``, ``bands``: Slices with start and stop, step 1.
-    """
-    unit = scene.shards or scene.chunks
-    ranges = [
-        range(part.start // size * size, part.stop, size)
-        for part, size in zip((rows, cols, bands), unit, strict=True)
-    ]
-    for first in product(*ranges):
-        window = [
+    """Read the stored chunks of a window one by one; describe the first unreadable one."""
+    sides = [
+        [
             slice(max(start, part.start), min(start + size, part.stop))
-            for start, part, size in zip(first, (rows, cols, bands), unit, strict=True)
+            for start in range(part.start // size * size, part.stop, size)
         ]
+        for part, size in zip((rows, cols, bands), scene.shards or scene.chunks, strict=True)
+    ]
+    for window in product(*sides):
         try:
             if window[2].stop - window[2].start == scene.shape[2]:
                 deque(scene.blocks(window[0], window[1]), maxlen=0)  # as the passes read it
@@ -267,7 +247,7 @@ def find_damaged_chunk(scene: Scene, rows: slice, cols: slice, bands: slice) -> 
     return None
 
 
-def _describe_chunk(scene: Scene, window: list[slice]) -> str:
+def _describe_chunk(scene: Scene, window: Sequence[slice]) -> str:
     from hyperhpc.scene.formats.zarr import ZarrScene, open_array
 
     if not isinstance(scene, ZarrScene):
