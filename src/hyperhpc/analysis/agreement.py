@@ -32,10 +32,9 @@ def confusion_table(a: np.ndarray, b: np.ndarray, n_a: int, n_b: int) -> np.ndar
 
 
 def match_labels(confusion: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs (label a, label b) with which most pixels agree, by ascending a.
+    """Pairs (label a, label b) with which most pixels agree, by ascending a (Kuhn 1955).
 
-    Each label is used at most once; if one side has more clusters, some of these have no
-    partner (Kuhn 1955).
+    Each label is used at most once; if one side has more clusters, some have no partner.
 
     ``confusion``: int64 (label a, label b), from :func:`confusion_table`.
     """
@@ -53,17 +52,13 @@ def count_agreeing_pixels(confusion: np.ndarray, matched: list[tuple[int, int]])
 def adjusted_rand_index(confusion: np.ndarray) -> float:
     """Adjusted Rand index of two labellings (Hubert and Arabie 1985).
 
-    It is computed in whole numbers, so that every digit is exact.
+    It is computed in whole numbers, so that every digit is exact: 1 for the same partition,
+    also where both have a single cluster, and about 0 for independent labellings.
 
     ``confusion``: int64 (label a, label b), from :func:`confusion_table`.
-
-    Returns: 1 for the same partition, also where both have a single cluster; about 0 for
-    independent labellings.
     """
-    pairs = sum(comb(int(n), 2) for n in confusion.ravel())
-    pairs_a = sum(comb(int(n), 2) for n in confusion.sum(axis=1))
-    pairs_b = sum(comb(int(n), 2) for n in confusion.sum(axis=0))
-    total = comb(int(confusion.sum()), 2)
+    counts = (confusion, confusion.sum(axis=1), confusion.sum(axis=0), confusion.sum())
+    pairs, pairs_a, pairs_b, total = (sum(comb(int(n), 2) for n in np.ravel(c)) for c in counts)
     if total == 0 or pairs_a == pairs_b == pairs == total or pairs_a == pairs_b == pairs == 0:
         return 1.0
     expected = Fraction(pairs_a * pairs_b, total)
@@ -73,9 +68,8 @@ def adjusted_rand_index(confusion: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class ClusterScores:
-    """Scores of one number of clusters.
+    """Scores of ``k`` clusters.
 
-    ``k``: The number of clusters.
     ``inertia``: Sum of squared scaled distances to the centres, of the best fit.
     ``unexplained``: The inertia as a share of the scaled variance, 0-1.
     ``silhouette``: Mean over a few pixels, -1 to 1, higher is better; None if all are in one
@@ -104,7 +98,6 @@ def score_clustering(
     """Silhouette (Rousseeuw 1987) and Davies-Bouldin index (1979) of labelled pixels.
 
     ``scaled``: Scaled values (pixel, band), float64.
-    ``labels``: (pixel,).
     ``few``: Positions of the pixels for the silhouette, which needs all distances between them.
 
     Returns: both scores; None where the pixels have a single label.

@@ -27,16 +27,13 @@ NIR_NM: Window = (780.0, 900.0)
 def drop_windows(
     declared_nm: Sequence[Window], asked_nm: Sequence[Window] | None = None
 ) -> tuple[Window, ...]:
-    """Closed windows (low, high) to drop, nm: the user's, or the ends and the file's own.
+    """Closed windows (low, high) to drop, nm: those asked for, or the ends and the file's own.
 
-    ``declared_nm``: The windows the file declares; if none, NEON's two water windows are used.
-    ``asked_nm``: The user's windows, which replace all others; None for the default.
+    A file that declares none has NEON's two water windows.
     """
-    if asked_nm is not None:
-        return tuple((float(lo), float(hi)) for lo, hi in asked_nm)
-    water = tuple(declared_nm) or WATER_WINDOWS_NM
     low, high = END_WINDOWS_NM
-    return (low, *((float(a), float(b)) for a, b in water), high)
+    windows = (low, *(declared_nm or WATER_WINDOWS_NM), high) if asked_nm is None else asked_nm
+    return tuple((float(lo), float(hi)) for lo, hi in windows)
 
 
 def in_windows(wavelength_nm: np.ndarray, windows_nm: Sequence[Window]) -> np.ndarray:
@@ -88,8 +85,7 @@ def nearest_band(
 ) -> int:
     """Position of the band whose centre is nearest to a wavelength, nm.
 
-    The centres need not be ascending (EnMAP's are not); of two equally near bands the
-    first in the file is taken.
+    The centres need not be ascending (EnMAP's are not); of equally near bands the first is taken.
 
     Raises ConfigError: if the nearest centre is further away than the tolerance.
     """
@@ -122,8 +118,7 @@ def nodata_in_dtype(nodata: Sequence[float], dtype: np.dtype) -> list[np.generic
     """No-data values as scalars of a dtype; those it cannot hold are left out.
 
     A float value is rounded as the scene rounded it (-3.4e38 is not a float32, but was
-    stored as the nearest one). Values that are not finite are left out, because stored
-    values that are not finite are missing anyway.
+    stored as the nearest one). Stored values that are not finite are missing anyway.
     """
     found: list[np.generic] = []
     for value in filter(math.isfinite, nodata):

@@ -34,22 +34,16 @@ _MAX_DEPTH = 200
 
 @dataclass(frozen=True)
 class Formula:
-    """A parsed formula.
-
-    ``text``: The formula as it was written.
-    ``wanted_nm``: The wavelengths it reads, nm, ascending, without repeats.
-    """
+    """A parsed formula, and the wavelengths it reads, nm, ascending, without repeats."""
 
     text: str
     wanted_nm: tuple[float, ...]
 
     def evaluate(self, reflectance: Mapping[float, np.ndarray]) -> np.ndarray:
-        """Compute the formula.
+        """Values of the formula, float64; NaN where one is not finite.
 
         ``reflectance``: For each of ``wanted_nm`` the reflectance 0-1, float64, all of one
             shape; NaN where missing.
-
-        Returns: float64 of that shape; NaN where the result is not finite.
         """
         with np.errstate(all="ignore"):
             value = _compute(ast.parse(self.text, mode="eval").body, reflectance)
@@ -61,11 +55,7 @@ class Formula:
 
 
 def parse_formula(text: str) -> Formula:
-    """Check a formula against the whitelist.
-
-    Raises ConfigError: if it holds anything but arithmetic on ``R(nm)``, or no ``R(nm)`` at
-    all.
-    """
+    """Check a formula; ConfigError if it is not arithmetic on at least one ``R(nm)``."""
     text = " ".join(text.split())
     if len(text) > _MAX_LENGTH:
         raise ConfigError(f"Formula of {len(text)} characters; at most {_MAX_LENGTH} are allowed")

@@ -32,7 +32,6 @@ class Index:
     """An index by wavelengths.
 
     ``name``, ``title``: Short name (``ndvi``) and how it is written (``NDVI``).
-    ``formula``: Parsed formula.
     ``about``: doi, citation, unit, range, diverging and long_name, for the report.
     """
 
@@ -44,11 +43,7 @@ class Index:
 
 @dataclass(frozen=True)
 class BoundIndex:
-    """An index bound to the bands of one scene.
-
-    ``index``: The definition.
-    ``bands``: Position in the scene of each wavelength of ``index.formula.wanted_nm``.
-    """
+    """An index, and the band of a scene for each wavelength of ``index.formula.wanted_nm``."""
 
     index: Index
     bands: tuple[int, ...]
@@ -65,22 +60,13 @@ def built_in() -> dict[str, Index]:
 
 
 def user_index(name: str, formula: str) -> Index:
-    """An index from a user's formula.
-
-    Raises ConfigError: if the name is not a plain word, or the formula is not arithmetic.
-    """
+    """An index from a user's formula; ConfigError if it or its name will not do."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,31}", name):
         raise ConfigError(
             f"{name!r} cannot name an index", "Use letters, digits and _, at most 32, e.g. pri"
         )
-    about = {
-        "doi": "",
-        "citation": "user's own formula",
-        "unit": "",
-        "range": None,
-        "diverging": False,
-        "long_name": name,
-    }
+    about: dict[str, Any] = {"doi": "", "citation": "user's own formula", "unit": ""}
+    about |= {"range": None, "diverging": False, "long_name": name}
     return Index(name, name, parse_formula(formula), about)
 
 
@@ -97,7 +83,6 @@ def choose_indices(
         whose bands the scene has.
     ``formulas``: The user's own indices, name to formula. Their names keep their case, but must
         differ from all others in more than case.
-    ``wavelength_nm``: Band centres of the whole scene, in any order.
     ``seed_compat_bands``: If given, reproduce the tutorial: bands are looked up among these
         positions only, however far they are, and NDLI has the tutorial's sign.
 
@@ -107,8 +92,7 @@ def choose_indices(
     """
     known = built_in()
     wanted = [name.lower() for name in names]
-    take_all = wanted == ["all"]
-    if take_all:
+    if take_all := wanted == ["all"]:
         wanted = list(known)
     for name in wanted:
         if name not in known:
@@ -164,14 +148,12 @@ def compute_indices(
     window_nodata: Sequence[float] = (),
     is_window_band: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Values of the indices, float64 (index, ...).
+    """Values of the indices, float64 (index, ...), from DN (..., band) of all bands.
 
     A value is NaN at no-data, where a band is missing, and where the formula is not finite.
 
-    ``dn``: Digital numbers (..., band), all bands of the scene.
     ``is_missing``: Bool (...), pixels that are no-data.
-    ``scale_factor``, ``nodata``, ``window_nodata``, ``is_window_band``: As in
-        :func:`~hyperhpc.analysis.spectra.to_reflectance`.
+    ``scale_factor`` and so on: As in :func:`~hyperhpc.analysis.spectra.to_reflectance`.
     """
     out = np.empty((len(indices), *dn.shape[:-1]), dtype=np.float64)
     reflectance = {

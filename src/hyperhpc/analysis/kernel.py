@@ -35,8 +35,7 @@ _PLAIN_REACH = 8.0
 class Scaler:
     """Standard scaling, in digital numbers (DN).
 
-    ``mean``, ``scale``: float64 (band): mean and population standard deviation of the sample,
-        in DN.
+    ``mean``, ``scale``: float64 (band): mean and population standard deviation of the sample.
     ``is_integer``: True if the DN are integers of 16 bits.
     """
 
@@ -109,11 +108,7 @@ class _Limbs:
 
 
 class Scorer:
-    """Labels pixels by one set of centres.
-
-    ``centres``: float64 (cluster, band), DN. At most 255 clusters.
-    ``scaler``: The scaling under which distances are taken.
-    """
+    """Labels pixels by one set of at most 255 centres, float64 (cluster, band), DN."""
 
     def __init__(self, centres: np.ndarray, scaler: Scaler) -> None:
         self.n_clusters, n_bands = centres.shape
@@ -244,9 +239,7 @@ def centred_blocks(
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Blocks of pixels, cast and with the offset subtracted, in one reused buffer.
 
-    ``dn``: DN (pixel, band).
-    ``scaler``: Has the offset and decides the dtype (float32 for integers, for which it is
-        exact).
+    ``scaler``: Has the offset and decides the dtype (float32 is exact for integers).
     ``bands``: Positions of the good bands in ``dn``; None if it holds good bands only.
     ``is_plain``: Subtract nothing.
 
@@ -318,10 +311,7 @@ class ClusterSums:
 
 
 def sum_clusters(dn: np.ndarray, scorer: Scorer) -> ClusterSums:
-    """Label pixels and add them up by cluster.
-
-    ``dn``: Valid pixels, good bands only (pixel, band).
-    """
+    """Label valid pixels (pixel, good band) and add them up by cluster."""
     n_clusters, n_bands = scorer.n_clusters, len(scorer.offset)
     (labels,) = label_pixels(dn, [scorer])
     counts = np.bincount(labels, minlength=n_clusters)

@@ -23,14 +23,11 @@ RARE = 0.01
 def fit_batches(
     batches: Iterable[np.ndarray], starts: np.ndarray, scaler: Scaler, rng: np.random.Generator
 ) -> Step:
-    """Centres after all batches, each seen once, in their order.
+    """Centres after all batches, each seen once, in their order; and how many there were.
 
     ``batches``: Valid pixels, good bands (pixel, band), DN, of each batch; at least one pixel.
-    ``starts``: float64 (cluster, band), DN: the first centres. They have no weight of their
-        own.
+    ``starts``: The first centres, float64 (cluster, band), DN. They have no weight of their own.
     ``rng``: Draws the pixels that become new centres of rare clusters.
-
-    Returns: the centres, float64 (cluster, band), DN, and the number of batches.
     """
     dtype = np.int64 if scaler.is_integer else np.float64
     total = ClusterSums(np.zeros(len(starts), dtype=np.int64), np.zeros(starts.shape, dtype))

@@ -23,9 +23,8 @@ def to_reflectance(
     """Reflectance 0-1, float64, of DN (..., band); NaN where the stored value is no-data.
 
     ``scale_factor``: Divisor from DN to reflectance.
-    ``nodata``: DN that stand for a missing value.
-    ``window_nodata``, ``is_window_band``: DN that do so only in the bands marked True (band),
-        the water windows.
+    ``nodata``: DN that stand for a missing value; ``window_nodata``: only in the bands of
+        ``is_window_band``, Bool (band), the water windows.
     """
     reflectance = dn.astype(np.float64)
     reflectance /= scale_factor
@@ -47,8 +46,7 @@ def linear_spectrum(
 ) -> np.ndarray | None:
     """Spectrum (band), interpolated linearly between the four pixel centres around a point.
 
-    ``row``, ``col``: Position in pixels, where whole numbers are pixel centres: there the
-        spectrum is that pixel's own.
+    ``row``, ``col``: Position in pixels; whole numbers are pixel centres.
     ``shape``: Rows and columns of the scene.
 
     Returns: None if a neighbour lies outside the scene; a band that is no-data in any neighbour

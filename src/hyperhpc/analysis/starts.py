@@ -26,12 +26,7 @@ _STEPS, _LARGEST = 16, 127
 
 
 def merge_bands(dn: np.ndarray, scaler: Scaler) -> np.ndarray:
-    """Scaled values in sixteenths, in at most 48 bands, each the mean of neighbours.
-
-    ``dn``: Valid pixels, good bands (pixel, band).
-
-    Returns: int8 (pixel, merged band), C-contiguous.
-    """
+    """Scaled values in sixteenths, int8 (pixel, merged band): means of neighbouring bands."""
     n_bands = dn.shape[1]
     n_merged = min(n_bands, MERGED)
     edges = np.arange(n_merged + 1) * n_bands // n_merged
@@ -91,8 +86,7 @@ def fit_start(
 ) -> Fit:
     """Run one start to convergence in merged bands, then in all bands.
 
-    ``dn``: Valid pixels, good bands (pixel, band).
-    ``merged``: The same pixels from :func:`merge_bands`.
+    ``dn``, ``merged``: Valid pixels, and the same from :func:`merge_bands`.
     ``squares``: As in :func:`~hyperhpc.analysis.kmeans.fit_in_memory`.
     """
     seeds = draw_seeds(merged, n_clusters, rng)
