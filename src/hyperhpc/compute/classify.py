@@ -192,9 +192,7 @@ def _write_overview(job: ClassifyJob, tile: Tile, pixels: _Pixels) -> None:
     quicklook = pixels.colors[y, x].astype(np.float32) / np.float32(job.scene.scale_factor)
     quicklook[~pixels.is_valid[y, x]] = np.nan
     job.overview.quicklook.write(row, col, quicklook)
-    for file, layers in (
-        (job.overview.indices, pixels.maps),
-        (job.overview.cluster, pixels.labels),
-    ):
+    files = job.overview.indices, job.overview.cluster
+    for file, layers in zip(files, (pixels.maps, pixels.labels), strict=True):
         if len(layers):
             file.write(row, col, np.moveaxis(layers[:, y, x], 0, -1))

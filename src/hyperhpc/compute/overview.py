@@ -7,6 +7,7 @@ before, or their most frequent cluster.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -81,9 +82,8 @@ def write_overview(
     shape: tuple[int, int],
     apply: Apply = map,
 ) -> None:
-    """Write all levels to a temporary store, which then replaces ``path``.
+    """Write all levels of an area of ``shape`` to a temporary store, which replaces ``path``.
 
-    ``shape``: Rows and columns of the area.
     ``apply``: Calls a function with each of some items, in this process or on workers.
     """
     steps = overview_steps(shape)
@@ -99,8 +99,7 @@ def write_overview(
             grid = _level_grid(about.grid, step, steps[0])
             create_group(group, variables, grid, size, (CHUNK, CHUNK), {"level": step})
             fill = partial(_fill, part, str(step), sources, finer)
-            for _ in apply(fill, list(_windows(size))):
-                pass
+            deque(apply(fill, list(_windows(size))), maxlen=0)
             finer = str(step)
         remove_partial_files(part)
         consolidate(part)
@@ -110,8 +109,8 @@ def write_overview(
 def _level_grid(grid: Grid, step: int, finest: int) -> Grid:
     """Georeference of a level.
 
-    Centres of the finest level are those of the picked pixels; the centre of a mean lies
-    in the middle of the pixels it is the mean of.
+    Centres of the finest level are those of the picked pixels, and that of a mean lies in
+    the middle of its pixels.
     """
     half = (step - finest) / 2
     return replace(
@@ -148,10 +147,7 @@ def _fill(
 
 
 def _split_squares(layer: np.ndarray, variable: Variable) -> list[np.ndarray]:
-    """For each place in a square of 4 x 4 the pixels (y, x) of all squares.
-
-    Squares that reach over an edge are filled with missing values.
-    """
+    """For each place in a square of 4 x 4 the pixels (y, x) of all squares, the last filled up."""
     pad = [(0, -side % FACTOR) for side in layer.shape]
     if any(after for _, after in pad):
         layer = np.pad(layer, pad, constant_values=variable.missing or 0)

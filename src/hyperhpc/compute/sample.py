@@ -27,11 +27,7 @@ SAMPLE_BLOCK = 16384
 
 @dataclass(frozen=True)
 class Sample:
-    """The sample on disk.
-
-    ``values``: DN (y, x, good band) of every stride-th pixel.
-    ``mask``: uint8 (y, x, 1), 1 where the pixel is valid.
-    """
+    """The sample on disk: DN (y, x, good band), and uint8 (y, x, 1), 1 where valid."""
 
     values: GridFile
     mask: GridFile
@@ -101,22 +97,16 @@ class SampleJob:
 
 def sample_tile(job: SampleJob, tile: Tile) -> dict[str, Any]:
     """On a worker: write the sampled pixels of one tile to the sample files."""
-    rows, cols = (
-        range(origin + -(-start // job.stride) * job.stride, origin + stop, job.stride)
-        for origin, start, stop in (
-            (job.area.row0, tile.y0, tile.y1),
-            (job.area.col0, tile.x0, tile.x1),
-        )
-    )
+    stride = job.stride
+    row, col = -(-tile.y0 // stride), -(-tile.x0 // stride)
+    rows = range(job.area.row0 + row * stride, job.area.row0 + tile.y1, stride)
+    cols = range(job.area.col0 + col * stride, job.area.col0 + tile.x1, stride)
     if not (rows and cols):
         return {"sampled": 0, "valid": 0, "bytes_read": 0, "bytes_written": 0}
     dn, n_read = _read_sampled(job, rows, cols)
     mask = valid_pixels(dn.reshape(-1, dn.shape[2]), job.scene.nodata)
-    mask = mask.reshape(*dn.shape[:2], 1)
-    row = (rows.start - job.area.row0) // job.stride
-    col = (cols.start - job.area.col0) // job.stride
     job.sample.values.write(row, col, dn)
-    job.sample.mask.write(row, col, mask.astype(np.uint8))
+    job.sample.mask.write(row, col, mask.reshape(*dn.shape[:2], 1))
     pixel_bytes = job.scene.shape[2] * np.dtype(job.scene.stored_dtype).itemsize
     return {
         "sampled": int(mask.size),
@@ -145,18 +135,14 @@ def count_valid(job: SampleJob, tile: Tile) -> dict[str, Any]:
 
 def uses_thinned_copy(scene: Scene, area: Area, stride: int) -> bool:
     """True if the sample of an area is read from the scene's thinned copy."""
-    rows, cols = (
-        range(start, start + side, stride)
-        for start, side in zip((area.row0, area.col0), area.shape, strict=True)
-    )
+    rows, cols = range(area.row0, area.row1, stride), range(area.col0, area.col1, stride)
     return choose_thinned(scene, rows, cols)[0] is not scene
 
 
 def tiles_per_side(scene: Scene, plan: Plan, stride: int, *, skips_bad_tiles: bool) -> int:
     """How many tiles, on a side, one task of the sample pass takes.
 
-    Several where a thinned copy is read, which holds a sixteenth of each tile; one where
-    bad tiles are skipped, because they are skipped by name.
+    Several where a thinned copy is read; one where bad tiles are skipped, by their names.
     """
     if skips_bad_tiles or not uses_thinned_copy(scene, plan.area, stride):
         return 1

@@ -42,8 +42,7 @@ def select_bands(
 ) -> Selection:
     """Choose the good bands by wavelength and the file's flags, or by the tutorial's positions.
 
-    Raises ConfigError: if no band is left, or with ``seed_compat`` if the scene does not have
-    426 bands.
+    Raises ConfigError: if no band is left, or if ``seed_compat`` finds other than 426 bands.
     """
     centres = scene.wavelength_nm
     is_window_band = _in_water_windows(scene)
@@ -92,9 +91,8 @@ def reflectance_converter(scene: Scene) -> Callable[[np.ndarray], np.ndarray]:
 def spectra_at(
     scene: Scene, points: Sequence[tuple[float, float]], bands: np.ndarray, method: str = "nearest"
 ) -> list[dict[str, Any]]:
-    """Spectra at points, as ``spectrum --json`` prints them.
+    """Spectra at points (x, y) in the scene's CRS, as ``spectrum --json`` prints them.
 
-    ``points``: (x, y) in the scene's CRS.
     ``bands``: Positions of the good bands: a pixel with no-data in one of them is refused.
     ``method``: ``nearest`` pixel, or ``linear`` between four pixels that are all valid.
 
@@ -127,16 +125,10 @@ def spectra_at(
                     f"Point {x:.10g},{y:.10g} does not have four valid neighbours",
                     "Give --method nearest",
                 )
-        spectra.append(
-            {
-                "x": x,
-                "y": y,
-                "row": row,
-                "col": col,
-                "wavelength_nm": scene.wavelength_nm.tolist(),
-                "reflectance": [None if np.isnan(v) else float(v) for v in values],
-            }
-        )
+        reflectance = [None if np.isnan(v) else float(v) for v in values]
+        wavelength_nm = scene.wavelength_nm.tolist()
+        place = {"x": x, "y": y, "row": row, "col": col}
+        spectra.append(place | {"wavelength_nm": wavelength_nm, "reflectance": reflectance})
     return spectra
 
 

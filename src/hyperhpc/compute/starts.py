@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -34,11 +34,10 @@ _READ_PIXELS = 4096
 
 @dataclass(frozen=True)
 class Subsample:
-    """Pixels of the sample drawn once, few enough for the memory of one worker.
+    """Files of pixels of the sample drawn once, few enough for the memory of one worker.
 
-    ``path``: File of DN (pixel, good band).
-    ``coarse``: File of DN (pixel, good band) of at most 25,000 of these pixels, taken evenly.
-    ``merged``: File of the coarse pixels in few bands, int8 (pixel, merged band).
+    ``path``: DN (pixel, good band). ``coarse``: At most 25,000 of these, taken evenly.
+    ``merged``: The coarse pixels in few bands, int8 (pixel, merged band).
     """
 
     path: Path
@@ -52,7 +51,7 @@ class Subsample:
         return cls(*(work / name for name in names))
 
 
-def write_subsample(sample: Sample, seed: int, subsample: Subsample) -> int:
+def write_subsample(sample: Sample, seed: int, subsample: Subsample) -> None:
     """On a worker: draw at most 200,000 valid pixels evenly and write them in pixel order."""
     positions = np.flatnonzero(sample.is_valid())
     if positions.size > SUBSAMPLE:
@@ -60,25 +59,20 @@ def write_subsample(sample: Sample, seed: int, subsample: Subsample) -> int:
         positions = np.sort(rng.choice(positions, SUBSAMPLE, replace=False))
     step = max(1, -(-positions.size // MAX_COARSE_PIXELS))
     with subsample.path.open("wb") as all_file, subsample.coarse.open("wb") as coarse_file:
-        n_coarse = -(-positions.size // step)
-        for file, n_pixels in ((all_file, positions.size), (coarse_file, n_coarse)):
-            _write_npy_header(file, (n_pixels, sample.values.shape[2]), sample.values.dtype)
+        descr, n_bands = np.dtype(sample.values.dtype).str, sample.values.shape[2]
+        for file, n in ((all_file, positions.size), (coarse_file, -(-positions.size // step))):
+            header = {"descr": descr, "fortran_order": False, "shape": (n, n_bands)}
+            np.lib.format.write_array_header_1_0(file, header)
         for start, rows in _split_by_read(positions):
             stop = min(start + _READ_PIXELS, sample.n_pixels)
             dn = sample.values.read_pixels(start, stop)[positions[rows] - start]
             all_file.write(dn.data)
             coarse_file.write(np.ascontiguousarray(dn[-rows.start % step :: step]).data)
-    return int(positions.size)
 
 
 def write_merged(subsample: Subsample, scaler: Scaler) -> None:
     """On a worker: write the coarse pixels in few bands."""
     np.save(subsample.merged, merge_bands(np.load(subsample.coarse), scaler))
-
-
-def _write_npy_header(file: BinaryIO, shape: tuple[int, int], dtype: str) -> None:
-    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
 
 
 def _split_by_read(positions: np.ndarray) -> list[tuple[int, slice]]:
@@ -164,21 +158,21 @@ def _schedule(
     fits: dict[int, Fit] = {}
     pinned = {future: address for future, address in workers.pinned.items() if address in free}
 
-    def submit_next(address: str) -> list[Any]:
+    done = as_completed(list(pinned))
+
+    def submit_next(address: str) -> None:
         """Submit the next task, if there is one, preferably to a worker."""
-        submitted = []
         for number, task in islice(waiting, 1):
             future = client.submit(
                 function, *task, pure=False, workers=[address], allow_other_workers=True
             )
             running[future] = number, address
-            submitted.append(future)
-        return submitted
+            done.add(future)
 
     for address in pinned.values():  # free again when its pinned task is done
         free.remove(address)
-    first = [future for address in free for future in submit_next(address)]
-    done = as_completed([*pinned, *first])
+    for address in free:
+        submit_next(address)
     for future in done:
         if future in pinned:
             address = pinned[future]
@@ -186,6 +180,5 @@ def _schedule(
             number, address = running.pop(future)
             fits[number] = future.result()
             progress.advance(1)
-        for following in submit_next(address):
-            done.add(following)
+        submit_next(address)
     return [fits[number] for number in range(len(tasks))]

@@ -18,6 +18,8 @@ from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.georef import cf_georeference
 from hyperhpc.schema import Variable, fill_value
 
+Shape = tuple[int, ...]
+
 #: Files are a few percent larger than with Zstandard, and written several times as fast
 #: (docs/decisions/0021).
 COMPRESSOR = Blosc(cname="lz4", clevel=5, shuffle=Blosc.SHUFFLE)
@@ -55,9 +57,7 @@ def create_group(
     """Fill an empty group with coordinates and empty arrays.
 
     ``variables``: Each variable with the labels along its first dimension.
-    ``grid``: Georeference of the rows and columns of these arrays.
     ``shape``, ``chunk``: (rows, columns) of the arrays and of their chunks.
-    ``attributes``: Attributes of the group.
     """
     group.attrs.update(dict(attributes))
     height, width = shape
@@ -66,8 +66,7 @@ def create_group(
         _create_coordinate(group, axis, *georeference[axis][1:])
     for variable, labels in variables.items():
         name = variable.dims[0]
-        n_characters = max([1, *map(len, labels)])
-        values = np.array(labels, dtype=f"<U{n_characters}")
+        values = np.array(labels, dtype=np.str_)
         _create_coordinate(group, name, values, {"long_name": name})
     mapping = georeference["spatial_ref"][2]
     _create_array(group, "spatial_ref", (), (), "int64", mapping)[...] = 0
@@ -84,11 +83,7 @@ def _create_coordinate(
 
 
 def _create_variable(
-    group: zarr.Group,
-    variable: Variable,
-    shape: tuple[int, int, int],
-    chunk: tuple[int, int],
-    grid: Grid,
+    group: zarr.Group, variable: Variable, shape: Shape, chunk: Shape, grid: Grid
 ) -> None:
     attributes: dict[str, Any] = {
         "long_name": variable.about,
@@ -102,7 +97,7 @@ def _create_variable(
     # With a fill value, xarray would turn integers into floats: the missing label is written
     # instead, so that a pixel no tile has reached yet reads as missing too
     is_integer = np.issubdtype(np.dtype(variable.dtype), np.integer)
-    rows = max(min(chunk[0], shape[1]), 1)
+    rows, cols = (max(min(pair), 1) for pair in zip(chunk, shape[1:], strict=True))
     array = _create_array(
         group,
         variable.name,
@@ -110,7 +105,7 @@ def _create_variable(
         variable.dims,
         variable.dtype,
         attributes,
-        chunks=(1, rows, max(min(chunk[1], shape[2]), 1)),
+        chunks=(1, rows, cols),
         compressors=COMPRESSOR,
         fill_value=None if is_integer else fill_value(variable),
     )
@@ -122,18 +117,15 @@ def _create_variable(
 def _create_array(
     group: zarr.Group,
     name: str,
-    shape: tuple[int, ...],
+    shape: Shape,
     dims: tuple[str, ...],
     dtype: Any,
     attributes: Mapping[str, Any],
     **options: Any,
 ) -> zarr.Array:
     """Create an array, of one chunk without compression unless ``options`` say otherwise."""
-    defaults = {
-        "chunks": tuple(max(side, 1) for side in shape),
-        "compressors": None,
-        "fill_value": None,
-    }
+    chunks = tuple(max(side, 1) for side in shape)
+    defaults = {"chunks": chunks, "compressors": None, "fill_value": None}
     return group.create_array(
         name,
         shape=shape,

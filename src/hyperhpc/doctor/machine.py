@@ -39,8 +39,7 @@ class Limits:
 def read_limits(root: Path = Path("/")) -> Limits:
     """Read the limits; `root` is the folder of proc and sys.
 
-    Dask reads the root of the hierarchy only. In a container with a namespace of its own this
-    is the process's group, but in a Slurm job it is not.
+    Dask reads the root of the hierarchy only, which in a Slurm job is not the process's group.
     """
     groups = _read_groups(root / "proc/self/cgroup")
     base = root / "sys/fs/cgroup"

@@ -46,12 +46,9 @@ def repair_run(ctx: RunContext, session: Session, damaged: Mapping[str, str]) ->
     computed by themselves.
     """
     folder, plan, progress = ctx.folder, ctx.plan, session.progress
-    prefix = f"{folder.results.name}/"
     first, what = next(iter(damaged.items()))
-    chunks = [
-        CHUNK.fullmatch(name.removeprefix(prefix)) if name.startswith(prefix) else None
-        for name in damaged
-    ]
+    prefix = f"{folder.results.name}/"
+    chunks = [CHUNK.fullmatch(name.removeprefix(prefix)) for name in damaged]
     places = {(int(chunk[1]), int(chunk[2])) for chunk in chunks if chunk}
     if None in chunks or plan.is_transposed or ctx.config.estimator:
         raise IncompleteRunError(
@@ -82,9 +79,7 @@ def repair_run(ctx: RunContext, session: Session, damaged: Mapping[str, str]) ->
     ):
         run_tiles(workers, classify_tile, job, tiles, records, progress, session.claim, skip_policy)
     remove_partial_files(folder.results)  # of workers that were lost
-    still_damaged = find_damaged_files(folder)
-    if still_damaged:
-        name, _ = next(iter(still_damaged.items()))
+    if name := next(iter(find_damaged_files(folder)), None):
         raise IncompleteRunError(
             f"{name} of {folder.out} differs from the first time: other versions of the "
             "packages, or of the scene, have computed it",

@@ -46,16 +46,15 @@ class Pyramid:
 
     @classmethod
     def from_group(cls, group: zarr.Group, run: dict[str, Any]) -> Pyramid | None:
-        """The pyramid in a store, or None if no level in it has coordinates.
+        """The pyramid in a store; ``run`` (run.json) gives the names that it lacks.
 
-        ``run``: Content of run.json, which gives the names that the store lacks.
+        Returns: None if no level in the store has coordinates.
         """
         levels = sorted(int(k) for k in group.group_keys() if k.isdigit())
         levels = [n for n in levels if f"{n}/x" in group and f"{n}/y" in group]
         if not levels:
             return None
-        finest = group[str(levels[0])]
-        assert isinstance(finest, zarr.Group)
+        finest: Any = group[str(levels[0])]
         computed = [str(i.get("name")) for i in (run.get("indices") or {}).get("computed") or []]
         models = (run.get("options") or {}).get("models") or []
         bounds = (run.get("area") or {}).get("bounds")
@@ -183,10 +182,7 @@ def _blocks(values: npt.NDArray[Any], k: int, fill: float) -> npt.NDArray[Any]:
 
 
 def reduce_mean(values: npt.NDArray[Any]) -> FloatMap:
-    """Mean over blocks of (y, x) so that the longer side is at most ``TARGET_PX``.
-
-    NaN is left out of a mean; a block without any value is NaN.
-    """
+    """Mean over blocks so that the longer side is at most ``TARGET_PX``; NaN is left out."""
     k = _factor(values.shape)
     values = values.astype(np.float32, copy=False)
     if k == 1:

@@ -297,9 +297,8 @@ class RunResults:
 def open_results(
     out: str | Path, *, complete: bool = False, overview: Path | None = None
 ) -> RunResults:
-    """Open a run's folder.
+    """Open the folder ``out`` of a run.
 
-    ``out``: Folder given to ``hyperhpc run``.
     ``complete``: True: only a finished run will do, and a part that cannot be read is an error.
         False: take the run in whatever state it is.
     ``overview``: Store of the overviews; by default the one in the folder.

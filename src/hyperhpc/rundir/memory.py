@@ -63,10 +63,7 @@ def starts_at_once(band_bytes: int, n_pixels: int, memory_bytes: int, threads: i
 def peak_bytes(
     scene: Scene, tile_shape: tuple[int, int], sampled: int, memory_bytes: int, threads: int
 ) -> int:
-    """The most memory a worker will use: tiles in each thread, or starts of the models.
-
-    ``sampled``: Pixels in the sample; 0 if nothing is fitted.
-    """
+    """The most memory a worker will use: tiles in each thread, or starts on a sample, if any."""
     tiles = tiles_peak(math.prod(tile_shape) * pixel_bytes(scene), threads)
     starts = 0.0
     if sampled:
