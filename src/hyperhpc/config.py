@@ -124,8 +124,17 @@ class SceneOptions:
     )
     aoi: Path | None = _scene_option(
         None,
-        "Treat pixels outside the polygons of this GeoPackage or GeoJSON file as no-data.",
+        "Treat pixels outside the polygons of this file (GeoPackage, Shapefile, GeoJSON, "
+        "FlatGeobuf, KML) as no-data.",
         parsers.parse_path,
+        changes_results=False,  # its content does: Plan.options
+    )
+    layer: str | None = _scene_option(
+        None,
+        "Read this layer of the file of polygons or points.",
+        parsers.parse_text,
+        metavar="NAME",
+        default_text="the only layer",
         changes_results=False,  # its content does: Plan.options
     )
     bands: str = _scene_option(

@@ -182,8 +182,9 @@ def spectrum(
     type=AnyPath(),
     required=True,
     metavar="FILE",
-    help="Read points or polygons from this GeoPackage or GeoJSON file, or points from a CSV "
-    "file with columns x,y (in the scene's CRS) or lon,lat.",
+    help="Read points or polygons from this file (GeoPackage, Shapefile, GeoJSON, FlatGeobuf, "
+    "KML), or points from a CSV file with columns x,y or easting,northing (in the scene's CRS) or "
+    "lon,lat.",
 )
 @click.option(
     "--buffer", type=float, metavar="M", help="Take all pixels within this distance in metres."
@@ -198,6 +199,8 @@ def extract(scene: Path, dest: Path, features: Path, buffer: float | None, **opt
     from hyperhpc.tools.extract import extract as extract_spectra
 
     done = extract_spectra(scene, read_scene_options(options), features, dest, buffer)
+    for note in done.notes:
+        click.echo(f"note: {note}", err=True)
     if done.without:
         click.echo(f"note: rows without values, of {done.rows}: {done.without}", err=True)
     click.echo(done.path)

@@ -69,10 +69,10 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
 
 def digests(scene: Scene, config: RunConfig) -> dict[str, str | None]:
     """SHA-256 of what options take from files: band centres, and areas of interest."""
-    centres, area = scene.wavelength_nm.tobytes(), config.aoi and config.aoi.read_bytes()
+    centres = hashlib.sha256(scene.wavelength_nm.tobytes()).hexdigest()
     return {
-        "wavelengths": hashlib.sha256(centres).hexdigest() if config.wavelengths else None,
-        "aoi": hashlib.sha256(area).hexdigest() if area else None,
+        "wavelengths": centres if config.wavelengths else None,
+        "aoi": scene.fingerprint()["mask"]["aoi"] if config.aoi else None,
     }
 
 

@@ -2,9 +2,9 @@
 
 formats/ (one module a format) | cube (what a scene is) | files (what scenes in files have in
 common) | window (slices) | metadata (what numbers and bands mean) | georef (grids and CF
-georeference) | mosaic (several scenes as one) | views (masked, picked, resampled) | vectors
-(GeoJSON, GeoPackage, CSV) | origins (where pixels come from) | thinned (every 4th pixel) |
-lazy (xarray).
+georeference) | mosaic (several scenes as one) | views (masked, picked, resampled) | vectors,
+point_table (points and polygons) | aoi (areas of interest) | origins (where pixels come from) |
+thinned (every 4th pixel) | lazy (xarray).
 """
 
 from __future__ import annotations
@@ -41,11 +41,10 @@ def open_scene(
         one mosaic.
     ``group``: Group that holds the cube; by default it is searched.
     ``options``: What the files do not say; its group takes precedence over ``group``.
-    ``Raises SceneError: a missing path``, ``an unknown format``, ``files that do not fit
-        together``, ``or``:
-    ``what the format's own opener raises; ConfigError: a file of band centres or polygons that
-        is``:
-    ``unreadable or does not fit the scene.``:
+
+    Raises SceneError: a missing path, an unknown format, files that do not fit together, or what
+    the format's own opener raises; ConfigError: a file of band centres or polygons that is
+    unreadable or does not fit the scene.
     """
     options = options or SceneOptions()
     given = [path] if isinstance(path, str | os.PathLike) else path
@@ -77,9 +76,9 @@ def open_scene(
 
         scene = note_hidden(scene, members, options.mask)
     if options.aoi:
-        from hyperhpc.scene.vectors import mask_outside
+        from hyperhpc.scene.aoi import mask_outside
 
-        scene = mask_outside(scene, options.aoi)
+        scene = mask_outside(scene, options.aoi, options.layer)
     return scene
 
 

@@ -123,9 +123,9 @@ def cached(kind: str, path: str, watch: str, opener: Callable[[], Any]) -> Any:
     ``path``: What is opened.
     ``watch``: File whose size and time change with ``path``.
     ``opener``: Opens it; what it raises is passed on and nothing is kept.
-    ``The handles hold metadata and no open file (an HDF5 file is opened for each read)``,
-        ``so``:
-    ``the oldest are simply dropped.``:
+
+    The handles hold metadata and no open file (an HDF5 file is opened for each read), so the
+    oldest are simply dropped.
     """
     key = (kind, path, *stamp(watch))
     with _lock:

@@ -1,215 +1,212 @@
-"""Points and polygons with their attributes, from GeoJSON, GeoPackage and CSV files.
+"""Points and polygons with their attributes, from any vector file that GDAL reads, or a CSV.
 
-A GeoPackage is an SQLite database by its specification (OGC 12-128r19): geometries are
-blobs of a short header and well-known binary. A second GDAL for that would be a heavy
-dependency (docs/decisions/0012).
+pyogrio's wheel has a GDAL of its own, newer than rasterio's; both work in one process
+(docs/decisions/0029).
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
-import sqlite3
-import struct
-from collections.abc import Iterator
-from contextlib import closing
+import re
+import warnings
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hyperhpc.errors import ConfigError
-from hyperhpc.scene.cube import Grid, Scene
-from hyperhpc.scene.views import MaskedScene, mask_scene, window_shape
+from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.point_table import SCENE_CRS, is_point_table, read_point_table
 
-if TYPE_CHECKING:
-    from shapely.geometry.base import BaseGeometry
-
-_SQLITE = b"SQLite format 3\x00"
-#: GeoJSON's coordinates, unless an old file names others (RFC 7946, section 4).
-_LON_LAT = "OGC:CRS84"
-#: Stands for the CRS of the scene.
-SCENE_CRS = "of the scene"
-#: Exceptions that reading a damaged file may raise.
-_DAMAGE = (
-    ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError,
-    sqlite3.Error, struct.error, csv.Error,
-)  # fmt: skip
-#: Names of the columns of coordinates in a CSV, and what they are in.
-_COLUMNS = ((("x", "y"), SCENE_CRS), (("lon", "lat"), _LON_LAT),
-            (("longitude", "latitude"), _LON_LAT))  # fmt: skip
-#: Bytes of the envelope in a geometry's header, by bits 1-3 of its flags.
-_ENVELOPE = (0, 32, 48, 48, 64)
 #: Edges are cut into this many parts along their geometry before they are reprojected.
 _PARTS = 1000
+#: Exceptions that reading a damaged file may raise; pyogrio's own are RuntimeErrors.
+_UNREADABLE = (RuntimeError, UnicodeError, zipfile.BadZipFile)
+#: Warnings of GDAL that mean a geometry was lost or guessed; all others are passed on as notes.
+_DAMAGE = re.compile("(?i)invalid|non closed|not closed|corrupt|malformed|truncated|cannot|failed")
+#: Warnings of GDAL about the version of a GeoPackage, which say nothing about its content.
+_VERSION = re.compile("user_version|application_id")
+#: Reference systems that GeoPackage defines as unknown (OGC 12-128r19, 1.1.2).
+_UNDEFINED = re.compile(r'^\w+\["Undefined')
+_KINDS = {".geojson": "GeoJSON", ".json": "GeoJSON", ".gpkg": "GeoPackage", ".shp": "Shapefile",
+          ".zip": "zipped Shapefile", ".fgb": "FlatGeobuf", ".kml": "KML"}  # fmt: skip
+_READABLE = "GeoPackage, Shapefile (also in a .zip), GeoJSON, FlatGeobuf and KML"
 
 
 @dataclass(frozen=True)
 class Features:
-    """The features of a file.
+    """The features of one layer of a file.
 
-    ``geometries``: Object array of shapely's geometries; None for a feature without one.
-    ``attributes``: Of each feature, name to a number, text or None.
+    ``geometries``: Object array of shapely's geometries; None for a feature without one. A
+        collection of one part is that part.
+    ``attributes``: Name to a number, text or None, for each feature.
     ``crs``: Code or WKT of their CRS, :data:`SCENE_CRS`, or None if the file declares none.
-    ``digest``: SHA-256 of the file.
-    ``kind``: What the file is.
+    ``digest``: SHA-256 of the geometries and the CRS.
+    ``notes``: What was assumed.
     """
 
     geometries: np.ndarray
     attributes: list[dict[str, Any]]
     crs: str | None
     digest: str
-    kind: str
+    notes: tuple[str, ...]
 
 
-def read_features(path: Path, option: str) -> Features:
+def read_features(path: Path, option: str, layer: str | None = None) -> Features:
     """Read all features of a file.
 
     ``option``: The option that names the file, for messages: ``--aoi``.
+    ``layer``: The layer to read; a file with several layers needs it.
 
-    Raises ConfigError: the file is missing or damaged, or none of these.
+    Raises ConfigError: the file is missing or damaged, its format is unknown, or the layer is
+    not in it.
     """
-    import shapely
-
+    what = f"{option} {path}"
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            file.read(1)
+        read = read_point_table if is_point_table(path) else partial(_read_layer, layer=layer)
+        found, attributes, crs, notes = read(path, what)
     except OSError as error:
-        raise ConfigError(f"{option} {path} cannot be read: {error.strerror or error}") from None
-    kind = "GeoJSON"
-    try:
-        if data.startswith(_SQLITE):
-            kind = "GeoPackage"
-            found, crs = _read_geopackage(path)
-        elif path.suffix.lower() == ".csv":
-            kind = "CSV"
-            found, crs = _read_csv(data)
-        else:
-            found, crs = _read_geojson(data)
-    except (*_DAMAGE, shapely.errors.ShapelyError) as error:
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ConfigError(
-            f"{option} {path} is not a readable {kind} file: {why}",
-            "Give a .gpkg or .geojson file" + (", or a .csv" if option != "--aoi" else ""),
-        ) from None
-    geometries = np.empty(len(found), dtype=object)
-    geometries[:] = [geometry for geometry, _ in found]
-    attributes = [values for _, values in found]
-    return Features(geometries, attributes, crs, hashlib.sha256(data).hexdigest(), kind)
+        raise ConfigError(f"{what} cannot be read: {error.strerror or error}") from None
+    geometries = _simplify(found)
+    return Features(geometries, attributes, crs, _digest(geometries, crs), tuple(notes))
 
 
-#: A geometry, or None, and its attributes.
-_Found = list[tuple[Any, dict[str, Any]]]
+def _read_layer(
+    path: Path, what: str, layer: str | None
+) -> tuple[Sequence[Any], list[dict[str, Any]], str | None, list[str]]:
+    """Geometries, attributes, CRS and notes of one layer, by GDAL.
 
-
-def _read_geojson(data: bytes) -> tuple[_Found, str | None]:
-    """Features and CRS of a GeoJSON text."""
+    pyogrio has GDAL turn curves into lines, in steps of 4 degrees.
+    """
+    import pyogrio
     import shapely
 
-    document = json.loads(data)
-    if not isinstance(document, dict) or "type" not in document:
-        raise ValueError("it is no GeoJSON object")
-    kind = document["type"]
-    if kind == "FeatureCollection":
-        features = document["features"]
-    else:
-        features = [document if kind == "Feature" else {"geometry": document}]
-    named = (document.get("crs") or {}).get("properties", {}).get("name", _LON_LAT)
-    found = []
-    for feature in features:
-        geometry = feature["geometry"]
-        values = {"id": feature["id"]} if "id" in feature else {}
-        values |= feature.get("properties") or {}
-        plain = {
-            name: json.dumps(value) if isinstance(value, dict | list) else value
-            for name, value in values.items()
-        }
-        found.append((shapely.from_geojson(json.dumps(geometry)) if geometry else None, plain))
-    return found, str(named)
-
-
-def _read_geopackage(path: Path) -> tuple[_Found, str | None]:
-    """Features of all tables of a GeoPackage, and their CRS."""
-    address = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
-    with closing(sqlite3.connect(address, uri=True)) as database:
-        tables = database.execute(
-            "SELECT table_name, column_name, srs_id FROM gpkg_geometry_columns"
-        ).fetchall()
-        systems = {srs for _, _, srs in tables}
-        if len(systems) > 1:
-            raise ValueError(f"its layers are in {len(systems)} reference systems")
-        found = [row for table, column, _ in tables for row in _read_table(database, table, column)]
-        crs = _read_crs(database, systems.pop()) if systems else None
-    return found, crs
-
-
-def _read_table(database: sqlite3.Connection, table: str, column: str) -> Iterator[Any]:
-    """Rows of one table."""
-    name = table.replace('"', '""')
-    rows = database.execute(f'SELECT * FROM "{name}"')  # noqa: S608 - quoted
-    names = [entry[0] for entry in rows.description]
-    if column not in names:
-        raise ValueError(f"its table {table} has no column {column}")
-    for row in rows:
-        values = dict(zip(names, row, strict=True))
-        blob = values.pop(column)
-        plain = {n: v for n, v in values.items() if not isinstance(v, bytes)}
-        yield (_read_blob(blob) if blob else None), plain
-
-
-def _read_crs(database: sqlite3.Connection, srs: int) -> str | None:
-    """Code or WKT of a reference system of a GeoPackage; None for its two undefined ones."""
-    row = database.execute(
-        "SELECT organization, organization_coordsys_id, definition FROM gpkg_spatial_ref_sys "
-        "WHERE srs_id = ?",
-        (srs,),
-    ).fetchone()
-    if row is None or srs in (0, -1):
-        return None
-    organization, code, definition = row
-    if str(organization).upper() in ("EPSG", "ESRI", "OGC"):
-        return f"{organization}:{code}"
-    return str(definition)
-
-
-def _read_blob(blob: bytes) -> Any:
-    """Geometry of a GeoPackage: ``GP``, version, flags, CRS, envelope, well-known binary."""
-    import shapely
-
-    if blob[:2] != b"GP":
-        raise ValueError("a geometry does not begin with GP")
-    envelope = (blob[3] >> 1) & 7
-    return shapely.from_wkb(blob[8 + _ENVELOPE[envelope] :])
-
-
-def _read_csv(data: bytes) -> tuple[_Found, str | None]:
-    """Points of a CSV with columns x and y, or lon and lat; the others are attributes."""
-    import shapely
-
-    reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
-    names = {str(name).strip().lower(): name for name in reader.fieldnames or ()}
-    for (first, second), system in _COLUMNS:
-        if first in names and second in names:
-            crs, x, y = system, names[first], names[second]
-            break
-    else:
-        raise ValueError(
-            f"its columns are {', '.join(names) or 'none'}; it needs x and y, or lon and lat"
-        )
-    found = []
-    for row in reader:
+    kind = _KINDS.get(path.suffix.lower(), "vector")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         try:
-            place = float(row[x]), float(row[y])
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"line {reader.line_num} has no coordinates: {row[x]!r}, {row[y]!r}"
-            ) from None
-        values = {n: v for n, v in row.items() if n not in (x, y, None)}
-        found.append((shapely.Point(*place) if np.isfinite(place).all() else None, values))
-    return found, crs
+            source, name = _choose_layer(path, what, layer)
+            meta, fids, wkb, columns = pyogrio.raw.read(
+                source, layer=name, return_fids=True, datetime_as_string=True
+            )
+            found = [None] * len(fids) if wkb is None else shapely.from_wkb(wkb)
+        except (*_UNREADABLE, shapely.errors.ShapelyError) as error:
+            raise _unreadable(what, kind, _first_line(error)) from None
+    said = [_first_line(w.message) for w in caught if not _VERSION.search(str(w.message))]
+    for text in said:
+        if _DAMAGE.search(text):
+            raise _unreadable(what, kind, text)
+    has_ids = kind == "GeoPackage"
+    if kind == "GeoJSON":
+        data = path.read_bytes()
+        _check_named_crs(data, what)
+        has_ids = re.search(rb'"id"\s*:', data) is not None
+    names = [str(name) for name in meta["fields"]]
+    values = [
+        _plain_column(column, ogr_type)
+        for column, ogr_type in zip(columns, meta["ogr_types"], strict=True)
+    ]
+    if has_ids and not {"fid", "id"} & set(names):
+        names.insert(0, "fid" if kind == "GeoPackage" else "id")
+        values.insert(0, fids.tolist())
+    attributes = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+    attributes = attributes or [{} for _ in fids]
+    crs = meta["crs"]
+    if crs is not None and _UNDEFINED.match(crs):
+        crs = None
+    return found, attributes, crs, [f"GDAL says of {path.name}: {text}" for text in said]
+
+
+def _choose_layer(path: Path, what: str, layer: str | None) -> tuple[str | Path, str]:
+    """What GDAL opens, and the only layer with geometries in it or the one that is named."""
+    import pyogrio
+
+    sources: dict[str, str | Path] = {}
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            inside = [Path(name) for name in archive.namelist()]
+        sources = {
+            member.stem: f"/vsizip/{path.resolve()}/{member}"
+            for member in inside
+            if member.suffix.lower() == ".shp" and member.parts[0] != "__MACOSX"
+        }
+        names = list(sources)
+    else:
+        names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    if layer is None and len(names) == 1:
+        layer = names[0]
+    if layer not in names:
+        here = f"its layers are {', '.join(names)}" if names else "it holds no layer"
+        lacks = (
+            f"{what} has no layer {layer}" if layer else f"{what} does not say which layer to read"
+        )
+        hint = f"Give --layer {names[0]}" if names else "Export it again"
+        raise ConfigError(f"{lacks}: {here}", hint)
+    return (sources[layer], Path(sources[layer]).stem) if sources else (path, layer)
+
+
+def _plain_column(column: np.ndarray, ogr_type: str) -> list[Any]:
+    """Values as Python's own; whole numbers with gaps, which numpy makes floats, are whole."""
+    if column.dtype.kind == "f" and ogr_type in ("OFTInteger", "OFTInteger64"):
+        return [None if np.isnan(value) else int(value) for value in column]
+    values = column.tolist()
+    return [None if isinstance(v, bytes) or v != v else v for v in values]
+
+
+def _simplify(found: Sequence[Any]) -> np.ndarray:
+    """Geometries without empty ones; a collection of one part is that part."""
+    geometries = np.empty(len(found), dtype=object)
+    for number, geometry in enumerate(found):
+        if geometry is not None and not geometry.is_empty:
+            parts = list(getattr(geometry, "geoms", []))
+            geometries[number] = parts[0] if len(parts) == 1 else geometry
+    return geometries
+
+
+def _digest(geometries: np.ndarray, crs: str | None) -> str:
+    import shapely
+
+    parts = [repr(crs).encode(), *(blob or b"" for blob in shapely.to_wkb(geometries))]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _check_named_crs(data: bytes, what: str) -> None:
+    """Refuse a name in an old ``crs`` member that is not known: GDAL would take degrees."""
+    import pyproj
+
+    found = re.search(rb'"crs"\s*:\s*\{[^{}]*"properties"\s*:\s*\{\s*"name"\s*:\s*"([^"]+)"', data)
+    if found:
+        name = found[1].decode("utf-8", "replace")
+        try:
+            pyproj.CRS.from_user_input(name)
+        except pyproj.exceptions.CRSError:
+            raise _unknown_crs(what, name) from None
+
+
+def _first_line(error: object) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _unreadable(what: str, kind: str, why: str) -> ConfigError:
+    hint = f"These can be read: {_READABLE}"
+    if what.startswith("--points"):
+        hint += ", and a CSV of points"
+    if ".shx" in why or ".dbf" in why:
+        hint = "Copy all files of the Shapefile: .shp, .shx, .dbf and .prj"
+    why = why.split(";")[0].rstrip(".")
+    return ConfigError(f"{what} is not a readable {kind} file: {why}", hint)
+
+
+def _unknown_crs(what: str, name: str) -> ConfigError:
+    return ConfigError(
+        f"{what} names an unknown coordinate reference system: {name:.80}", "Give its EPSG code"
+    )
 
 
 def reproject_to_scene(
@@ -237,9 +234,7 @@ def reproject_to_scene(
     try:
         source, target = pyproj.CRS.from_user_input(crs), pyproj.CRS.from_user_input(own)
     except pyproj.exceptions.CRSError:
-        raise ConfigError(
-            f"{what} names an unknown coordinate reference system: {crs:.80}", "Give its EPSG code"
-        ) from None
+        raise _unknown_crs(what, crs) from None
     if source.equals(target, ignore_axis_order=True):
         return geometries
     bounds = shapely.bounds(geometries)
@@ -259,106 +254,3 @@ def reproject_to_scene(
             "GeoJSON, and the columns lon and lat of a CSV file, take degrees",
         )
     return moved
-
-
-# Areas of interest (``--aoi``).
-
-
-@dataclass(frozen=True)
-class AoiMask:
-    """Hides pixels whose centre is outside polygons.
-
-    ``wkb``: The polygons in the scene's CRS, as well-known binary.
-    ``grid``: Of the scene.
-    ``digest``: SHA-256 of the file they come from.
-    """
-
-    wkb: bytes
-    grid: Grid
-    digest: str
-
-    def hides(self, rows: slice, cols: slice) -> np.ndarray:
-        """Bool (y, x), True outside."""
-        import shapely
-
-        shape = window_shape(rows, cols)
-        if 0 in shape:
-            return np.zeros(shape, dtype=bool)
-        area = _prepared(self.wkb)
-        x = self.grid.x_centres(cols.start, cols.stop)[:: cols.step or 1]
-        y = self.grid.y_centres(rows.start, rows.stop)[:: rows.step or 1]
-        box = shapely.box(x[0], y[-1], x[-1], y[0])
-        if not area.intersects(box):
-            return np.ones(shape, dtype=bool)
-        if area.contains_properly(box):
-            return np.zeros(shape, dtype=bool)
-        # Pixel by pixel, exactly: what is inside does not depend on the window
-        inside = shapely.intersects_xy(area, *np.meshgrid(x, y))
-        return ~np.asarray(inside, dtype=bool).reshape(shape)
-
-    def fingerprint(self) -> Any:
-        """The file's content."""
-        return {"aoi": self.digest}
-
-
-@lru_cache(maxsize=4)
-def _prepared(wkb: bytes) -> BaseGeometry:
-    """Polygons, with an index of their edges; kept for the next window."""
-    import shapely
-
-    area = shapely.from_wkb(wkb)
-    shapely.prepare(area)
-    return area
-
-
-def mask_outside(scene: Scene, path: Path) -> MaskedScene:
-    """A scene without the pixels outside the polygons of a file.
-
-    The centre of a pixel decides; one on an edge is inside.
-
-    Raises ConfigError: the file is missing, is no GeoPackage or GeoJSON, holds no polygon, has
-    no CRS, or its polygons miss the scene.
-    """
-    import shapely
-
-    features = read_features(path, "--aoi")
-    geometry = _union(features, path)
-    geometry = reproject_to_scene(np.array([geometry]), features.crs, scene, f"--aoi {path}")[0]
-    box = shapely.box(*scene.bounds)
-    inside = geometry.intersection(box)
-    if inside.is_empty or not inside.area:
-        theirs, own = (",".join(f"{v:.10g}" for v in g.bounds) for g in (geometry, box))
-        raise ConfigError(
-            f"The polygons of {path} span {theirs}, which is outside the scene, {own}",
-            "Check that the file and the scene show the same place",
-        )
-    note = f"Pixels outside the polygons of {path.name} are left out."
-    mask = AoiMask(shapely.to_wkb(geometry), scene.grid, features.digest)
-    return mask_scene(scene, mask, note, aoi_bounds=inside.bounds)
-
-
-def _union(features: Features, path: Path) -> BaseGeometry:
-    """All polygons as one geometry."""
-    import shapely
-
-    parts = [part for one in features.geometries for part in _polygons(one)]
-    try:
-        area = shapely.union_all(shapely.make_valid(np.array(parts, dtype=object)))
-    except shapely.errors.ShapelyError as error:
-        raise ConfigError(
-            f"--aoi {path} holds polygons that have no area: {error}", "Repair them in QGIS"
-        ) from None
-    if area.is_empty or not area.area:
-        raise ConfigError(
-            f"--aoi {path} holds no polygon ({len(features.geometries)} features)",
-            "Points and lines enclose no area: give polygons",
-        )
-    return area
-
-
-def _polygons(geometry: BaseGeometry | None) -> list[BaseGeometry]:
-    if geometry is None or geometry.is_empty:
-        return []
-    if geometry.geom_type == "Polygon":
-        return [geometry]
-    return [one for part in getattr(geometry, "geoms", ()) for one in _polygons(part)]

@@ -104,7 +104,8 @@ def mask_scene(scene: Scene, mask: Mask, note: str = "", **changes: Any) -> Mask
 
     ``note``: Added to the notes of the scene.
     ``changes``: Fields of the new scene that differ from those of the old one.
-    ``Raises SceneError: the scene has no no-data value that hidden pixels could read as.``:
+
+    Raises SceneError: the scene has no no-data value that hidden pixels could read as.
     """
     if not scene.is_integer:
         value = float("nan")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ _MIN_SIDE, _MAX_SIDE = 64, 256
 #: Pixels that are turned into reflectance at once.
 _PIXELS_AT_ONCE = 16384
 #: Geometry types of shapely: missing, point, and those without an inside.
-_MISSING, _POINT, _LINES = -1, 0, {1, 2, 5, 7}
+_MISSING, _POINT, _MULTIPOINT, _LINES = -1, 0, 4, {1, 2, 5, 7}
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,13 @@ class Extracted:
     ``path``: The table.
     ``rows``: Number of rows, one per feature.
     ``states``: Number of features by state.
+    ``notes``: What was assumed about the file.
     """
 
     path: Path
     rows: int
     states: Counter[str]
+    notes: tuple[str, ...]
 
     @property
     def without(self) -> str:
@@ -67,7 +69,8 @@ def extract(
     band; and of these ``mean_NM``, ``sd_NM`` (divided by n) and ``n_NM``. A feature outside
     the scene or on no-data has empty values; its ``state`` says why.
 
-    ``file``: GeoJSON, GeoPackage, or CSV of points.
+    ``file``: Any vector file of :mod:`hyperhpc.scene.vectors`, or a CSV of points. The layer of
+        ``options`` is one of this file.
     ``dest``: The table; it must not exist.
     ``buffer``: Distance in units of the scene's CRS.
 
@@ -81,13 +84,19 @@ def extract(
     if buffer is not None and not 0 < buffer < np.inf:
         raise ConfigError(f"--buffer {buffer:g} is not a distance", "Give more than 0")
     what = f"--points {file}"
-    features = read_features(file, "--points")
+    options = options or SceneOptions()
+    features = read_features(file, "--points", options.layer)
     if not len(features.geometries):
         raise ConfigError(f"{what} holds no feature", "Give a file with points or polygons")
     kinds = set(shapely.get_type_id(features.geometries).tolist())
     if kinds & _LINES and not buffer:
         raise ConfigError(f"{what} holds lines, which have no inside", "Give --buffer M")
-    scene = open_scene(scene_path, options=options)
+    if _MULTIPOINT in kinds and not buffer:
+        raise ConfigError(
+            f"{what} holds features of several points each",
+            "Give --buffer M, or split them in QGIS: Multipart to singleparts",
+        )
+    scene = open_scene(scene_path, options=replace(options, layer=None))
     geometries = reproject_to_scene(features.geometries, features.crs, scene, what)
     with atomic_outputs(dest) as folder:
         if buffer is None and kinds <= {_MISSING, _POINT}:
@@ -103,7 +112,7 @@ def extract(
                 yield [i + 1, *values[i], *row]
 
         write_table(folder / dest.name, ["feature", *names, *head], all_rows())
-    return Extracted(dest, len(geometries), states)
+    return Extracted(dest, len(geometries), states, features.notes)
 
 
 def _attribute_columns(features: Features, head: list[str]) -> tuple[list[str], list[list[Any]]]:
