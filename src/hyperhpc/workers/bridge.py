@@ -20,7 +20,6 @@ from hyperhpc.errors import SlurmError
 _POLL_INTERVAL_S = 0.1
 #: A controller that is restarted answers again after some minutes.
 _TIMEOUT_S = 300.0
-_LOST = "The job script no longer reads the bridge to Slurm"
 
 
 @dataclass
@@ -52,10 +51,7 @@ class Bridge:
     async def submit(self, script: str) -> str:
         """Submit a job and return its number.
 
-        Raises
-        ------
-        SlurmError
-            If sbatch fails; the message holds its output.
+        Raises SlurmError: if sbatch fails; the message holds its output.
         """
         number = next(self._numbers)
         (self.folder / f"{number}.sh").write_text(script, "utf-8")
@@ -94,13 +90,11 @@ class Bridge:
         """Write one line at once; a FIFO does not divide lines this short."""
         try:
             number = os.open(self.folder / "requests", os.O_WRONLY | os.O_NONBLOCK)
-        except OSError as error:  # ENXIO: nobody reads it
-            if error.errno not in (errno.ENXIO, errno.ENOENT):
+            try:
+                os.write(number, line.encode("ascii"))
+            finally:
+                os.close(number)
+        except OSError as error:  # ENXIO, EPIPE: nobody reads it
+            if error.errno not in (errno.ENXIO, errno.ENOENT, errno.EPIPE):
                 raise
-            raise SlurmError(_LOST) from None
-        try:
-            os.write(number, line.encode("ascii"))
-        except BrokenPipeError:
-            raise SlurmError(_LOST) from None
-        finally:
-            os.close(number)
+            raise SlurmError("The job script no longer reads the bridge to Slurm") from None

@@ -78,12 +78,6 @@ class Connection:
         with atomic_write(self.folder / _SCHEDULER) as part:
             part.write_text(json.dumps(scheduler), "utf-8")
 
-    def write_dashboard_link(self, link: str) -> Path:
-        """Write the address of the dashboard, which holds a secret; return the file."""
-        path = self.folder / _DASHBOARD
-        path.write_text(f"{link}\n", "utf-8")
-        return path
-
     def read_scheduler(self) -> dict[str, Any] | None:
         """What the scheduler has published; None if it does not listen yet."""
         try:
@@ -110,10 +104,6 @@ class Connection:
                 if path.name != _OVER:
                     path.unlink()
 
-    def remove(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 def publish_scheduler(connection: Connection, scheduler: Any) -> None:
     """Publish the addresses of a ``PrivateScheduler``.
@@ -139,9 +129,11 @@ def report_dashboard(
     """
     if not link:
         return
+    path = connection.folder / _DASHBOARD
+    path.write_text(f"{link}\n", "utf-8")
     port = link.split(":")[2].partition("/")[0]
     note(f"dashboard: on your own machine: {ssh_tunnel_command(int(port), node)}")
-    note(f"  its address: cat {shlex.quote(str(connection.write_dashboard_link(link)))}")
+    note(f"  its address: cat {shlex.quote(str(path))}")
 
 
 def find_stale_connections(out: Path) -> list[Path]:

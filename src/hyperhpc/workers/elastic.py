@@ -12,6 +12,7 @@ import contextlib
 import math
 import os
 import shlex
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -88,11 +89,22 @@ class JobMonitor:
         self._cluster, self._bridge, self._count, self._note = cluster, bridge, count, note
         self._failures = 0
         self._up_since: dict[str, float] = {}
+        self._task: asyncio.Task | None = None
         #: Why the run cannot continue, else None.
         self.error: SlurmError | None = None
 
-    async def run(self) -> None:
-        """Check the jobs repeatedly, until cancelled."""
+    async def start(self) -> None:
+        """Begin to check the jobs."""
+        self._task = asyncio.create_task(self._check_repeatedly())
+
+    async def stop(self) -> None:
+        """Stop before the cluster is closed, or the closed jobs would be submitted again."""
+        assert self._task is not None
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _check_repeatedly(self) -> None:
         while self.error is None:
             await asyncio.sleep(_CHECK_INTERVAL_S)
             try:
@@ -166,14 +178,15 @@ def elastic_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
     stack = ExitStack()
     with delay_signals(), close_on_error(stack):
         connection = Connection.of_job(config.out)
-        stack.callback(connection.remove)
+        stack.callback(shutil.rmtree, connection.folder, ignore_errors=True)
         connection.create(is_secure=not config.insecure)
         stack.enter_context(configure_dask(is_secure=not config.insecure))
         cluster = stack.enter_context(_make_cluster(config, bridge, connection))
         publish_scheduler(connection, cluster.scheduler)
         client = stack.enter_context(Client(cluster, security=connection.security()))
         monitor = JobMonitor(cluster, bridge, count, note)
-        stack.callback(_stop_monitor, cluster, _start_monitor(cluster, monitor))
+        cluster.sync(monitor.start)
+        stack.callback(cluster.sync, monitor.stop)
         cluster.scale(jobs=count)
     workers = Workers(client, count, config.threads_per_worker, config.memory_bytes, may_queue=True)
     try:
@@ -221,24 +234,6 @@ def _make_cluster(config: RunConfig, bridge: Bridge, connection: Connection) -> 
         protocol="tcp://" if config.insecure else "tls://",
         silence_logs=LOG_LEVEL,
     )
-
-
-def _start_monitor(cluster: SLURMCluster, monitor: JobMonitor) -> asyncio.Task:
-    async def start() -> asyncio.Task:
-        return asyncio.create_task(monitor.run())
-
-    return cluster.sync(start)
-
-
-def _stop_monitor(cluster: SLURMCluster, task: asyncio.Task) -> None:
-    """Stop before the cluster is closed, or the monitor would submit the closed jobs again."""
-
-    async def stop() -> None:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-    cluster.sync(stop)
 
 
 def run_elastic_worker(folder: Path, name: str, threads: int, memory_bytes: int) -> None:

@@ -14,14 +14,6 @@ from hyperhpc.workers.workers import Note, Workers
 
 #: SLURM_PROCID of the task that is the client, which does the work of ``hyperhpc run``.
 _CLIENT_RANK = "1"
-#: Module and function of each launcher. They are imported when used, because Dask is slow
-#: to import.
-_LAUNCHERS = {
-    "local": ("local", "local_workers"),
-    "gang": ("gang", "gang_workers"),
-    "elastic": ("elastic", "elastic_workers"),
-    "external": ("external", "external_workers"),
-}
 
 
 def check_workers(config: RunConfig, *, is_plan: bool = False) -> None:
@@ -32,18 +24,15 @@ def check_workers(config: RunConfig, *, is_plan: bool = False) -> None:
     Raises ResourceError: if the machine or Slurm has less memory than was asked for;
     SlurmError: if the launcher does not work here.
     """
-    if config.launcher == "local":
-        count_local_workers(config.workers, config.threads_per_worker, config.memory_bytes)
-    elif config.launcher == "gang":
-        count_gang_workers(config)
-    elif config.launcher == "elastic" and not is_plan:
+    planned_workers(config)
+    if config.launcher == "elastic" and not is_plan:
         from hyperhpc.workers.bridge import Bridge
 
         Bridge.find()
 
 
 def planned_workers(config: RunConfig) -> int:
-    """How many workers a run with these options will have."""
+    """How many workers a run with these options will have; raises as :func:`check_workers`."""
     if config.launcher == "local":
         threads, memory_bytes = config.threads_per_worker, config.memory_bytes
         return count_local_workers(config.workers, threads, memory_bytes)
@@ -83,7 +72,7 @@ def launch_workers(config: RunConfig, note: Note = lambda text: None) -> Iterato
     Raises ResourceError: if the machine or Slurm has less memory than was asked for;
     SlurmError: if workers do not start, or cannot be reached.
     """
-    module, name = _LAUNCHERS[config.launcher]
-    launcher = getattr(import_module(f"hyperhpc.workers.{module}"), name)
-    with launcher(config, note) as workers:
+    # Imported when used, because Dask is slow to import
+    module = import_module(f"hyperhpc.workers.{config.launcher}")
+    with getattr(module, f"{config.launcher}_workers")(config, note) as workers:
         yield workers

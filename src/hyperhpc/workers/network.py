@@ -114,15 +114,12 @@ def _connect_once(address: str, security: Security) -> str:
     from distributed.comm.addressing import parse_host_port
 
     scheme, _, rest = address.partition("://")
-    host, port = parse_host_port(rest)
-    with contextlib.ExitStack() as stack:
-        end: socket.socket = stack.enter_context(
-            socket.create_connection((host, port), timeout=_TIMEOUT_S)
-        )
-        if scheme == "tls":
+    with socket.create_connection(parse_host_port(rest), timeout=_TIMEOUT_S) as end:
+        own = bracket_ipv6(end.getsockname()[0])
+        if scheme == "tls":  # the handshake checks the key
             context: ssl.SSLContext = security.get_connection_args("worker")["ssl_context"]
-            end = stack.enter_context(context.wrap_socket(end))
-        return bracket_ipv6(end.getsockname()[0])
+            context.wrap_socket(end).close()
+        return own
 
 
 def wait_for_route(addresses: Sequence[str], security: Security, seconds: float) -> tuple[str, str]:

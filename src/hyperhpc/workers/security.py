@@ -54,8 +54,11 @@ def write_keys(folder: Path, lifetime: timedelta) -> None:
         .sign(key, hashes.SHA256())
     )
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    _write_private(folder / _KEY, secret)
-    _write_private(folder / _CERTIFICATE, certificate.public_bytes(Encoding.PEM))
+    contents = {_KEY: secret, _CERTIFICATE: certificate.public_bytes(Encoding.PEM)}
+    for file, content in contents.items():
+        path = folder / file
+        path.touch(0o600, exist_ok=False)  # while it is empty, so that others never read it
+        path.write_bytes(content)
 
 
 def read_security(folder: Path) -> Security:
@@ -65,20 +68,7 @@ def read_security(folder: Path) -> Security:
     key, certificate = str(folder / _KEY), str(folder / _CERTIFICATE)
     if not os.path.isfile(key):
         return Security(require_encryption=False)
-    return Security(
-        require_encryption=True,
-        tls_ca_file=certificate,
-        tls_client_key=key,
-        tls_client_cert=certificate,
-        tls_scheduler_key=key,
-        tls_scheduler_cert=certificate,
-        tls_worker_key=key,
-        tls_worker_cert=certificate,
-    )
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    """Write a file that others cannot read at any moment."""
-    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(number, "wb") as file:
-        file.write(content)
+    roles = ("client", "scheduler", "worker")
+    keys = {f"tls_{role}_key": key for role in roles}
+    certificates = {f"tls_{role}_cert": certificate for role in roles}
+    return Security(require_encryption=True, tls_ca_file=certificate, **keys, **certificates)

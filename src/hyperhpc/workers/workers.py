@@ -155,21 +155,19 @@ def _stop_without_workers(workers: Workers, note: Note) -> Iterator[None]:
 
     is_over, is_given_up = threading.Event(), threading.Event()
 
-    def check_repeatedly() -> None:
-        waited = 0.0  # counted, not timed: a job may be suspended for hours
-        while not is_over.wait(_CHECK_INTERVAL_S):
-            before = waited
-            waited = 0.0 if workers.count_connected() else waited + _CHECK_INTERVAL_S
-            if waited > NO_WORKER_TIMEOUT_S:
-                is_given_up.set()
-                workers.client.close()
-                return
-            if before <= NO_WORKER_TIMEOUT_S / 10 < waited:
-                note(f"no worker is left; waiting {NO_WORKER_TIMEOUT_S:.0f} s for another one")
-
     def check() -> None:
+        waited = 0.0  # counted, not timed: a job may be suspended for hours
         with contextlib.suppress(Exception):  # the scheduler is lost: reported elsewhere
-            check_repeatedly()
+            while not is_over.wait(_CHECK_INTERVAL_S):
+                before = waited
+                waited = 0.0 if workers.count_connected() else waited + _CHECK_INTERVAL_S
+                if waited > NO_WORKER_TIMEOUT_S:
+                    is_given_up.set()
+                    workers.client.close()
+                    return
+                if before <= NO_WORKER_TIMEOUT_S / 10 < waited:
+                    limit = f"{NO_WORKER_TIMEOUT_S:.0f} s"
+                    note(f"no worker is left; waiting {limit} for another one")
 
     if not workers.may_queue:
         threading.Thread(target=check, name="hyperhpc-losses", daemon=True).start()
