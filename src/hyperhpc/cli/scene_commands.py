@@ -226,8 +226,8 @@ def ingest(sources: tuple[Path, ...], out: Path, **flags: Any) -> None:
 
     config = load_config(sources[0], out, flags)
     with stoppable():
-        done = ingest_scene(sources, config, make_progress(), typed_command())
-    click.echo(f"store: {done.path}, {done.files} files, {done.nbytes / 1e9:.3f} GB")
+        sizes = ingest_scene(sources, config, make_progress(), typed_command())
+    click.echo(f"store: {out}, {len(sizes)} files, {sum(sizes) / 1e9:.3f} GB")
 
 
 def _read_range(context: Any, parameter: Any, value: str) -> list[int]:

@@ -12,13 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.analysis.agreement import (
-    ClusterScores,
-    find_elbow,
-    mean_stability,
-    recommend_k,
-    score_clustering,
-)
+from hyperhpc.analysis import agreement
 from hyperhpc.analysis.kernel import Scorer, label_pixels
 from hyperhpc.analysis.kmeans import fit_scaler, measure_moments
 from hyperhpc.analysis.starts import fit_start, merge_bands
@@ -50,11 +44,7 @@ _BASE_BYTES = 250 * 2**20
 
 @dataclass(frozen=True)
 class Trial:
-    """What will be fitted, known before a pixel is read.
-
-    ``ks``: Numbers of clusters, ascending.
-    ``stride``: Every ``stride``-th row and column is read.
-    """
+    """What will be fitted, known before a pixel is read: every ``stride``-th row and column."""
 
     config: RunConfig
     scene: Scene
@@ -66,9 +56,8 @@ class Trial:
     @property
     def n_pixels(self) -> int:
         """Upper bound of the number of pixels that are fitted."""
-        return min(
-            MAX_COARSE_PIXELS, math.prod(-(-side // self.stride) for side in self.plan.area.shape)
-        )
+        sampled = math.prod(-(-side // self.stride) for side in self.plan.area.shape)
+        return min(MAX_COARSE_PIXELS, sampled)
 
     def describe_cost(self) -> str:
         """Pixels, memory and time, in a sentence."""
@@ -144,14 +133,11 @@ def choose_k(trial: Trial, progress: Progress | None = None) -> dict[str, Any]:
             labels = [label_pixels(dn, [Scorer(fit.centres, scaler)])[0] for fit in fits]
             best = min(range(N_SEEDS), key=lambda i: fits[i].inertia)
             inertia = fits[best].inertia
-            silhouette, davies_bouldin = score_clustering(scaled, labels[best], few)
-            judged.append(
-                ClusterScores(
-                    k, inertia, inertia / total if total else 0.0, silhouette, davies_bouldin,
-                    mean_stability(labels, k),
-                )
-            )  # fmt: skip
-    k, reason = recommend_k(judged)
+            silhouette, davies_bouldin = agreement.score_clustering(scaled, labels[best], few)
+            unexplained = inertia / total if total else 0.0
+            scores = (unexplained, silhouette, davies_bouldin, agreement.mean_stability(labels, k))
+            judged.append(agreement.ClusterScores(k, inertia, *scores))
+    k, reason = agreement.recommend_k(judged)
     return {
         "scene": trial.scene.path,
         "shape": list(trial.plan.area.shape),
@@ -161,7 +147,7 @@ def choose_k(trial: Trial, progress: Progress | None = None) -> dict[str, Any]:
         "bands": len(trial.bands),
         "seeds": N_SEEDS,
         "table": [asdict(entry) for entry in judged],
-        "elbow": find_elbow(judged),
+        "elbow": agreement.find_elbow(judged),
         "recommended": k,
         "reason": reason,
     }
@@ -193,11 +179,11 @@ def save_choice(found: dict[str, Any], folder: Path) -> list[Path]:
     from hyperhpc.report.comparison import choice_figure
     from hyperhpc.tools.inspect import save_figure
 
-    names = ["choose-k.csv", "choose-k.png", "choose-k.json"]
+    names = table, figure, facts = ["choose-k.csv", "choose-k.png", "choose-k.json"]
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_outputs(folder / names[2], names[:2]) as part:
-        head = list(found["table"][0])
-        write_table(part / names[0], head, [list(row.values()) for row in found["table"]])
-        save_figure(choice_figure(found), part / names[1])
-        (part / names[2]).write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    with atomic_outputs(folder / facts, (table, figure)) as part:
+        rows = [list(row.values()) for row in found["table"]]
+        write_table(part / table, list(found["table"][0]), rows)
+        save_figure(choice_figure(found), part / figure)
+        (part / facts).write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     return [folder / name for name in names]

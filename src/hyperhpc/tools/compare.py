@@ -8,12 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.analysis.agreement import (
-    adjusted_rand_index,
-    confusion_table,
-    count_agreeing_pixels,
-    match_labels,
-)
+from hyperhpc.analysis import agreement
 from hyperhpc.errors import ConfigError
 from hyperhpc.results import STRIP_ROWS, RunResults, open_results
 from hyperhpc.scene.cube import Grid
@@ -30,11 +25,9 @@ _MAX_PICTURE_SIDE = 1200
 
 @dataclass(frozen=True, eq=False)
 class Overlap:
-    """The pixels that two runs have in common.
+    """The rows and columns (``shape``) that two runs have in common.
 
-    ``runs``: The two runs.
     ``corners``: Row and column, in the maps of each run, of the first pixel in common.
-    ``shape``: Rows and columns in common.
     """
 
     runs: tuple[RunResults, RunResults]
@@ -77,13 +70,12 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], Overlap]:
         # No-data is the same for all models of a run
         is_first, is_second = (next(iter(f.values())) != NO_CLUSTER for f in found)
         is_both = is_first & is_second
-        counts["both"] += int(is_both.sum())
-        counts["only_first"] += int((is_first & ~is_second).sum())
-        counts["only_second"] += int((is_second & ~is_first).sum())
-        counts["neither"] += int((~is_first & ~is_second).sum())
+        masks = (is_both, is_first & ~is_second, is_second & ~is_first, ~is_first & ~is_second)
+        for name, mask in zip(counts, masks, strict=True):
+            counts[name] += int(mask.sum())
         labels = [{m: values[is_both] for m, values in f.items()} for f in found]
         for (a, b), table in tables.items():
-            table += confusion_table(labels[0][a], labels[1][b], *table.shape)
+            table += agreement.confusion_table(labels[0][a], labels[1][b], *table.shape)
     facts = {
         "runs": [str(first), str(second)],
         "bounds": overlap.bounds,
@@ -97,9 +89,9 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], Overlap]:
 
 def _describe(pair: tuple[str, str], table: np.ndarray) -> dict[str, Any]:
     """Facts about one pair of models."""
-    matched = match_labels(table)
+    matched = agreement.match_labels(table)
     total = int(table.sum())
-    agreeing = count_agreeing_pixels(table, matched)
+    agreeing = agreement.count_agreeing_pixels(table, matched)
     rest = table.copy()
     for cell in matched:
         rest[cell] = 0
@@ -107,7 +99,7 @@ def _describe(pair: tuple[str, str], table: np.ndarray) -> dict[str, Any]:
     worst = [tuple(map(int, np.unravel_index(i, rest.shape))) for i in order]
     return {
         "models": list(pair),
-        "adjusted_rand_index": adjusted_rand_index(table),
+        "adjusted_rand_index": agreement.adjusted_rand_index(table),
         "agreeing": agreeing,
         "share_agreeing": agreeing / total if total else None,
         "matched": [list(cell) for cell in matched],

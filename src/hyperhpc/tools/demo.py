@@ -88,9 +88,6 @@ def _demo_points(scene: Scene, truth_path: Path) -> list[tuple[float, float]]:
         rows, cols = np.nonzero(is_inside & (inner == names.index(name)))
         if rows.size:
             row, col = int(rows[rows.size // 2]) + 2, int(cols[rows.size // 2]) + 2
-            (x,), (y,) = (
-                scene.grid.x_centres(col, col + 1).tolist(),
-                scene.grid.y_centres(row, row + 1).tolist(),
-            )
-            points.append((x, y))
+            x, y = scene.grid.x_centres(col, col + 1), scene.grid.y_centres(row, row + 1)
+            points.append((x.item(), y.item()))
     return points

@@ -10,6 +10,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,44 +54,8 @@ _COPY = (
 
 
 @dataclass(frozen=True)
-class Ingested:
-    """What was written.
-
-    ``path``: The store.
-    ``files``, ``nbytes``: Number of files in it, and their bytes.
-    """
-
-    path: Path
-    files: int
-    nbytes: int
-
-
-@dataclass(frozen=True)
-class IngestContext:
-    """What is written where.
-
-    ``config``: Its ``out`` is the folder of the unfinished store.
-    ``out``: The store.
-    """
-
-    scene: Scene
-    plan: Plan
-    config: RunConfig
-    out: Path
-
-    @property
-    def folder(self) -> RunFolder:
-        """Where the work is, and the store until it is whole."""
-        return RunFolder(self.config.out)
-
-
-@dataclass(frozen=True)
 class IngestJob:
-    """What each shard needs.
-
-    ``scene``: Gives the pixels: the scene, or what it was transposed to.
-    ``origin``: Knows where pixels come from: the scene itself.
-    """
+    """What each shard needs: ``scene`` may be transposed, ``origin`` is as it was opened."""
 
     scene: Scene
     origin: Scene
@@ -100,7 +65,7 @@ class IngestJob:
 
 def ingest(
     sources: Sequence[Path], config: RunConfig, progress: Progress | None = None, command: str = ""
-) -> Ingested:
+) -> list[int]:
     """Write a scene as a Zarr store, or resume that.
 
     ``sources``: Files and folders, as :func:`hyperhpc.scene.open_scene` takes them.
@@ -108,6 +73,7 @@ def ingest(
     ``progress``: Shows what is done; silent if None.
     ``command``: The command line, for the hint how to resume.
 
+    Returns: the bytes of each file of the store.
     Raises ConfigError: OUT exists, or was begun with other options or another scene;
     SceneError: the scene cannot be opened or read; ResourceError: memory, disk or permissions
     do not suffice; IncompleteRunError: it was stopped; what is finished is kept.
@@ -137,23 +103,18 @@ def ingest(
     for note in scene.notes:
         progress.note(f"note: {note}")
     if not is_named:
-        ctx = IngestContext(scene, plan, replace(config, out=folder.out), out)
-
-        def claim() -> None:
-            if config.restart:
-                _clear(folder)
-
-        with managed_run(folder, ctx.config, progress, command, claim) as session:
+        inner = replace(config, out=folder.out)
+        clear = partial(_clear, folder) if config.restart else lambda: None
+        with managed_run(folder, inner, progress, command, clear) as session:
             try:
-                _write_store(ctx, session)
+                _write_store(scene, plan, out, session)
             except DamagedTileError as error:
                 raise SceneError(error.message, _COPY) from None
             session.claim.check()
             folder.store.rename(out)
     shutil.rmtree(folder.work, ignore_errors=True)  # first: the rest must still have its plan
     shutil.rmtree(folder.out, ignore_errors=True)
-    files = read_json(RunFolder(out).checksums)["files"]
-    return Ingested(out, len(files), sum(size for size, _ in files.values()))
+    return [size for size, _ in read_json(RunFolder(out).checksums)["files"].values()]
 
 
 def _make_plan(scene: Scene, config: RunConfig) -> Plan:
@@ -186,24 +147,22 @@ def _clear(folder: RunFolder) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _write_store(ctx: IngestContext, session: Session) -> None:
-    """Write all shards of the store, and its checksums last."""
-    plan, folder, progress = ctx.plan, ctx.folder, session.progress
+def _write_store(scene: Scene, plan: Plan, out: Path, session: Session) -> None:
+    """Write all shards of the store, and its checksums last, into the folder of the session."""
+    folder, progress = RunFolder(session.config.out), session.progress
     store, records = folder.store, folder.records("ingest")
     if not (folder.plan.is_file() and store.is_dir()):
         _clear(folder)
         folder.work.mkdir(parents=True, exist_ok=True)
-        about = describe_cube(ctx.scene, plan.area)
-        create_cube_store(store, about, side=plan.tile_shape[0])
+        create_cube_store(store, describe_cube(scene, plan.area), side=plan.tile_shape[0])
         write_json(folder.plan, plan.to_json())
     _drop_damaged(store, records)
-    _announce(ctx, progress)
-    n_pixels = plan.area.shape[0] * plan.area.shape[1]
+    _announce(scene, plan, out, progress)
     tiles = list(plan.tiles())
     with session.workers(lambda text: progress.note(f"warning: {text}")) as workers:
-        scene = _transpose(ctx, session, workers) if plan.is_transposed else ctx.scene
-        job = IngestJob(scene, ctx.scene, plan.area, store)
-        with progress.stage("writing the store", n_pixels, tiles=len(tiles)):
+        read = _transpose(scene, plan.area, session, workers) if plan.is_transposed else scene
+        job = IngestJob(read, scene, plan.area, store)
+        with progress.stage("writing the store", math.prod(plan.area.shape), tiles=len(tiles)):
             found, _ = run_tiles(workers, write_shard, job, tiles, records, progress, session.claim)
     remove_partial_files(store)  # of workers that were lost
     CubeStore(store).finish()
@@ -215,16 +174,13 @@ def _write_store(ctx: IngestContext, session: Session) -> None:
     write_json(checksums, {"algorithm": "crc32c", "files": written})
 
 
-def _transpose(ctx: IngestContext, session: Session, workers: Workers) -> Scene:
+def _transpose(scene: Scene, area: Area, session: Session, workers: Workers) -> Scene:
     """What a scene that is stored band by band has to be turned into first."""
-    area, work, progress = ctx.plan.area, ctx.folder.work, session.progress
-    progress.note(explain_transposing(ctx.scene, area, work))
-    n_values = math.prod(area.shape) * ctx.scene.shape[2]
-    with progress.stage("transposing bands", n_values):
-        scene, _, _ = transpose_scene(
-            ctx.scene, area, work, ctx.config, workers, progress, session.claim
-        )
-    return scene
+    config, progress = session.config, session.progress
+    work = RunFolder(config.out).work
+    progress.note(explain_transposing(scene, area, work))
+    with progress.stage("transposing bands", math.prod(area.shape) * scene.shape[2]):
+        return transpose_scene(scene, area, work, config, workers, progress, session.claim)[0]
 
 
 def _drop_damaged(store: Path, records: Path) -> None:
@@ -237,16 +193,15 @@ def _drop_damaged(store: Path, records: Path) -> None:
                 break
 
 
-def _announce(ctx: IngestContext, progress: Progress) -> None:
+def _announce(scene: Scene, plan: Plan, out: Path, progress: Progress) -> None:
     """How much will be written where, and whether there is room."""
-    scene, (height, width) = ctx.scene, ctx.plan.area.shape
+    height, width = plan.area.shape
     n_bytes = height * width * scene.shape[2] * np.dtype(scene.dtype).itemsize * 17 // 16
-    per_tile = 2 + len(origin_names(scene))
-    n_files = ctx.plan.n_tiles() * per_tile + 20
-    free = shutil.disk_usage(ctx.out.absolute().parent).free
+    n_files = plan.n_tiles() * (2 + len(origin_names(scene))) + 20
+    free = shutil.disk_usage(out.absolute().parent).free
     progress.note(
         f"{height} x {width} pixels of {scene.shape[2]} bands: about {n_files} files, "
-        f"{n_bytes / 1e9:.2f} GB before compression, to {ctx.out}"
+        f"{n_bytes / 1e9:.2f} GB before compression, to {out}"
     )
     if free < n_bytes:
         progress.note(f"warning: {free / 1e9:.2f} GB are free there; it may not suffice")
@@ -254,22 +209,14 @@ def _announce(ctx: IngestContext, progress: Progress) -> None:
 
 def describe_cube(scene: Scene, area: Area) -> CubeDescription:
     """What a store of this part of a scene says of it."""
-    attributes: dict[str, Any] = {
-        "long_name": "surface reflectance",
-        "units": "1",
-        "Scale_Factor": scene.scale_factor,
+    lists = {
+        "Data_Ignore_Value": scene.nodata,
+        "window_nodata": scene.window_nodata,
+        "bad_bands": scene.bad_bands,
+        "bad_band_windows_nm": [list(window) for window in scene.bad_band_windows_nm],
+        "notes": scene.notes,
+        "source_files": scene.file_names(),
     }
-    if scene.nodata:
-        attributes["Data_Ignore_Value"] = list(scene.nodata)
-    for name, values in (
-        ("window_nodata", scene.window_nodata),
-        ("bad_bands", scene.bad_bands),
-        ("bad_band_windows_nm", [list(window) for window in scene.bad_band_windows_nm]),
-        ("notes", scene.notes),
-        ("source_files", scene.file_names()),
-    ):
-        if values:
-            attributes[name] = list(values)
     nan = None if scene.is_integer else math.nan
     counted = {SOURCE_ARRAY: scene.sources, LINE_ARRAY: scene.flight_lines}
     return CubeDescription(
@@ -279,7 +226,12 @@ def describe_cube(scene: Scene, area: Area) -> CubeDescription:
         wavelength_nm=scene.wavelength_nm,
         fwhm_nm=scene.fwhm_nm,
         fill=scene.nodata[0] if scene.nodata else nan,
-        attributes=attributes,
+        attributes={
+            "long_name": "surface reflectance",
+            "units": "1",
+            "Scale_Factor": scene.scale_factor,
+        }
+        | {name: list(values) for name, values in lists.items() if values},
         title=f"Ingested by hyperhpc from {Path(scene.path).name}",
         origins={name: counted.get(name, ()) for name in origin_names(scene)},
     )

@@ -25,11 +25,9 @@ from hyperhpc.workers import scratch_folder
 
 @dataclass(frozen=True)
 class PartialGridFile(GridFile):
-    """A grid file in which some tiles are not written yet: they read as missing.
+    """A grid file of every ``step``-th row and column.
 
-    ``missing_tiles``: Those tiles.
-    ``step``: The file holds every ``step``-th row and column of a tile.
-    ``missing``: The value that means missing.
+    Tiles that are not written yet read as ``missing``.
     """
 
     missing_tiles: Sequence[Tile]
@@ -109,23 +107,21 @@ def make_overview(
             f"{len(missing)} of {n_tiles} tiles of the maps, which are left grey: "
             f"{shorten([tile.name for tile in missing])} (row and column of the tile)"
         )
-    if len(missing) == n_tiles and is_optional:
-        return None, gap
     if len(missing) == n_tiles:
+        if is_optional:
+            return None, gap
         raise IncompleteRunError(
             f"Nothing of {folder.out} can be drawn yet: none of its {n_tiles} tiles has its "
             "indices and labels",
             f"See how far the run is: hyperhpc status {folder.out}",
         )
     about = OverviewMetadata.read(folder.work)
-    n_indices, n_models = len(about.index_names), len(about.model_names)
-    files = OverviewFiles.at(folder.work, plan.area, about.step, n_indices, n_models)
+    step, n_indices, n_models = about.step, len(about.index_names), len(about.model_names)
+    files = OverviewFiles.at(folder.work, plan.area, step, n_indices, n_models).files()
     partial = (
-        PartialGridFile(
-            file.path, file.shape, file.dtype, missing, about.step, fill_value(variable)
-        )
-        for file, variable in zip(files.files(), (QUICKLOOK, INDICES, CLUSTER), strict=True)
+        PartialGridFile(file.path, file.shape, file.dtype, missing, step, fill_value(variable))
+        for file, variable in zip(files, (QUICKLOOK, INDICES, CLUSTER), strict=True)
     )
     path = scratch / folder.overview.name
-    write_overview(path, OverviewFiles(about.step, *partial), about, plan.area.shape)
+    write_overview(path, OverviewFiles(step, *partial), about, plan.area.shape)
     return path, gap

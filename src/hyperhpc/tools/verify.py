@@ -16,12 +16,10 @@ from hyperhpc.scene.formats.zarr_layout import zarr_format_of
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found.
+    """Number and bytes of the files compared, and how to repair the damaged ones.
 
-    ``files``, ``nbytes``: Number of files that were compared, and their bytes.
     ``damaged``: Path of a file, relative to OUT, and what is wrong with it.
     ``complete``: False if the run has not finished.
-    ``hint``: How to repair it.
     """
 
     files: int
@@ -56,21 +54,16 @@ def verify(out: Path) -> Verified:
         for store in (folder.results, folder.overview):
             names = (f"{store.name}/{path}" for path in files_of(store))
             damaged |= {name: "was not written by this run" for name in names if name not in sums}
-    command = str(run.get("command") or "")
+    command = str(run.get("command") or "").removesuffix(" --restart")
     if not command.startswith("hyperhpc "):
         command = "the same command"
-    command = command.removesuffix(" --restart")
     prefix = f"{folder.results.name}/"
     chunks = {name for name in sums if CHUNK.fullmatch(name.removeprefix(prefix))}
-    return Verified(
-        len(sums),
-        sum(value[0] for value in sums.values() if value),
-        damaged,
-        complete,
-        f"Resume the run, which computes these tiles again: {command}"
-        if damaged.keys() <= chunks
-        else f"Compute it from the beginning: {command} --restart",
-    )
+    hint = f"Compute it from the beginning: {command} --restart"
+    if damaged.keys() <= chunks:
+        hint = f"Resume the run, which computes these tiles again: {command}"
+    n_bytes = sum(value[0] for value in sums.values() if value)
+    return Verified(len(sums), n_bytes, damaged, complete, hint)
 
 
 def _verify_store(path: Path) -> Verified:

@@ -39,11 +39,10 @@ def write_geotiff(path: Path, results: RunResults, bands: Sequence[Band], *, cog
     from rasterio.shutil import copy
 
     is_cluster = bool(bands[0].n_clusters)
-    predictor = 1 if is_cluster else 3
     with _gdal():
         plain = path.with_name(f"plain-{path.name}") if cog else path
-        level = 1 if cog else 6
-        _write_plain(plain, results, bands, predictor=predictor, zlevel=level)
+        options = {"predictor": 1 if is_cluster else 3, "zlevel": 1 if cog else 6}
+        _write_plain(plain, results, bands, **options)
         if cog:
             copy(
                 str(plain), str(path), driver="COG", COMPRESS="DEFLATE",

@@ -37,20 +37,12 @@ def write_clusters(path: Path, results: RunResults, models: Sequence[str]) -> No
         total = sum(entry["pixels"])
         for k, pixels in enumerate(entry["pixels"]):
             m2 = None if area is None else pixels * float(area)
-            size = [m2, None if m2 is None else m2 / 1e4]
-            rows.append(
-                [
-                    model, k, pixels, pixels / total if total else None, *size,
-                    *means[model][k].tolist(), entry["counts"][k],
-                    *_spectrum(entry["mean"][k], centres), *_spectrum(entry["sd"][k], centres),
-                ]
-            )  # fmt: skip
+            size = [pixels, pixels / total if total else None, m2, m2 and m2 / 1e4]
+            row = [model, k, *size, *means[model][k].tolist(), entry["counts"][k]]
+            for spectrum in (entry["mean"][k], entry["sd"][k]):
+                row += spectrum or [None] * len(centres)  # a cluster without pixels
+            rows.append(row)
     write_table(path, head, rows)
-
-
-def _spectrum(values: Sequence[Any] | None, centres: Sequence[float]) -> list[Any]:
-    """A spectrum; empty values for a cluster without pixels."""
-    return list(values) if values else [None] * len(centres)
 
 
 def index_means(results: RunResults, models: Sequence[str]) -> dict[str, np.ndarray]:
