@@ -72,7 +72,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_count_local_workers(
     count: int | None, threads: int, memory_gib: int, expected: int
 ) -> None:
-    assert sizes.count_local_workers(count, threads, memory_gib * GIB) == expected
+    each: dict[str, Any] = {"threads_per_worker": threads, "memory_per_worker": f"{memory_gib}GiB"}
+    assert sizes.count_local_workers(config(workers=count, **each)) == expected
 
 
 @pytest.mark.usefixtures("machine")

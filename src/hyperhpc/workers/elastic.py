@@ -26,17 +26,12 @@ from distributed.deploy.spec import ProcessInterface
 
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import SlurmError
+from hyperhpc.workers import dask_nodes
 from hyperhpc.workers.bridge import Bridge
 from hyperhpc.workers.connection import Connection, publish_scheduler, report_dashboard
-from hyperhpc.workers.dask_nodes import (
-    PrivateScheduler,
-    RetryingNanny,
-    scheduler_options,
-    worker_options,
-)
 from hyperhpc.workers.dask_setup import LOG_LEVEL, configure_dask, silence_dask
 from hyperhpc.workers.network import LOOPBACK, own_addresses, wait_for_route
-from hyperhpc.workers.processes import close_on_error, delay_signals, keep_interrupt_handler
+from hyperhpc.workers.processes import delay_signals, keep_interrupt_handler
 from hyperhpc.workers.sizes import DEFAULT_WORKERS
 from hyperhpc.workers.workers import Note, Workers
 
@@ -175,8 +170,7 @@ def elastic_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
     silence_dask()
     bridge = Bridge.find()
     count = config.workers or DEFAULT_WORKERS
-    stack = ExitStack()
-    with delay_signals(), close_on_error(stack):
+    with delay_signals(), ExitStack() as stack:
         connection = Connection.of_job(config.out)
         stack.callback(shutil.rmtree, connection.folder, ignore_errors=True)
         connection.create(is_secure=not config.insecure)
@@ -188,6 +182,7 @@ def elastic_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
         cluster.sync(monitor.start)
         stack.callback(cluster.sync, monitor.stop)
         cluster.scale(jobs=count)
+        started = stack.pop_all()
     workers = Workers(client, count, config.threads_per_worker, config.memory_bytes, may_queue=True)
     try:
         link = cluster.scheduler.dashboard_link
@@ -203,7 +198,7 @@ def elastic_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
         raise
     finally:
         with delay_signals():
-            stack.close()
+            started.close()
 
 
 def _make_cluster(config: RunConfig, bridge: Bridge, connection: Connection) -> SLURMCluster:
@@ -227,9 +222,9 @@ def _make_cluster(config: RunConfig, bridge: Bridge, connection: Connection) -> 
         worker_extra_args=[],
         shebang="#!/usr/bin/env bash",
         python="python",
-        scheduler_cls=PrivateScheduler,
+        scheduler_cls=dask_nodes.PrivateScheduler,
         scheduler_options={"host": [LOOPBACK, *own_addresses(config.interface)]}
-        | scheduler_options(config.dashboard),
+        | dask_nodes.scheduler_options(config.dashboard),
         security=connection.security(),
         protocol="tcp://" if config.insecure else "tls://",
         silence_logs=LOG_LEVEL,
@@ -256,11 +251,11 @@ def run_elastic_worker(folder: Path, name: str, threads: int, memory_bytes: int)
     address, own = wait_for_route(scheduler["addresses"], security, 60)
 
     async def serve() -> None:
-        options = worker_options(threads, memory_bytes) | {"death_timeout": 300}
+        options = dask_nodes.worker_options(threads, memory_bytes) | {"death_timeout": 300}
         protocol = "tls://" if is_secure else "tcp://"
         is_terminated = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, is_terminated.set)
-        async with RetryingNanny(
+        async with dask_nodes.RetryingNanny(
             address, name=name, host=own, protocol=protocol, security=security, **options
         ) as nanny:
             waits = (nanny.finished(), is_terminated.wait())

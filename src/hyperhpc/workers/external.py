@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError, ResourceError, SlurmError
 from hyperhpc.workers.dask_setup import configure_dask, silence_dask
-from hyperhpc.workers.processes import close_on_error, delay_signals
+from hyperhpc.workers.processes import delay_signals
 from hyperhpc.workers.workers import Note, Workers
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def external_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
 
     silence_dask()
     address = config.address or ""
-    stack = ExitStack()
-    with delay_signals(), close_on_error(stack):
+    with delay_signals(), ExitStack() as stack:
         stack.enter_context(configure_dask(is_secure=not config.insecure))
         security = Security(require_encryption=not config.insecure)
         try:
@@ -54,11 +53,12 @@ def external_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
         workers = _describe_cluster(client, config)
         _check_shared_folder(client, config.out)
         note(f"{workers.count} workers of {address}, {workers.threads} threads each")
+        started = stack.pop_all()
     try:
         yield workers
     finally:
         with delay_signals():
-            stack.close()
+            started.close()
 
 
 def _describe_cluster(client: Client, config: RunConfig) -> Workers:

@@ -18,16 +18,11 @@ from typing import TYPE_CHECKING
 
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import SlurmError
+from hyperhpc.workers import dask_nodes
 from hyperhpc.workers.connection import Connection, publish_scheduler, report_dashboard
-from hyperhpc.workers.dask_nodes import (
-    PrivateScheduler,
-    delay_exit_on_sigterm,
-    scheduler_options,
-    worker_options,
-)
 from hyperhpc.workers.dask_setup import configure_dask, silence_dask
 from hyperhpc.workers.network import LOOPBACK, own_addresses, wait_for_route
-from hyperhpc.workers.processes import close_on_error, delay_signals, keep_interrupt_handler
+from hyperhpc.workers.processes import delay_signals, keep_interrupt_handler
 from hyperhpc.workers.sizes import count_gang_workers
 from hyperhpc.workers.workers import Note, Workers
 
@@ -54,16 +49,17 @@ class GangRunner(SLURMRunner):
         common = {"protocol": "tls://" if is_secure else "tcp://", "security": self._security}
         super().__init__(
             scheduler_file="unused",  # it would hold one address; ours holds all
-            scheduler_options=common | scheduler_options(config.dashboard),
+            scheduler_options=common | dask_nodes.scheduler_options(config.dashboard),
             worker_class="hyperhpc.workers.dask_nodes.RetryingNanny",
-            worker_options=common | worker_options(config.threads_per_worker, config.memory_bytes),
+            worker_options=common
+            | dask_nodes.worker_options(config.threads_per_worker, config.memory_bytes),
         )
 
     async def start_scheduler(self) -> None:
         """Run a scheduler until it is closed, as the base class does."""
         hosts = [LOOPBACK, *own_addresses(self._interface)]
         options = {k: v for k, v in self.scheduler_options.items() if k != "scheduler_file"}
-        async with PrivateScheduler(host=hosts, **options) as scheduler:
+        async with dask_nodes.PrivateScheduler(host=hosts, **options) as scheduler:
             await self.set_scheduler_address(scheduler)
             await scheduler.finished()
 
@@ -97,7 +93,7 @@ def run_scheduler_or_worker(config: RunConfig) -> None:
     connection = Connection.of_job(config.out)
     # Slurm sends both signals to all tasks; only the client reacts at once
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    delay_exit_on_sigterm()
+    dask_nodes.delay_exit_on_sigterm()
     silence_dask()
     while not connection.is_created():  # srun ends this task if the client fails
         time.sleep(_POLL_INTERVAL_S)
@@ -116,8 +112,7 @@ def gang_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
 
     silence_dask()
     count = count_gang_workers(config)
-    stack = ExitStack()
-    with close_on_error(stack):
+    with ExitStack() as stack:
         connection = Connection.of_job(config.out)
         stack.callback(connection.end)
         connection.create(is_secure=not config.insecure)
@@ -126,6 +121,7 @@ def gang_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
         security = connection.security()
         client = stack.enter_context(Client(runner.scheduler_address, security=security))
         stack.callback(_end_scheduler, client)
+        started = stack.pop_all()
     workers = Workers(client, count, config.threads_per_worker, config.memory_bytes)
     try:
         if runner.dashboard:
@@ -135,7 +131,7 @@ def gang_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
         yield workers
     finally:
         with delay_signals():
-            stack.close()
+            started.close()
 
 
 def _wait_for_workers(workers: Workers, note: Note) -> None:

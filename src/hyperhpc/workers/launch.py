@@ -34,8 +34,7 @@ def check_workers(config: RunConfig, *, is_plan: bool = False) -> None:
 def planned_workers(config: RunConfig) -> int:
     """How many workers a run with these options will have; raises as :func:`check_workers`."""
     if config.launcher == "local":
-        threads, memory_bytes = config.threads_per_worker, config.memory_bytes
-        return count_local_workers(config.workers, threads, memory_bytes)
+        return count_local_workers(config)
     if config.launcher == "gang":
         return count_gang_workers(config)
     return config.workers or DEFAULT_WORKERS

@@ -14,12 +14,7 @@ from hyperhpc.config import RunConfig
 from hyperhpc.errors import ResourceError
 from hyperhpc.workers.dask_setup import LOG_LEVEL, MAX_WORKER_DEATHS, configure_dask
 from hyperhpc.workers.network import LOOPBACK
-from hyperhpc.workers.processes import (
-    close_on_error,
-    delay_signals,
-    hide_main_module,
-    start_resource_tracker,
-)
+from hyperhpc.workers.processes import delay_signals, hide_main_module, start_resource_tracker
 from hyperhpc.workers.security import temporary_security
 from hyperhpc.workers.sizes import count_local_workers
 from hyperhpc.workers.workers import Note, Workers
@@ -30,27 +25,22 @@ def local_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
     """Worker processes on this machine, as many as fit, and a client."""
     from distributed import Client, SpecCluster
 
-    from hyperhpc.workers.dask_nodes import (
-        PrivateScheduler,
-        RetryingNanny,
-        scheduler_options,
-        worker_options,
-    )
+    from hyperhpc.workers import dask_nodes
 
     threads, memory_bytes = config.threads_per_worker, config.memory_bytes
-    count = count_local_workers(config.workers, threads, memory_bytes)
+    count = count_local_workers(config)
     start_resource_tracker()  # if it started later, it would undo the scheduler's mask
-    stack = ExitStack()
-    with delay_signals(), close_on_error(stack), _explain_failed_start(memory_bytes):
+    with delay_signals(), ExitStack() as stack, _explain_failed_start(memory_bytes):
         stack.enter_context(hide_main_module())
         stack.enter_context(configure_dask())
         security = temporary_security()
         common = {"host": LOOPBACK, "protocol": "tls://", "security": security}
-        scheduler = common | scheduler_options(config.dashboard)
-        worker = {"cls": RetryingNanny, "options": common | worker_options(threads, memory_bytes)}
+        scheduler = common | dask_nodes.scheduler_options(config.dashboard)
+        nanny = common | dask_nodes.worker_options(threads, memory_bytes)
+        worker = {"cls": dask_nodes.RetryingNanny, "options": nanny}
         cluster = stack.enter_context(
             SpecCluster(
-                scheduler={"cls": PrivateScheduler, "options": scheduler},
+                scheduler={"cls": dask_nodes.PrivateScheduler, "options": scheduler},
                 workers=dict.fromkeys(range(count), worker),
                 security=security,
                 silence_logs=LOG_LEVEL,
@@ -58,11 +48,12 @@ def local_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
         )
         client = stack.enter_context(Client(cluster, security=security))
         link = cluster.scheduler.dashboard_link
+        started = stack.pop_all()
     try:
         yield Workers(client, count, threads, memory_bytes, link)
     finally:
         with delay_signals():
-            stack.close()
+            started.close()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
@@ -24,16 +24,6 @@ def mute_logger(logger: logging.Logger) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-@contextmanager
-def close_on_error(stack: ExitStack) -> Iterator[None]:
-    """Close what the stack holds if the block fails."""
-    try:
-        yield
-    except BaseException:
-        stack.close()
-        raise
 
 
 @contextmanager

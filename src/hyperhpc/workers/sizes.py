@@ -31,18 +31,14 @@ def usable_memory() -> int:
     return min(int(MEMORY_LIMIT), psutil.virtual_memory().total)
 
 
-def count_local_workers(count: int | None, threads: int, memory_bytes: int) -> int:
-    """How many workers to start on this machine.
-
-    ``count``: The number asked for; None for as many as cores and memory allow.
-    ``threads``, ``memory_bytes``: Threads and memory of each.
+def count_local_workers(config: RunConfig) -> int:
+    """How many workers to start here: the number asked for, or what cores and memory allow.
 
     Raises ResourceError: if the machine has less memory than they need.
     """
-    available = usable_memory()
-    fitting = int(available // memory_bytes)
-    if count is None:
-        count = max(1, min(usable_cores() // threads, fitting))
+    memory_bytes, available = config.memory_bytes, usable_memory()
+    fitting = available // memory_bytes
+    count = config.workers or max(1, min(usable_cores() // config.threads_per_worker, fitting))
     if count * memory_bytes > available:
         less = f"--memory-per-worker {available // 2**20}MiB"
         raise ResourceError(
