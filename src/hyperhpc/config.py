@@ -77,7 +77,7 @@ def option(default: Any, help: str, parse: Parser | None = None, **more: Any) ->
     elif "limits" in more:
         parse = parsers.parse_integer
     elif parse is parsers.parse_path:
-        more["metavar"] = "FILE"
+        more |= {"metavar": "FILE", "changes_results": False}  # its content does: Plan.options
     entry = Option(default=default, help=help, parse=parse or parsers.parse_flag, **more)
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata={"option": entry})
@@ -112,7 +112,6 @@ class SceneOptions:
         None,
         "Read the band centres (nm, one per line) from this file, for a scene without them.",
         parsers.parse_path,
-        changes_results=False,  # its content does: Plan.options
     )
     overlap: str = _scene_option(
         "first",
@@ -127,7 +126,6 @@ class SceneOptions:
         "Treat pixels outside the polygons of this file (GeoPackage, Shapefile, GeoJSON, "
         "FlatGeobuf, KML) as no-data.",
         parsers.parse_path,
-        changes_results=False,  # its content does: Plan.options
     )
     layer: str | None = _scene_option(
         None,
@@ -173,10 +171,7 @@ class SceneOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(SceneOptions):
-    """All options of a run. Each is described by ``options_of(RunConfig)``.
-
-    ``scene``: File, store or folder that is read.
-    ``out``: Folder of the run.
+    """All options of a run, which ``options_of(RunConfig)`` describes; ``out`` is its folder.
 
     Raises ConfigError: naming every problem found, not only the first.
     """
@@ -263,7 +258,6 @@ class RunConfig(SceneOptions):
         parsers.parse_path,
         former_names=("model",),
         stored_as="model",
-        changes_results=False,  # its content does: Plan.options
     )
     skip_bad_tiles: bool = option(
         False, "Treat tiles that cannot be read as no-data instead of stopping."

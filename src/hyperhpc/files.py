@@ -37,24 +37,17 @@ def is_unfinished_store(folder: Path) -> bool:
     return folder.name.endswith(STORE_SUFFIX) and is_planned
 
 
-def temporary_path(path: Path) -> Path:
-    """A name next to ``path`` that nobody else writes to."""
-    return path.with_name(f".{path.name.lstrip('.')}.part-{secrets.token_hex(4)}")
-
-
 @contextmanager
 def atomic_write(path: Path, *, flush: bool = True) -> Iterator[Path]:
-    """Give a temporary path; what is written there becomes ``path`` when the block ends.
+    """Give a path in the same folder; what is written there becomes ``path`` at the end.
+
+    It is removed if the block raises anything; if nothing was written, ``path`` stays as it is.
 
     ``path``: A file, which is replaced, or a folder, which must not exist when the block ends.
     ``flush``: Wait until the bytes of a file are on the disk, so that a loss of power cannot
         leave an empty file under the name.
-
-    Yields: a path in the same folder. It is removed if the block raises anything, and if
-    nothing was written there, ``path`` stays as it is.
-    Raises OSError: the file cannot be written or renamed.
     """
-    part = temporary_path(path)
+    part = path.with_name(f".{path.name.lstrip('.')}.part-{secrets.token_hex(4)}")
     try:
         yield part
         if flush and part.is_file():
@@ -79,8 +72,7 @@ def remove_path(path: Path) -> None:
 def remove_partial_files(folder: Path) -> None:
     """Remove the temporary files and folders of killed writers anywhere below ``folder``.
 
-    No other process may be writing there: call it while the lock is held. Links to other
-    folders are not followed.
+    No other process may be writing there: call it while the lock is held.
     """
     for root, folders, files in os.walk(folder):
         for name in filter(_PARTIAL.fullmatch, files):
@@ -94,13 +86,11 @@ def remove_partial_files(folder: Path) -> None:
 def atomic_outputs(dest: Path, extra_names: Sequence[str] = ()) -> Iterator[Path]:
     """A temporary folder whose files are moved to the folder of ``dest`` at the end.
 
-    What a killed process has left of an earlier call for ``dest`` is removed first: no other
-    process may be writing ``dest``.
+    No other process may be writing ``dest``: what a killed one has left is removed first.
 
     ``dest``: The file that is wanted; it is moved last, so that the others are there before it.
-    ``extra_names``: Names of further files that are made with it.
+    ``extra_names``: Names of further files that are made with it; others are removed.
 
-    Yields: the folder; files of other names stay in it and are removed.
     Raises ConfigError: one of the files exists already, or its folder does not; ResourceError:
     they cannot be written.
     """

@@ -109,7 +109,7 @@ def parse_formulas(value: Any) -> dict[str, str]:
         names = [name.strip() for name, _, _ in pairs]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"{twice[0]!r} is given twice")
-        return {name: pair[2] for name, pair in zip(names, pairs, strict=True)}
+        value = {name.strip(): formula for name, _, formula in pairs}
     if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
         raise ValueError("a table of name = formula is needed")
     return dict(value)

@@ -182,8 +182,6 @@ _SECTIONS = ("Options that matter first", "Analysis", "Scene", "Workers", "Gener
 
 #: How a scene is read; for every command that takes one.
 SCENE_OPTIONS = tuple(map(table_option, options_of(SceneOptions)))
-#: How many workers, and how large; for every command that starts some.
-WORKER_OPTIONS = tuple(map(table_option, ("workers", "threads_per_worker", "memory_per_worker")))
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON, for programs."
 )

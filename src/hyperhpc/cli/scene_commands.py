@@ -14,7 +14,6 @@ import click
 from hyperhpc.cli.options import (
     SCENE_OPTIONS,
     VERBOSITY_OPTIONS,
-    WORKER_OPTIONS,
     AnyPath,
     add_options,
     choice_option,
@@ -209,7 +208,9 @@ def extract(scene: Path, dest: Path, features: Path, buffer: float | None, **opt
 @click.command(epilog="Example: hyperhpc ingest NEON_tiles/ site.zarr")
 @click.argument("sources", type=AnyPath(), nargs=-1, required=True, metavar="SOURCE...")
 @click.argument("out", type=AnyPath(), metavar="OUT.zarr")
-@add_options(*SCENE_OPTIONS, table_option("bbox"), *WORKER_OPTIONS, *VERBOSITY_OPTIONS)
+@add_options(*SCENE_OPTIONS, table_option("bbox"))
+@add_options(*map(table_option, ("workers", "threads_per_worker", "memory_per_worker")))
+@add_options(*VERBOSITY_OPTIONS)
 @click.option(
     "--restart",
     is_flag=True,

@@ -77,10 +77,7 @@ class Trial:
 
 
 def prepare_trial(config: RunConfig, ks: Sequence[int]) -> Trial:
-    """Open the scene and choose the pixels.
-
-    ``config``: As for a run: scene, its options, ``bbox``, ``drop``, ``seed``.
-    ``ks``: Numbers of clusters, ascending, at least 2.
+    """Open the scene and choose the pixels; ``ks`` are ascending, and at least 2.
 
     Raises ConfigError, SceneError, ResourceError: as for a run with these options; or the scene
     is stored band by band.
@@ -99,15 +96,12 @@ def prepare_trial(config: RunConfig, ks: Sequence[int]) -> Trial:
     return Trial(config, scene, bands, plan, ks, stride)
 
 
-def choose_k(trial: Trial, progress: Progress | None = None) -> dict[str, Any]:
-    """Fit each number of clusters from several seeds, and score it.
-
-    Starts, distances and stopping rule are the same as in a run.
+def choose_k(trial: Trial, progress: Progress) -> dict[str, Any]:
+    """Fit each number of clusters from several seeds, as in a run, and score it.
 
     Returns: the keys of ``hyperhpc choose-k --json``.
     Raises ConfigError: there are too few valid pixels.
     """
-    progress = progress or Progress()
     dn = _read_sample(trial, progress)
     if len(dn) <= max(trial.ks):
         raise ConfigError(

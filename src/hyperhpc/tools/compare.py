@@ -113,11 +113,7 @@ def _describe(pair: tuple[str, str], table: np.ndarray) -> dict[str, Any]:
 
 
 def find_overlap(one: RunResults, other: RunResults) -> Overlap:
-    """The pixels that two runs have in common.
-
-    Raises ConfigError: their reference systems, pixel sizes or positions differ, or nothing is
-    common.
-    """
+    """The pixels that two runs have in common; ConfigError if there are none, or grids differ."""
     a, b = one.grid, other.grid
     names = f"{one.folder.out} and {other.folder.out}"
     if not is_same_crs(a, b):

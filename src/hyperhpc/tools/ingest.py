@@ -64,13 +64,11 @@ class IngestJob:
 
 
 def ingest(
-    sources: Sequence[Path], config: RunConfig, progress: Progress | None = None, command: str = ""
+    sources: Sequence[Path], config: RunConfig, progress: Progress, command: str
 ) -> list[int]:
     """Write a scene as a Zarr store, or resume that.
 
-    ``sources``: Files and folders, as :func:`hyperhpc.scene.open_scene` takes them.
     ``config``: ``out`` is the store; options of the scene, bounding box and workers count.
-    ``progress``: Shows what is done; silent if None.
     ``command``: The command line, for the hint how to resume.
 
     Returns: the bytes of each file of the store.
@@ -78,7 +76,6 @@ def ingest(
     SceneError: the scene cannot be opened or read; ResourceError: memory, disk or permissions
     do not suffice; IncompleteRunError: it was stopped; what is finished is kept.
     """
-    progress = progress or Progress()
     out, folder = config.out, partial_store(config.out)
     # Killed when the store had got its name, and before the rest was removed
     is_named = (

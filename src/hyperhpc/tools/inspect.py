@@ -40,10 +40,7 @@ def inspect_scene(
 
 
 def check_figure(figure: Path) -> None:
-    """Refuse a file name for a figure that cannot be written, before anything is read.
-
-    Raises ConfigError: the ending is not one of :data:`FIGURE_FORMATS`, or it names a folder.
-    """
+    """Refuse a file name for a figure that cannot be written, before anything is read."""
     if figure.suffix.lower() not in FIGURE_FORMATS:
         raise ConfigError(
             f"--figure {figure}: {figure.suffix!r} is not a format of figures",
@@ -60,10 +57,7 @@ def read_spectra(
     method: str,
     bbox: tuple[float, float, float, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Spectra at points: see :func:`hyperhpc.compute.selection.spectra_at`.
-
-    Raises ConfigError: also if a point lies outside the bounding box.
-    """
+    """As :func:`hyperhpc.compute.selection.spectra_at`; all points must lie in the box."""
     scene = open_scene(path, options=options)
     if bbox:
         choose_area(scene, bbox)  # refuses a box outside the scene
@@ -89,10 +83,7 @@ def draw_spectra(
 
 
 def save_figure(drawn: Figure, figure: Path) -> None:
-    """Save a figure, whole or not at all; the ending of the name gives the format.
-
-    Raises ResourceError: the file cannot be written.
-    """
+    """Save a figure, whole or not at all; ResourceError if it cannot be written."""
     kind = figure.suffix.lower().removeprefix(".")
     try:
         with atomic_write(figure) as part:

@@ -48,15 +48,13 @@ class PartialGridFile(GridFile):
 
 
 def report_run(out: Path, notify: Callable[[str], None]) -> Path:
-    """Draw the report of a run from what is on disk.
+    """Draw the report of a run from what is on disk, notify of what it lacks; return its path.
 
-    ``notify``: Called with what the page lacks.
-
-    Returns: path of the page.
     Raises ConfigError: there is no run; IncompleteRunError: nothing can be drawn yet, or a file
     is damaged.
     """
     from hyperhpc.report import write_report
+    from hyperhpc.tools.verify import verify
 
     folder = find_run_folder(out)
     if folder.overview.exists():
@@ -65,22 +63,15 @@ def report_run(out: Path, notify: Callable[[str], None]) -> Path:
         try:
             return write_report(out)
         except (KeyError, OSError, RuntimeError, ValueError) as error:
-            _raise_if_damaged(out, error)
+            found = verify(out)
+            for name, what in found.damaged.items():
+                raise IncompleteRunError(f"{name} of {out} {what}", found.hint) from error
             raise
     with scratch_folder() as scratch:
         has_spectra = folder.spectra.exists() and bool(read_json(folder.spectra))
         overview, gap = make_overview(folder, Path(scratch), is_optional=has_spectra)
         notify(f"note: the run in {out} is not finished; missing: {gap}")
         return write_report(out, overview=overview, gaps=[gap])
-
-
-def _raise_if_damaged(out: Path, error: Exception) -> None:
-    """Raise IncompleteRunError with the name of a damaged file, if there is one."""
-    from hyperhpc.tools.verify import verify
-
-    found = verify(out)
-    for name, what in found.damaged.items():
-        raise IncompleteRunError(f"{name} of {out} {what}", found.hint) from error
 
 
 def is_finished(folder: RunFolder) -> bool:
@@ -93,10 +84,8 @@ def make_overview(
 ) -> tuple[Path | None, str]:
     """Write overviews of the finished tiles of an unfinished run into a temporary folder.
 
-    ``is_optional``: True: no error if no tile is finished.
-
-    Returns: path of the store, None without any tile; and what is missing in it, in words.
-    Raises IncompleteRunError: no tile is finished.
+    Returns: path of the store, and what is missing in it, in words. Without any finished tile,
+    None if ``is_optional``, else IncompleteRunError is raised.
     """
     plan = Plan.from_json(read_json(folder.plan))
     records, n_tiles = folder.records("classify"), plan.n_tiles()

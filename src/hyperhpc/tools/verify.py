@@ -30,11 +30,7 @@ class Verified:
 
 
 def verify(out: Path) -> Verified:
-    """Compare every file of a run's results, or of a store, with its checksum; reads only.
-
-    In an unfinished run the files of the finished tiles are compared.
-
-    ``out``: The folder of a run, or a store made by ``hyperhpc ingest``.
+    """Compare every file of a run's finished tiles, or of an ingested store, with its checksum.
 
     Raises ConfigError: if there is no run; IncompleteRunError: if no tile is finished yet.
     """

@@ -20,13 +20,11 @@ POINTS = "points"
 
 @dataclass(frozen=True)
 class Band:
-    """One map.
+    """The map of a model, or of an index, which has no clusters.
 
-    ``name``: Name of the model or the index.
     ``variable``: Its entry in the data dictionary: dtype, missing value, unit.
     ``tags``: Metadata of the band in the GeoTIFF.
     ``read``: Reads rows as values (y, x).
-    ``n_clusters``: 0 for an index.
     """
 
     name: str

@@ -30,9 +30,8 @@ _MAX_THREADS = 4
 def write_geotiff(path: Path, results: RunResults, bands: Sequence[Band], *, cog: bool) -> None:
     """Write maps as the bands of one tiled GeoTIFF, compressed without loss.
 
-    ``path``: File to write; while a COG is made, there is a plain GeoTIFF in the same folder.
     ``bands``: Maps of one variable.
-    ``cog``: Cloud-optimized, with overviews: the most frequent cluster, the mean of an index.
+    ``cog``: Cloud-optimized, made from a plain GeoTIFF in the same folder.
 
     Raises OSError: the disk is full, or the file read back differs from the maps.
     """
