@@ -40,9 +40,8 @@ class Word(click.Choice):
 
 
 class Words(click.ParamType):
-    """Words with commas between, in any case; the shell completes each of them.
+    """Words with commas between, in any case; the shell completes the known ones.
 
-    ``known``: Words that are completed.
     ``is_closed``: True if no other words are allowed.
     """
 

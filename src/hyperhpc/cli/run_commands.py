@@ -146,21 +146,17 @@ def compare(first: Path, second: Path, figure: Path | None, as_json: bool) -> No
 
 def _comparison_lines(facts: dict[str, Any]) -> Iterator[str]:
     rows, cols = facts["shape"]
-    pixels = facts["pixels"]
     area = "the whole area" if facts["same_area"] else "what they have in common"
     yield f"compared: {rows} x {cols} pixels, {area}"
     yield (
-        f"pixels with a cluster: {pixels['both']} in both, {pixels['only_first']} only in the "
-        f"first, {pixels['only_second']} only in the second"
-    )
+        "pixels with a cluster: {both} in both, {only_first} only in the first, {only_second} only "
+        "in the second"
+    ).format(**facts["pixels"])
     for pair in facts["pairs"]:
-        share = pair["share_agreeing"]
+        models, share = " / ".join(pair["models"]), pair["share_agreeing"]
         agree = "no pixel to compare" if share is None else f"{share:.2%} of pixels agree"
         yield ""
-        yield (
-            f"{' / '.join(pair['models'])}: {agree}, adjusted Rand index "
-            f"{pair['adjusted_rand_index']:.4f}"
-        )
+        yield f"{models}: {agree}, adjusted Rand index {pair['adjusted_rand_index']:.4f}"
         yield "  matched: " + " ".join(f"C{a}=C{b}" for a, b in pair["matched"])
         for worst in pair["largest_disagreements"]:
             a, b = worst["clusters"]

@@ -31,10 +31,7 @@ class Bridge:
 
     @classmethod
     def find(cls) -> Bridge:
-        """The bridge that the job script has opened for this process.
-
-        Raises SlurmError: if there is none.
-        """
+        """The bridge that the job script has opened for this process; SlurmError without one."""
         folder = os.environ.get("HYPERHPC_BRIDGE")
         if not folder or not (Path(folder) / "requests").is_fifo():
             raise SlurmError(

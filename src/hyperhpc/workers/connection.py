@@ -106,10 +106,7 @@ class Connection:
 
 
 def publish_scheduler(connection: Connection, scheduler: Any) -> None:
-    """Publish the addresses of a ``PrivateScheduler``.
-
-    Loopback is left out, because it leads elsewhere on other nodes.
-    """
+    """Publish the addresses of a ``PrivateScheduler``, without loopback: it leads elsewhere."""
     addresses = [listener.contact_address for listener in scheduler.listeners]
     link = scheduler.dashboard_link
     connection.publish(

@@ -235,8 +235,6 @@ def run_elastic_worker(folder: Path, name: str, threads: int, memory_bytes: int)
     """Run as one worker of an elastic run, in a job of its own, until the run ends.
 
     ``folder``: The connection folder of the run.
-    ``name``, ``threads``, ``memory_bytes``: The worker's name for Dask, its threads and its
-        memory limit.
 
     Raises SlurmError: if the run has ended, or its scheduler cannot be reached.
     """

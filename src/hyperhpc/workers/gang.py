@@ -27,7 +27,7 @@ from hyperhpc.workers.sizes import count_gang_workers
 from hyperhpc.workers.workers import Note, Workers
 
 if TYPE_CHECKING:
-    from distributed import Client, Scheduler
+    from distributed import Client
 
 with keep_interrupt_handler():
     from dask_jobqueue.slurm import SLURMRunner
@@ -60,12 +60,8 @@ class GangRunner(SLURMRunner):
         hosts = [LOOPBACK, *own_addresses(self._interface)]
         options = {k: v for k, v in self.scheduler_options.items() if k != "scheduler_file"}
         async with dask_nodes.PrivateScheduler(host=hosts, **options) as scheduler:
-            await self.set_scheduler_address(scheduler)
+            publish_scheduler(self.connection, scheduler)
             await scheduler.finished()
-
-    async def set_scheduler_address(self, scheduler: Scheduler) -> None:
-        """Publish where the scheduler listens."""
-        publish_scheduler(self.connection, scheduler)
 
     async def get_scheduler_address(self) -> str:
         """The address by which this node reaches the scheduler."""

@@ -41,10 +41,7 @@ def planned_workers(config: RunConfig) -> int:
 
 
 def run_gang_task(config: RunConfig) -> bool:
-    """Run as scheduler or worker of a gang until the client ends it.
-
-    Returns: False at once if this process is the client, or in no gang.
-    """
+    """Run as scheduler or worker of a gang until the client ends it; else return False at once."""
     rank = os.environ.get("SLURM_PROCID", _CLIENT_RANK)
     if config.launcher != "gang" or rank == _CLIENT_RANK:
         return False
@@ -64,9 +61,6 @@ def release_gang_tasks(config: RunConfig) -> None:
 @contextmanager
 def launch_workers(config: RunConfig, note: Note = lambda text: None) -> Iterator[Workers]:
     """Start workers, connect to them, and stop them at the end of the block.
-
-    ``config``: Launcher, number and size of the workers.
-    ``note``: Receives lines about the workers that the user should read.
 
     Raises ResourceError: if the machine or Slurm has less memory than was asked for;
     SlurmError: if workers do not start, or cannot be reached.

@@ -30,26 +30,21 @@ _TIMEOUT_S = 5.0
 
 
 def own_addresses(interface: str | None = None) -> list[str]:
-    """IP addresses by which others may reach this node, the likeliest first.
-
-    An IPv6 address is in brackets, as Dask expects a host.
-
-    ``interface``: Only the addresses of this interface.
+    """IP addresses by which others may reach this node, IPv6 in brackets, the likeliest first.
 
     Raises ConfigError: if there is no such interface, or it has no address.
     """
     import psutil
 
     up = {name for name, state in psutil.net_if_stats().items() if state.isup}
-    found: list[str] = []
-    for name, addresses in sorted(psutil.net_if_addrs().items()):
-        if name not in up or (interface and name != interface):
-            continue
-        for address in addresses:
-            if address.family in (socket.AF_INET, socket.AF_INET6):
-                ip = ipaddress.ip_address(address.address.partition("%")[0])
-                if not (ip.is_loopback or ip.is_link_local):
-                    found.append(str(ip))
+    ips = [
+        ipaddress.ip_address(address.address.partition("%")[0])
+        for name, addresses in sorted(psutil.net_if_addrs().items())
+        if name in up and name == (interface or name)
+        for address in addresses
+        if address.family in (socket.AF_INET, socket.AF_INET6)
+    ]
+    found = [str(ip) for ip in ips if not (ip.is_loopback or ip.is_link_local)]
     if interface and not found:
         raise ConfigError(
             f"--interface {interface}: {socket.gethostname()} has no such interface with an "
@@ -91,7 +86,6 @@ def find_route(addresses: Sequence[str], security: Security) -> tuple[str, str]:
     """The first address that answers with our key, and our own address on that route.
 
     ``addresses``: Addresses of Dask, as ``tls://10.0.0.1:8786``, in order of preference.
-    ``security``: The keys that the other side must have.
 
     Raises SlurmError: if no address answers.
     """
@@ -123,10 +117,7 @@ def _connect_once(address: str, security: Security) -> str:
 
 
 def wait_for_route(addresses: Sequence[str], security: Security, seconds: float) -> tuple[str, str]:
-    """Repeat :func:`find_route` for so many seconds.
-
-    Raises SlurmError: if no address answers in that time.
-    """
+    """Repeat :func:`find_route` for so many seconds; SlurmError if no address answers then."""
     stop = time.monotonic() + seconds
     while True:
         try:

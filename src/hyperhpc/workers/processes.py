@@ -101,9 +101,9 @@ def import_in_background(name: str) -> None:
 
     An import that fails is left to the code that needs the module, which can say what for.
     """
-    threading.Thread(target=_import, args=(name,), daemon=True).start()
 
+    def load() -> None:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
 
-def _import(name: str) -> None:
-    with contextlib.suppress(Exception):
-        importlib.import_module(name)
+    threading.Thread(target=load, daemon=True).start()

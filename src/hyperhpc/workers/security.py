@@ -27,13 +27,7 @@ def temporary_security() -> Security:
 
 
 def write_keys(folder: Path, lifetime: timedelta) -> None:
-    """Write a new key and its certificate into a folder.
-
-    ``folder``: Exists, with mode 0700.
-    ``lifetime``: How long from now the certificate is valid.
-
-    Raises OSError: if they cannot be written.
-    """
+    """Write a new key and its certificate, valid for so long from now, into a private folder."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec

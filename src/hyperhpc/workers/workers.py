@@ -26,12 +26,10 @@ NO_WORKER_TIMEOUT_S = 300.0
 
 @dataclass
 class Workers:
-    """Connected workers.
+    """Connected workers, and the client that speaks TLS to all of them.
 
-    ``client``: Speaks TLS to all of them.
-    ``count``, ``threads``: Number of worker processes wanted, and threads in each. Fewer may be
-        connected.
-    ``memory_bytes``: Limit of each worker.
+    ``count``, ``threads``, ``memory_bytes``: Number of worker processes wanted, of which fewer
+        may be connected; threads and limit of memory of each.
     ``dashboard``: Address of a dashboard on this machine, or None. It holds a secret: show it
         on this user's terminal only, and write it into no file that others may read.
     ``may_queue``: True if workers wait in Slurm's queue, and there may be none for a long time.
@@ -96,9 +94,7 @@ def scheduler_errors() -> tuple[type[BaseException], ...]:
 
 @contextmanager
 def report_worker_losses(workers: Workers, note: Note) -> Iterator[None]:
-    """Report each loss of a worker in one line, until the end of the block.
-
-    Dask starts another worker and repeats the tasks.
+    """Report in one line each loss of a worker, which Dask replaces, to the end of the block.
 
     Raises ResourceError: if a task is given up because it has ended one worker after the other;
     IncompleteRunError: if no worker is left for :data:`NO_WORKER_TIMEOUT_S`, and none waits in
