@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -72,7 +73,8 @@ def test_connection__a_file_system_without_modes_is_refused(
 
 
 def test_connection__end_leaves_no_key_and_tells_who_comes_late(connection: Connection) -> None:
-    connection.publish({"addresses": ["tls://10.0.0.1:1"], "dashboard": None})
+    listener = SimpleNamespace(contact_address="tls://10.0.0.1:1")
+    connection.publish(SimpleNamespace(listeners=[listener], dashboard_link=None))
     assert connection.read_scheduler() == {"addresses": ["tls://10.0.0.1:1"], "dashboard": None}
     connection.end()
     assert [path.name for path in connection.folder.iterdir()] == ["over"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from distributed import Client, SpecCluster
 
-from hyperhpc.workers.connection import Connection, publish_scheduler
+from hyperhpc.workers.connection import Connection
 from hyperhpc.workers.dask_nodes import PrivateScheduler, scheduler_options
 from hyperhpc.workers.dask_setup import MAX_WORKER_DEATHS, configure_dask
 from hyperhpc.workers.network import LOOPBACK
@@ -56,7 +56,7 @@ def test_worker__that_slurm_takes_away_is_not_held_against_its_task(tmp_path: Pa
             "options": options | {"protocol": "tls://", "security": security},
         }
         cluster = stack.enter_context(SpecCluster(scheduler=scheduler, security=security))
-        publish_scheduler(connection, cluster.scheduler)
+        connection.publish(cluster.scheduler)
         client = stack.enter_context(Client(cluster, security=security))
         future = client.submit(work)
         for count in range(MAX_WORKER_DEATHS + 1):

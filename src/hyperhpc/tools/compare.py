@@ -171,16 +171,9 @@ def draw_comparison(facts: dict[str, Any], overlap: Overlap, figure: Path) -> No
     step = -(-max(overlap.shape) // _MAX_PICTURE_SIDE)
     names = [Path(run).resolve().name for run in facts["runs"]]
     drawn = [ComparedModels(p, *_reduce(overlap, p, step)) for p in pairs]
-    save_figure(
-        comparison_figure(
-            drawn,
-            names if names[0] != names[1] else facts["runs"],
-            (xmin, xmax, ymin, ymax),
-            (step * grid.px, step * grid.py),
-            overlap.runs[0].crs,
-        ),
-        figure,
-    )
+    names = names if names[0] != names[1] else facts["runs"]
+    extent, pixel = (xmin, xmax, ymin, ymax), (step * grid.px, step * grid.py)
+    save_figure(comparison_figure(drawn, names, extent, pixel, overlap.runs[0].crs), figure)
 
 
 def _reduce(

@@ -37,12 +37,7 @@ from hyperhpc.rundir.plan import Area, Plan, Tile, check_chunk, choose_area
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import LINE_ARRAY, SOURCE_ARRAY, Scene
-from hyperhpc.scene.formats.zarr_write import (
-    CubeDescription,
-    CubeStore,
-    create_cube_store,
-    default_side,
-)
+from hyperhpc.scene.formats import zarr_write
 from hyperhpc.scene.origins import origin_names
 from hyperhpc.workers import Workers, check_workers
 
@@ -119,7 +114,7 @@ def _make_plan(scene: Scene, config: RunConfig) -> Plan:
     area = choose_area(scene, config.bbox)
     check_chunk(scene, config)
     largest = max_tile_bytes(config.memory_bytes, config.threads_per_worker)
-    side = default_side(scene.shape[2])
+    side = zarr_write.default_side(scene.shape[2])
     while side**2 * pixel_bytes(scene) > largest and side > _SMALLEST_SIDE:
         side //= 2
     if side**2 * pixel_bytes(scene) > largest:
@@ -151,7 +146,9 @@ def _write_store(scene: Scene, plan: Plan, out: Path, session: Session) -> None:
     if not (folder.plan.is_file() and store.is_dir()):
         _clear(folder)
         folder.work.mkdir(parents=True, exist_ok=True)
-        create_cube_store(store, describe_cube(scene, plan.area), side=plan.tile_shape[0])
+        zarr_write.create_cube_store(
+            store, describe_cube(scene, plan.area), side=plan.tile_shape[0]
+        )
         write_json(folder.plan, plan.to_json())
     _drop_damaged(store, records)
     _announce(scene, plan, out, progress)
@@ -162,7 +159,7 @@ def _write_store(scene: Scene, plan: Plan, out: Path, session: Session) -> None:
         with progress.stage("writing the store", math.prod(plan.area.shape), tiles=len(tiles)):
             found, _ = run_tiles(workers, write_shard, job, tiles, records, progress, session.claim)
     remove_partial_files(store)  # of workers that were lost
-    CubeStore(store).finish()
+    zarr_write.CubeStore(store).finish()
     sums = {name: value for record in found.values() for name, value in record["files"].items()}
     checksums = RunFolder(store).checksums
     rest = [name for name in files_of(store) if name not in sums and name != checksums.name]
@@ -204,7 +201,7 @@ def _announce(scene: Scene, plan: Plan, out: Path, progress: Progress) -> None:
         progress.note(f"warning: {free / 1e9:.2f} GB are free there; it may not suffice")
 
 
-def describe_cube(scene: Scene, area: Area) -> CubeDescription:
+def describe_cube(scene: Scene, area: Area) -> zarr_write.CubeDescription:
     """What a store of this part of a scene says of it."""
     lists = {
         "Data_Ignore_Value": scene.nodata,
@@ -216,7 +213,7 @@ def describe_cube(scene: Scene, area: Area) -> CubeDescription:
     }
     nan = None if scene.is_integer else math.nan
     counted = {SOURCE_ARRAY: scene.sources, LINE_ARRAY: scene.flight_lines}
-    return CubeDescription(
+    return zarr_write.CubeDescription(
         shape=(*area.shape, scene.shape[2]),
         dtype=scene.dtype,
         grid=scene.grid.part(area.row0, area.col0),
@@ -241,7 +238,7 @@ def write_shard(job: IngestJob, tile: Tile) -> dict[str, Any]:
     cols = slice(area.col0 + tile.x0, area.col0 + tile.x1)
     dn = job.scene.read(rows, cols)
     origins = job.origin.read_origins(rows, cols)
-    names = CubeStore(job.store).put(tile.y0, tile.x0, dn, origins)
+    names = zarr_write.CubeStore(job.store).put(tile.y0, tile.x0, dn, origins)
     files = {name: measure_file(job.store / name) for name in names}
     written = sum(value[0] for value in files.values() if value)
     return {"bytes_read": dn.nbytes, "bytes_written": written, "files": files}

@@ -14,7 +14,6 @@ import shlex
 import shutil
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +23,7 @@ from hyperhpc.errors import ResourceError
 from hyperhpc.files import atomic_write
 from hyperhpc.workers.network import LOOPBACK, ssh_tunnel_command
 from hyperhpc.workers.security import read_security, write_keys
+from hyperhpc.workers.workers import Note
 
 if TYPE_CHECKING:
     from distributed.security import Security
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _PREFIX = ".connection-"
 _SCHEDULER, _DASHBOARD, _OVER = "scheduler.json", "dashboard", "over"
 #: The lifetime of the keys if Slurm does not say when the job ends.
-_LONGEST_JOB = timedelta(days=30)
+_LONGEST_JOB_S = 30 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,26 @@ class Connection:
                 f"{status.st_mode & 0o777:o}, its owner {status.st_uid}",
                 "Name an OUT on a file system with owners and modes",
             )
-        if is_secure:
-            write_keys(part, _key_lifetime())
+        if is_secure:  # the keys are valid until the job ends, and a day
+            end = os.environ.get("SLURM_JOB_END_TIME", "")
+            left = max(0.0, int(end) - time.time()) if end.isdecimal() else _LONGEST_JOB_S
+            write_keys(part, timedelta(seconds=left, days=1))
         part.rename(self.folder)
 
     def security(self) -> Security:
         """TLS with the keys of this folder, or none if it was made without."""
         return read_security(self.folder)
 
-    def publish(self, scheduler: dict[str, Any]) -> None:
-        """Write where the scheduler is, for the other processes."""
+    def publish(self, scheduler: Any) -> None:
+        """Write where a ``PrivateScheduler`` is; without loopback, which leads elsewhere."""
+        addresses = [listener.contact_address for listener in scheduler.listeners]
+        link = scheduler.dashboard_link
+        facts = {
+            "addresses": [a for a in addresses if LOOPBACK not in a] or addresses,
+            "dashboard": link and {"link": link, "host": socket.gethostname()},
+        }
         with atomic_write(self.folder / _SCHEDULER) as part:
-            part.write_text(json.dumps(scheduler), "utf-8")
+            part.write_text(json.dumps(facts), "utf-8")
 
     def read_scheduler(self) -> dict[str, Any] | None:
         """What the scheduler has published; None if it does not listen yet."""
@@ -105,21 +113,7 @@ class Connection:
                     path.unlink()
 
 
-def publish_scheduler(connection: Connection, scheduler: Any) -> None:
-    """Publish the addresses of a ``PrivateScheduler``, without loopback: it leads elsewhere."""
-    addresses = [listener.contact_address for listener in scheduler.listeners]
-    link = scheduler.dashboard_link
-    connection.publish(
-        {
-            "addresses": [a for a in addresses if LOOPBACK not in a] or addresses,
-            "dashboard": link and {"link": link, "host": socket.gethostname()},
-        }
-    )
-
-
-def report_dashboard(
-    connection: Connection, link: str | None, node: str, note: Callable[[str], None]
-) -> None:
+def report_dashboard(connection: Connection, link: str | None, node: str, note: Note) -> None:
     """Report how to reach a dashboard that is on the loopback of a node.
 
     Other users may read the log and may be on that node, so the log does not hold the secret.
@@ -145,11 +139,3 @@ def remove_stale_connections(out: Path) -> None:
     """Remove the folders of :func:`find_stale_connections`, and so their keys."""
     for path in find_stale_connections(out):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _key_lifetime() -> timedelta:
-    """Until the job ends, and a day."""
-    end = os.environ.get("SLURM_JOB_END_TIME", "")
-    if not end.isdecimal():
-        return _LONGEST_JOB + timedelta(days=1)
-    return timedelta(seconds=max(0.0, int(end) - time.time()), days=1)

@@ -28,7 +28,7 @@ from hyperhpc.config import RunConfig
 from hyperhpc.errors import SlurmError
 from hyperhpc.workers import dask_nodes
 from hyperhpc.workers.bridge import Bridge
-from hyperhpc.workers.connection import Connection, publish_scheduler, report_dashboard
+from hyperhpc.workers.connection import Connection, report_dashboard
 from hyperhpc.workers.dask_setup import LOG_LEVEL, configure_dask, silence_dask
 from hyperhpc.workers.network import LOOPBACK, own_addresses, wait_for_route
 from hyperhpc.workers.processes import delay_signals, keep_interrupt_handler
@@ -176,7 +176,7 @@ def elastic_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
         connection.create(is_secure=not config.insecure)
         stack.enter_context(configure_dask(is_secure=not config.insecure))
         cluster = stack.enter_context(_make_cluster(config, bridge, connection))
-        publish_scheduler(connection, cluster.scheduler)
+        connection.publish(cluster.scheduler)
         client = stack.enter_context(Client(cluster, security=connection.security()))
         monitor = JobMonitor(cluster, bridge, count, note)
         cluster.sync(monitor.start)

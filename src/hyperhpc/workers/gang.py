@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import SlurmError
 from hyperhpc.workers import dask_nodes
-from hyperhpc.workers.connection import Connection, publish_scheduler, report_dashboard
+from hyperhpc.workers.connection import Connection, report_dashboard
 from hyperhpc.workers.dask_setup import configure_dask, silence_dask
 from hyperhpc.workers.network import LOOPBACK, own_addresses, wait_for_route
 from hyperhpc.workers.processes import delay_signals, keep_interrupt_handler
@@ -60,7 +60,7 @@ class GangRunner(SLURMRunner):
         hosts = [LOOPBACK, *own_addresses(self._interface)]
         options = {k: v for k, v in self.scheduler_options.items() if k != "scheduler_file"}
         async with dask_nodes.PrivateScheduler(host=hosts, **options) as scheduler:
-            publish_scheduler(self.connection, scheduler)
+            self.connection.publish(scheduler)
             await scheduler.finished()
 
     async def get_scheduler_address(self) -> str:
@@ -135,14 +135,10 @@ def _wait_for_workers(workers: Workers, note: Note) -> None:
     count = workers.count
     with contextlib.suppress(TimeoutError):
         workers.client.wait_for_workers(count, timeout=_TIMEOUT_S)
-    connected = workers.count_connected()
+    connected, within = workers.count_connected(), f"within {_TIMEOUT_S:.0f} s"
     if not connected:
-        raise SlurmError(
-            f"None of {count} workers connected within {_TIMEOUT_S:.0f} s",
-            "Read the log of the job",
-        )
+        raise SlurmError(f"None of {count} workers connected {within}", "Read the log of the job")
     if connected < count:
-        within = f"within {_TIMEOUT_S:.0f} s"
         note(f"{connected} of {count} workers connected {within}; continuing with them")
 
 

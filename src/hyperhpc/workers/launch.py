@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from importlib import import_module
 
 from hyperhpc.config import RunConfig
@@ -58,8 +57,9 @@ def release_gang_tasks(config: RunConfig) -> None:
         Connection.of_job(config.out).end()
 
 
-@contextmanager
-def launch_workers(config: RunConfig, note: Note = lambda text: None) -> Iterator[Workers]:
+def launch_workers(
+    config: RunConfig, note: Note = lambda text: None
+) -> AbstractContextManager[Workers]:
     """Start workers, connect to them, and stop them at the end of the block.
 
     Raises ResourceError: if the machine or Slurm has less memory than was asked for;
@@ -67,5 +67,4 @@ def launch_workers(config: RunConfig, note: Note = lambda text: None) -> Iterato
     """
     # Imported when used, because Dask is slow to import
     module = import_module(f"hyperhpc.workers.{config.launcher}")
-    with getattr(module, f"{config.launcher}_workers")(config, note) as workers:
-        yield workers
+    return getattr(module, f"{config.launcher}_workers")(config, note)

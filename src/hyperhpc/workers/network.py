@@ -129,11 +129,7 @@ def wait_for_route(addresses: Sequence[str], security: Security, seconds: float)
 
 
 def ssh_tunnel_command(port: int, node: str, *, is_inside: bool = True) -> str:
-    """The ssh command that leads to a port on the loopback of a node.
-
-    ``is_inside``: True if the node is reached through the login node,
-        ``HYPERHPC_DASHBOARD_HOST``.
-    """
+    """The ssh command for a port on the loopback of a node; ``is_inside``: behind a login node."""
     login_node = os.environ.get("HYPERHPC_DASHBOARD_HOST") or "LOGIN-NODE"
     jump = f"-J {login_node} " if is_inside else ""
     return f"ssh -N -L {port}:{LOOPBACK}:{port} {jump}{node}"

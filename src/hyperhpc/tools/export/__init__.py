@@ -24,7 +24,6 @@ FORMATS = {"cog": (".tif", ".tiff"), "geotiff": (".tif", ".tiff"), "csv": (".csv
 def export(out: Path, dest: Path, what: str = CLUSTERS, kind: str | None = None) -> list[Path]:
     """Write maps or tables of a finished run into a file, whole or not at all.
 
-    ``out``: Folder of the run.
     ``dest``: File to write; it must not exist.
     ``what``: ``clusters``, ``indices``, the name of a model or an index, or ``points``.
     ``kind``: One of :data:`FORMATS`; None takes what the ending of ``dest`` says.
@@ -58,11 +57,11 @@ def _export_table(results: RunResults, dest: Path, what: str) -> list[Path]:
     """Write the clusters of all models, the clusters of one, or the points."""
     from hyperhpc.tools.export.tables import write_clusters, write_points
 
-    if what not in (CLUSTERS, POINTS, *results.model_names):
-        known = " ".join((CLUSTERS, POINTS, *results.model_names))
+    tables = (CLUSTERS, POINTS, *results.model_names)
+    if what not in tables:
         raise ConfigError(
             f"The run in {results.folder.out} has no table {what!r}",
-            f"With --format csv, --what takes {known}",
+            f"With --format csv, --what takes {' '.join(tables)}",
         )
     with atomic_outputs(dest) as folder:
         if what == POINTS:
