@@ -65,9 +65,6 @@ def _line(name: str, check: Callable[[], Finding]) -> Line:
     try:
         found = check()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - broken packages raise anything
-        found = Finding(
-            "error",
-            f"the check itself failed: {cause(error)}",
-            "see the errors of other lines first; if there are none, please report this line",
-        )
+        remedy = "see the errors of other lines first; if there are none, please report this line"
+        found = Finding("error", f"the check itself failed: {cause(error)}", remedy)
     return Line(name, found.status, found.value, found.remedy)

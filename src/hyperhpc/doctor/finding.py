@@ -62,23 +62,21 @@ def show_lines(lines: Sequence[Line], file: TextIO | None = None) -> None:
         except ImportError:  # rich itself may be what is broken
             pass
     width = max(len(line.check) for line in lines)
+    rows = []
     for line in lines:
-        _write(file, f"{line.status:<8} {line.check:<{width}}  {line.value}")
+        rows.append(f"{line.status:<8} {line.check:<{width}}  {line.value}")
         if line.remedy:
-            _write(file, f"{'':<8} {'':<{width}}  -> {line.remedy}")
-    _write(file, count_lines(lines))
+            rows.append(f"{'':<8} {'':<{width}}  -> {line.remedy}")
+    for row in (*rows, count_lines(lines)):
+        file.write(_printable(row, file) + "\n")
     file.flush()  # here, where it is no error if the reader has ended
 
 
 def count_lines(lines: Sequence[Line]) -> str:
     """Count the lines of each status."""
     counts = Counter(line.status for line in lines)
-    warnings, errors = counts["warning"], counts["error"]
-    return (
-        f"{len(lines)} checks: {counts['ok']} ok, "
-        f"{warnings} warning{'' if warnings == 1 else 's'}, "
-        f"{errors} error{'' if errors == 1 else 's'}"
-    )
+    words = [f"{counts[s]} {s}{'' if counts[s] == 1 else 's'}" for s in ("warning", "error")]
+    return f"{len(lines)} checks: {counts['ok']} ok, {', '.join(words)}"
 
 
 def _show_pretty(lines: Sequence[Line], file: TextIO) -> None:
@@ -96,10 +94,6 @@ def _show_pretty(lines: Sequence[Line], file: TextIO) -> None:
     console = Console(file=file, highlight=False, width=shutil.get_terminal_size().columns)
     console.print(table)
     console.print(count_lines(lines))
-
-
-def _write(file: TextIO, text: str) -> None:
-    file.write(_printable(text, file) + "\n")
 
 
 def _printable(text: str, file: TextIO) -> str:

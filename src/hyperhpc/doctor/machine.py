@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -194,26 +195,17 @@ def check_container(root: Path = Path("/")) -> Finding:
         return Finding("ok", "none")
     name = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
     value = f"{kind} {name}" if kind == "apptainer" and name else kind
-    labels = _read_labels(root / ".singularity.d" / "labels.json")
+    labels: dict[str, str] = {}
+    with contextlib.suppress(OSError, ValueError):
+        labels = json.loads((root / ".singularity.d/labels.json").read_text("utf-8"))
     shown = [f"{key} {labels[_OCI + key]}" for key in _SHOWN if labels.get(_OCI + key)]
     if shown:
         value += f": {', '.join(shown)}"
-    wanted, lock = labels.get("hyperhpc.lock.sha256", ""), find_lock()
+    wanted, lock = str(labels.get("hyperhpc.lock.sha256")), find_lock()
     if lock and len(wanted) == 64 and wanted != hashlib.sha256(lock.read_bytes()).hexdigest():
-        return Finding(
-            "warning",
-            f"{value}; its label names a different lock from that of this hyperhpc",
-            "use hyperhpc of the image: unset PYTHONPATH",
-        )
+        value += "; its label names a different lock from that of this hyperhpc"
+        return Finding("warning", value, "use hyperhpc of the image: unset PYTHONPATH")
     return Finding("ok", value)
-
-
-def _read_labels(file: Path) -> dict[str, str]:
-    try:
-        labels = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {str(key): str(text) for key, text in labels.items()}
 
 
 # --- Slurm -----------------------------------------------------------------------------
@@ -242,14 +234,13 @@ def check_allocation(root: Path = Path("/"), seen: tuple[int, int] | None = None
     if not in_job():
         group = read_limits(root).group
         if "/slurm" in group and "/job_" in group:
-            return Finding(
-                "warning",
-                f"the control group {group} belongs to a job, but no SLURM_* variable is set",
-                "leave out --cleanenv, or pass them as APPTAINERENV_SLURM_*",
-            )
+            value = f"the control group {group} belongs to a job, but no SLURM_* variable is set"
+            remedy = "leave out --cleanenv, or pass them as APPTAINERENV_SLURM_*"
+            return Finding("warning", value, remedy)
         return Finding("ok", "none: this is not a Slurm job")
     cpus = _number("SLURM_CPUS_ON_NODE")
-    memory = _allocated_memory(cpus)
+    per_node, per_cpu = _number("SLURM_MEM_PER_NODE"), _number("SLURM_MEM_PER_CPU")
+    memory = (per_node or (per_cpu or 0) * (cpus or 0)) * 2**20  # Slurm counts in MiB
     nodes = _number("SLURM_JOB_NUM_NODES") or _number("SLURM_NNODES") or 1
     tasks = _number("SLURM_NTASKS") or 1
     value = (
@@ -265,24 +256,13 @@ def check_allocation(root: Path = Path("/"), seen: tuple[int, int] | None = None
     each = _number("SLURM_CPUS_PER_TASK")
     if each and cores < each and os.environ.get("SLURM_STEP_ID", "").isdecimal():
         # Since Slurm 22.05 srun does not inherit it from sbatch
-        return Finding(
-            "warning",
-            f"{value}; this step has {cores} of its {each} cores",
-            f"srun --cpus-per-task={each} ...",
-        )
+        value += f"; this step has {cores} of its {each} cores"
+        return Finding("warning", value, f"srun --cpus-per-task={each} ...")
     return Finding("ok", value)
 
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _allocated_memory(cpus: int | None) -> int | None:
-    """Bytes of this job on this node; Slurm counts in MiB."""
-    per_node, per_cpu = _number("SLURM_MEM_PER_NODE"), _number("SLURM_MEM_PER_CPU")
-    if per_node:
-        return per_node * 2**20
-    return per_cpu * cpus * 2**20 if per_cpu and cpus else None
 
 
 def check_commands(root: Path = Path("/")) -> Finding:
@@ -299,10 +279,8 @@ def check_commands(root: Path = Path("/")) -> Finding:
     value = f"{' '.join(commands)}; {configuration or 'no slurm.conf'}"
     value += ", munge" if munge else ", no munge socket"
     if not configuration or not munge:
-        binds = "/etc/slurm,/run/munge,/etc/passwd"
-        return Finding(
-            "warning", value, f"in a container: --bind {binds}; else export SLURM_CONF=FILE"
-        )
+        bind = "--bind /etc/slurm,/run/munge,/etc/passwd"
+        return Finding("warning", value, f"in a container: {bind}; else export SLURM_CONF=FILE")
     return Finding("ok", value)
 
 
@@ -318,7 +296,10 @@ def check_locale() -> Finding:
     """Check that names of files and text are UTF-8, here and in programs we start."""
     encodings = {sys.getfilesystemencoding(), (sys.stdout and sys.stdout.encoding) or "utf-8"}
     wrong = sorted(name for name in encodings if name.lower().replace("-", "") != "utf8")
-    variable, text = _locale()
+    values = {name: os.environ.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG")}
+    if values["LC_CTYPE"] in _COERCED:
+        values["LC_CTYPE"] = ""
+    variable, text = next((item for item in values.items() if item[1]), ("", ""))
     named = f"{variable}={text}" if variable else "LANG is not set"
     if wrong:
         remedy = "unset LC_ALL PYTHONIOENCODING PYTHONUTF8; export LANG=C.UTF-8"
@@ -328,15 +309,6 @@ def check_locale() -> Finding:
         here = "Python uses UTF-8 all the same, other programs do not"
         return Finding("warning", f"{named}: {here}", f"{unset}export LANG=C.UTF-8")
     return Finding("ok", f"UTF-8, {named}")
-
-
-def _locale() -> tuple[str, str]:
-    """The variable that sets the locale, and its value."""
-    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
-        text = os.environ.get(name, "")
-        if text and not (name == "LC_CTYPE" and text in _COERCED):
-            return name, text
-    return "", ""
 
 
 def check_open_files() -> Finding:

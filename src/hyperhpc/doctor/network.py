@@ -65,11 +65,8 @@ def check_openssl(
     value = f"{ssl.OPENSSL_VERSION}; cryptography {cryptography.__version__}"
     python, openssl = python or sys.version_info[:2], openssl or ssl.OPENSSL_VERSION_INFO
     if python[:2] == (3, 13) and openssl[:2] >= (3, 5):
-        return Finding(
-            "warning",
-            f"{value}: with Python 3.13 it breaks some connections of Dask",
-            "use the image, or make setup PYTHON=python3.11",
-        )
+        value += ": with Python 3.13 it breaks some connections of Dask"
+        return Finding("warning", value, "use the image, or make setup PYTHON=python3.11")
     return Finding("ok", value)
 
 

@@ -57,11 +57,8 @@ def read_lock(lock: Path) -> dict[str, Requirement]:
     text = re.sub(r"\\\n", " ", lock.read_text("utf-8"))
     entries = (re.sub(r"\s(--hash=|#).*", "", line).strip() for line in text.splitlines())
     pins = (Requirement(entry) for entry in entries if entry and not entry.startswith("#"))
-    return {
-        canonicalize_name(pin.name): pin
-        for pin in pins
-        if pin.marker is None or pin.marker.evaluate()
-    }
+    valid = (pin for pin in pins if pin.marker is None or pin.marker.evaluate())
+    return {canonicalize_name(pin.name): pin for pin in valid}
 
 
 def check_versions(lock: Path | None = None) -> Finding:
@@ -84,11 +81,9 @@ def check_versions(lock: Path | None = None) -> Finding:
             if name in needs:  # the others are for tests and builds
                 missing.append(f"{name} {wanted} is missing")
         elif not pin.specifier.contains(version, prereleases=True):
-            is_refused = any(
-                not need.specifier.contains(version, prereleases=True)
-                for need in needs.get(name, ())
-            )
-            (not_allowed if is_refused else not_tested).append(f"{name} {version} is not {wanted}")
+            allowed = (need.specifier for need in needs.get(name, ()))
+            is_allowed = all(span.contains(version, prereleases=True) for span in allowed)
+            (not_tested if is_allowed else not_allowed).append(f"{name} {version} is not {wanted}")
     bad = missing + not_allowed
     if not bad + not_tested:
         count = sum(_version(name) is not None for name in pins)
@@ -192,9 +187,8 @@ def check_conda() -> Finding:
         return Finding("ok", "none active")
     if Path(sys.prefix).resolve() == Path(prefix).resolve():
         return Finding("ok", f"this Python belongs to {prefix}")
-    return Finding(
-        "warning", f"{prefix} is active, but this Python does not belong to it", "conda deactivate"
-    )
+    value = f"{prefix} is active, but this Python does not belong to it"
+    return Finding("warning", value, "conda deactivate")
 
 
 def check_origins() -> Finding:
@@ -207,9 +201,8 @@ def check_origins() -> Finding:
     inside = [os.path.realpath(entry) for entry in _isolated_path()]
     locked = _locked_names()
     specs = {name: _find(name) for name in locked}
-    for name, module in list(sys.modules.items()):
-        if "." not in name:
-            specs[name] = getattr(module, "__spec__", None)
+    modules = {name: module for name, module in sys.modules.copy().items() if "." not in name}
+    specs |= {name: getattr(module, "__spec__", None) for name, module in modules.items()}
     outside: dict[str, list[str]] = {}
     for name, spec in sorted(specs.items()):
         if spec is not None and (folder := _find_outside(spec, inside)):
