@@ -43,40 +43,23 @@ class RunFolder:
 
     #: Tiles, options and the scene's fingerprint; a folder that has it is that of a run.
     plan = _Entry(PLAN_NAME)
-    #: Scaling and centres of each model.
-    model = _Entry("model.json")
-    #: Spectra and areas of the clusters, agreement of the models.
-    clusters = _Entry("clusters.json")
-    #: Spectra at the points asked for.
-    spectra = _Entry("spectra.json")
-    #: Input, options, versions, timings, memory, machine; whether it is complete.
-    run = _Entry("run.json")
-    #: What the run is doing, or how it ended; lines of ``key: value``.
-    status = _Entry("status.txt")
-    #: Who works in OUT at present.
-    lock = _Entry(LOCK)
-    #: What a job on a cluster writes next to the run.
-    logs = _Entry("slurm")
-    #: What is known of the job; lines of ``key: value``.
-    job = _Entry("slurm/job")
-    #: Zarr store of indices and clusters.
-    results = _Entry("results.zarr")
-    #: Zarr store of the pyramids pictures are drawn from.
-    overview = _Entry("overview.zarr")
-    #: Length and checksum of every file of the results.
-    checksums = _Entry("checksums.json")
-    #: Files that only later passes need.
-    work = _Entry("work")
-    #: Checksums of what lies in the results before any tile does.
-    store_sums = _Entry("work/results.json")
-    #: Mean and standard deviation of the clusters in the sample.
-    cluster_spectra = _Entry("work/cluster-spectra.json")
-    #: Pictures of the report, as files.
-    figures = _Entry("figures")
-    #: The report, as one page.
-    report = _Entry("report.html")
-    #: The store that ``ingest`` writes, until it gets its own name.
-    store = _Entry(STORE_NAME)
+    model = _Entry("model.json")  #: Scaling and centres of each model
+    clusters = _Entry("clusters.json")  #: Spectra, areas of the clusters, agreement of the models
+    spectra = _Entry("spectra.json")  #: Spectra at the points asked for
+    run = _Entry("run.json")  #: Input, options, versions, timings; whether it is complete
+    status = _Entry("status.txt")  #: What it is doing, or how it ended; lines of ``key: value``
+    lock = _Entry(LOCK)  #: Who works in OUT at present
+    logs = _Entry("slurm")  #: What a job on a cluster writes next to the run
+    job = _Entry("slurm/job")  #: What is known of the job; lines of ``key: value``
+    results = _Entry("results.zarr")  #: Zarr store of indices and clusters
+    overview = _Entry("overview.zarr")  #: Zarr store of the pyramids pictures are drawn from
+    checksums = _Entry("checksums.json")  #: Length and checksum of every file of the results
+    work = _Entry("work")  #: Files that only later passes need
+    store_sums = _Entry("work/results.json")  #: Checksums of the results before any tile
+    cluster_spectra = _Entry("work/cluster-spectra.json")  #: Spectra of the clusters in the sample
+    figures = _Entry("figures")  #: Pictures of the report, as files
+    report = _Entry("report.html")  #: The report, as one page
+    store = _Entry(STORE_NAME)  #: The store that ``ingest`` writes, until it gets its own name
 
     def remove(self) -> None:
         """Remove what a run has written; other files in OUT, and OUT if any, stay."""

@@ -44,10 +44,8 @@ class Area:
 
     def window(self, tile: Tile) -> tuple[slice, slice]:
         """Rows and columns of the scene that a tile of this area covers."""
-        return (
-            slice(self.row0 + tile.y0, self.row0 + tile.y1),
-            slice(self.col0 + tile.x0, self.col0 + tile.x1),
-        )
+        rows = slice(self.row0 + tile.y0, self.row0 + tile.y1)
+        return rows, slice(self.col0 + tile.x0, self.col0 + tile.x1)
 
 
 @dataclass(frozen=True)
