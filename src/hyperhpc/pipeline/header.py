@@ -77,12 +77,10 @@ def describe_choices(ctx: RunContext) -> list[str]:
         )
         n_bad = len(scene.bad_bands)
         flagged = f", and {n_bad} that the file flags as bad," if n_bad else ""
-        why = (
-            "as --drop asks"
-            if config.drop is not None
-            else "since water vapour absorbs the light in the windows, and noise outweighs "
-            "it at the ends of the range"
-        )
+        why = "since water vapour absorbs the light in the windows, and noise outweighs it at "
+        why += "the ends of the range"
+        if config.drop is not None:
+            why = "as --drop asks"
         choices.append(
             f"Bands in {windows}{flagged} were left out of validity and clustering, "
             f"{why}: {len(selection.bands)} of {scene.shape[2]} remain."

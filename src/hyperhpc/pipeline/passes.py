@@ -30,7 +30,6 @@ from hyperhpc.pipeline.context import RunContext
 from hyperhpc.pipeline.managed import Session
 from hyperhpc.pipeline.record import RunRecord
 from hyperhpc.rundir.folder import read_json, write_json
-from hyperhpc.rundir.plan import Tile
 from hyperhpc.scene.cube import Scene
 from hyperhpc.schema import COLORS_NM
 from hyperhpc.workers import Workers
@@ -123,8 +122,7 @@ def take_sample(ctx: RunContext, stages: Stages, scene: Scene, workers: Workers)
         entry.update(_totals(records, resumed))
     bad = collect_bad_tiles(records)
     if not any(record["valid"] for record in records.values()):
-        rest = [tile for tile in plan.tiles() if tile.name not in bad]
-        _check_any_valid(ctx, stages, job, workers, rest, bad)
+        _check_any_valid(ctx, stages, job, workers, bad)
     stages.record.add_bad_tiles(describe_bad_tiles(plan.tiles(), plan.area, bad))
     is_copy_read = sampling.uses_thinned_copy(scene, plan.area, config.stride)
     used = (name for name, record in records.items() if record["sampled"] and not is_copy_read)
@@ -132,15 +130,11 @@ def take_sample(ctx: RunContext, stages: Stages, scene: Scene, workers: Workers)
 
 
 def _check_any_valid(
-    ctx: RunContext,
-    stages: Stages,
-    job: SampleJob,
-    workers: Workers,
-    tiles: list[Tile],
-    bad: Mapping[str, str],
+    ctx: RunContext, stages: Stages, job: SampleJob, workers: Workers, bad: Mapping[str, str]
 ) -> None:
     """Tell a scene without a valid pixel from a sample that has missed them all."""
     session, folder = stages.session, ctx.folder.records("count")
+    tiles = [tile for tile in ctx.plan.tiles() if tile.name not in bad]
     with stages.stage("count", "looking for data", ctx.n_pixels):
         records, _ = run_tiles(
             workers, sampling.count_valid, job, tiles, folder, session.progress, session.claim
@@ -209,8 +203,7 @@ def classify(
 ) -> TileRecords:
     """The classify pass: indices and labels of the whole area, and the overviews.
 
-    ``known_bad``: Tiles that are left as no-data without being read again, and why.
-    ``used``: Tiles with pixels in the sample, which cannot be left out any more.
+    ``known_bad``, ``used``: As in :class:`SkipPolicy`.
     """
     plan, folder, session, record = ctx.plan, ctx.folder, stages.session, stages.record
     job = classify_job(ctx, scene, labellers)
@@ -249,9 +242,8 @@ def classify(
 
 
 def summarise(ctx: RunContext, records: TileRecords) -> dict[str, Any]:
-    """Write clusters.json: spectra of the sample, areas and agreement of the whole area.
+    """Write clusters.json; return valid and no-data pixels, and missing values of each index.
 
-    Returns: valid and no-data pixels of the area, and missing values of each index.
     Raises SceneError: if no pixel is valid, which the sample pass would have found.
     """
     tiles = list(records.values())
@@ -259,11 +251,10 @@ def summarise(ctx: RunContext, records: TileRecords) -> dict[str, Any]:
         raise _no_valid_pixel(ctx)
     spectra = read_json(ctx.folder.cluster_spectra)
     names = list(ctx.model_names)
-    models = {
-        name: spectra[name]
-        | {"pixels": np.sum([tile["pixels"][m] for tile in tiles], axis=0).tolist()}
-        for m, name in enumerate(names)
-    }
+    models = {}
+    for m, name in enumerate(names):
+        pixels = np.sum([tile["pixels"][m] for tile in tiles], axis=0)
+        models[name] = spectra[name] | {"pixels": pixels.tolist()}
     agreement = []
     for pair in tiles[0]["confusion"]:
         a, b = map(int, pair.split("-"))
@@ -284,9 +275,6 @@ def summarise(ctx: RunContext, records: TileRecords) -> dict[str, Any]:
 
 
 def _totals(records: TileRecords, resumed: int) -> dict[str, Any]:
-    return {
-        "tiles": len(records),
-        "tiles_resumed": resumed,
-        "bytes_read": sum(r["bytes_read"] for r in records.values()),
-        "bytes_written": sum(r["bytes_written"] for r in records.values()),
-    }
+    counts = {"tiles": len(records), "tiles_resumed": resumed}
+    sums = {k: sum(r[k] for r in records.values()) for k in ("bytes_read", "bytes_written")}
+    return counts | sums

@@ -39,8 +39,6 @@ _FIXED_S, _FIT_FIXED_S = 15.0, 15.0
 def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
     """Open the scene, choose bands, indices, models and tiles; refuse what cannot be done.
 
-    ``is_plan``: Nothing will be started.
-
     Raises ConfigError, SceneError, ResourceError, SlurmError.
     """
     scene = open_scene(config.scene, options=config.scene_options)

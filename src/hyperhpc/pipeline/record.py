@@ -15,9 +15,7 @@ from hyperhpc.workers import Workers
 class RunRecord:
     """Keeps run.json up to date; what an earlier call has recorded there is kept.
 
-    ``path``: run.json.
     ``header``: What is known before the run; it replaces that of an earlier call.
-    ``note``: Shows a line to the user.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any], note: Callable[[str], None]) -> None:
@@ -79,8 +77,8 @@ class RunRecord:
 
     def write(self, *, complete: bool = False) -> None:
         """Write run.json."""
-        stages = list(self._stages.values())
-        write_json(self._path, {"complete": complete, **self._values, "stages": stages})
+        values = {"complete": complete, **self._values, "stages": list(self._stages.values())}
+        write_json(self._path, values)
 
 
 def _peak_mib() -> float:

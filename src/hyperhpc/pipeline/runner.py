@@ -40,14 +40,12 @@ def run(
 ) -> RunFolder:
     """Run the whole analysis, or resume it; a complete run with damaged files is repaired.
 
-    ``progress``: Shows what is done; silent if None.
     ``command``: The command line, for the report and for hints.
     ``extra_names``: Names that OUT may hold besides those of a run.
 
     Returns: the folder of the finished run.
-    Raises ConfigError, SceneError, ResourceError, IncompleteRunError: see
-    :mod:`hyperhpc.errors`. A folder made by this very call is removed again if the options or
-    the scene turn out to be unusable.
+    Raises ConfigError, SceneError, ResourceError, IncompleteRunError; a folder made by this very
+    call is removed again if the options or the scene turn out to be unusable.
     """
     progress = progress or Progress()
     ctx = prepare(config)
