@@ -72,8 +72,7 @@ class ClusterScores:
 
     ``inertia``: Sum of squared scaled distances to the centres, of the best fit.
     ``unexplained``: The inertia as a share of the scaled variance, 0-1.
-    ``silhouette``: Mean over a few pixels, -1 to 1, higher is better; None if all are in one
-        cluster.
+    ``silhouette``: Mean over a few pixels, -1 to 1, higher is better.
     ``davies_bouldin``: At least 0, lower is better; None if all pixels are in one cluster.
     ``stability``: Mean adjusted Rand index between the fits of different seeds.
     """

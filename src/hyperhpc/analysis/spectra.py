@@ -71,8 +71,6 @@ class SpectraMoments:
     Computed in float64 by the method of Chan, Golub and LeVeque (1983, The American
     Statistician 37, 242-247, doi:10.1080/00031305.1983.10483115), which sums no squares of
     values, so that no digits cancel.
-
-    ``n_bands``: Length of a spectrum.
     """
 
     def __init__(self, n_bands: int) -> None:

@@ -150,13 +150,9 @@ def _read_spectra(path: Path, models: dict[str, Any], order: np.ndarray) -> dict
 
 
 def _select_spectra(rows: Any, entry: dict[str, Any], order: np.ndarray) -> dict[str, Any]:
-    n_clusters = len(entry["centers"])
-    rows = rows or {
-        "mean": entry["centers"],
-        "sd": np.full(entry["centers"].shape, np.nan),
-        "counts": entry["counts"],
-        "nir": np.full(n_clusters, np.nan),
-    }
+    centres, n_clusters = entry["centers"], len(entry["centers"])
+    unknown = np.full(centres.shape, np.nan)
+    rows = rows or {"mean": centres, "sd": unknown, "counts": entry["counts"], "nir": unknown[:, 0]}
     tables = {name: np.array(rows[name], dtype=float) for name in ("mean", "sd", "counts", "nir")}
     for name, table in tables.items():
         bands = (order.size,) if name in ("mean", "sd") else ()

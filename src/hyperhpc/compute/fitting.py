@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,7 @@ class Checkpoint:
         if not self.path.exists():
             return None
         stored = read_json(self.path)
-        return Step(
-            np.array(stored["centres"]), stored["n_iter"], stored["limit"], stored["is_settled"]
-        )
+        return Step(**stored | {"centres": np.array(stored["centres"])})
 
     def keep(self, step: Step) -> None:
         """Store a step: the last one always, others at most every five seconds."""
@@ -317,10 +315,8 @@ def _renumber(
 ) -> tuple[Labeller, ClusterMoments]:
     """Number the clusters of an estimator by ascending near-infrared reflectance."""
     order = order_by_nir(_mean_dn(moments, labeller.scaler), wavelength_nm)
-    numbers = np.empty(len(order), dtype=np.uint8)
-    numbers[order] = np.arange(len(order), dtype=np.uint8)
-    numbered = Labeller(labeller.scaler, len(order), estimator=labeller.estimator, numbers=numbers)
-    return numbered, moments[order]
+    numbers = np.argsort(order).astype(np.uint8)  # where the order has each of them
+    return replace(labeller, numbers=numbers), moments[order]
 
 
 # --- what is stored of a model ---------------------------------------------------------

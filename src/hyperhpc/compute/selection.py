@@ -107,28 +107,26 @@ def spectra_at(
     def read(row0: int, row1: int, col0: int, col1: int) -> np.ndarray:
         return scene.read(slice(row0, row1), slice(col0, col1))
 
+    def spectrum(place: tuple[float, float], problem: str, hint: str) -> np.ndarray:
+        values = linear_spectrum(read, *place, (height, width), to_values)
+        if values is None or np.isnan(values[bands]).any():
+            raise ConfigError(problem, hint)
+        return values
+
     spectra = []
     for x, y in points:
         row, col = _find_pixel(scene, x, y)
-        values = linear_spectrum(read, row, col, (height, width), to_values)
-        if values is None or np.isnan(values[bands]).any():
-            raise ConfigError(
-                f"Point {x:.10g},{y:.10g} (row {row}, column {col}) is no-data",
-                "Choose a point inside the flown area",
-            )
+        point, grid = f"Point {x:.10g},{y:.10g}", scene.grid
+        problem = f"{point} (row {row}, column {col}) is no-data"
+        values = spectrum((row, col), problem, "Choose a point inside the flown area")
         if method == "linear":
-            grid = scene.grid
-            position = (grid.ymax - y) / grid.py - 0.5, (x - grid.xmin) / grid.px - 0.5
-            values = linear_spectrum(read, *position, (height, width), to_values)
-            if values is None or np.isnan(values[bands]).any():
-                raise ConfigError(
-                    f"Point {x:.10g},{y:.10g} does not have four valid neighbours",
-                    "Give --method nearest",
-                )
+            place = (grid.ymax - y) / grid.py - 0.5, (x - grid.xmin) / grid.px - 0.5
+            problem = f"{point} does not have four valid neighbours"
+            values = spectrum(place, problem, "Give --method nearest")
         reflectance = [None if np.isnan(v) else float(v) for v in values]
         wavelength_nm = scene.wavelength_nm.tolist()
-        place = {"x": x, "y": y, "row": row, "col": col}
-        spectra.append(place | {"wavelength_nm": wavelength_nm, "reflectance": reflectance})
+        found = {"x": x, "y": y, "row": row, "col": col}
+        spectra.append(found | {"wavelength_nm": wavelength_nm, "reflectance": reflectance})
     return spectra
 
 

@@ -61,31 +61,36 @@ def create_group(
     """
     group.attrs.update(dict(attributes))
     height, width = shape
-    georeference = cf_georeference(grid, height, width)
-    for axis in ("y", "x"):
-        _create_coordinate(group, axis, *georeference[axis][1:])
+    for name, coordinate in cf_georeference(grid, height, width).items():
+        _create_coordinate(group, name, *coordinate)
     for variable, labels in variables.items():
         name = variable.dims[0]
         values = np.array(labels, dtype=np.str_)
-        _create_coordinate(group, name, values, {"long_name": name})
-    mapping = georeference["spatial_ref"][2]
-    _create_array(group, "spatial_ref", (), (), "int64", mapping)[...] = 0
+        _create_coordinate(group, name, (name,), values, {"long_name": name})
     for variable, labels in variables.items():
         _create_variable(group, variable, (len(labels), height, width), chunk, grid)
 
 
 def _create_coordinate(
-    group: zarr.Group, name: str, values: np.ndarray, attributes: Mapping[str, Any]
+    group: zarr.Group, name: str, dims: tuple, values: np.ndarray, attributes: Mapping[str, Any]
 ) -> None:
-    array = _create_array(group, name, values.shape, (name,), values.dtype, attributes)
-    if values.size:
-        array[:] = values
+    """Create an array of one chunk without compression."""
+    group.create_array(
+        name,
+        data=values,
+        chunks=tuple(max(side, 1) for side in values.shape),
+        compressors=None,
+        fill_value=None,
+        attributes={"_ARRAY_DIMENSIONS": list(dims), **attributes},
+        config={"write_empty_chunks": np.issubdtype(values.dtype, np.integer)},
+    )
 
 
 def _create_variable(
     group: zarr.Group, variable: Variable, shape: Shape, chunk: Shape, grid: Grid
 ) -> None:
     attributes: dict[str, Any] = {
+        "_ARRAY_DIMENSIONS": list(variable.dims),
         "long_name": variable.about,
         "units": variable.unit,
         "grid_mapping": "spatial_ref",
@@ -98,39 +103,16 @@ def _create_variable(
     # instead, so that a pixel no tile has reached yet reads as missing too
     is_integer = np.issubdtype(np.dtype(variable.dtype), np.integer)
     rows, cols = (max(min(pair), 1) for pair in zip(chunk, shape[1:], strict=True))
-    array = _create_array(
-        group,
+    array = group.create_array(
         variable.name,
-        shape,
-        variable.dims,
-        variable.dtype,
-        attributes,
+        shape=shape,
+        dtype=variable.dtype,
         chunks=(1, rows, cols),
         compressors=COMPRESSOR,
         fill_value=None if is_integer else fill_value(variable),
+        attributes=attributes,
+        config={"write_empty_chunks": is_integer},
     )
     if is_integer:
         for row in range(0, shape[1], rows):
             array[:, row : row + rows] = variable.missing or 0
-
-
-def _create_array(
-    group: zarr.Group,
-    name: str,
-    shape: Shape,
-    dims: tuple[str, ...],
-    dtype: Any,
-    attributes: Mapping[str, Any],
-    **options: Any,
-) -> zarr.Array:
-    """Create an array, of one chunk without compression unless ``options`` say otherwise."""
-    chunks = tuple(max(side, 1) for side in shape)
-    defaults = {"chunks": chunks, "compressors": None, "fill_value": None}
-    return group.create_array(
-        name,
-        shape=shape,
-        dtype=dtype,
-        attributes={"_ARRAY_DIMENSIONS": list(dims), **attributes},
-        config={"write_empty_chunks": np.issubdtype(np.dtype(dtype), np.integer)},
-        **(defaults | options),
-    )

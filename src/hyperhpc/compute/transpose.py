@@ -153,20 +153,14 @@ def bands_at_once(scene: Scene, area: Area, memory_bytes: int, threads: int) -> 
 
 def cut_slabs(scene: Scene, area: Area, depth: int) -> list[Slab]:
     """The units of work: ``depth`` bands of one block each."""
-    n_bands = scene.shape[2]
-    return [
-        Slab(
-            f"bands-{b:04d}-of-{number:04d}",
-            block.row0 - area.row0,
-            block.row1 - area.row0,
-            block.col0 - area.col0,
-            block.col1 - area.col0,
-            b,
-            min(b + depth, n_bands),
-        )
-        for number, block in enumerate(cut_blocks(scene, area))
-        for b in range(0, n_bands, depth)
-    ]
+    slabs, n_bands = [], scene.shape[2]
+    for number, block in enumerate(cut_blocks(scene, area)):
+        rows = block.row0 - area.row0, block.row1 - area.row0
+        cols = block.col0 - area.col0, block.col1 - area.col0
+        for b in range(0, n_bands, depth):
+            name = f"bands-{b:04d}-of-{number:04d}"
+            slabs.append(Slab(name, *rows, *cols, b, min(b + depth, n_bands)))
+    return slabs
 
 
 def create_transposed(scene: Scene, area: Area, depth: int, path: Path) -> Scene:
@@ -178,11 +172,9 @@ def create_transposed(scene: Scene, area: Area, depth: int, path: Path) -> Scene
         height, width = block.shape
         folder = path / _block_name(block.row0, block.col0)
         folder.mkdir(parents=True, exist_ok=True)
-        member = {
-            "path": str(folder),
-            "chunks": (min(_CHUNK_SIDE, height), min(_CHUNK_SIDE, width), depth),
-            "shape": (height, width, scene.shape[2]),
-        }
+        chunks = min(_CHUNK_SIDE, height), min(_CHUNK_SIDE, width), depth
+        shape = height, width, scene.shape[2]
+        member = {"path": str(folder), "chunks": chunks, "shape": shape}
         members.append(BlockScene(**fields | member))
     return MosaicScene(
         **fields | {"path": str(path), "chunks": members[0].chunks},
