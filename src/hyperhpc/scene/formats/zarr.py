@@ -5,7 +5,6 @@ from __future__ import annotations
 import lzma
 import os
 import struct
-import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,25 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperhpc.errors import SceneError
+from hyperhpc.scene import georef, metadata
 from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, SOURCE_ARRAY, Grid, Source
 from hyperhpc.scene.files import FileScene, cached, unreadable
+from hyperhpc.scene.formats import zarr_chunks
 from hyperhpc.scene.formats import zarr_layout as layout
-from hyperhpc.scene.formats.zarr_chunks import absent_files, chunk_reader, count_files, known_empty
-from hyperhpc.scene.formats.zarr_layout import Axes, Node, choose_cube, find_cubes
-from hyperhpc.scene.georef import (
-    find_crs,
-    grid_from_centres,
-    grid_from_geotransform,
-    grid_in_pixels,
-)
-from hyperhpc.scene.metadata import (
-    Attributes,
-    check_cube,
-    plain,
-    resolve_values,
-    resolve_wavelengths,
-    resolve_windows,
-)
+from hyperhpc.scene.formats.zarr_chunks import open_checked
+from hyperhpc.scene.formats.zarr_layout import Axes, Node
+from hyperhpc.scene.metadata import Attributes
 from hyperhpc.scene.origins import ORIGIN_KINDS, add_dates, to_dates, to_numbers
 from hyperhpc.scene.thinned import THINNED_GROUP, thinned_grid, thinned_shape
 from hyperhpc.scene.window import mirror
@@ -42,7 +30,7 @@ if TYPE_CHECKING:
     from zarr import Array
 
 #: Reads the values of a coordinate.
-Read = Callable[[layout.Node], np.ndarray]
+Read = Callable[[Node], np.ndarray]
 _DAMAGED = "A chunk is damaged or incomplete; copy the store again"
 #: What zarr, its codecs and the file system raise for a damaged store. zarr's own errors
 #: are ValueErrors, KeyErrors or IndexErrors, and arithmetic with a chunk of no size;
@@ -61,17 +49,8 @@ def open_array(root: str, path: str, version: int) -> Array:
     """
     folder = os.path.join(root, path)
     watch = os.path.join(folder, "zarr.json" if version == 3 else ".zarray")
-
-    def opener() -> Array:
-        from hyperhpc.scene.formats.zarr_chunks import open_checked
-
-        with warnings.catch_warnings():
-            # codecs beyond the v3 specification are warned about, each time; they decode
-            warnings.simplefilter("ignore")
-            return open_checked(folder, version)
-
     try:
-        array: Array = cached("zarr", folder, watch, opener)
+        array: Array = cached("zarr", folder, watch, partial(open_checked, folder, version))
     except READ_ERRORS as error:
         hint = "The store is damaged or uses a codec that is not installed"
         raise unreadable(f"Zarr array {folder}", why=error, hint=hint) from error
@@ -85,8 +64,7 @@ class ZarrScene(FileScene):
     ``store``, ``array``: Folder of the store, and path of the cube inside it.
     ``zarr_format``: 2 or 3.
     ``order``: Positions of y, x and band among the stored dimensions.
-    ``is_south_up``: True if stored rows run from south to north; they are flipped while
-        reading.
+    ``is_south_up``: True if stored rows run from south to north; they are flipped while reading.
     ``origin_arrays``: Name and path of the arrays of :meth:`read_origins`.
     ``files``: Names of the files it was made from; empty if unknown.
     """
@@ -109,7 +87,7 @@ class ZarrScene(FileScene):
         reader = None
         if self._is_plain:
             array = open_array(self.store, self.array, self.zarr_format)
-            reader = chunk_reader(array, os.path.join(self.store, self.array))
+            reader = zarr_chunks.chunk_reader(array, os.path.join(self.store, self.array))
         if reader is None:
             yield from super().blocks(rows, cols)
             return
@@ -158,16 +136,17 @@ class ZarrScene(FileScene):
     def check_files(self) -> list[str]:
         """How many chunk files are absent; see :meth:`Scene.check_files`."""
         array = open_array(self.store, self.array, self.zarr_format)
-        absent = absent_files(array, os.path.join(self.store, self.array))
-        known = known_empty(array)
+        absent = zarr_chunks.absent_files(array, os.path.join(self.store, self.array))
+        known = zarr_chunks.known_empty(array)
         if known is not None:
             lost = sorted(set(absent) - known)
             return [f"Lost: {len(lost)} chunk files, {lost[0]} for one."] if lost else []
         if not absent:
             return []
+        n_files = len(zarr_chunks.file_names(array))
         return [
-            f"{len(absent)} of {count_files(array)} chunk files are absent ({absent[0]} for "
-            "one): there is no data, or a copy has lost them."
+            f"{len(absent)} of {n_files} chunk files are absent ({absent[0]} for one): there is no "
+            "data, or a copy has lost them."
         ]
 
     def fingerprint_files(self) -> dict[str, str]:
@@ -209,31 +188,28 @@ def open_zarr_scene(
                 f"Give the store or group instead: {root}",
             )
         nodes[name] = node
-        nodes.setdefault("", layout.Node("", False, (), None, {}))
+        nodes.setdefault("", Node("", False, (), None, {}))
         cubes = [node]
     else:
-        cubes = find_cubes(nodes, group, path)
-    cube, axes = choose_cube(nodes, cubes, path, has_centres=wavelength_nm is not None)
+        cubes = layout.find_cubes(nodes, group, path)
+    cube, axes = layout.choose_cube(nodes, cubes, path, has_centres=wavelength_nm is not None)
     return _open(path, root, version, nodes, cube, axes, wavelength_nm)
 
 
-def _read_coordinate(root: str, version: int, node: layout.Node) -> np.ndarray:
+def _read_coordinate(root: str, version: int, node: Node) -> np.ndarray:
     """Values of a coordinate, in memory."""
-    array = open_array(root, node.path, version)
+    array, what = open_array(root, node.path, version), f"Coordinate {node.path} of {root}"
     try:
         values = np.asarray(array[...])
     except READ_ERRORS as error:
-        what = f"Coordinate {node.path} of {root}"
         raise unreadable(what, why=error, hint=_DAMAGED) from error
     if values.dtype.kind not in "iuf":
-        raise SceneError(
-            f"Coordinate {node.path} of {root} has dtype {values.dtype}; it must hold numbers"
-        )
+        raise SceneError(f"{what} has dtype {values.dtype}; it must hold numbers")
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _grid_mapping(
-    nodes: dict[str, layout.Node], cube: layout.Node, attributes: Attributes
+    nodes: dict[str, Node], cube: Node, attributes: Attributes
 ) -> dict[str, Any] | None:
     """Attributes of the grid-mapping variable, if there is one."""
     named = attributes.get("grid_mapping")
@@ -250,17 +226,17 @@ def _open(
     path: str,
     root: str,
     version: int,
-    nodes: dict[str, layout.Node],
-    cube: layout.Node,
+    nodes: dict[str, Node],
+    cube: Node,
     axes: Axes,
     wavelength_nm: np.ndarray | None,
 ) -> ZarrScene:
     where = f"{cube.path or 'the array'} of {path}"
     array = open_array(root, cube.path, version)
-    check_cube(array.dtype, cube.shape, array.chunks, where)
+    metadata.check_cube(array.dtype, cube.shape, array.chunks, where)
     groups = [group.attributes for group in layout.ancestry(nodes, cube.path)]
     attributes = Attributes(cube.attributes, *groups)
-    values = resolve_values(array.dtype, attributes, where, array.fill_value)
+    values = metadata.resolve_values(array.dtype, attributes, where, array.fill_value)
 
     def canonical(stored: tuple[int, ...]) -> tuple[int, int, int]:
         y, x, band = (min(stored[axis], cube.shape[axis]) for axis in axes.order)
@@ -271,7 +247,7 @@ def _open(
     wavelength_notes: tuple[str, ...] = ()
     if wavelength_nm is None:
         assert axes.wavelength is not None
-        wavelength_nm, factor, wavelength_notes = resolve_wavelengths(
+        wavelength_nm, factor, wavelength_notes = metadata.resolve_wavelengths(
             read(axes.wavelength),
             Attributes(axes.wavelength.attributes).get("units"),
             f"{axes.wavelength.path} of {path}",
@@ -279,7 +255,7 @@ def _open(
         fwhm_nm = _fwhm(read, nodes, cube, wavelength_nm.size, factor)
     mapping = _grid_mapping(nodes, cube, attributes)
     grid, is_south_up, notes = _grid(read, axes, mapping, canonical(cube.shape), where)
-    wkt, epsg = find_crs(attributes, mapping)
+    wkt, epsg = georef.find_crs(attributes, mapping)
     if wkt is None:
         notes.append("No coordinate reference system is declared.")
     scene = ZarrScene(
@@ -292,7 +268,7 @@ def _open(
         scale_factor=values.scale_factor,
         nodata=values.nodata,
         window_nodata=_window_nodata(attributes, where),
-        bad_band_windows_nm=resolve_windows(attributes, where),
+        bad_band_windows_nm=metadata.resolve_windows(attributes, where),
         grid=replace(grid, wkt=wkt, epsg=epsg),
         chunks=canonical(array.chunks),
         shards=None if array.shards is None else canonical(array.shards),
@@ -334,7 +310,7 @@ def _thinned(scene: ZarrScene) -> ZarrScene | None:
     shape = thinned_shape(scene.shape)
     if not scene._is_plain or node is None or node.shape != shape:
         return None
-    array = open_array(scene.store, path, scene.zarr_format)
+    array: Any = open_array(scene.store, path, scene.zarr_format)
     own = open_array(scene.store, scene.array, scene.zarr_format)
     if array.dtype != own.dtype or array.fill_value != own.fill_value:
         return None
@@ -344,30 +320,25 @@ def _thinned(scene: ZarrScene) -> ZarrScene | None:
         array=path,
         shape=shape,
         grid=thinned_grid(scene.grid),
-        chunks=_three(array.chunks),
-        shards=None if array.shards is None else _three(array.shards),
+        chunks=array.chunks,
+        shards=array.shards,
         notes=(),
     )
-
-
-def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    rows, cols, bands = shape
-    return rows, cols, bands
 
 
 def _grid(
     read: Read, axes: Axes, mapping: dict[str, Any] | None, shape: tuple[int, int, int], where: str
 ) -> tuple[Grid, bool, list[str]]:
     """Grid without CRS, whether rows must be flipped, notes."""
-    transform = grid_from_geotransform((mapping or {}).get("GeoTransform"))
+    transform = georef.grid_from_geotransform((mapping or {}).get("GeoTransform"))
     if axes.x is None or axes.y is None:
         if transform is not None:
             return transform, False, ["Pixel positions are taken from GeoTransform."]
         notes = ["No x and y coordinates: positions are pixels."]
-        return grid_in_pixels(shape[0]), False, notes
+        return georef.grid_in_pixels(shape[0]), False, notes
     if shape[:2] == (1, 1) and transform is not None:
         return transform, False, []
-    grid, is_south_up = grid_from_centres(read(axes.x), read(axes.y), where)
+    grid, is_south_up = georef.grid_from_centres(read(axes.x), read(axes.y), where)
     notes = ["Rows are stored from south to north and flipped."] if is_south_up else []
     if shape[:2] == (1, 1):
         notes.append("One pixel only: its size is taken as 1.")
@@ -379,13 +350,13 @@ def _window_nodata(attributes: Attributes, where: str) -> tuple[float, ...]:
     if value is None:
         return ()
     try:
-        return tuple(float(item) for item in np.ravel(plain(value)))
+        return tuple(float(item) for item in np.ravel(metadata.plain(value)))
     except (TypeError, ValueError, OverflowError):
         raise SceneError(f"{where}: window_nodata {value!r:.60} is not a list of numbers") from None
 
 
 def _fwhm(
-    read: Read, nodes: dict[str, layout.Node], cube: layout.Node, n: int, factor: float
+    read: Read, nodes: dict[str, Node], cube: Node, n: int, factor: float
 ) -> np.ndarray | None:
     """Band widths (band,) in nm, if the group has a coordinate ``fwhm`` of that length."""
     for node in nodes.values():

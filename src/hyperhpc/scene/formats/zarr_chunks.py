@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 import os
 import struct
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 #: Compression of chunks.
 CODEC: Final = "lz4"
 LEVEL: Final = 5
+#: Place of a chunk that a shard does not hold.
 _NO_CHUNK = 2**64 - 1
+_CRC_BYTES = 4
 
 
 def chunk_codecs() -> list[BytesBytesCodec]:
@@ -62,10 +64,8 @@ def write_shards(
 ) -> list[str]:
     """Store values (y, x, ...) in whole shards; each shard is written whole or not at all.
 
-    ``array``: Has shards of all bands, and :func:`chunk_codecs`.
-    ``folder``: Folder of the array.
-    ``row``, ``col``: First pixel of the values.
-    ``values``: Covers whole shards or reaches the edge of the array.
+    ``array``: Has chunks and shards of all bands, and :func:`chunk_codecs`; it is in ``folder``.
+    ``row``, ``col``: First pixel of the values, which cover whole shards or reach the edge.
     ``threads``: Number of threads that compress chunks.
     ``keep_empty``: Also store chunks and shards that hold only the fill value.
 
@@ -88,24 +88,21 @@ def _write_shard(
 ) -> None:
     """One file: the chunks, the index of their places, and the checksum of the index."""
     assert array.shards is not None
-    n_chunks = math.prod(
-        shard // chunk for shard, chunk in zip(array.shards, array.chunks, strict=True)
-    )
-    across = array.shards[1] // array.chunks[1]
-    index = np.full((n_chunks, 2), _NO_CHUNK, "<u8")
+    grid = (array.shards[0] // array.chunks[0], array.shards[1] // array.chunks[1])
+    index = np.full((*grid, 2), _NO_CHUNK, "<u8")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, flush=False) as part:
         with part.open("wb") as file:
             end = 0
-            for (down, right), packed in chunks:
+            for place, packed in chunks:
                 if packed is None:
                     continue
-                for piece in (packed, google_crc32c.value(packed).to_bytes(4, "little")):
-                    file.write(piece)
-                index[down * across + right] = end, len(packed) + 4
-                end += len(packed) + 4
+                file.write(packed)
+                file.write(_checksum(packed))
+                index[place] = end, len(packed) + _CRC_BYTES
+                end += len(packed) + _CRC_BYTES
             table = index.tobytes()
-            file.write(table + google_crc32c.value(table).to_bytes(4, "little"))
+            file.write(table + _checksum(table))
         if not end:  # no chunk holds data: the shard has no file
             part.unlink()
             path.unlink(missing_ok=True)
@@ -116,11 +113,8 @@ def _pack(
 ) -> Iterator[tuple[tuple[int, int], bytes | None]]:
     """Place of each chunk in the shard, and its bytes; None if it is empty."""
     tall, wide = array.chunks[:2]
-    places = [
-        (down, right)
-        for down in range(-(-values.shape[0] // tall))
-        for right in range(-(-values.shape[1] // wide))
-    ]
+    n_down, n_across = -(-values.shape[0] // tall), -(-values.shape[1] // wide)
+    places = list(product(range(n_down), range(n_across)))
 
     def pack(place: tuple[int, int]) -> bytes | None:
         top, left = place[0] * tall, place[1] * wide
@@ -140,6 +134,10 @@ def _pack(
         yield from zip(places, pool.map(pack, places), strict=True)
 
 
+def _checksum(stored: bytes) -> bytes:
+    return google_crc32c.value(stored).to_bytes(_CRC_BYTES, "little")
+
+
 def _is_empty(part: np.ndarray, fill: Any) -> bool:
     if fill != fill:
         return bool(np.isnan(part).all())
@@ -153,27 +151,16 @@ def _is_empty(part: np.ndarray, fill: Any) -> bool:
 EMPTY_CHUNKS = "empty_chunks"
 
 
-def _names(array: Array) -> Iterator[str]:
-    """Names of all chunk files, or shards, of an array."""
+def file_names(array: Array) -> list[str]:
+    """Names of all chunk files, or shards, that an array has if none is empty."""
     sides = array.shards or array.chunks
     counts = (-(-size // side) for size, side in zip(array.shape, sides, strict=True))
-    for place in product(*map(range, counts)):
-        yield array.metadata.encode_chunk_key(place)
-
-
-def count_files(array: Array) -> int:
-    """How many chunk files an array has if none is empty."""
-    return sum(1 for _ in _names(array))
+    return [array.metadata.encode_chunk_key(place) for place in product(*map(range, counts))]
 
 
 def absent_files(array: Array, folder: str) -> list[str]:
     """Names of the chunk files of an array in ``folder`` that are not there."""
-    return [name for name in _names(array) if not os.path.exists(os.path.join(folder, name))]
-
-
-def mark_empty(array: Array, folder: str) -> None:
-    """List the files that do not exist, after everything has been written."""
-    array.attrs[EMPTY_CHUNKS] = absent_files(array, folder)
+    return [name for name in file_names(array) if not os.path.exists(os.path.join(folder, name))]
 
 
 def known_empty(array: Array) -> frozenset[str] | None:
@@ -186,34 +173,18 @@ def known_empty(array: Array) -> frozenset[str] | None:
 
 # Reading chunk by chunk.
 
-_MISSING = 2**64 - 1
-_CRC_BYTES = 4
 _BLOSC_HEADER = 16
 #: Limit of Blosc: a chunk that declares more is damaged, and gets no buffer.
 _BLOSC_MAX = 2**31 - 1
 
 
-@dataclass(frozen=True)
 class ChunkReader:
-    """Finds and decodes the chunks of an array.
+    """Finds and decodes the chunks of an array; made by :func:`chunk_reader`."""
 
-    ``array``: Gives the names of chunk files.
-    ``folder``: Of the array.
-    ``chunk``: (rows, columns, bands) of a chunk, which has all bands.
-    ``shard``: Of a shard; that of the chunk if there are none.
-    ``has_crc``: True if each chunk ends with its crc32c.
-    ``empty``: Names of the files that may be absent; None if any may.
-    """
-
-    array: Array
-    folder: str
-    chunk: tuple[int, ...]
-    shard: tuple[int, ...]
-    is_sharded: bool
-    has_crc: bool
-    dtype: np.dtype
-    fill_value: Any
-    empty: frozenset[str] | None
+    def __init__(self, array: Array, folder: str, has_crc: bool) -> None:
+        self._array, self._folder, self._has_crc = array, folder, has_crc
+        self._chunk, self._shard = array.chunks, array.shards or array.chunks
+        self._may_be_absent = known_empty(array)
 
     def blocks(self, rows: range, cols: range) -> Iterator[tuple[int, int, np.ndarray]]:
         """Pixels of a window, chunk by chunk.
@@ -222,39 +193,37 @@ class ChunkReader:
         valid until the next one is requested.
         Raises OSError: a file is damaged; the message names it.
         """
-        buffer = np.empty(self.chunk, dtype=self.dtype)
-        for file_rows in _cut(rows, self.shard[0]):
-            for file_cols in _cut(cols, self.shard[1]):
-                key = (file_rows.start // self.shard[0], file_cols.start // self.shard[1], 0)
-                with self._open(key) as file:
-                    yield from self._of_file(file, file_rows, file_cols, buffer)
+        buffer = np.empty(self._chunk, dtype=self._array.dtype)
+        tall, wide = self._shard[:2]
+        for file_rows, file_cols in product(_cut(rows, tall), _cut(cols, wide)):
+            with self._open((file_rows.start // tall, file_cols.start // wide, 0)) as file:
+                yield from self._of_file(file, file_rows, file_cols, buffer)
 
     def _of_file(
         self, file: _File | None, rows: range, cols: range, buffer: np.ndarray
     ) -> Iterator[tuple[int, int, np.ndarray]]:
         places = self._places(file) if file else None
-        for part_rows in _cut(rows, self.chunk[0]):
-            for part_cols in _cut(cols, self.chunk[1]):
-                y, x = part_rows.start % self.shard[0], part_cols.start % self.shard[1]
-                y, x = y // self.chunk[0], x // self.chunk[1]
-                offset, length = places[y, x].tolist() if places is not None else (_MISSING, 0)
-                if file is None or offset == _MISSING:
-                    buffer[...] = self.fill_value
-                else:
-                    self._decode(file, offset, length, buffer)
-                y, x = part_rows.start % self.chunk[0], part_cols.start % self.chunk[1]
-                part = buffer[y : y + len(part_rows), x : x + len(part_cols)]
-                yield part_rows.start, part_cols.start, part
+        tall, wide = self._chunk[:2]
+        for part_rows, part_cols in product(_cut(rows, tall), _cut(cols, wide)):
+            y, x = part_rows.start % self._shard[0], part_cols.start % self._shard[1]
+            offset, length = (_NO_CHUNK, 0) if places is None else places[y // tall, x // wide]
+            if file is None or offset == _NO_CHUNK:
+                buffer[...] = self._array.fill_value
+            else:
+                self._decode(file, int(offset), int(length), buffer)
+            y, x = part_rows.start % tall, part_cols.start % wide
+            part = buffer[y : y + len(part_rows), x : x + len(part_cols)]
+            yield part_rows.start, part_cols.start, part
 
     @contextmanager
     def _open(self, key: tuple[int, int, int]) -> Iterator[_File | None]:
         """The file of a chunk or shard; None if it does not exist and may be absent."""
-        name = self.array.metadata.encode_chunk_key(key)
-        path = os.path.join(self.folder, name)
+        name = self._array.metadata.encode_chunk_key(key)
+        path = os.path.join(self._folder, name)
         try:
             number = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
-            if self.empty is not None and name not in self.empty:
+            if self._may_be_absent is not None and name not in self._may_be_absent:
                 raise OSError(
                     f"{path} is missing, and {EMPTY_CHUNKS} in the attributes of the array "
                     "does not list it: it held data when the store was written"
@@ -266,19 +235,17 @@ class ChunkReader:
 
     def _places(self, file: _File) -> np.ndarray:
         """Offset and length of each chunk in the file (row, column, 2)."""
-        if not self.is_sharded:
+        if not self._array.shards:
             return np.array([[[0, file.size]]], dtype=np.uint64)
-        grid = (self.shard[0] // self.chunk[0], self.shard[1] // self.chunk[1], 2)
-        length = 8 * grid[0] * grid[1] * 2
+        grid = (self._shard[0] // self._chunk[0], self._shard[1] // self._chunk[1], 2)
+        length = 8 * math.prod(grid)
         index = file.read(file.size - length - _CRC_BYTES, length + _CRC_BYTES)
         file.check(index)
         return np.frombuffer(bytes(index), dtype="<u8", count=length // 8).reshape(grid)
 
     def _decode(self, file: _File, offset: int, length: int, buffer: np.ndarray) -> None:
-        from numcodecs import blosc
-
         stored = file.read(offset, length)
-        if self.has_crc:
+        if self._has_crc:
             file.check(stored)
             length -= _CRC_BYTES
         if length < _BLOSC_HEADER:
@@ -317,8 +284,6 @@ class _File:
 
     def check(self, stored: memoryview) -> None:
         """The last four bytes are the crc32c of the others."""
-        import google_crc32c
-
         wanted = int.from_bytes(stored[-_CRC_BYTES:], "little")
         content = np.frombuffer(stored[:-_CRC_BYTES], dtype=np.uint8)  # it takes no memoryview
         if google_crc32c.value(content) != wanted:
@@ -351,17 +316,7 @@ def chunk_reader(array: Array, folder: str) -> ChunkReader | None:
         return None
     if math.prod(inner) * array.dtype.itemsize > _BLOSC_MAX:
         return None
-    return ChunkReader(
-        array,
-        folder,
-        inner,
-        outer,
-        array.shards is not None,
-        "Crc32cCodec" in codecs,
-        array.dtype,
-        array.fill_value,
-        known_empty(array),
-    )
+    return ChunkReader(array, folder, "Crc32cCodec" in codecs)
 
 
 def _codecs(array: Array) -> list[str] | None:
@@ -412,10 +367,7 @@ class CheckedStore(LocalStore):
     ) -> Buffer | None:
         """Read a file or a range of it; None if there is no such file.
 
-        Raises
-        ------
-        OSError
-            The file is empty, ends within the range, or within its Blosc block.
+        Raises OSError: it is empty, or ends within the range or within its Blosc block.
         """
         buffer = await super().get(key, prototype, byte_range)
         if buffer is None or key.rpartition("/")[2] in _METADATA:
@@ -441,7 +393,10 @@ def open_checked(folder: str, zarr_format: Any) -> Array:
     import zarr
 
     store = CheckedStore(folder)
-    array = zarr.open_array(store, mode="r", zarr_format=zarr_format)
+    with warnings.catch_warnings():
+        # codecs beyond the v3 specification are warned about, each time; they decode
+        warnings.simplefilter("ignore")
+        array = zarr.open_array(store, mode="r", zarr_format=zarr_format)
     # Bytes pass the codecs in order, so the last one is what the file holds. A shard is
     # no Blosc block itself; its inner chunks are read by range.
     last = array.compressors[-1] if array.compressors else None

@@ -19,14 +19,13 @@ import pyproj
 import zarr
 
 from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, SOURCE_ARRAY, THINNED_STEP, Grid, Source
-from hyperhpc.scene.formats.zarr_chunks import CODEC, LEVEL, chunk_codecs, mark_empty, write_shards
+from hyperhpc.scene.formats import zarr_chunks
 from hyperhpc.scene.georef import cf_georeference
 from hyperhpc.scene.origins import ORIGIN_KINDS
 from hyperhpc.scene.thinned import THINNED_ATTRIBUTE, THINNED_GROUP, thinned_grid, thinned_shape
 
 #: The group that holds the cube, which has the same name in it.
 CUBE = "reflectance"
-
 
 _INNER = 64  # side of a chunk within a shard
 _SHARD = 512
@@ -80,24 +79,19 @@ def default_side(n_bands: int) -> int:
 
 
 class CubeStore:
-    """A store that is being written.
-
-    ``path``: A store made by :func:`create_cube_store`.
-    ``threads``: Number of threads that compress chunks, in Zarr v3.
+    """A store made by :func:`create_cube_store` that is being written, by ``threads`` threads.
 
     ``block``: Rows and columns of the blocks to store; those at the far edges may be smaller.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         self._path, self._threads = path, threads
-        root = zarr.open_group(path, mode="r+", use_consolidated=False)
-        self._cube = _array(root, f"{CUBE}/{CUBE}")
-        self._thinned = _array(root, f"{CUBE}/{THINNED_GROUP}/{CUBE}")
-        names = {name: f"{CUBE}/{name}" for name in ORIGIN_KINDS}
-        self._origins = {k: _array(root, name) for k, name in names.items() if name in root}
-        chunk = _two(self._cube.chunks)
-        twice = (2 * chunk[0], 2 * chunk[1])
-        self.block = _two(self._cube.shards) if self._cube.shards else twice
+        root: Any = zarr.open_group(path, mode="r+", use_consolidated=False)
+        group = root[CUBE]
+        self._cube, self._thinned = group[CUBE], group[f"{THINNED_GROUP}/{CUBE}"]
+        self._origins = {name: group[name] for name in ORIGIN_KINDS if name in group}
+        tall, wide, _ = self._cube.chunks
+        self.block: tuple[int, int] = (self._cube.shards or (2 * tall, 2 * wide))[:2]
 
     def put(
         self, row: int, col: int, dn: np.ndarray, origins: Mapping[str, np.ndarray] | None = None
@@ -121,7 +115,7 @@ class CubeStore:
         """Store values; return the names of the files they are in."""
         if array.shards:
             folder = self._path / array.path
-            names = write_shards(array, folder, row, col, values, self._threads)
+            names = zarr_chunks.write_shards(array, folder, row, col, values, self._threads)
         else:
             names = _write_chunks(array, row, col, values)
         return [f"{array.path}/{name}" for name in names]
@@ -129,7 +123,8 @@ class CubeStore:
     def finish(self) -> None:
         """Complete the store: list the files that do not exist, consolidate the metadata."""
         for array in (self._cube, self._thinned):
-            mark_empty(array, str(self._path / array.path))
+            absent = zarr_chunks.absent_files(array, str(self._path / array.path))
+            array.attrs[zarr_chunks.EMPTY_CHUNKS] = absent
         gather_metadata(self._path)
 
 
@@ -145,9 +140,9 @@ def create_cube_store(
     root = zarr.create_group(path, zarr_format=zarr_format)
     group = root.create_group(CUBE, attributes=attributes | _geozarr(about))
     side = side or default_side(about.shape[2])
-    shard = (min(side, _round_up(about.shape[0])), min(side, _round_up(about.shape[1])))
+    tall, wide = (min(side, -(-size // _INNER) * _INNER) for size in about.shape[:2])
     chunk = _CHUNK_V2 if zarr_format == 2 else _INNER
-    _create_cube(group, about, chunk, shard)
+    _create_cube(group, about, chunk, (tall, wide))
     few = replace(
         about,
         shape=thinned_shape(about.shape),
@@ -155,12 +150,9 @@ def create_cube_store(
         attributes={**about.attributes, THINNED_ATTRIBUTE: THINNED_STEP},
         origins={},
     )
-    _create_cube(
-        group.create_group(THINNED_GROUP, attributes=attributes),
-        few,
-        chunk // THINNED_STEP,
-        (shard[0] // THINNED_STEP, shard[1] // THINNED_STEP),
-    )
+    thinned = group.create_group(THINNED_GROUP, attributes=attributes)
+    thinned_shard = (tall // THINNED_STEP, wide // THINNED_STEP)
+    _create_cube(thinned, few, chunk // THINNED_STEP, thinned_shard)
     gather_metadata(path)
 
 
@@ -170,19 +162,9 @@ def gather_metadata(path: Path) -> None:
         consolidate(path, place)
 
 
-def _two(shape: tuple[int, ...]) -> tuple[int, int]:
-    return shape[0], shape[1]
-
-
-def _array(root: zarr.Group, name: str) -> zarr.Array[Any]:
-    array = root[name]
-    assert isinstance(array, zarr.Array)
-    return array
-
-
 def _write_chunks(array: zarr.Array[Any], row: int, col: int, values: np.ndarray) -> list[str]:
     array[row : row + values.shape[0], col : col + values.shape[1]] = values
-    tall, wide = _two(array.chunks)
+    tall, wide = array.chunks[:2]
     rest = (0,) * (array.ndim - 2)
     return [
         array.metadata.encode_chunk_key((y, x, *rest))
@@ -269,10 +251,6 @@ def consolidate(path: Path, place: str | None = None) -> None:
         zarr.consolidate_metadata(str(path), path=place)
 
 
-def _round_up(size: int) -> int:
-    return -(-size // _INNER) * _INNER
-
-
 def write_georeference(group: zarr.Group, grid: Grid, rows: int, cols: int) -> None:
     """Store pixel centres and the CF grid mapping of arrays (y, x)."""
     for name, (dims, values, about) in cf_georeference(grid, rows, cols).items():
@@ -308,9 +286,10 @@ def create_array(
         from numcodecs import Blosc
 
         spec.pop("shards", None)
-        spec["compressors"] = Blosc(cname=CODEC, clevel=LEVEL, shuffle=Blosc.BITSHUFFLE)
+        level = zarr_chunks.LEVEL
+        spec["compressors"] = Blosc(zarr_chunks.CODEC, level, Blosc.BITSHUFFLE)
         attributes = {**attributes, "_ARRAY_DIMENSIONS": list(dims)}
     else:
-        spec["compressors"] = chunk_codecs()
+        spec["compressors"] = zarr_chunks.chunk_codecs()
         spec["dimension_names"] = dims
     return group.create_array(name, attributes=dict(attributes), **spec)
