@@ -62,7 +62,6 @@ class ZarrScene(FileScene):
     """A cube in a Zarr store.
 
     ``store``, ``array``: Folder of the store, and path of the cube inside it.
-    ``zarr_format``: 2 or 3.
     ``order``: Positions of y, x and band among the stored dimensions.
     ``is_south_up``: True if stored rows run from south to north; they are flipped while reading.
     ``origin_arrays``: Name and path of the arrays of :meth:`read_origins`.
@@ -162,13 +161,10 @@ class ZarrScene(FileScene):
 def open_zarr_scene(
     path: str, group: str | None = None, wavelength_nm: np.ndarray | None = None
 ) -> ZarrScene:
-    """Open the cube of a Zarr store.
-
-    Lazy: reads the JSON metadata and the coordinates, no pixel.
+    """Open the cube of a Zarr store: its JSON metadata and its coordinates, no pixel.
 
     ``path``: Folder of a store, or of a group or an array inside one.
     ``group``: Group that holds the cube, or the cube's own path; by default it is searched.
-    ``wavelength_nm``: Band centres (band,), nm, that count instead of the store's own.
 
     Raises SceneError: no cube or several, no wavelengths, an irregular grid, damaged metadata.
     """
@@ -304,8 +300,8 @@ def _bad_bands(attributes: Attributes, n_bands: int, where: str) -> tuple[int, .
 
 def _thinned(scene: ZarrScene) -> ZarrScene | None:
     """The thinned copy of a cube, if there is one that fits it."""
-    parent, _, name = scene.array.rpartition("/")
-    path = f"{parent}/{THINNED_GROUP}/{name}".lstrip("/")
+    folder, name = os.path.split(scene.array)
+    path = os.path.join(folder, THINNED_GROUP, name)
     node = layout.read_node(scene.store, path, scene.zarr_format)
     shape = thinned_shape(scene.shape)
     if not scene._is_plain or node is None or node.shape != shape:

@@ -27,11 +27,8 @@ class Node:
     """A group or an array.
 
     ``path``: Inside the store, with ``/``; empty for the root.
-    ``is_array``: False for a group.
     ``shape``: Of an array; empty for a group.
-    ``dimensions``: Names of the dimensions, None where there is none; None if no names are
-        stored.
-    ``attributes``: User attributes as in the file.
+    ``dimensions``: Their names, None where one has none; None if no names are stored.
     """
 
     path: str
@@ -67,8 +64,7 @@ def is_zarr(path: str) -> bool:
 def metadata_files(folder: str, version: int) -> list[str]:
     """Metadata files of the node in ``folder`` that exist, sorted."""
     names = ("zarr.json",) if version == 3 else (".zarray", ".zattrs", ".zgroup")
-    paths = (os.path.join(folder, name) for name in names)
-    return sorted(path for path in paths if os.path.isfile(path))
+    return list(filter(os.path.isfile, (os.path.join(folder, name) for name in names)))
 
 
 def _load(path: str) -> dict[str, Any]:
@@ -83,10 +79,6 @@ def _load(path: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise SceneError(f"Zarr metadata {path} is not a JSON object", "Copy the store again")
     return document
-
-
-def _name_or_none(name: Any) -> str | None:
-    return name if isinstance(name, str) else None
 
 
 def _is_shape(shape: Any) -> TypeGuard[list[int]]:
@@ -123,15 +115,10 @@ def read_node(root: str, path: str, version: int) -> Node | None:
     if not isinstance(attributes, dict) or not _is_shape(shape):
         raise SceneError(f"Zarr metadata {file} is incomplete or damaged", "Copy the store again")
     names = names or attributes.get("_ARRAY_DIMENSIONS")
-    if not isinstance(names, list) or len(names) != len(shape):
-        names = None
-    return Node(
-        path=path,
-        is_array=is_array,
-        shape=tuple(shape),
-        dimensions=None if names is None else tuple(map(_name_or_none, names)),
-        attributes=attributes,
-    )
+    dimensions = None
+    if isinstance(names, list) and len(names) == len(shape):
+        dimensions = tuple(name if isinstance(name, str) else None for name in names)
+    return Node(path, is_array, tuple(shape), dimensions, attributes)
 
 
 def walk(root: str, version: int) -> dict[str, Node]:
@@ -170,7 +157,7 @@ def ancestry(nodes: dict[str, Node], path: str) -> list[Node]:
 
 # Dimensions: which one is y, which x, which the bands; and their coordinates.
 
-#: Names of coordinates (and dimensions), best first, lower case.
+#: Names of coordinates (and dimensions), best first, lower case; in the order of a cube.
 NAMES: dict[str, tuple[str, ...]] = {
     "y": ("y", "northing", "northings", "lat", "latitude", "row", "rows", "line", "lines"),
     "x": ("x", "easting", "eastings", "lon", "longitude", "col", "cols", "column", "columns",
@@ -185,11 +172,9 @@ _BAND_DIMENSIONS = ("band", "bands", "channel", "channels", "spectral", "z")
 
 @dataclass(frozen=True)
 class Axes:
-    """The order of the dimensions of a stored cube, and its coordinates.
+    """The positions of y, x and band among the stored dimensions of a cube, and its coordinates.
 
-    ``order``: Positions of y, x and band among the stored dimensions.
-    ``wavelength``: Array of band centres, or None where these were given.
-    ``x``, ``y``: Arrays of pixel centres, or None if there are none.
+    ``wavelength`` is None where the band centres were given, ``x`` and ``y`` if there are none.
     """
 
     order: tuple[int, int, int]
@@ -200,10 +185,8 @@ class Axes:
 
 def _kind(name: str | None) -> str | None:
     lower = (name or "").lower()
-    for kind, names in NAMES.items():
-        if lower in names:
-            return kind
-    return "band" if lower in _BAND_DIMENSIONS else None
+    band = "band" if lower in _BAND_DIMENSIONS else None
+    return next((kind for kind, names in NAMES.items() if lower in names), band)
 
 
 def _order_by_name(cube: Node) -> tuple[int, int, int] | None:
@@ -234,12 +217,8 @@ def _coordinates(nodes: dict[str, Node], cube: Node, kind: str) -> list[Node]:
 def _own_coordinate(nodes: dict[str, Node], cube: Node, axis: int) -> list[Node]:
     """1-D arrays with the name of the dimension."""
     name = cube.dimensions[axis] if cube.dimensions else None
-    found = []
-    for group in ancestry(nodes, cube.path):
-        node = nodes.get(f"{group.path}/{name}" if group.path else str(name))
-        if name is not None and node is not None and len(node.shape) == 1:
-            found.append(node)
-    return found
+    paths = [f"{group.path}/{name}".lstrip("/") for group in ancestry(nodes, cube.path) if name]
+    return [nodes[path] for path in paths if path in nodes and len(nodes[path].shape) == 1]
 
 
 def find_axes(nodes: dict[str, Node], cube: Node, where: str, *, has_centres: bool = False) -> Axes:
@@ -255,11 +234,9 @@ def find_axes(nodes: dict[str, Node], cube: Node, where: str, *, has_centres: bo
     candidates = {kind: _coordinates(nodes, cube, kind) for kind in NAMES}
     if has_centres:
         candidates["band"] = []
-    order = _order_by_name(cube)
-    if order is None:
-        order = _order_by_length(cube, candidates, where, has_centres)
+    order = _order_by_name(cube) or _order_by_length(cube, candidates, where, has_centres)
     chosen: dict[str, Node | None] = {}
-    for kind, axis in zip(("y", "x", "band"), order, strict=True):
+    for kind, axis in zip(NAMES, order, strict=True):
         own = _own_coordinate(nodes, cube, axis)
         if kind == "band":
             # band = 1..426 is not a wavelength, unless its units say so
@@ -307,19 +284,16 @@ def _order_by_length(
         raise _no_wavelength([], cube, 0, where)
     lengths = {kind: {node.shape[0] for node in candidates[kind]} for kind in NAMES}
     orders = [
-        order
-        for order in permutations(range(3))
+        (y, x, band)
+        for y, x, band in permutations(range(3))
         if all(
             not lengths[kind] or cube.shape[axis] in lengths[kind]
-            for kind, axis in zip(("y", "x", "band"), order, strict=True)
+            for kind, axis in zip(NAMES, (y, x, band), strict=True)
         )
     ]
     if len(orders) == 1:
-        y, x, band = orders[0]
-        return y, x, band
-    found = ", ".join(
-        f"{kind} {sorted(lengths[kind])}" for kind in ("y", "x", "band") if lengths[kind]
-    )
+        return orders[0]
+    found = ", ".join(f"{kind} {sorted(lengths[kind])}" for kind in NAMES if lengths[kind])
     raise SceneError(
         f"{where} has shape {cube.shape} without known dimension names, and {len(orders)} "
         f"orders of the dimensions fit the coordinates found ({found})",
@@ -339,45 +313,34 @@ def suggest_stores(path: str) -> str:
     return "Give the folder of a Zarr store, or a NEON HDF5 file"
 
 
-def _groups(nodes: dict[str, Node]) -> str:
-    paths = sorted({node.parent for node in nodes.values() if len(node.shape) == 3})
-    return ", ".join(path or "/" for path in paths) or "none"
-
-
 def find_cubes(nodes: dict[str, Node], group: str | None, path: str) -> list[Node]:
     """3-D arrays to choose from: all but thinned copies, or those of one group."""
     cubes = [node for node in nodes.values() if node.is_array and len(node.shape) == 3]
-    if group is None:
-        cubes = [node for node in cubes if THINNED_ATTRIBUTE not in node.attributes] or cubes
-    else:
+    groups = ", ".join(sorted({node.parent or "/" for node in cubes})) or "none"
+    inside: list[Node] = []
+    if group is not None:
         wanted = group.strip("/")
         if wanted not in nodes:
-            raise SceneError(
-                f"{path} has no group {group!r}", f"Groups with cubes: {_groups(nodes)}"
-            )
-        inside = [n for n in cubes if n.path == wanted or n.parent == wanted]
+            raise SceneError(f"{path} has no group {group!r}", f"Groups with cubes: {groups}")
+        inside = [node for node in cubes if wanted in (node.path, node.parent)]
         prefix = f"{wanted}/" if wanted else ""
-        below = [node for node in cubes if node.path.startswith(prefix)]
-        cubes = (
-            inside or [node for node in below if THINNED_ATTRIBUTE not in node.attributes] or below
-        )
-    if not cubes:
+        cubes = [node for node in cubes if node.path.startswith(prefix)]
+    whole = [node for node in cubes if THINNED_ATTRIBUTE not in node.attributes]
+    found = inside or whole or cubes
+    if not found:
         arrays = [f"{n.path or '/'} {n.shape}" for n in nodes.values() if n.is_array]
         raise SceneError(
             f"{path} holds no cube: no array in {group or 'the store'} has three dimensions "
             f"(arrays: {', '.join(arrays[:8]) or 'none'})",
-            f"Groups with cubes: {_groups(nodes)}",
+            f"Groups with cubes: {groups}",
         )
-    return cubes
+    return found
 
 
 def choose_cube(
     nodes: dict[str, Node], cubes: list[Node], path: str, *, has_centres: bool = False
 ) -> tuple[Node, Axes]:
-    """The only cube with wavelengths; among several, the one called reflectance.
-
-    With ``has_centres`` the band centres are given.
-    """
+    """The only cube with wavelengths (or any, if these are given); of several, the reflectance."""
     usable: list[tuple[Node, Axes]] = []
     problems: dict[str, SceneError] = {}
     for cube in cubes:

@@ -52,9 +52,6 @@ class CubeDescription:
     """The metadata of a cube in a store.
 
     ``shape``: (rows, columns, bands).
-    ``dtype``: Of the DN.
-    ``grid``: Georeference.
-    ``wavelength_nm``, ``fwhm_nm``: Centres and widths of the bands, nm; widths may be None.
     ``fill``: The first no-data value, NaN for floats that have none, or None.
     ``attributes``: Of the array: scale, no-data, band windows ...
     ``title``: Of the store.
@@ -198,7 +195,9 @@ def _create_cube(
         write_array(group, "fwhm", ("wl",), about.fwhm_nm, fwhm)
     for name, counted in about.origins.items():
         dtype, missing = ORIGIN_KINDS[name]
-        listed = {"sources": [vars(source) for source in counted]} if counted else {}
+        attributes: dict[str, Any] = {"long_name": _LONG_NAMES[name]}
+        if counted:
+            attributes["sources"] = [vars(source) for source in counted]
         create_array(
             group,
             name,
@@ -208,12 +207,7 @@ def _create_cube(
             chunks=(chunk, chunk),
             shards=shard,
             fill_value=missing,
-            attributes={
-                "long_name": _LONG_NAMES[name],
-                **listed,
-                "missing": missing,
-                "grid_mapping": "spatial_ref",
-            },
+            attributes=attributes | {"missing": missing, "grid_mapping": "spatial_ref"},
         )
 
 
