@@ -83,12 +83,9 @@ class Attributes:
 
 @dataclass(frozen=True)
 class Values:
-    """The meaning of the numbers of a cube.
+    """The meaning of the numbers of a cube: fields of :class:`hyperhpc.scene.files.FileScene`.
 
-    ``dtype``, ``stored_dtype``: Name of the canonical dtype, and of the one on disk.
-    ``scale_factor``: Divisor from DN to reflectance.
     ``nodata``: No-data values as they look in ``dtype``; NaN is never listed.
-    ``wide_nodata``: No-data values on disk that ``dtype`` cannot hold; replaced while reading.
     ``notes``: What was assumed or changed.
     """
 
@@ -131,8 +128,6 @@ def resolve_values(
     """Resolve dtype, scale and no-data.
 
     ``stored``: Dtype on disk: integer or floating, any width and byte order.
-    ``attributes``: Of the array and of the groups that hold it.
-    ``where``: Names the array in messages.
     ``fill_value``: The array's own fill value; counts as no-data unless it is None, 0 or NaN.
 
     Raises SceneError: a scale that is no positive number, or an offset.
@@ -160,19 +155,18 @@ def _resolve_scale(stored: np.dtype, attributes: Attributes, where: str, notes: 
             return 1.0
         notes.append(f"No scale factor is declared: {DEFAULT_SCALE:.0f} is assumed for integers.")
         return DEFAULT_SCALE
-    value = _number(plain(found[1]))
+    name, declared = found[0], plain(found[1])
+    value = _number(declared)
     if value is None or not math.isfinite(value) or value <= 0:
         raise SceneError(
-            f"{where} has {found[0]} {plain(found[1])!r:.60}; it must be a positive number",
+            f"{where} has {name} {declared!r:.60}; it must be a positive number",
             "Correct the attribute",
         )
     if value < 1:  # CF multiplies, NEON divides; below 1 only the former makes sense
         divisor = float(f"{1 / value:.12g}")
         if abs(divisor - round(divisor)) < 1e-6 * divisor:  # 0.0001 kept as float32
             divisor = float(round(divisor))
-        notes.append(
-            f"{found[0]} {value:g} multiplies: digital numbers are divided by {divisor:g}."
-        )
+        notes.append(f"{name} {value:g} multiplies: digital numbers are divided by {divisor:g}.")
         return divisor
     return value
 
@@ -180,20 +174,16 @@ def _resolve_scale(stored: np.dtype, attributes: Attributes, where: str, notes: 
 def _resolve_nodata(
     stored: np.dtype, dtype: np.dtype, attributes: Attributes, fill_value: Any, notes: list[str]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    declared = [
-        number
-        for name in _NODATA_NAMES
-        if (found := attributes.find(name)) is not None
-        for number in _numbers(found[1])
-        if not math.isnan(number)
-    ]
-    fill = _number(plain(fill_value))
-    if fill is not None and fill != 0 and not math.isnan(fill):
-        declared.append(fill)
-    kept = [value for value in dict.fromkeys(declared) if _fits(value, stored)]
-    for value in dict.fromkeys(declared):
-        if value not in kept:
-            notes.append(f"No-data value {value:g} cannot occur in {stored.name}: ignored.")
+    values: list[Any] = []
+    for name in _NODATA_NAMES:
+        value = attributes.get(name)
+        values += value if isinstance(value, list) else [value]
+    numbers = [*map(_number, values), _number(plain(fill_value)) or None]
+    declared = dict.fromkeys(n for n in numbers if n is not None and not math.isnan(n))
+    kept = [number for number in declared if _fits(number, stored)]
+    for number in declared:
+        if number not in kept:
+            notes.append(f"No-data value {number:g} cannot occur in {stored.name}: ignored.")
     # An untouched chunk's 0 next to a real ignore value is a default, and 0 is a legal DN.
     if 0.0 in kept and len(kept) > 1:
         kept.remove(0.0)
@@ -248,12 +238,6 @@ def _number(value: Any) -> float | None:
     return float(np.frombuffer(raw, dtype=f"<f{len(raw)}")[0])
 
 
-def _numbers(value: Any) -> list[float]:
-    value = plain(value)
-    values = value if isinstance(value, list) else [value]
-    return [number for item in values if (number := _number(item)) is not None]
-
-
 def canonicalise(
     block: np.ndarray, dtype: str, wide_nodata: tuple[float, ...], where: str
 ) -> np.ndarray:
@@ -276,28 +260,23 @@ def canonicalise(
                     f"{_INT16.min} to {_INT16.max}",
                     "Rescale the cube, or declare the value as no-data (Data_Ignore_Value)",
                 )
-    if target.kind == "f":
-        with np.errstate(over="ignore"):  # beyond float32 becomes inf, never a plausible DN
-            return block.astype(target)
-    return block.astype(target)
+    with np.errstate(over="ignore"):  # beyond float32 becomes inf, never a plausible DN
+        return block.astype(target)
 
 
 def resolve_wavelengths(
     values: np.ndarray, units: Any, where: str
 ) -> tuple[np.ndarray, float, tuple[str, ...]]:
-    """Band centres in nm.
-
-    ``values``: Centres as stored (band,), nm or micrometres.
-    ``units``: The units attribute, or None.
-    ``where``: Names the coordinate in messages.
+    """Band centres in nm, from those stored (band,) in nm or micrometres.
 
     Returns: centres (float64, nm), the factor they were multiplied by (1 or 1000), notes.
     Raises SceneError: a centre that is no number, not finite, or outside
     :data:`WAVELENGTH_RANGE_NM`.
     """
-    if np.asarray(values).dtype.kind not in "iuf":
-        raise SceneError(f"{where} is {np.asarray(values).dtype}, not numbers")
-    centres = np.asarray(values, dtype=np.float64).ravel()
+    values = np.asarray(values)
+    if values.dtype.kind not in "iuf":
+        raise SceneError(f"{where} is {values.dtype}, not numbers")
+    centres = values.astype(np.float64).ravel()
     bad = np.flatnonzero(~np.isfinite(centres))
     if bad.size:
         raise SceneError(
@@ -362,12 +341,7 @@ HINT = "Give them in a file, one per line, as --wavelengths FILE"
 
 
 class GivenCentres(NamedTuple):
-    """Band centres that a file of their own gives: ``--wavelengths``.
-
-    ``wavelength_nm``: Centres (band,), float64, nm, in the order of the file.
-    ``notes``: What was resolved or assumed, one sentence each.
-    ``where``: Names the file in messages.
-    """
+    """Band centres (band,), float64, nm, that a file of their own gives: ``--wavelengths``."""
 
     wavelength_nm: np.ndarray
     notes: tuple[str, ...]
@@ -375,11 +349,9 @@ class GivenCentres(NamedTuple):
 
 
 def read_wavelengths(path: Path) -> GivenCentres:
-    """Read band centres from a text file.
+    """Read band centres from a text file: one per line, nm or micrometres, or a CSV's first column.
 
-    ``path``: Text: a centre per line in nm or micrometres, or the first column of a CSV; a
-        first line without a number is its heading. Empty lines and those with ``#`` are
-        skipped.
+    A first line without a number is the heading. Empty lines and those with ``#`` are skipped.
 
     Raises ConfigError: the file cannot be read, or a line holds no number or no wavelength.
     """
@@ -416,7 +388,5 @@ def _read_text(path: Path, where: str) -> tuple[np.ndarray, str | None]:
                 f"{where}: line {number} begins with {first!r:.60}, which is not a number",
                 "Write one band centre (nm) per line",
             ) from None
-    is_micrometre = heading is not None and bool(
-        _MICROMETRE_HEADING.search(_BETWEEN.split(heading)[0])
-    )
+    is_micrometre = _MICROMETRE_HEADING.search(_BETWEEN.split(heading or "")[0])
     return np.array(values), "um" if is_micrometre else None

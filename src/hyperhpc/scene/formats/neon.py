@@ -10,35 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperhpc.errors import SceneError
+from hyperhpc.scene import metadata
 from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, Grid
 from hyperhpc.scene.files import FileScene, unreadable
-from hyperhpc.scene.formats.hdf5 import (
-    READ_ERRORS,
-    check_chunks,
-    check_text,
-    chunk_reader,
-    open_file,
-)
-from hyperhpc.scene.formats.neon_layers import (
-    DATES,
-    ZENITH,
-    QualityMask,
-    find_flight_lines,
-    find_image,
-    find_integers,
-    open_quality_mask,
-    read_images,
-)
+from hyperhpc.scene.formats import hdf5, neon_layers
+from hyperhpc.scene.formats.hdf5 import READ_ERRORS, open_file
 from hyperhpc.scene.georef import find_first_crs, grid_from_map_info, grid_in_pixels
-from hyperhpc.scene.metadata import (
-    HINT,
-    Attributes,
-    check_cube,
-    plain,
-    resolve_values,
-    resolve_wavelengths,
-    resolve_windows,
-)
+from hyperhpc.scene.metadata import Attributes
 from hyperhpc.scene.origins import add_dates, to_dates, to_numbers
 from hyperhpc.scene.window import length
 
@@ -57,9 +35,8 @@ class NeonScene(FileScene):
     """A cube in a NEON HDF5 file.
 
     ``dataset``: Path of Reflectance_Data inside the file.
-    ``zenith``: Path of the to-sensor zenith angles, or None.
-    ``line_image``, ``date_image``: Path of the numbers of the flight lines, and of the days, or
-        None.
+    ``zenith``, ``line_image``, ``date_image``: Paths of the to-sensor zenith angles, of the numbers
+        of the flight lines and of the days, or None.
     """
 
     dataset: str
@@ -77,14 +54,14 @@ class NeonScene(FileScene):
         try:
             with open_file(self.path) as file:
                 data = file[self.dataset]
-                if reader := chunk_reader(data):
+                if reader := hdf5.chunk_reader(data):
                     return reader.read(rows, cols, bands)
                 return self._fetch_rows(data, rows, cols, bands)
         except READ_ERRORS as error:
             raise unreadable(self.cube_name, rows, cols, bands, why=error) from error
 
     def _fetch_rows(self, data: h5py.Dataset, rows: slice, cols: slice, bands: slice) -> np.ndarray:
-        """By HDF5 itself, for layouts that :func:`chunk_reader` does not know."""
+        """By HDF5 itself, for layouts that :func:`hdf5.chunk_reader` does not know."""
         native = data.dtype.newbyteorder("=")
         out = np.empty((length(rows), length(cols), length(bands)), native)
         if rows.step == cols.step == 1:
@@ -108,35 +85,31 @@ class NeonScene(FileScene):
         """To-sensor zenith angle; see :meth:`Scene.read_zenith`."""
         if self.zenith is None:
             return None
-        (angle,) = read_images(self.path, (self.zenith,), rows, cols)
+        (angle,) = neon_layers.read_images(self.path, (self.zenith,), rows, cols)
         return np.where((angle >= 0) & (angle < 90), angle, np.nan).astype(np.float32)
 
     def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
         """Flight lines and days that NEON gives; see :meth:`Scene.read_origins`."""
         known = ((LINE_ARRAY, self.line_image, to_numbers), (DATE_ARRAY, self.date_image, to_dates))
         there = [(name, image, turn) for name, image, turn in known if image]
-        images = read_images(self.path, tuple(image for _, image, _ in there), rows, cols)
+        images = neon_layers.read_images(self.path, [image for _, image, _ in there], rows, cols)
         found = {name: turn(im) for (name, _, turn), im in zip(there, images, strict=True)}
         return add_dates(found, (), self.flight_lines)
 
-    def quality_mask(self, names: tuple[str, ...]) -> QualityMask:
+    def quality_mask(self, names: tuple[str, ...]) -> neon_layers.QualityMask:
         """The pixels that NEON advises against; see :meth:`Scene.quality_mask`."""
-        return open_quality_mask(self.path, self.dataset, self.shape, names)
+        return neon_layers.open_quality_mask(self.path, self.dataset, self.shape, names)
 
 
 def open_neon_scene(
     path: str, group: str | None = None, wavelength_nm: np.ndarray | None = None
 ) -> NeonScene:
-    """Open the reflectance cube of a NEON HDF5 file.
-
-    Lazy: reads metadata only, no pixel.
+    """Open the reflectance cube of a NEON HDF5 file: its metadata, no pixel.
 
     ``path``: File of DP1.30006 (flight line) or DP3.30006 (tile), .001 or .002.
     ``group``: Site group, where a file holds several.
-    ``wavelength_nm``: Band centres (band,), nm, that count instead of the file's own.
 
-    Raises SceneError: a truncated file, no Reflectance_Data or several, metadata missing or
-    wrong.
+    Raises SceneError: a truncated file, no Reflectance_Data or several, metadata missing or wrong.
     """
     path = os.path.abspath(path)
     try:
@@ -163,13 +136,10 @@ def _find(path: str, file: h5py.File, group: str | None) -> h5py.Dataset:
     if not found:
         what = f"group {group!r} of {path}" if group is not None else path
         members = ", ".join(sorted(file)[:8]) or "nothing"
-        radiance = any("Radiance" in site for site in file.values() if hasattr(site, "keys"))
-        raise SceneError(
-            f"{what} holds no Reflectance_Data (in the file: {members})",
-            "This is a radiance file; reflectance is product DP1.30006 or DP3.30006"
-            if radiance
-            else "Give a NEON reflectance file (DP1.30006 or DP3.30006)",
-        )
+        hint = "Give a NEON reflectance file (DP1.30006 or DP3.30006)"
+        if any("Radiance" in site for site in file.values() if hasattr(site, "keys")):
+            hint = "This is a radiance file; reflectance is product DP1.30006 or DP3.30006"
+        raise SceneError(f"{what} holds no Reflectance_Data (in the file: {members})", hint)
     if len(found) > 1:
         sites = [name.split("/")[1] for name in found]
         raise SceneError(
@@ -200,17 +170,17 @@ def _text(group: Members, name: str) -> str | None:
     data = _dataset(group, name)
     if data is None or data.size != 1:
         return None
-    check_text(data)
-    return str(plain(data[()])).strip() or None
+    hdf5.check_text(data)
+    return str(metadata.plain(data[()])).strip() or None
 
 
-def _is_bidirectional(path: str, metadata: Members) -> bool:
+def _is_bidirectional(path: str, about: Members) -> bool:
     """True for DP3.30006.002 (BRDF corrected), by file name or by content."""
     if "bidirectional" in os.path.basename(path).lower():
         return True
-    if "Ancillary_Imagery/Acquisition_Date" in metadata:
+    if "Ancillary_Imagery/Acquisition_Date" in about:
         return True
-    logs = _members(metadata, "Logs")
+    logs = _members(about, "Logs")
     return any(key.startswith("BRDF_") for name in logs for key in _members(logs, name))
 
 
@@ -219,13 +189,13 @@ def _open(
 ) -> NeonScene:
     data = _find(path, file, group)
     where = f"{data.name} of {path}"
-    check_cube(data.dtype, data.shape, data.chunks, where)
-    check_chunks(data)
+    metadata.check_cube(data.dtype, data.shape, data.chunks, where)
+    hdf5.check_chunks(data)
     reflectance = data.parent
-    metadata = _members(reflectance, "Metadata")
-    spectral = _members(metadata, "Spectral_Data")
+    about = _members(reflectance, "Metadata")
+    spectral = _members(about, "Spectral_Data")
     attributes = Attributes(data.attrs, reflectance.attrs, reflectance.parent.attrs)
-    values = resolve_values(data.dtype, attributes, where)
+    values = metadata.resolve_values(data.dtype, attributes, where)
     notes = list(values.notes)
 
     fwhm_nm = None
@@ -233,58 +203,45 @@ def _open(
         wavelength_nm, factor, more = _centres(spectral, data, where)
         fwhm_nm = _fwhm(spectral, wavelength_nm.size, factor, notes)
         notes += more
-    windows = resolve_windows(attributes, where)
-    is_bidirectional = _is_bidirectional(path, metadata)
+    windows = metadata.resolve_windows(attributes, where)
+    is_bidirectional = _is_bidirectional(path, about)
     if is_bidirectional:
         notes.append("Bidirectional product (DP3.30006.002): -100 is no-data in water bands.")
     if not windows:
         notes.append("The file declares no Band_Window; NEON's own are left to the analysis.")
-    chunks = data.chunks or (1, data.shape[1], data.shape[2])
-    chunks = tuple(min(pair) for pair in zip(chunks, data.shape, strict=True))
-    grid = _grid(metadata, attributes, data.shape, where, notes)
-    line_image, flight_lines = find_flight_lines(metadata, data.shape)
-    date_image = find_integers(metadata, DATES, data.shape)
+    grid = _grid(about, attributes, data.shape, where, notes)
+    line_image, flight_lines = neon_layers.find_flight_lines(about, data.shape)
+    date_image = neon_layers.find_image(about, neon_layers.DATES, data.shape, "iu")
     return NeonScene(
         path=path,
         format="neon-hdf5",
         shape=data.shape,
-        dtype=values.dtype,
-        stored_dtype=values.stored_dtype,
         wavelength_nm=wavelength_nm,
-        scale_factor=values.scale_factor,
-        nodata=values.nodata,
         window_nodata=(BIDIRECTIONAL_WINDOW_NODATA,) if is_bidirectional else (),
         bad_band_windows_nm=windows,
         grid=grid,
-        chunks=chunks,
+        chunks=tuple(map(min, data.chunks or (1, *data.shape[1:]), data.shape)),
         group=reflectance.parent.name.strip("/") or reflectance.name.strip("/"),
         fwhm_nm=fwhm_nm,
-        notes=tuple(notes),
         dataset=data.name,
-        wide_nodata=values.wide_nodata,
-        zenith=_zenith(metadata, data.shape),
+        zenith=neon_layers.find_image(about, neon_layers.ZENITH, data.shape),
         flight_lines=flight_lines,
         has_dates=bool(date_image) or any(line.acquired for line in flight_lines),
         line_image=line_image,
         date_image=date_image,
+        **vars(values) | {"notes": tuple(notes)},
     )
-
-
-def _zenith(metadata: Members, shape: tuple[int, ...]) -> str | None:
-    """Path of the to-sensor zenith angles, if they are those of this cube."""
-    name = find_image(metadata, ZENITH)
-    return name if name and metadata[name].shape == shape[:2] else None
 
 
 def _centres(
     spectral: Members, data: h5py.Dataset, where: str
 ) -> tuple[np.ndarray, float, tuple[str, ...]]:
-    """Band centres of the file: see :func:`resolve_wavelengths`."""
+    """Band centres of the file: see :func:`metadata.resolve_wavelengths`."""
     stored = _dataset(spectral, "Wavelength")
     if stored is None:
         raise SceneError(
             f"{where} has no wavelengths: Metadata/Spectral_Data/Wavelength is missing",
-            f"Give a complete NEON file. {HINT}",
+            f"Give a complete NEON file. {metadata.HINT}",
         )
     if stored.size != data.shape[2]:
         raise SceneError(
@@ -292,7 +249,8 @@ def _centres(
             "The cube must have the order (y, x, band) and one wavelength per band",
         )
     units = None  # free text in these files; the size of the values shows the unit
-    return resolve_wavelengths(stored[()], units, f"{stored.name} of {data.file.filename}")
+    where = f"{stored.name} of {data.file.filename}"
+    return metadata.resolve_wavelengths(stored[()], units, where)
 
 
 def _fwhm(spectral: Members, n_bands: int, factor: float, notes: list[str]) -> np.ndarray | None:
@@ -309,14 +267,14 @@ def _fwhm(spectral: Members, n_bands: int, factor: float, notes: list[str]) -> n
 
 
 def _grid(
-    metadata: Members,
+    about: Members,
     attributes: Attributes,
     shape: tuple[int, int, int],
     where: str,
     notes: list[str],
 ) -> Grid:
     """Grid with CRS from Coordinate_System, else Spatial_Extent_meters, else pixels."""
-    system = _members(metadata, "Coordinate_System")
+    system = _members(about, "Coordinate_System")
     map_info = _text(system, "Map_Info")
     extent = attributes.get("spatial_extent_meters")
     utm_epsg = None

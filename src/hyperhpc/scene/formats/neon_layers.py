@@ -10,9 +10,9 @@ They lie in the group Metadata. What the values of the quality layers mean:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from hyperhpc.scene.cube import NO_SOURCE, Source, source_from_name
 from hyperhpc.scene.files import unreadable
 from hyperhpc.scene.formats.hdf5 import READ_ERRORS, open_file
 from hyperhpc.scene.metadata import plain
+
+if TYPE_CHECKING:
+    import h5py
 
 #: Name in tiles of DP3.30006.001; the other products write it with capitals.
 ZENITH = "to-sensor_zenith_angle"
@@ -39,32 +42,33 @@ _ATCOR_CLOUDS = (2, 3, 4, 8, 9, 10, 11, 12, 15, 16, 18, 19)
 _CLOUD_WORDS = ("cloud", "cirrus", "haze")
 
 
-def find_image(metadata: Mapping[str, Any], name: str) -> str | None:
-    """Full name of an image in this group or in Ancillary_Imagery, whatever its capitals."""
+def _find_dataset(metadata: Mapping[str, Any], name: str) -> h5py.Dataset | None:
+    """An image in this group or in Ancillary_Imagery, whatever its capitals."""
     import h5py
 
     for group in (metadata, metadata.get("Ancillary_Imagery")):
         members = group if isinstance(group, Mapping) else {}
         for key in members:
             if key.lower() == name.lower() and isinstance(members[key], h5py.Dataset):
-                return str(members[key].name)
+                return members[key]
     return None
 
 
-def find_integers(metadata: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> str | None:
-    """Full name of an image of integers (y, x) of a cube of this shape, or None."""
-    found = find_image(metadata, name)
-    if found is None:
+def find_image(
+    metadata: Mapping[str, Any], name: str, shape: tuple[int, ...], kinds: str = "iuf"
+) -> str | None:
+    """Full name of an image (y, x) of a cube of this shape, of numbers of these kinds, or None."""
+    image = _find_dataset(metadata, name)
+    if image is None or image.shape != shape[:2] or image.dtype.kind not in kinds:
         return None
-    image = metadata[found]
-    return found if image.shape == shape[:2] and image.dtype.kind in "iu" else None
+    return str(image.name)
 
 
 def find_flight_lines(
     metadata: Mapping[str, Any], shape: tuple[int, ...]
 ) -> tuple[str | None, tuple[Source, ...]]:
     """Full name of the image of flight lines, and what it counts; nothing if either lacks."""
-    found = find_integers(metadata, _LINES, shape)
+    found = find_image(metadata, _LINES, shape, "iu")
     listed = plain(metadata[found].attrs.get(_LISTED)) if found else None
     names = listed.split(",") if isinstance(listed, str) else listed
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -73,7 +77,7 @@ def find_flight_lines(
     return (found, lines) if len(lines) < NO_SOURCE else (None, ())
 
 
-def read_images(path: str, names: tuple[str, ...], rows: slice, cols: slice) -> list[np.ndarray]:
+def read_images(path: str, names: Sequence[str], rows: slice, cols: slice) -> list[np.ndarray]:
     """Windows of images as they are stored (y, x, ...); slices as in :meth:`Scene.read`.
 
     Raises SceneError: the file is damaged.
@@ -93,9 +97,7 @@ def read_images(path: str, names: tuple[str, ...], rows: slice, cols: slice) -> 
 class QualityMask:
     """Hides the pixels that layers of a NEON file advise against.
 
-    ``path``: The file.
-    ``layers``: What is hidden, of ``weather``, ``shadow`` and ``cloud``, and by which image of
-        it.
+    ``layers``: What is hidden, of ``weather``, ``shadow`` and ``cloud``, and by which image.
     ``clouds``: Classes of Haze_Cloud_Water_Map that count as clouds.
     """
 
@@ -105,11 +107,9 @@ class QualityMask:
 
     def hides(self, rows: slice, cols: slice) -> np.ndarray:
         """Bool (y, x), True where any of the layers advises against a pixel."""
-        layers = read_images(self.path, tuple(layer for _, layer in self.layers), rows, cols)
-        found = [
-            _advises_against(name, layer, self.clouds)
-            for (name, _), layer in zip(self.layers, layers, strict=True)
-        ]
+        names, paths = zip(*self.layers, strict=True)
+        images = zip(names, read_images(self.path, paths, rows, cols), strict=True)
+        found = [_advises_against(name, image, self.clouds) for name, image in images]
         return np.logical_or.reduce(found)
 
     def fingerprint(self) -> Any:
@@ -131,27 +131,23 @@ def _advises_against(name: str, layer: np.ndarray, clouds: tuple[int, ...]) -> n
 def open_quality_mask(
     path: str, dataset: str, shape: tuple[int, ...], names: tuple[str, ...]
 ) -> QualityMask:
-    """The pixels of a cube that quality layers advise against; see :meth:`Scene.quality_mask`.
-
-    ``dataset``, ``shape``: Of the cube in the file.
-    """
+    """The pixels of a cube that quality layers advise against; see :meth:`Scene.quality_mask`."""
     metadata = f"{dataset.rpartition('/')[0]}/Metadata"
     layers: list[tuple[str, str]] = []
     clouds: tuple[int, ...] = _ATCOR_CLOUDS
     try:
         with open_file(path) as file:
             for name in names:
-                found = find_image(file[metadata], _LAYERS[name]) if metadata in file else None
-                layer_shape = file[found].shape if found else ()
-                if found is None or tuple(layer_shape[:2]) != shape[:2]:
-                    problem = f"its shape is {layer_shape}" if found else "it is missing"
+                layer = _find_dataset(file.get(metadata, {}), _LAYERS[name])
+                if layer is None or layer.shape[:2] != shape[:2]:
+                    problem = "it is missing" if layer is None else f"its shape is {layer.shape}"
                     raise SceneError(
                         f"--mask {name} needs {_LAYERS[name]} in {path}: {problem}",
                         "Leave out that mask, or give NEON's mosaic tiles (DP3.30006)",
                     )
-                layers.append((name, found))
+                layers.append((name, layer.name))
                 if name == "cloud":
-                    clouds = _cloud_classes(file[found].attrs.get("Class_Names"))
+                    clouds = _cloud_classes(layer.attrs.get("Class_Names"))
     except READ_ERRORS as error:
         raise unreadable(f"The quality layers of {path}", why=error) from error
     return QualityMask(path, tuple(layers), clouds)
