@@ -113,22 +113,18 @@ def is_hdf5(path: str) -> bool:
     if not os.path.isfile(path):
         return False
     with open(path, "rb") as file:
-        offset = 0
-        while True:
+        for offset in (0, *(512 << n for n in range(13))):
             file.seek(offset)
-            start = file.read(len(SIGNATURE))
-            if start == SIGNATURE:
+            if file.read(len(SIGNATURE)) == SIGNATURE:
                 return True
-            if len(start) < len(SIGNATURE) or offset > 1 << 20:
-                return False
-            offset = 512 if offset == 0 else offset * 2
+    return False
 
 
 def open_file(path: str) -> h5py.File:
     """Open a file read-only. The caller closes it.
 
-    Files are opened for each read, which takes a millisecond: an open handle would hold a
-    lock against programs that replace or change the file.
+    Files are opened for each read, which takes a millisecond: an open handle would hold a lock
+    against programs that replace or change the file.
 
     Raises SceneError: a missing, truncated or damaged file.
     """
@@ -169,27 +165,17 @@ class ChunkReader:
         self._places: dict[tuple[int, ...], h5py.h5d.StoreInfo] | None = None
 
     def read(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
-        """One window, (y, x, band), in the machine's byte order.
-
-        ``rows``, ``cols``, ``bands``: Normalised slices, see
-            :func:`~hyperhpc.scene.window.normalise`.
+        """One window (y, x, band) of normalised slices, in the machine's byte order.
 
         Raises OSError: a chunk is damaged.
         """
         native = self._dtype.newbyteorder("=")
         out = np.empty((length(rows), length(cols), length(bands)), native)
-        spans = [
-            list(_touched(window, side, size))
-            for window, side, size in zip(
-                (rows, cols, bands), self._chunk, self._data.shape, strict=True
-            )
-        ]
+        spans = list(map(_touched, (rows, cols, bands), self._chunk, self._data.shape))
         if self._chunk[2] > 1 or self._data.shape[2] == 1:
-            for down, across, deep in itertools.product(*spans):
-                place = down[2], across[2], deep[2]
-                out[place] = self._decode((down[0], across[0], deep[0]))[
-                    down[1], across[1], deep[1]
-                ]
+            for touched in itertools.product(*spans):
+                start, there, here = zip(*touched, strict=True)
+                out[here] = self._decode(start)[there]
             return out
         for down, across in itertools.product(*spans[:2]):
             part = out[down[2], across[2]]
@@ -259,12 +245,9 @@ def chunk_reader(data: h5py.Dataset) -> ChunkReader | None:
 
 def _touched(window: slice, side: int, size: int) -> list[tuple[int, slice, slice]]:
     """Start of each chunk that a window falls on, what of it, and where that goes."""
-    found = []
-    for start in range(window.start // side * side, window.stop, side):
-        parts = intersect(window, start, min(side, size - start))
-        if parts:
-            found.append((start, *parts))
-    return found
+    starts = range(window.start // side * side, window.stop, side)
+    parts = ((start, intersect(window, start, min(side, size - start))) for start in starts)
+    return [(start, *part) for start, part in parts if part]
 
 
 def _gather(raw: bytes, dtype: np.dtype) -> memoryview | bytes:

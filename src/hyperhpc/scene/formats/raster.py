@@ -11,24 +11,14 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.errors import SceneError
+from hyperhpc.scene import metadata
 from hyperhpc.scene.cube import Grid, Source
 from hyperhpc.scene.files import unreadable
-from hyperhpc.scene.formats.raster_read import (
-    Layout,
-    RasterScene,
-    find_raster,
-    open_dataset,
-    read_errors,
-)
+from hyperhpc.scene.formats import raster_read
+from hyperhpc.scene.formats.raster_read import Layout, RasterScene
 from hyperhpc.scene.formats.zarr_layout import NAMES
 from hyperhpc.scene.georef import grid_in_pixels, parse_crs
-from hyperhpc.scene.metadata import (
-    HINT,
-    Attributes,
-    check_cube,
-    resolve_values,
-    resolve_wavelengths,
-)
+from hyperhpc.scene.metadata import HINT, Attributes
 
 # Band centres, widths and bad-band flags: writers of rasters store them in many places.
 
@@ -46,12 +36,7 @@ _IN_NAME = (
 
 @dataclass(frozen=True)
 class Bands:
-    """Properties of the bands of a raster.
-
-    ``wavelength_nm``: Centres (band,), float64, in stored order; None if there are none.
-    ``fwhm_nm``: Widths, as the centres; None if there are none.
-    ``bad``: Positions of the bands flagged as bad.
-    """
+    """Centres and widths (band,) of a raster, float64, in stored order, and the bad bands."""
 
     wavelength_nm: np.ndarray | None
     fwhm_nm: np.ndarray | None
@@ -60,10 +45,7 @@ class Bands:
 
 
 class BandTexts:
-    """Metadata of a raster by name, lower case: of the file, and of each band.
-
-    ``dataset``: Open, of rasterio.
-    """
+    """Metadata of a raster by name, lower case: of the file, and of each band."""
 
     def __init__(self, dataset: Any) -> None:
         self.count: int = dataset.count
@@ -85,11 +67,10 @@ class BandTexts:
 
     def units(self) -> str | None:
         """Unit of the centres, as written."""
-        for tags in (self.file, *self.bands[:1]):
-            for name in _UNITS:
-                if name in tags:
-                    return tags[name].strip()
-        return None
+        places = (self.file, *self.bands[:1])
+        return next(
+            (tags[name].strip() for tags in places for name in _UNITS if name in tags), None
+        )
 
 
 def _split(text: str) -> list[str]:
@@ -106,38 +87,35 @@ def _lower(tags: Mapping[str, str]) -> dict[str, str]:
 def find_bands(texts: BandTexts, where: str, *, centres: bool = True) -> Bands:
     """Centres and widths, unless they are not wanted, and flags.
 
-    Centres are looked for in ENVI's header, the tags of the bands, GDAL's IMAGERY domain
-    (rounded to 1 nm) and the names of the bands, in this order.
+    Centres are looked for in ENVI's header, the tags of the bands, GDAL's IMAGERY domain (rounded
+    to 1 nm) and the names of the bands, in this order.
 
     Raises SceneError: centres for some of the bands only, or that are no wavelengths.
     """
     notes: list[str] = []
     wavelength_nm = fwhm = None
-    for source, values, unit in _sources(texts) if centres else ():
-        if values is None:
-            continue
+    if centres and (found := next(_sources(texts), None)):
+        source, values, unit = found
         about = f"{source} of {where}"
         numbers = _all_numbers(values, texts, about)
-        wavelength_nm, factor, more = resolve_wavelengths(numbers, unit, about)
+        wavelength_nm, factor, more = metadata.resolve_wavelengths(numbers, unit, about)
         notes += more
-        widths = texts.find(("fwhm",))
-        if widths is not None:
-            fwhm = _numbers_or_note(widths, texts.count, "FWHM", notes)
-            fwhm = None if fwhm is None else fwhm * factor
-        break
-    flags = texts.find(("bbl",))
-    good = None if flags is None else _numbers_or_note(flags, texts.count, "bbl", notes)
-    bad = () if good is None else tuple(int(band) for band in np.flatnonzero(good == 0))
+        widths = _numbers_or_note(texts, "fwhm", "FWHM", notes)
+        fwhm = None if widths is None else widths * factor
+    good = _numbers_or_note(texts, "bbl", "bbl", notes)
+    bad = () if good is None else tuple(np.flatnonzero(good == 0).tolist())
     return Bands(wavelength_nm, fwhm, bad, tuple(notes))
 
 
-def _sources(texts: BandTexts) -> Iterator[tuple[str, list[str] | None, str | None]]:
-    """Name, texts and unit of the places where centres may be found."""
+def _sources(texts: BandTexts) -> Iterator[tuple[str, list[str], str | None]]:
+    """Name, texts and unit of the places where centres are found."""
     units = texts.units()
-    if units is None or units.lower() not in ("index", "unknown"):
-        yield "wavelength", texts.find(_CENTRES), units
+    is_length = units is None or units.lower() not in ("index", "unknown")
+    if is_length and (centres := texts.find(_CENTRES)) is not None:
+        yield "wavelength", centres, units
     rounded = [tags.get("central_wavelength_um", "") for tags in texts.imagery]
-    yield "CENTRAL_WAVELENGTH_UM", rounded if any(rounded) else None, "um"
+    if any(rounded):
+        yield "CENTRAL_WAVELENGTH_UM", rounded, "um"
     for pattern in _IN_NAME:
         found = [pattern.search(name) for name in texts.names]
         matches = [match for match in found if match]
@@ -166,14 +144,15 @@ def _all_numbers(values: list[str], texts: BandTexts, about: str) -> np.ndarray:
 
 
 def _numbers_or_note(
-    values: list[str], count: int, name: str, notes: list[str]
+    texts: BandTexts, name: str, title: str, notes: list[str]
 ) -> np.ndarray | None:
-    """One number per band; None and a note if there are not as many."""
-    numbers = list(map(_number, values))
-    if len(values) == count and None not in numbers:
+    """One number per band; None if there are none, and with a note if there are not as many."""
+    numbers = list(map(_number, texts.find((name,)) or ()))
+    if len(numbers) == texts.count and None not in numbers:
         return np.array(numbers, dtype=np.float64)
-    known = sum(value is not None for value in numbers)
-    notes.append(f"{name} has {known} numbers for {count} bands and is ignored.")
+    if numbers:
+        known = len(numbers) - numbers.count(None)
+        notes.append(f"{title} has {known} numbers for {texts.count} bands and is ignored.")
     return None
 
 
@@ -194,22 +173,18 @@ _ORDERS = {"LINE": (0, 2, 1), "PIXEL": (0, 1, 2), "BAND": (2, 0, 1)}
 def open_raster_scene(
     path: str, group: str | None = None, wavelength_nm: np.ndarray | None = None
 ) -> RasterScene:
-    """Open an ENVI file or a GeoTIFF (COG).
+    """Open an ENVI file (its data or its header) or a GeoTIFF (COG): its metadata, no pixel.
 
-    Lazy: reads metadata only, no pixel.
-
-    ``path``: The file; for ENVI its data or its header.
     ``group``: Ignored: these files have no groups.
-    ``wavelength_nm``: Band centres (band,), nm, that count instead of the file's own.
 
     Raises SceneError: no such file, data shorter or longer than the header says, bands of
     several kinds, no band centres, or a rotated grid.
     """
-    path, header = find_raster(os.path.abspath(path))
+    path, header = raster_read.find_raster(os.path.abspath(path))
     try:
-        with open_dataset(path, header) as dataset:
+        with raster_read.open_dataset(path, header) as dataset:
             return _open(path, header, dataset, wavelength_nm)
-    except read_errors() as error:
+    except raster_read.read_errors() as error:
         what = "GeoTIFF" if header is None else f"ENVI file (header {header})"
         raise unreadable(f"{what} {path}", why=error) from error
 
@@ -223,12 +198,12 @@ def _open(
     stored = np.dtype(dtypes.pop())
     shape = (dataset.height, dataset.width, dataset.count)
     chunks = _chunks(dataset, shape)
-    check_cube(stored, shape, chunks, path)
+    metadata.check_cube(stored, shape, chunks, path)
     texts = BandTexts(dataset)
     if header is not None:  # where several could be its header, the one that GDAL reads
         header = next((f for f in dataset.files if f.lower().endswith(".hdr")), header)
     layout = None if header is None else _layout(path, header, dataset, texts, stored)
-    values = resolve_values(stored, _attributes(path, dataset, texts), path)
+    values = metadata.resolve_values(stored, _attributes(path, dataset, texts), path)
     notes = list(values.notes)
     bands = _bands(path, texts, wavelength_nm)
     notes += bands.notes
@@ -241,14 +216,9 @@ def _open(
         path=path,
         format="geotiff" if header is None else "envi",
         shape=shape,
-        dtype=values.dtype,
-        stored_dtype=values.stored_dtype,
         wavelength_nm=bands.wavelength_nm,
-        scale_factor=values.scale_factor,
-        nodata=values.nodata,
         grid=grid,
         chunks=chunks,
-        notes=tuple(notes),
         fwhm_nm=bands.fwhm_nm,
         bad_bands=bands.bad,
         sources=(Source(os.path.basename(path), dates[0]),) if dates else (),
@@ -256,7 +226,7 @@ def _open(
         header=header,
         layout=layout,
         is_south_up=is_south_up,
-        wide_nodata=values.wide_nodata,
+        **vars(values) | {"notes": tuple(notes)},
     )
 
 

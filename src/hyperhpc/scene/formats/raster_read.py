@@ -28,7 +28,7 @@ class Layout:
     """Memory layout of uncompressed numbers in a file.
 
     ``order``: Which of y, x and band (0, 1, 2) are the dimensions on disk.
-    ``dtype``: Name of the dtype with its byte order.
+    ``dtype``: With its byte order.
     ``offset``, ``nbytes``: Where the numbers begin, and the size of the whole file.
     """
 
@@ -43,8 +43,7 @@ class RasterScene(FileScene):
     """A cube in an ENVI file or a GeoTIFF.
 
     ``header``: ENVI's header; None for a GeoTIFF.
-    ``layout``: Layout of ENVI's data, which are mapped into memory; None if GDAL decodes
-        blocks.
+    ``layout``: Layout of ENVI's data, which are mapped into memory; None if GDAL decodes blocks.
     ``is_south_up``: Rows are stored from south to north.
     """
 
@@ -69,13 +68,8 @@ class RasterScene(FileScene):
         found = os.path.getsize(self.path)
         if found != self.layout.nbytes:  # a mapping beyond the end would kill the process
             raise OSError(f"it has {found} bytes and had {self.layout.nbytes}")
-        stored = np.memmap(
-            self.path,
-            self.layout.dtype,
-            "r",
-            self.layout.offset,
-            tuple(self.shape[axis] for axis in self.layout.order),
-        )
+        shape = tuple(self.shape[axis] for axis in self.layout.order)
+        stored = np.memmap(self.path, self.layout.dtype, "r", self.layout.offset, shape)
         cube = stored.transpose(np.argsort(self.layout.order))
         native = np.dtype(self.layout.dtype).newbyteorder("=")
         return np.array(cube[rows, cols, bands], native, order="C")
@@ -122,10 +116,7 @@ def read_errors() -> tuple[type[Exception], ...]:
 
 
 class _Hook:
-    """Drops messages of GDAL that rasterio cannot decode; passes on all other exceptions.
-
-    GDAL quotes damaged files, whose bytes need not be UTF-8.
-    """
+    """Drops messages of GDAL that quote bytes of damaged files, which rasterio cannot decode."""
 
     def __init__(self, hook: Callable[..., None]) -> None:
         self._hook = hook
@@ -195,10 +186,8 @@ def is_envi(path: str) -> bool:
 def find_raster(path: str) -> tuple[str, str | None]:
     """Data file of a raster, and its ENVI header; None for a TIFF.
 
-    ``path``: For ENVI the header or the data file.
-
-    Raises SceneError: neither of both kinds, a header that is not ENVI's, or no single data
-    file to it.
+    Raises SceneError: neither of both kinds, a header that is not ENVI's, or no single data file
+    to it.
     """
     if is_tiff(path):
         return path, None
@@ -225,11 +214,9 @@ def _is_header(path: str) -> bool:
 
 def _find_header(path: str) -> str | None:
     """``scene.img.hdr`` or ``scene.hdr`` of ``scene.img``."""
-    for stem in (path, os.path.splitext(path)[0]):
-        for ending in (".hdr", ".HDR"):
-            if os.path.isfile(stem + ending):
-                return stem + ending
-    return None
+    stems = (path, os.path.splitext(path)[0])
+    names = (stem + ending for stem in stems for ending in (".hdr", ".HDR"))
+    return next(filter(os.path.isfile, names), None)
 
 
 def _find_data(header: str) -> str:
