@@ -13,6 +13,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, SceneError
@@ -36,9 +37,9 @@ def open_scene(
 
     Lazy: metadata and coordinates are read, no pixel.
 
-    ``path``: Zarr store (v2 or v3; also a group or an array inside one), NEON HDF5 file, ENVI
-        file (data or header) or GeoTIFF; a folder of such files, or several of all these, make
-        one mosaic.
+    ``path``: Zarr store (v2 or v3; also a group or an array inside one), NEON HDF5 file, ENVI file
+        (data or header) or GeoTIFF; a folder of such files, or several of all these, make one
+        mosaic.
     ``group``: Group that holds the cube; by default it is searched.
     ``options``: What the files do not say; its group takes precedence over ``group``.
 
@@ -66,11 +67,11 @@ def open_scene(
         members = [open_one(files[0])]
         scene = members[0]
     else:
-        from hyperhpc.scene.mosaic import common_folder, open_members
+        from hyperhpc.scene.mosaic import open_members
 
         members = open_members(files, open_one)
-        name = paths[0] if len(paths) == 1 else common_folder(files)
-        scene = _join(name, members, options)
+        common_folder = os.path.commonpath([os.path.dirname(file) for file in files])
+        scene = _join(paths[0] if len(paths) == 1 else common_folder, members, options)
     if options.mask:
         from hyperhpc.scene.views import note_hidden
 
@@ -105,12 +106,11 @@ def _join(name: str, members: list[Scene], options: SceneOptions) -> Scene:
 
 def _read_centres(path: Path) -> GivenCentres:
     """Band centres of a text, or of another scene in a NEON HDF5 file."""
-    if not is_hdf5(str(path)):
-        given = read_wavelengths(path)
+    if is_hdf5(str(path)):
+        centres = _open(str(path), None, None).wavelength_nm
+        given = GivenCentres(centres, (), f"--wavelengths {path}")
     else:
-        given = GivenCentres(
-            _open(str(path), None, None).wavelength_nm, (), f"--wavelengths {path}"
-        )
+        given = read_wavelengths(path)
     return given._replace(notes=(f"Band centres are those of {path.name}.", *given.notes))
 
 
@@ -123,7 +123,8 @@ def _open(path: str, group: str | None, given: GivenCentres | None) -> Scene:
         known = find_format(path)
         if known is None:
             raise _unknown_format(path)
-        scene = known.open(path, group, None if given is None else given.wavelength_nm)
+        opener = resolve_name(known.opener)
+        scene: Scene = opener(path, group, None if given is None else given.wavelength_nm)
     except OSError as error:
         raise SceneError(
             f"{path} cannot be read: {error.strerror or error}", "Check its permissions"
@@ -171,7 +172,5 @@ def _check_finished(path: str) -> None:
 
 def _suggest_folder(path: str) -> str:
     """Hint: how far the path exists."""
-    parent = os.path.dirname(path)
-    while not os.path.isdir(parent):
-        parent = os.path.dirname(parent)
+    parent = next(folder for folder in Path(path).parents if folder.is_dir())
     return f"The last folder on that path that exists is {parent}"

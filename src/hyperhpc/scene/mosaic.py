@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,18 +38,16 @@ _RANK_NO_ANGLE, _RANK_MISSING = 1e8, 1e9
 class MosaicScene(Scene):
     """Scenes placed on one grid; what none of them covers reads as no-data.
 
-    Where scenes overlap, a pixel shows the first of them that has data there, the last, or
-    the one with the smallest view angle. Three good bands (the first, the middle and the
-    last) decide whether a scene has data, so that a few bands can be read without the rest.
+    Where scenes overlap, a pixel shows the first of them that has data there, the last, or the one
+    with the smallest view angle. Three good bands (the first, the middle and the last) decide
+    whether a scene has data, so that a few bands can be read without the rest.
 
     ``members``: The scenes, ordered by name.
     ``corners``: Row and column of the first pixel of each.
     ``overlap``: One of :data:`hyperhpc.config.OVERLAPS`.
-    ``has_no_overlap``: True if no two of them overlap.
     ``gap_value``: The value of gaps: a no-data value, or NaN.
-    ``probe_bands``: The three bands that decide whether a pixel has data.
-    ``source_numbers``: Per scene, the positions of its sources in ``sources``; of itself if it
-        has none.
+    ``source_numbers``: Per scene, the positions of its sources in ``sources``; of itself if it has
+        none.
     ``line_numbers``: Per scene, the positions of its flight lines in ``flight_lines``.
     """
 
@@ -70,14 +67,10 @@ class MosaicScene(Scene):
         if len(touched) == 1 and touched[0][2] == (slice(0, length(rows)), slice(0, length(cols))):
             number, there, _ = touched[0]
             return self.members[number].read(*there, bands).astype(self.dtype, copy=False)
-        wanted = _band_numbers(bands, self.shape[2])
-        out = np.full((length(rows), length(cols), wanted.size), self.gap_value, self.dtype)
+        n_bands = np.arange(self.shape[2])[slice(None) if bands is None else bands].size
+        out = np.full((length(rows), length(cols), n_bands), self.gap_value, self.dtype)
         for _, member, there, here, take in self._visible_parts(rows, cols):
-            dn = member.read(*there, bands)
-            if take is None:
-                out[here] = dn
-            else:
-                out[here][take] = dn[take]
+            out[here][take] = member.read(*there, bands)[take]
         return out
 
     def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
@@ -97,10 +90,7 @@ class MosaicScene(Scene):
                     part = np.full(values[here].shape, ORIGIN_KINDS[name][1], values.dtype)
                 elif name == LINE_ARRAY:
                     part = _renumber(part, self.line_numbers[number])
-                if take is None:
-                    values[here] = part
-                else:
-                    values[here][take] = part[take]
+                values[here][take] = part[take]
         return add_dates(found, self.sources, self.flight_lines)
 
     def file_names(self) -> tuple[str, ...]:
@@ -112,20 +102,16 @@ class MosaicScene(Scene):
     ) -> Iterator[tuple[int, Scene, tuple[slice, slice], tuple[slice, slice], Any]]:
         """The scenes that fill a window, one part each.
 
-        Yields: number of a scene, the scene, the part of it to read, its place in the window,
-        and the pixels to copy (bool (y, x), None for all); later parts replace earlier ones.
+        Yields: number of a scene, the scene, the part of it to read, its place in the window, and
+        the pixels to copy (bool (y, x), ``...`` for all); later parts replace earlier ones.
         """
         touched = self._touched(rows, cols)
-        best = np.full((length(rows), length(cols)), np.inf) if len(touched) > 1 else None
+        best = np.full((length(rows), length(cols)), np.inf)
         for number, there, here in touched:
             member = self.members[number]
-            others = (other for _, _, other in touched if other is not here)
-            if (
-                best is None
-                or self.has_no_overlap
-                or not any(_share_pixels(here, o) for o in others)
-            ):
-                yield number, member, there, here, None
+            others = [other for _, _, other in touched if other is not here]
+            if self.has_no_overlap or not any(_share_pixels(here, other) for other in others):
+                yield number, member, there, here, ...
                 continue
             if self.overlap != "nadir" and (best[here] < _RANK_MISSING).all():
                 continue  # all pixels have data
@@ -179,12 +165,6 @@ class MosaicScene(Scene):
         }
 
 
-def _band_numbers(bands: slice | np.ndarray | None, n_bands: int) -> np.ndarray:
-    if isinstance(bands, np.ndarray):
-        return bands
-    return np.arange(n_bands)[slice(None) if bands is None else bands]
-
-
 def _renumber(own: np.ndarray, numbers: tuple[int, ...]) -> np.ndarray:
     """From a scene's own positions to those of the mosaic."""
     # One more entry, for pixels whose origin the scene does not know
@@ -214,9 +194,7 @@ def find_tiles(folder: str) -> list[str]:
     """
     found: list[str] = []
     for parent, folders, names in itertools.islice(os.walk(folder), _MAX_FOLDERS):
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and ".zarr" not in name
-        )
+        folders[:] = sorted(n for n in folders if not n.startswith(".") and ".zarr" not in n)
         here = [name for name in names if format_by_extension(name) and not name.startswith(".")]
         found += [os.path.join(parent, name) for name in here]
         if parent == folder and found:
@@ -238,24 +216,15 @@ def open_members(paths: Sequence[str], opener: Callable[[str], Scene]) -> list[S
 
 
 def join_scenes(path: str, members: Sequence[Scene], overlap: str) -> Scene:
-    """One scene of several.
+    """One scene of several, in the order that the rules ``first`` and ``last`` mean.
 
     ``path``: Name of the mosaic, usually its folder.
-    ``members``: In the order that the rules ``first`` and ``last`` mean.
-    ``overlap``: One of :data:`hyperhpc.config.OVERLAPS`.
 
     Raises SceneError: two of them do not fit together; the message names both.
     """
     first = members[0]
-    if len(members) == 1:
-        return first
-    for other in members:
-        _check_placed(other)
-    for other in members[1:]:
-        _check_alike(first, other)
-    if overlap == "nadir":
-        for member in members:
-            _check_zenith(member)
+    for member in members:
+        _check_member(member, first, overlap)
     grid, shape, places = _place_members(members)
     seen = _count_covered(members, places)
     gaps, has_no_overlap = shape[0] * shape[1] - seen[0], seen[1] == 0
@@ -296,29 +265,23 @@ def join_scenes(path: str, members: Sequence[Scene], overlap: str) -> Scene:
     )
 
 
-def _check_placed(scene: Scene) -> None:
+def _check_member(scene: Scene, first: Scene, overlap: str) -> None:
+    """Refuse a scene that cannot be in a mosaic with the first; its first difference is named."""
     if scene.grid == grid_in_pixels(scene.shape[0]):
         raise SceneError(
             f"{scene.path} has no georeference, so it cannot be part of a mosaic",
             "Give only this file",
         )
-
-
-def _check_zenith(scene: Scene) -> None:
-    if scene.read_zenith(slice(0, 1), slice(0, 1)) is None:
+    for what, one, two, hint in _differences(first, scene):
+        raise SceneError(
+            f"{first.path} and {scene.path} cannot be one scene: their {what} are {one} and {two}",
+            hint,
+        )
+    if overlap == "nadir" and scene.read_zenith(slice(0, 1), slice(0, 1)) is None:
         raise SceneError(
             f"--overlap nadir needs the to-sensor zenith angle, which {scene.path} does not "
             "contain",
             "Use --overlap first or last",
-        )
-
-
-def _check_alike(first: Scene, other: Scene) -> None:
-    """Refuse a pair that cannot be one scene; the message names the first difference."""
-    for what, one, two, hint in _differences(first, other):
-        raise SceneError(
-            f"{first.path} and {other.path} cannot be one scene: their {what} are {one} and {two}",
-            hint,
         )
 
 
@@ -453,8 +416,3 @@ def _notes(
     if any(member.bad_bands != bad_bands for member in members):
         notes.append(f"{len(bad_bands)} bands are flagged as bad in one of the files at least.")
     return tuple(notes)
-
-
-def common_folder(paths: Sequence[str]) -> str:
-    """The common folder of files, which names their mosaic."""
-    return os.path.commonpath([str(Path(path).parent) for path in paths])

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import THINNED_STEP, Mask, Scene, scene_fields
-from hyperhpc.scene.window import length
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WrappedScene(Scene):
-    """A scene on the grid of another one; subclasses change the values.
-
-    ``inner``: The other scene.
-    """
+    """A scene on the grid of another one; subclasses change the values."""
 
     inner: Scene
 
@@ -38,10 +33,6 @@ class WrappedScene(Scene):
     def check_files(self) -> list[str]:
         """See :meth:`Scene.check_files`."""
         return self.inner.check_files()
-
-    def fingerprint(self) -> dict[str, Any]:
-        """See :meth:`Scene.fingerprint`."""
-        return self.inner.fingerprint()
 
 
 # Masks: pixels that are left out read as no-data in every band.
@@ -70,11 +61,7 @@ class _Thinned:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MaskedScene(WrappedScene):
-    """Another scene with a mask.
-
-    ``mask``: The pixels to leave out.
-    ``hidden_value``: The value of pixels left out: a no-data value of the scene, or NaN.
-    """
+    """Another scene without the pixels of a mask: they read as a no-data value of it, or NaN."""
 
     mask: Mask
     hidden_value: float
@@ -100,10 +87,7 @@ class MaskedScene(WrappedScene):
 
 
 def mask_scene(scene: Scene, mask: Mask, note: str = "", **changes: Any) -> MaskedScene:
-    """A scene without the pixels that a mask hides.
-
-    ``note``: Added to the notes of the scene.
-    ``changes``: Fields of the new scene that differ from those of the old one.
+    """A scene without the pixels that a mask hides, with one more note and other ``changes``.
 
     Raises SceneError: the scene has no no-data value that hidden pixels could read as.
     """
@@ -127,12 +111,11 @@ def mask_scene(scene: Scene, mask: Mask, note: str = "", **changes: Any) -> Mask
 def note_hidden(scene: Scene, members: Sequence[Scene], names: tuple[str, ...]) -> Scene:
     """A scene with a note on how many pixels the masks of its members leave out."""
     n_hidden = sum(
-        int(member.mask.hides(rows, slice(0, member.shape[1])).sum())
+        int(member.mask.hides(slice(y, min(y + 512, height)), slice(0, width)).sum())
         for member in members
         if isinstance(member, MaskedScene)
-        for rows in (
-            slice(y, min(y + 512, member.shape[0])) for y in range(0, member.shape[0], 512)
-        )
+        for height, width, _ in [member.shape]
+        for y in range(0, height, 512)
     )
     note = f"{n_hidden} pixels are left out by their quality ({', '.join(names)})."
     return replace(scene, notes=(*scene.notes, note))
@@ -140,10 +123,8 @@ def note_hidden(scene: Scene, members: Sequence[Scene], names: tuple[str, ...]) 
 
 def window_shape(rows: slice, cols: slice) -> tuple[int, int]:
     """Shape of what a window with start and stop holds."""
-    return (
-        length(slice(rows.start, rows.stop, rows.step or 1)),
-        length(slice(cols.start, cols.stop, cols.step or 1)),
-    )
+    height, width = (len(range(part.start, part.stop, part.step or 1)) for part in (rows, cols))
+    return height, width
 
 
 # Scenes with different bands, brought to the same ones.
@@ -154,10 +135,7 @@ SAME_BAND_NM = 2.5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PickedScene(WrappedScene):
-    """Some of the bands of another scene, in any order.
-
-    ``numbers``: Which, int (band,).
-    """
+    """Some of the bands of another scene, in any order: ``numbers`` (band,)."""
 
     numbers: np.ndarray
 
@@ -177,10 +155,8 @@ class PickedScene(WrappedScene):
 class ResampledScene(WrappedScene):
     """Another scene at other band centres, by linear interpolation of DN.
 
-    Integers are rounded half to even. A value is no-data if one of its two neighbours is.
-
-    ``lower``, ``upper``: Bands of the other scene below and above each centre, int (band,).
-    ``weight``: Share of the upper one, float64 (band,).
+    Integers are rounded half to even. A value is no-data if one of its two neighbours is: the bands
+    ``lower`` and ``upper`` of the other scene (band,). ``weight`` is the share of the upper one.
     """
 
     lower: np.ndarray
@@ -215,12 +191,9 @@ def pick_common(scenes: Sequence[Scene]) -> list[Scene]:
     Raises SceneError: there is none; the message names a scene without.
     """
     first = scenes[0].wavelength_nm
-    nearest = [_nearest(scene.wavelength_nm, first) for scene in scenes]
-    off = [
-        np.abs(scene.wavelength_nm[numbers] - first)
-        for scene, numbers in zip(scenes, nearest, strict=True)
-    ]
-    common = reduce(np.logical_and, (distance <= SAME_BAND_NM for distance in off))
+    off = [np.abs(scene.wavelength_nm - first[:, np.newaxis]) for scene in scenes]
+    nearest = [distance.argmin(axis=1) for distance in off]
+    common = np.logical_and.reduce([distance.min(axis=1) <= SAME_BAND_NM for distance in off])
     for numbers in nearest:
         # A coarser file may have one band for two of the first: only one of them is shared
         _, once = np.unique(numbers[common], return_index=True)
@@ -239,25 +212,12 @@ def pick_common(scenes: Sequence[Scene]) -> list[Scene]:
     ]
 
 
-def _nearest(centres: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Position of the centre nearest to each of those wanted."""
-    return np.abs(centres[np.newaxis] - wanted[:, np.newaxis]).argmin(axis=1)
-
-
 def _pick(scene: Scene, numbers: np.ndarray, centres: np.ndarray) -> Scene:
     if np.array_equal(numbers, np.arange(scene.shape[2])):
         return scene
-    fwhm = scene.fwhm_nm
-    return PickedScene(
-        **scene_fields(scene)
-        | _other_bands(scene, centres)
-        | {
-            "fwhm_nm": None if fwhm is None else fwhm[numbers],
-            "bad_bands": tuple(np.flatnonzero(np.isin(numbers, scene.bad_bands)).tolist()),
-        },
-        inner=scene,
-        numbers=numbers,
-    )
+    fwhm_nm = None if scene.fwhm_nm is None else scene.fwhm_nm[numbers]
+    fields = _fields_with_bands(scene, centres, fwhm_nm, np.isin(numbers, scene.bad_bands))
+    return PickedScene(**fields, inner=scene, numbers=numbers)
 
 
 def resample(scenes: Sequence[Scene]) -> list[Scene]:
@@ -285,26 +245,23 @@ def _resample(scene: Scene, first: Scene) -> Scene:
             "Use --bands intersect",
         )
     position = np.interp(wanted, ascending, np.arange(centres.size, dtype=np.float64))
-    lower = np.floor(position).astype(int)
-    upper = np.ceil(position).astype(int)
+    lower, upper = np.floor(position).astype(int), np.ceil(position).astype(int)
     weight = position - lower
-    bad = np.isin(order[lower], scene.bad_bands) | np.isin(order[upper], scene.bad_bands)
-    return ResampledScene(
-        **scene_fields(scene)
-        | _other_bands(scene, wanted)
-        | {"fwhm_nm": None, "bad_bands": tuple(np.flatnonzero(bad).tolist())},
-        inner=scene,
-        lower=order[lower],
-        upper=order[upper],
-        weight=weight,
-    )
+    lower, upper = order[lower], order[upper]
+    bad = np.isin(lower, scene.bad_bands) | np.isin(upper, scene.bad_bands)
+    fields = _fields_with_bands(scene, wanted, None, bad)
+    return ResampledScene(**fields, inner=scene, lower=lower, upper=upper, weight=weight)
 
 
-def _other_bands(scene: Scene, centres: np.ndarray) -> dict[str, Any]:
-    """Fields that change with the bands."""
-    return {
+def _fields_with_bands(
+    scene: Scene, centres: np.ndarray, fwhm_nm: np.ndarray | None, is_bad: np.ndarray
+) -> dict[str, Any]:
+    """The fields of a scene, with other bands."""
+    return scene_fields(scene) | {
         "shape": (*scene.shape[:2], centres.size),
         "wavelength_nm": centres,
+        "fwhm_nm": fwhm_nm,
+        "bad_bands": tuple(np.flatnonzero(is_bad).tolist()),
         "chunks": (*scene.chunks[:2], min(scene.chunks[2], centres.size)),
         "shards": None,
         "thinned": None,

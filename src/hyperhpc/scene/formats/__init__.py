@@ -10,11 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pkgutil import resolve_name
 
-import numpy as np
-
-from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.formats.hdf5 import is_hdf5
 from hyperhpc.scene.formats.raster_read import is_envi, is_tiff
 from hyperhpc.scene.formats.zarr_layout import is_zarr
@@ -25,25 +21,18 @@ class Format:
     """A format of scenes.
 
     ``name``: What messages call it.
-    ``is_format``: Tells by content, in a few milliseconds, whether a file or folder is of this
-        format.
-    ``opener``: ``module:function``, imported on first use because libraries take long to
-        import: ``(path, group, wavelength_nm) -> Scene``. ``group`` is None or chooses one of
-        several cubes; ``wavelength_nm`` (band,) is None, or counts instead of the file's own
-        centres.
-    ``extensions``: Files in a folder that have one of these (lower case) are scenes; empty for
-        stores.
+    ``is_format``: Tells by content, in a few milliseconds, whether a file or folder is of it.
+    ``opener``: ``module:function``, imported on first use because libraries take long to import:
+        ``(path, group, wavelength_nm) -> Scene``, metadata and coordinates, no pixel. ``group`` is
+        None or chooses one of several cubes; ``wavelength_nm`` (band,) is None, or counts instead
+        of the file's own centres.
+    ``extensions``: Files in a folder that end so (lower case) are scenes; empty for stores.
     """
 
     name: str
     is_format: Callable[[str], bool]
     opener: str
     extensions: tuple[str, ...] = ()
-
-    def open(self, path: str, group: str | None, wavelength_nm: np.ndarray | None) -> Scene:
-        """Open a file or store of this format: metadata and coordinates, no pixel."""
-        scene: Scene = resolve_name(self.opener)(path, group, wavelength_nm)
-        return scene
 
 
 #: All formats; the first that recognises a path opens it.
@@ -65,7 +54,4 @@ def find_format(path: str) -> Format | None:
 
 def format_by_extension(path: str) -> str | None:
     """Name of the format that a file in a folder is of, by the end of its name."""
-    name = path.lower()
-    return next(
-        (row.name for row in FORMATS if row.extensions and name.endswith(row.extensions)), None
-    )
+    return next((row.name for row in FORMATS if path.lower().endswith(row.extensions)), None)
