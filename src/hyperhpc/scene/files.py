@@ -5,10 +5,7 @@
 from __future__ import annotations
 
 import os
-import threading
 from abc import abstractmethod
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +32,7 @@ def unreadable(
 class FileScene(Scene):
     """A cube in a file or a store; a format implements :meth:`fetch`.
 
-    ``wide_nodata``: No-data values on disk that ``dtype`` cannot hold; they are replaced while
-        reading.
+    ``wide_nodata``: No-data values on disk that ``dtype`` cannot hold, replaced while reading.
     """
 
     wide_nodata: tuple[float, ...] = ()
@@ -50,8 +46,7 @@ class FileScene(Scene):
     def fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
         """Values (y, x, band) as they are stored, in the byte order of this machine.
 
-        ``rows``, ``cols``, ``bands``: Slices with start, stop and a positive step, within the
-            cube and not empty.
+        The slices have a start, a stop and a positive step, are within the cube and not empty.
 
         Raises SceneError: from :func:`unreadable`: the file is missing, truncated or damaged.
         """
@@ -100,42 +95,7 @@ class FileScene(Scene):
         return canonicalise(block, self.dtype, self.wide_nodata, self.cube_name)
 
 
-# Handles of opened arrays, kept for this process: scenes are sent to workers, handles not.
-
-_MAX_HANDLES = 16
-_lock = threading.RLock()
-_handles: OrderedDict[tuple, Any] = OrderedDict()
-
-
 def stamp(path: str) -> tuple[int, int]:
-    """Size (bytes) and modification time (ns) of a file.
-
-    Raises OSError: the file no longer exists.
-    """
+    """Size (bytes) and modification time (ns) of a file; OSError if it no longer exists."""
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns
-
-
-def cached(kind: str, path: str, watch: str, opener: Callable[[], Any]) -> Any:
-    """Return the open handle of ``path``, opening it if it is new or changed. Thread-safe.
-
-    ``kind``: Keeps formats and their options apart.
-    ``path``: What is opened.
-    ``watch``: File whose size and time change with ``path``.
-    ``opener``: Opens it; what it raises is passed on and nothing is kept.
-
-    The handles hold metadata and no open file (an HDF5 file is opened for each read), so the
-    oldest are simply dropped.
-    """
-    key = (kind, path, *stamp(watch))
-    with _lock:
-        if key in _handles:
-            _handles.move_to_end(key)
-            return _handles[key]
-        handle = opener()
-        for old in [other for other in _handles if other[:2] == key[:2]]:
-            del _handles[old]
-        _handles[key] = handle
-        while len(_handles) > _MAX_HANDLES:
-            _handles.popitem(last=False)
-        return handle

@@ -22,17 +22,9 @@ TOLERANCE_PX = 0.01
 _MAPPING_NAMES = ("crs_wkt", "spatial_ref", "epsg_code", "epsg", "proj:code")
 #: ... and in those of a cube or a group.
 _CUBE_NAMES = (
-    "crs_wkt",
-    "proj:wkt2",
-    "proj:code",
-    "proj:epsg",
-    "proj:projjson",
-    "epsg",
-    "epsg_code",
-    "_crs",
-    "crs",
-    "spatial_ref",
-)
+    "crs_wkt", "proj:wkt2", "proj:code", "proj:epsg", "proj:projjson", "epsg", "epsg_code", "_crs",
+    "crs", "spatial_ref",
+)  # fmt: skip
 #: Names that CF (UDUNITS) gives to PROJ's units of length.
 _UNITS = {"metre": "m", "foot": "foot", "US survey foot": "US_survey_foot"}
 _EPSG = re.compile(r"^(?:\+?init=)?(?:epsg:+)?(\d{4,6})$", re.IGNORECASE)
@@ -110,14 +102,14 @@ def axis_step(centres: np.ndarray, name: str, where: str) -> tuple[float, float]
 
     Raises SceneError: values not finite, or not regular within :data:`TOLERANCE_PX` of a pixel.
     """
-    values = np.asarray(centres, dtype=np.float64)
+    values = centres.astype(np.float64)
     if not np.isfinite(values).all():
         raise SceneError(f"{where}: coordinate {name} holds values that are not finite")
     if values.size < 2:
         return None
     step = float(f"{(values[-1] - values[0]) / (values.size - 1):.12g}")
     allowed = TOLERANCE_PX * abs(step)
-    if np.asarray(centres).dtype.itemsize <= 4 and np.asarray(centres).dtype.kind == "f":
+    if centres.dtype.itemsize <= 4 and centres.dtype.kind == "f":
         # a float32 northing is only good to a quarter of a metre
         allowed += float(np.spacing(np.float32(np.abs(values).max())))
     off = np.abs(values - (values[0] + step * np.arange(values.size)))
@@ -132,9 +124,7 @@ def axis_step(centres: np.ndarray, name: str, where: str) -> tuple[float, float]
 
 
 def grid_from_centres(x: np.ndarray, y: np.ndarray, where: str) -> tuple[Grid, bool]:
-    """Grid from the coordinates of pixel centres.
-
-    ``x``, ``y``: Centres (column,) and (row,), regular; x ascending, y in either direction.
+    """Grid from the coordinates of pixel centres (column,) and (row,).
 
     Returns: the grid, and True if y ascends (south up: rows must be flipped).
     Raises SceneError: a coordinate that is irregular, or x descending.
@@ -198,19 +188,18 @@ def grid_from_map_info(text: str, where: str) -> tuple[Grid, int | None]:
                 rotation = float(value)
             except ValueError:
                 continue
-    values = (ref_x, ref_y, easting, northing, px, py)
-    if not all(map(math.isfinite, values)) or px <= 0 or py <= 0 or rotation != 0:
+    is_finite = all(map(math.isfinite, (ref_x, ref_y, easting, northing, px, py)))
+    if not is_finite or px <= 0 or py <= 0 or rotation != 0:
         raise SceneError(
             f"{where}: Map_Info {text!r:.200} is not a north-up grid (pixel {px:g} x {py:g}, "
             f"rotation {rotation:g})"
         )
     grid = Grid(xmin=easting - (ref_x - 1) * px, ymax=northing + (ref_y - 1) * py, px=px, py=py)
-    epsg = None
     if fields[0].upper() == "UTM" and len(fields) > 9 and "84" in fields[9]:
         zone = fields[7]
         if zone.isdigit() and 1 <= int(zone) <= 60:
-            epsg = (32700 if fields[8].lower().startswith("s") else 32600) + int(zone)
-    return grid, epsg
+            return grid, int(zone) + (32700 if fields[8].lower().startswith("s") else 32600)
+    return grid, None
 
 
 def grid_mapping_attributes(grid: Grid) -> dict[str, Any]:
@@ -277,7 +266,6 @@ def pixel_area_m2(grid: Grid) -> float | None:
 class MapCrs:
     """What a drawing needs of the coordinate reference system.
 
-    ``label``: For captions: name and EPSG code, or that there is none.
     ``kind``: ``projected``, ``geographic`` or ``unknown``.
     ``unit_m``: Metres per unit of a projected system; 1 otherwise.
     """

@@ -26,6 +26,8 @@ class _Pixels:
 
     scene: Scene
 
+    ndim = 3
+
     @property
     def shape(self) -> tuple[int, int, int]:
         return self.scene.shape
@@ -34,13 +36,8 @@ class _Pixels:
     def dtype(self) -> np.dtype:
         return np.dtype(self.scene.dtype)
 
-    @property
-    def ndim(self) -> int:
-        return 3
-
     def __getitem__(self, key: tuple[slice, slice, slice]) -> np.ndarray:
-        rows, cols, bands = key
-        return self.scene.read(rows, cols, bands)
+        return self.scene.read(*key)
 
 
 def dask_chunks(scene: Scene) -> tuple[int, int, int]:
@@ -60,17 +57,13 @@ def dask_chunks(scene: Scene) -> tuple[int, int, int]:
     rows, cols = cy, cx
     while True:
         # Wider first: a row of chunks is what a file keeps together.
-        grown = [(rows, min(cols * 2, nx)), (min(rows * 2, ny), cols)]
-        if cols > rows:
-            grown.reverse()
-        fitting = [
-            size
-            for size in grown
-            if size != (rows, cols) and math.prod(size) * nb * item <= DASK_CHUNK_BYTES
-        ]
-        if not fitting:
+        wider, taller = (rows, min(cols * 2, nx)), (min(rows * 2, ny), cols)
+        for size in (taller, wider) if cols > rows else (wider, taller):
+            if size != (rows, cols) and math.prod(size) * nb * item <= DASK_CHUNK_BYTES:
+                rows, cols = size
+                break
+        else:
             return rows, cols, nb
-        rows, cols = fitting[0]
 
 
 def to_xarray(scene: Scene) -> xr.DataArray:

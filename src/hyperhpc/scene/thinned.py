@@ -7,6 +7,7 @@ all chunks must be read and decoded for it.
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -28,38 +29,24 @@ def thinned_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
 def thinned_grid(grid: Grid) -> Grid:
     """The grid of the copy: its pixel centres are those of the pixels copied."""
     first = 0.5 - THINNED_STEP / 2
-    return Grid(
-        grid.xmin + first * grid.px,
-        grid.ymax - first * grid.py,
-        grid.px * THINNED_STEP,
-        grid.py * THINNED_STEP,
-        grid.wkt,
-        grid.epsg,
-    )
+    xmin, ymax = grid.xmin + first * grid.px, grid.ymax - first * grid.py
+    px, py = grid.px * THINNED_STEP, grid.py * THINNED_STEP
+    return replace(grid, xmin=xmin, ymax=ymax, px=px, py=py)
 
 
 def choose_thinned(scene: Scene, rows: range, cols: range) -> tuple[Scene, range, range]:
-    """Use the copy of a scene for some rows and columns, if it has them all.
-
-    Returns: the scene or its thinned copy, and the rows and columns there.
-    """
-    spans = (rows, cols)
-    if scene.thinned is None or any(
-        span.start % THINNED_STEP or span.step % THINNED_STEP for span in spans
-    ):
+    """The thinned copy and the rows and columns there, if it has all these; else the scene."""
+    step = THINNED_STEP
+    if scene.thinned is None or any(s.start % step or s.step % step for s in (rows, cols)):
         return scene, rows, cols
     rows, cols = (
-        range(span.start // THINNED_STEP, -(-span.stop // THINNED_STEP), span.step // THINNED_STEP)
-        for span in spans
+        range(span.start // step, -(-span.stop // step), span.step // step) for span in (rows, cols)
     )
     return scene.thinned, rows, cols
 
 
 def check_thinned(scene: Scene) -> None:
-    """Compare nine pixels all over the scene with their copies.
-
-    Raises SceneError: they differ: the cube was changed after its copy was written.
-    """
+    """Compare nine pixels all over the scene with their copies; SceneError if they differ."""
     if scene.thinned is None:
         return
     height, width, _ = scene.thinned.shape

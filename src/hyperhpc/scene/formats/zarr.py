@@ -5,10 +5,11 @@ from __future__ import annotations
 import lzma
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +17,9 @@ import numpy as np
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import georef, metadata
 from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, SOURCE_ARRAY, Grid, Source
-from hyperhpc.scene.files import FileScene, cached, unreadable
+from hyperhpc.scene.files import FileScene, stamp, unreadable
 from hyperhpc.scene.formats import zarr_chunks
 from hyperhpc.scene.formats import zarr_layout as layout
-from hyperhpc.scene.formats.zarr_chunks import open_checked
 from hyperhpc.scene.formats.zarr_layout import Axes, Node
 from hyperhpc.scene.metadata import Attributes
 from hyperhpc.scene.origins import ORIGIN_KINDS, add_dates, to_dates, to_numbers
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 #: Reads the values of a coordinate.
 Read = Callable[[Node], np.ndarray]
+_opening = threading.Lock()  # warnings are switched off for all threads meanwhile
 _DAMAGED = "A chunk is damaged or incomplete; copy the store again"
 #: What zarr, its codecs and the file system raise for a damaged store. zarr's own errors
 #: are ValueErrors, KeyErrors or IndexErrors, and arithmetic with a chunk of no size;
@@ -42,19 +43,25 @@ READ_ERRORS: tuple[type[Exception], ...] = (
 )  # fmt: skip
 
 
+@lru_cache(maxsize=16)  # handles hold metadata, no open file: the oldest are simply dropped
+def _open_unchanged(folder: str, version: int, metadata_stamp: tuple[int, int]) -> Array:
+    """Open an array whose metadata have this stamp, or return its handle."""
+    return zarr_chunks.open_checked(folder, version)
+
+
 def open_array(root: str, path: str, version: int) -> Array:
-    """Open an array read-only; the handle is kept for this process.
+    """Open an array read-only; its handle is kept for this process.
 
     Raises SceneError: damaged metadata, or a codec or dtype that is not there.
     """
     folder = os.path.join(root, path)
     watch = os.path.join(folder, "zarr.json" if version == 3 else ".zarray")
     try:
-        array: Array = cached("zarr", folder, watch, partial(open_checked, folder, version))
+        with _opening:
+            return _open_unchanged(folder, version, stamp(watch))
     except READ_ERRORS as error:
         hint = "The store is damaged or uses a codec that is not installed"
         raise unreadable(f"Zarr array {folder}", why=error, hint=hint) from error
-    return array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
