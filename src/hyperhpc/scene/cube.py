@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,8 +31,7 @@ class Grid:
 
     ``xmin``, ``ymax``: Upper-left *corner* of the upper-left pixel, in units of the CRS.
     ``px``, ``py``: Width and height of a pixel, both positive.
-    ``wkt``: The coordinate reference system as WKT, or None.
-    ``epsg``: Its EPSG code, or None.
+    ``wkt``, ``epsg``: The coordinate reference system, and its code, or None.
     """
 
     xmin: float
@@ -72,9 +70,8 @@ class Grid:
 
     def part(self, row: int, col: int) -> Grid:
         """The grid of the pixels from this row and column on."""
-        return dataclasses.replace(
-            self, xmin=self.xmin + col * self.px, ymax=self.ymax - row * self.py
-        )
+        xmin, ymax = self.xmin + col * self.px, self.ymax - row * self.py
+        return dataclasses.replace(self, xmin=xmin, ymax=ymax)
 
     def pixel_of(self, x: float, y: float) -> tuple[int, int]:
         """Row and column of the pixel that holds the point (may be outside the scene)."""
@@ -83,21 +80,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class Source:
-    """One of the files or flights a scene was put together from.
-
-    ``name``: File name, without folders.
-    ``acquired``: Date of acquisition as YYYY-MM-DD, or None.
-    """
+    """A file (without folders) or flight a scene was put together from, with its YYYY-MM-DD."""
 
     name: str
     acquired: str | None = None
-
-
-def source_from_name(name: str) -> Source:
-    """The source that a file is, with the date in its name (YYYYMMDD) if there is one."""
-    name = os.path.basename(name)
-    date = re.search(r"(?<!\d)(20\d\d)(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d)", name)
-    return Source(name, "-".join(date.groups()) if date else None)
 
 
 #: Arrays in a store that say where pixels come from, see :meth:`Scene.read_origins`.
@@ -148,8 +134,7 @@ class Scene(ABC):
     ``sources``: Files or flights the scene was put together from; empty if unknown.
     ``flight_lines``: Flight lines of its pixels; empty if unknown.
     ``has_dates``: True if the day of acquisition is known for at least some pixels.
-    ``aoi_bounds``: [xmin, ymin, xmax, ymax] of the area of interest, in the scene's CRS; None
-        for all.
+    ``aoi_bounds``: (xmin, ymin, xmax, ymax) of the area of interest, in the scene's CRS, or None.
     """
 
     path: str

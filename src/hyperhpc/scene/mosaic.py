@@ -13,23 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from hyperhpc.analysis.bands import in_windows
 from hyperhpc.errors import SceneError
-from hyperhpc.scene.cube import (
-    LINE_ARRAY,
-    NO_SOURCE,
-    SOURCE_ARRAY,
-    Grid,
-    Scene,
-    Source,
-    scene_fields,
-    source_from_name,
-)
+from hyperhpc.scene.cube import LINE_ARRAY, SOURCE_ARRAY, Grid, Scene, Source, scene_fields
 from hyperhpc.scene.formats import format_by_extension
 from hyperhpc.scene.georef import grid_in_pixels, is_same_crs
-from hyperhpc.scene.origins import ORIGIN_KINDS, add_dates, origin_names
+from hyperhpc.scene.origins import ORIGIN_KINDS, add_dates, origin_names, renumber, source_from_name
 from hyperhpc.scene.views import SAME_BAND_NM
 from hyperhpc.scene.window import intersect, length, normalise
 
+_Window = tuple[slice, slice]
 #: Ranks of a pixel that has data but no zenith angle, and of one without data.
 _RANK_NO_ANGLE, _RANK_MISSING = 1e8, 1e9
 
@@ -85,11 +78,11 @@ class MosaicScene(Scene):
                 part = own.get(name)
                 if name == SOURCE_ARRAY:
                     part = np.zeros(values[here].shape, np.uint16) if part is None else part
-                    part = _renumber(part, self.source_numbers[number])
+                    part = renumber(part, self.source_numbers[number])
                 elif part is None:
                     part = np.full(values[here].shape, ORIGIN_KINDS[name][1], values.dtype)
                 elif name == LINE_ARRAY:
-                    part = _renumber(part, self.line_numbers[number])
+                    part = renumber(part, self.line_numbers[number])
                 values[here][take] = part[take]
         return add_dates(found, self.sources, self.flight_lines)
 
@@ -99,7 +92,7 @@ class MosaicScene(Scene):
 
     def _visible_parts(
         self, rows: slice, cols: slice
-    ) -> Iterator[tuple[int, Scene, tuple[slice, slice], tuple[slice, slice], Any]]:
+    ) -> Iterator[tuple[int, Scene, _Window, _Window, Any]]:
         """The scenes that fill a window, one part each.
 
         Yields: number of a scene, the scene, the part of it to read, its place in the window, and
@@ -121,9 +114,7 @@ class MosaicScene(Scene):
             if take.any():
                 yield number, member, there, here, take
 
-    def _touched(
-        self, rows: slice, cols: slice
-    ) -> list[tuple[int, tuple[slice, slice], tuple[slice, slice]]]:
+    def _touched(self, rows: slice, cols: slice) -> list[tuple[int, _Window, _Window]]:
         """Scenes that a window falls on: number, part of the scene, part of the window."""
         numbers = range(len(self.members))
         found = []
@@ -134,7 +125,7 @@ class MosaicScene(Scene):
                 found.append((number, (down[0], across[0]), (down[1], across[1])))
         return found
 
-    def _rank(self, member: Scene, there: tuple[slice, slice]) -> np.ndarray:
+    def _rank(self, member: Scene, there: _Window) -> np.ndarray:
         """How well a scene shows each pixel, less is better: float (y, x)."""
         dn = member.read(*there, np.array(self.probe_bands))
         missing = np.isnan(dn) if dn.dtype.kind == "f" else np.zeros(dn.shape, bool)
@@ -146,9 +137,8 @@ class MosaicScene(Scene):
             return np.where(is_missing, _RANK_MISSING, 0.0)
         zenith = member.read_zenith(*there)
         assert zenith is not None
-        return np.where(
-            is_missing, _RANK_MISSING, np.where(np.isnan(zenith), _RANK_NO_ANGLE, zenith)
-        )
+        angle = np.where(np.isnan(zenith), _RANK_NO_ANGLE, zenith)
+        return np.where(is_missing, _RANK_MISSING, angle)
 
     def check_files(self) -> list[str]:
         """The findings of all scenes."""
@@ -165,14 +155,7 @@ class MosaicScene(Scene):
         }
 
 
-def _renumber(own: np.ndarray, numbers: tuple[int, ...]) -> np.ndarray:
-    """From a scene's own positions to those of the mosaic."""
-    # One more entry, for pixels whose origin the scene does not know
-    table = np.array([*numbers, NO_SOURCE], np.uint16)
-    return table[np.minimum(own, len(numbers))]
-
-
-def _share_pixels(one: tuple[slice, slice], two: tuple[slice, slice]) -> bool:
+def _share_pixels(one: _Window, two: _Window) -> bool:
     return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, two, strict=True))
 
 
@@ -358,10 +341,8 @@ def _count_covered(members: Sequence[Scene], places: Sequence[tuple[int, int]]) 
 
 def _find_probe_bands(scene: Scene, bad_bands: Iterable[int]) -> tuple[int, ...]:
     """First, middle and last of the bands that no file calls bad."""
-    good = np.ones(scene.shape[2], bool)
+    good = ~in_windows(scene.wavelength_nm, scene.bad_band_windows_nm)
     good[list(bad_bands)] = False
-    for low, high in scene.bad_band_windows_nm:
-        good &= ~((scene.wavelength_nm >= low) & (scene.wavelength_nm <= high))
     numbers = np.flatnonzero(good) if good.any() else np.arange(good.size)
     chosen = {numbers[0], numbers[numbers.size // 2], numbers[-1]}
     return tuple(sorted(int(number) for number in chosen))

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 
 import numpy as np
 
-from hyperhpc.scene.cube import (
-    DATE_ARRAY,
-    LINE_ARRAY,
-    NO_DATE,
-    NO_SOURCE,
-    SOURCE_ARRAY,
-    Scene,
-    Source,
-)
+from hyperhpc.scene import cube
+from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, NO_DATE, NO_SOURCE, SOURCE_ARRAY, Source
 
 #: dtype and missing value of each kind of origin.
 ORIGIN_KINDS = {
@@ -26,7 +20,14 @@ ORIGIN_KINDS = {
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-def origin_names(scene: Scene) -> tuple[str, ...]:
+def source_from_name(name: str) -> Source:
+    """The source that a file is, with the date in its name (YYYYMMDD) if there is one."""
+    name = os.path.basename(name)
+    date = re.search(r"(?<!\d)(20\d\d)(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d)", name)
+    return Source(name, "-".join(date.groups()) if date else None)
+
+
+def origin_names(scene: cube.Scene) -> tuple[str, ...]:
     """The :data:`ORIGIN_KINDS` that are known of a scene."""
     known = (scene.sources, scene.flight_lines, scene.has_dates)
     return tuple(name for name, has in zip(ORIGIN_KINDS, known, strict=True) if has)
@@ -35,6 +36,13 @@ def origin_names(scene: Scene) -> tuple[str, ...]:
 def to_numbers(image: np.ndarray) -> np.ndarray:
     """Positions (y, x) as uint16; :data:`NO_SOURCE` for other values, as NEON's -1."""
     return np.where((image >= 0) & (image < NO_SOURCE), image, NO_SOURCE).astype(np.uint16)
+
+
+def renumber(own: np.ndarray, numbers: tuple[int, ...]) -> np.ndarray:
+    """From a scene's own positions to those of the mosaic."""
+    # One more entry, for pixels whose origin the scene does not know
+    table = np.array([*numbers, NO_SOURCE], np.uint16)
+    return table[np.minimum(own, len(numbers))]
 
 
 def to_dates(image: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ from typing import cast
 
 import numpy as np
 
+from hyperhpc.analysis.bands import WATER_WINDOWS_NM, in_windows
+
 #: Classes of the true map, by number.
 CLASS_NAMES = (
     "green_grass",
@@ -24,9 +26,6 @@ CLASS_NAMES = (
     "road",
 )
 GREEN, DRY, SHRUB, BRIGHT, DARK, WATER, SHADOW, ROAD = range(8)
-
-#: Water-vapour windows of NEON's files, closed intervals in nm; they hold filler.
-WATER_WINDOWS_NM = ((1340.0, 1445.0), (1790.0, 1955.0))
 
 SCALE_FACTOR = 10000
 NODATA = -9999
@@ -51,11 +50,8 @@ def band_widths(wavelength_nm: np.ndarray) -> np.ndarray:
 
 
 def in_water_window(wavelength_nm: np.ndarray) -> np.ndarray:
-    """True for bands that hold filler (closed intervals)."""
-    inside = np.zeros(wavelength_nm.size, dtype=bool)
-    for low, high in WATER_WINDOWS_NM:
-        inside |= (wavelength_nm >= low) & (wavelength_nm <= high)
-    return inside
+    """True for bands in NEON's windows of water vapour, which hold filler."""
+    return in_windows(wavelength_nm, WATER_WINDOWS_NM)
 
 
 def endmembers(wavelength_nm: np.ndarray) -> np.ndarray:

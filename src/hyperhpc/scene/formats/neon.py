@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import h5py
 import numpy as np
 
 from hyperhpc.errors import SceneError
@@ -18,10 +19,7 @@ from hyperhpc.scene.formats.hdf5 import READ_ERRORS, open_file
 from hyperhpc.scene.georef import find_first_crs, grid_from_map_info, grid_in_pixels
 from hyperhpc.scene.metadata import Attributes
 from hyperhpc.scene.origins import add_dates, to_dates, to_numbers
-from hyperhpc.scene.window import length
-
-if TYPE_CHECKING:
-    import h5py
+from hyperhpc.scene.window import intersect, length
 
 #: Fill of the water bands in DP3.30006.002, not an ordinary no-data value.
 BIDIRECTIONAL_WINDOW_NODATA = -100.0
@@ -68,17 +66,13 @@ class NeonScene(FileScene):
             data.read_direct(out, np.s_[rows, cols, bands])
             return out
         # HDF5 is slow at strides: read whole rows of chunks and stride in memory.
-        whole = slice(cols.start, cols.stop)
         block = self.chunks[0] * max(1, 64 // self.chunks[0])
-        numbers = np.arange(rows.start, rows.stop, rows.step)
-        done = 0
-        while done < numbers.size:
-            first = numbers[done]
-            last = max(first + 1, (first // block + 1) * block)
-            count = int(np.count_nonzero(numbers[done:] < last))
-            part = data[slice(first, numbers[done + count - 1] + 1), whole, bands]
-            out[done : done + count] = part[:: rows.step, :: cols.step]
-            done += count
+        for start in range(rows.start // block * block, rows.stop, block):
+            if parts := intersect(rows, start, block):
+                there, here = parts
+                strip = slice(start + there.start, start + there.stop)
+                part = data[strip, cols.start : cols.stop, bands]
+                out[here] = part[:: rows.step, :: cols.step]
         return out
 
     def read_zenith(self, rows: slice, cols: slice) -> np.ndarray | None:
@@ -121,8 +115,6 @@ def open_neon_scene(
 
 def _find(path: str, file: h5py.File, group: str | None) -> h5py.Dataset:
     """The dataset Reflectance_Data: in /<SITE>/Reflectance, or in the group asked for."""
-    import h5py
-
     found = []
     for site in (file, *(file[name] for name in file)):
         if isinstance(site, h5py.Group):
@@ -151,16 +143,12 @@ def _find(path: str, file: h5py.File, group: str | None) -> h5py.Dataset:
 
 def _members(group: Members, name: str) -> Members:
     """The members of the group of this name; empty if there is no such group."""
-    import h5py
-
     found = group.get(name)
     return found if isinstance(found, h5py.Group) else {}
 
 
 def _dataset(group: Members, name: str) -> h5py.Dataset | None:
     """The dataset of this name, if there is one."""
-    import h5py
-
     found = group.get(name)
     return found if isinstance(found, h5py.Dataset) else None
 

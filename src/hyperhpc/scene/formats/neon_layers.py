@@ -12,18 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import h5py
 import numpy as np
 
 from hyperhpc.errors import SceneError
-from hyperhpc.scene.cube import NO_SOURCE, Source, source_from_name
+from hyperhpc.scene.cube import NO_SOURCE, Source
 from hyperhpc.scene.files import unreadable
 from hyperhpc.scene.formats.hdf5 import READ_ERRORS, open_file
 from hyperhpc.scene.metadata import plain
-
-if TYPE_CHECKING:
-    import h5py
+from hyperhpc.scene.origins import source_from_name
 
 #: Name in tiles of DP3.30006.001; the other products write it with capitals.
 ZENITH = "to-sensor_zenith_angle"
@@ -44,8 +43,6 @@ _CLOUD_WORDS = ("cloud", "cirrus", "haze")
 
 def _find_dataset(metadata: Mapping[str, Any], name: str) -> h5py.Dataset | None:
     """An image in this group or in Ancillary_Imagery, whatever its capitals."""
-    import h5py
-
     for group in (metadata, metadata.get("Ancillary_Imagery")):
         members = group if isinstance(group, Mapping) else {}
         for key in members:

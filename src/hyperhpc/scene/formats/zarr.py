@@ -10,9 +10,10 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from zarr import Array
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import georef, metadata
@@ -25,9 +26,6 @@ from hyperhpc.scene.metadata import Attributes
 from hyperhpc.scene.origins import ORIGIN_KINDS, add_dates, to_dates, to_numbers
 from hyperhpc.scene.thinned import THINNED_GROUP, thinned_grid, thinned_shape
 from hyperhpc.scene.window import mirror
-
-if TYPE_CHECKING:
-    from zarr import Array
 
 #: Reads the values of a coordinate.
 Read = Callable[[Node], np.ndarray]

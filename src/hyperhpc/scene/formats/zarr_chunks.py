@@ -17,22 +17,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import google_crc32c
 import numpy as np
+import zarr
 from numcodecs import blosc
-from zarr.abc.store import RangeByteRequest
+from zarr import Array
+from zarr.abc.codec import BytesBytesCodec
+from zarr.abc.store import ByteRequest, RangeByteRequest
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
 from hyperhpc.files import atomic_write
-
-if TYPE_CHECKING:
-    import zarr
-    from zarr import Array
-    from zarr.abc.codec import BytesBytesCodec
-    from zarr.abc.store import ByteRequest
-    from zarr.core.buffer import Buffer, BufferPrototype
 
 # Writing shards, twice as fast as zarr's own pipeline, which copies each chunk several times
 # and searches for empty ones in a separate pass (docs/decisions/0014).
@@ -47,8 +45,6 @@ _CRC_BYTES = 4
 
 def chunk_codecs() -> list[BytesBytesCodec]:
     """The codecs of zarr that :func:`write_shards` applies to a chunk."""
-    from zarr.codecs import BloscCodec, Crc32cCodec
-
     return [BloscCodec(cname=CODEC, clevel=LEVEL, shuffle="bitshuffle"), Crc32cCodec()]
 
 
@@ -390,8 +386,6 @@ class CheckedStore(LocalStore):
 
 def open_checked(folder: str, zarr_format: Any) -> Array:
     """Open the array in ``folder``; what zarr raises is passed on."""
-    import zarr
-
     store = CheckedStore(folder)
     with warnings.catch_warnings():
         # codecs beyond the v3 specification are warned about, each time; they decode

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import pyproj
 import zarr
+from numcodecs import Blosc
 
 from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, SOURCE_ARRAY, THINNED_STEP, Grid, Source
 from hyperhpc.scene.formats import zarr_chunks
@@ -277,8 +278,6 @@ def create_array(
 ) -> zarr.Array[Any]:
     """Create an array with named dimensions, in either format of Zarr."""
     if group.metadata.zarr_format == 2:
-        from numcodecs import Blosc
-
         spec.pop("shards", None)
         level = zarr_chunks.LEVEL
         spec["compressors"] = Blosc(zarr_chunks.CODEC, level, Blosc.BITSHUFFLE)
