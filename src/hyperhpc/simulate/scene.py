@@ -40,12 +40,10 @@ class SimulatedScene:
     """What was written.
 
     ``truth_path``: Map of the true classes: variable ``true_class`` uint8 (y, x), 255 = no-data.
-    ``valid_fraction``: Share of pixels that hold data.
     """
 
     path: Path
     truth_path: Path
-    valid_fraction: float
 
 
 class Painter:
@@ -155,19 +153,17 @@ def simulate(
 ) -> SimulatedScene:
     """Write a simulated scene and, next to it, the map of its true classes.
 
-    Both appear whole or not at all. Peak memory: about three times one block (at most
-    512 x 512 pixels of all bands, 223 MB).
+    Both appear whole or not at all. Peak memory: about three times one block (at most 512 x 512
+    pixels of all bands, 223 MB).
 
     ``out``: New store (Zarr) or file (NEON HDF5). The map goes to ``out`` + ``.truth.zarr``.
     ``rows``, ``cols``: Pixels of 1 m.
     ``bands``: 426 gives NEON's centres; other numbers are spread over the same range.
     ``seed``: The same seed gives the same scene, whatever the layout.
-    ``layout``: ``"zarr"``: a store with group and variable ``reflectance``. ``"neon"``: HDF5 as
-        NEON delivers it.
+    ``layout``: ``"zarr"``: a store with ``reflectance/reflectance``; ``"neon"``: NEON's HDF5.
     ``nodata_fraction``: Share of pixels without data, at the ragged edges, 0 to 0.9.
     ``zarr_format``: 3 (sharded) or 2.
-    ``neon_chunks``: ``"old"``: small blocks of pixels and bands (until 2021); ``"band"``: one
-        band per chunk (since 2022).
+    ``neon_chunks``: ``"old"``: small blocks (until 2021); ``"band"``: one band each (since 2022).
     ``bidirectional``: Write a DP3.30006.002 file, whose water windows hold -100.
     ``tiles``: Number of tiles, down and across, of the layout ``neon``: ``out`` is a folder of
         files with NEON's names. The pixels are those of the scene in one file.
@@ -215,8 +211,7 @@ def simulate(
                     own_flight=overlap > 0,
                 )
             _fill(writer, cut, painter, truth_map, advance)
-        valid_fraction = truth_map.valid_fraction()
-    return SimulatedScene(out, truth, valid_fraction)
+    return SimulatedScene(out, truth)
 
 
 def _fill(

@@ -80,7 +80,6 @@ class TruthMapWriter:
     """
 
     def __init__(self, path: Path, rows: int, cols: int) -> None:
-        self._path = path
         root = zarr.create_group(path, zarr_format=2, attributes=_ABOUT)
         self._map = create_array(
             root,
@@ -104,9 +103,3 @@ class TruthMapWriter:
     def put(self, row: int, col: int, classes: np.ndarray) -> None:
         """Store the classes of one block."""
         self._map[row : row + classes.shape[0], col : col + classes.shape[1]] = classes
-
-    def valid_fraction(self) -> float:
-        """Share of pixels that hold data, once all are stored."""
-        rows, cols = self._map.shape
-        strips = (self._map[row : row + _TRUTH_CHUNK] for row in range(0, rows, _TRUTH_CHUNK))
-        return sum(int(np.count_nonzero(np.asarray(s) < 255)) for s in strips) / (rows * cols)

@@ -17,7 +17,7 @@ from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import SOURCE_ARRAY
 from hyperhpc.scene.files import FileScene, unreadable
 from hyperhpc.scene.origins import add_dates
-from hyperhpc.scene.window import length, mirror, normalise
+from hyperhpc.scene.window import intersect, length, mirror, normalise
 
 #: MB of decoded blocks that GDAL keeps; by itself it takes 5 % of the machine.
 _CACHE_MB = 64
@@ -76,23 +76,22 @@ class RasterScene(FileScene):
 
     def _fetch_decoded(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
         """Let GDAL decode into the result in place, whole rows of blocks at a time."""
-        height, width = rows.stop - rows.start, cols.stop - cols.start
-        numbers = range(bands.start + 1, bands.stop + 1, bands.step)
-        size = (-(-height // rows.step), -(-width // cols.step), len(numbers))
-        out = np.empty(size, self.stored_dtype)
-        # Rows that are skipped are decoded too, but not all kept at once.
-        depth = height if rows.step == cols.step == 1 else max(64, self.chunks[0])
-        depth = -(-depth // rows.step) * rows.step
+        numbers = list(range(bands.start + 1, bands.stop + 1, bands.step))
+        across = (cols.start, cols.stop)
+        out = np.empty((length(rows), length(cols), len(numbers)), self.stored_dtype)
         with open_dataset(self.path, self.header) as dataset:
-            for first in range(0, height, depth):
-                count = min(depth, height - first)
-                window = ((rows.start + first, rows.start + first + count), (cols.start, cols.stop))
-                place = slice(first // rows.step, -(-(first + count) // rows.step))
-                if depth == height:
-                    dataset.read(list(numbers), window=window, out=out.transpose(2, 0, 1))
-                else:
-                    part = dataset.read(list(numbers), window=window)
-                    out[place] = part[:, :: rows.step, :: cols.step].transpose(1, 2, 0)
+            if rows.step == cols.step == 1:
+                window = ((rows.start, rows.stop), across)
+                dataset.read(numbers, window=window, out=out.transpose(2, 0, 1))
+                return out
+            # Rows that are skipped are decoded too, but not all kept at once.
+            depth = max(64, self.chunks[0])
+            for first in range(rows.start // depth * depth, rows.stop, depth):
+                if parts := intersect(rows, first, depth):
+                    there, here = parts
+                    window = ((first + there.start, first + there.stop), across)
+                    part = dataset.read(numbers, window=window)
+                    out[here] = part[:, :: rows.step, :: cols.step].transpose(1, 2, 0)
         return out
 
     def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:

@@ -176,62 +176,8 @@ def open_zarr_scene(
     path = os.path.abspath(path)
     version = layout.zarr_format_of(path)
     assert version is not None, path
-    root, nodes = path, layout.walk(path, version)
-    if nodes[""].is_array:  # the cube itself was named: its coordinates are in its group
-        root, name = os.path.split(path)
-        found = layout.walk(root, version) if layout.zarr_format_of(root) == version else {}
-        nodes = {key: node for key, node in found.items() if not node.parent}
-        node = layout.read_node(root, name, version)
-        assert node is not None
-        if len(node.shape) != 3:
-            raise SceneError(
-                f"{path} is an array of shape {node.shape}; a cube has three dimensions",
-                f"Give the store or group instead: {root}",
-            )
-        nodes[name] = node
-        nodes.setdefault("", Node("", False, (), None, {}))
-        cubes = [node]
-    else:
-        cubes = layout.find_cubes(nodes, group, path)
+    root, nodes, cubes = _find_cubes(path, version, group)
     cube, axes = layout.choose_cube(nodes, cubes, path, has_centres=wavelength_nm is not None)
-    return _open(path, root, version, nodes, cube, axes, wavelength_nm)
-
-
-def _read_coordinate(root: str, version: int, node: Node) -> np.ndarray:
-    """Values of a coordinate, in memory."""
-    array, what = open_array(root, node.path, version), f"Coordinate {node.path} of {root}"
-    try:
-        values = np.asarray(array[...])
-    except READ_ERRORS as error:
-        raise unreadable(what, why=error, hint=_DAMAGED) from error
-    if values.dtype.kind not in "iuf":
-        raise SceneError(f"{what} has dtype {values.dtype}; it must hold numbers")
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def _grid_mapping(
-    nodes: dict[str, Node], cube: Node, attributes: Attributes
-) -> dict[str, Any] | None:
-    """Attributes of the grid-mapping variable, if there is one."""
-    named = attributes.get("grid_mapping")
-    names = [named] if isinstance(named, str) else []
-    for group in layout.ancestry(nodes, cube.path):
-        for name in [*names, "spatial_ref", "crs"]:
-            node = nodes.get(f"{group.path}/{name}" if group.path else name)
-            if node is not None and node.attributes:
-                return node.attributes
-    return None
-
-
-def _open(
-    path: str,
-    root: str,
-    version: int,
-    nodes: dict[str, Node],
-    cube: Node,
-    axes: Axes,
-    wavelength_nm: np.ndarray | None,
-) -> ZarrScene:
     where = f"{cube.path or 'the array'} of {path}"
     array = open_array(root, cube.path, version)
     metadata.check_cube(array.dtype, cube.shape, array.chunks, where)
@@ -282,6 +228,54 @@ def _open(
     if scene._is_plain:
         scene = replace(scene, **_find_origins(nodes, cube, scene.shape))
     return replace(scene, thinned=_thinned(scene))
+
+
+def _find_cubes(
+    path: str, version: int, group: str | None
+) -> tuple[str, dict[str, Node], list[Node]]:
+    """Root of the store, its nodes, and those that may be the cube."""
+    nodes = layout.walk(path, version)
+    if not nodes[""].is_array:
+        return path, nodes, layout.find_cubes(nodes, group, path)
+    root, name = os.path.split(path)  # the cube itself was named: its coordinates are in its group
+    found = layout.walk(root, version) if layout.zarr_format_of(root) == version else {}
+    nodes = {key: node for key, node in found.items() if not node.parent}
+    node = layout.read_node(root, name, version)
+    assert node is not None
+    if len(node.shape) != 3:
+        raise SceneError(
+            f"{path} is an array of shape {node.shape}; a cube has three dimensions",
+            f"Give the store or group instead: {root}",
+        )
+    nodes[name] = node
+    nodes.setdefault("", Node("", False, (), None, {}))
+    return root, nodes, [node]
+
+
+def _read_coordinate(root: str, version: int, node: Node) -> np.ndarray:
+    """Values of a coordinate, in memory."""
+    array, what = open_array(root, node.path, version), f"Coordinate {node.path} of {root}"
+    try:
+        values = np.asarray(array[...])
+    except READ_ERRORS as error:
+        raise unreadable(what, why=error, hint=_DAMAGED) from error
+    if values.dtype.kind not in "iuf":
+        raise SceneError(f"{what} has dtype {values.dtype}; it must hold numbers")
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _grid_mapping(
+    nodes: dict[str, Node], cube: Node, attributes: Attributes
+) -> dict[str, Any] | None:
+    """Attributes of the grid-mapping variable, if there is one."""
+    named = attributes.get("grid_mapping")
+    names = [named] if isinstance(named, str) else []
+    for group in layout.ancestry(nodes, cube.path):
+        for name in [*names, "spatial_ref", "crs"]:
+            node = nodes.get(f"{group.path}/{name}" if group.path else name)
+            if node is not None and node.attributes:
+                return node.attributes
+    return None
 
 
 def _bad_bands(attributes: Attributes, n_bands: int, where: str) -> tuple[int, ...]:
