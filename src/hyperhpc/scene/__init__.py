@@ -1,10 +1,10 @@
 """Formats in, canonical scenes out. The door is :func:`open_scene`.
 
 formats/ (one module a format) | cube (what a scene is) | files (what scenes in files have in
-common) | window (slices) | metadata (what numbers and bands mean) | georef (grids and CF
-georeference) | mosaic (several scenes as one) | views (masked, picked, resampled) | vectors,
-point_table (points and polygons) | aoi (areas of interest) | origins (where pixels come from) |
-thinned (every 4th pixel) | lazy (xarray).
+common) | window (slices) | metadata (what numbers and bands mean) | georef (grids and CF) | mosaic
+(several scenes as one) | views (masked, picked, resampled) | vectors, point_table (points and
+polygons) | aoi (areas of interest) | origins (where pixels come from) | thinned (every 4th pixel) |
+lazy (xarray).
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from hyperhpc.files import is_unfinished_store
 from hyperhpc.scene.cube import Grid, Scene
 from hyperhpc.scene.formats import FORMATS, find_format
 from hyperhpc.scene.formats.hdf5 import is_hdf5
+from hyperhpc.scene.formats.zarr_layout import suggest_stores
 from hyperhpc.scene.lazy import describe, to_xarray
 from hyperhpc.scene.metadata import GivenCentres, read_wavelengths
+from hyperhpc.scene.mosaic import find_tiles, join_scenes, open_members
+from hyperhpc.scene.views import mask_scene, note_hidden, pick_common, resample
 
 __all__ = ["FORMATS", "Grid", "Scene", "describe", "open_scene", "to_xarray"]
 
@@ -55,11 +58,7 @@ def open_scene(
 
     def open_one(file: str) -> Scene:
         scene = _open(file, options.group or group, centres)
-        if options.mask:
-            from hyperhpc.scene.views import mask_scene
-
-            scene = mask_scene(scene, scene.quality_mask(options.mask))
-        return scene
+        return mask_scene(scene, scene.quality_mask(options.mask)) if options.mask else scene
 
     if not files:
         raise SceneError("No scene is given", "Name a file or a folder")
@@ -67,14 +66,10 @@ def open_scene(
         members = [open_one(files[0])]
         scene = members[0]
     else:
-        from hyperhpc.scene.mosaic import open_members
-
         members = open_members(files, open_one)
         common_folder = os.path.commonpath([os.path.dirname(file) for file in files])
         scene = _join(paths[0] if len(paths) == 1 else common_folder, members, options)
     if options.mask:
-        from hyperhpc.scene.views import note_hidden
-
         scene = note_hidden(scene, members, options.mask)
     if options.aoi:
         from hyperhpc.scene.aoi import mask_outside
@@ -85,18 +80,13 @@ def open_scene(
 
 def _list_files(path: str) -> list[str]:
     """The scenes in a folder of files; any other path is one scene."""
-    if not os.path.isdir(path) or find_format(path) is not None:
-        return [path]
-    from hyperhpc.scene.mosaic import find_tiles
-
-    return find_tiles(path) or [path]
+    if os.path.isdir(path) and find_format(path) is None:
+        return find_tiles(path) or [path]
+    return [path]
 
 
 def _join(name: str, members: list[Scene], options: SceneOptions) -> Scene:
     """Join scenes to one, after resampling or picking bands if the options say so."""
-    from hyperhpc.scene.mosaic import join_scenes
-    from hyperhpc.scene.views import pick_common, resample
-
     if options.resample_bands:
         members = resample(members)
     elif options.bands == "intersect":
@@ -143,8 +133,6 @@ def _open(path: str, group: str | None, given: GivenCentres | None) -> Scene:
 def _unknown_format(path: str) -> SceneError:
     known = ", ".join(row.name for row in FORMATS)
     if os.path.isdir(path):
-        from hyperhpc.scene.formats.zarr_layout import suggest_stores
-
         return SceneError(
             f"{path} is a folder without Zarr metadata (zarr.json, .zgroup or .zarray) and "
             f"without files of a known format ({known})",

@@ -97,8 +97,8 @@ def find_crs(
     return found or (None, None)
 
 
-def axis_step(centres: np.ndarray, name: str, where: str) -> tuple[float, float] | None:
-    """First centre and signed spacing of a coordinate; None if it has one value only.
+def _axis_step(centres: np.ndarray, name: str, where: str) -> float | None:
+    """Signed spacing of a coordinate; None if it has one value only.
 
     Raises SceneError: values not finite, or not regular within :data:`TOLERANCE_PX` of a pixel.
     """
@@ -120,7 +120,7 @@ def axis_step(centres: np.ndarray, name: str, where: str) -> tuple[float, float]
             f"{worst} is {off[worst]:.4g} away from a regular spacing of {step:.10g}",
             "Pixels must form one regular grid",
         )
-    return float(values[0]), step
+    return step
 
 
 def grid_from_centres(x: np.ndarray, y: np.ndarray, where: str) -> tuple[Grid, bool]:
@@ -129,19 +129,18 @@ def grid_from_centres(x: np.ndarray, y: np.ndarray, where: str) -> tuple[Grid, b
     Returns: the grid, and True if y ascends (south up: rows must be flipped).
     Raises SceneError: a coordinate that is irregular, or x descending.
     """
-    xs, ys = axis_step(x, "x", where), axis_step(y, "y", where)
-    if xs is not None and xs[1] < 0:
+    dx, dy = _axis_step(x, "x", where), _axis_step(y, "y", where)
+    if dx is not None and dx < 0:
         raise SceneError(
             f"{where}: coordinate x descends from {float(x[0]):.10g} to {float(x[-1]):.10g}; "
             "columns must run from west to east",
             "Flip the cube along x",
         )
     # A single row or column has no spacing: pixels are taken as square.
-    px = xs[1] if xs is not None else abs(ys[1]) if ys is not None else 1.0
-    py = abs(ys[1]) if ys is not None else px
-    south_up = ys is not None and ys[1] > 0
-    top = float(y[-1]) if south_up else float(y[0])
-    return Grid(xmin=float(x[0]) - px / 2, ymax=top + py / 2, px=px, py=py), south_up
+    px = dx or abs(dy or 1.0)
+    py = abs(dy or px)
+    grid = Grid(xmin=float(x[0]) - px / 2, ymax=float(max(y[0], y[-1])) + py / 2, px=px, py=py)
+    return grid, dy is not None and dy > 0
 
 
 def grid_in_pixels(n_rows: int) -> Grid:
@@ -158,9 +157,8 @@ def grid_from_geotransform(text: Any) -> Grid | None:
         return None
     if len(numbers) != 6 or not all(map(math.isfinite, numbers)):
         return None
-    if numbers[2] or numbers[4] or numbers[1] <= 0 or numbers[5] >= 0:
-        return None
-    return Grid(xmin=numbers[0], ymax=numbers[3], px=numbers[1], py=-numbers[5])
+    xmin, px, x_turn, ymax, y_turn, py = numbers
+    return None if x_turn or y_turn or px <= 0 or py >= 0 else Grid(xmin, ymax, px, -py)
 
 
 def grid_from_map_info(text: str, where: str) -> tuple[Grid, int | None]:

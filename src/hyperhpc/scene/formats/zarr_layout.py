@@ -136,23 +136,17 @@ def walk(root: str, version: int) -> dict[str, Node]:
         nodes[path] = node
         if node.is_array or depth == MAX_DEPTH:
             continue
-        folder = os.path.join(root, path)
-        with os.scandir(folder) as entries:
-            names = sorted(
-                entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()
-            )
+        with os.scandir(os.path.join(root, path)) as entries:
+            names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
         queue.extend((f"{path}/{name}" if path else name, depth + 1) for name in names)
     return nodes
 
 
 def ancestry(nodes: dict[str, Node], path: str) -> list[Node]:
     """Groups that hold ``path``, nearest first, up to the root."""
-    groups = []
-    while path:
-        path = path.rpartition("/")[0]
-        if path in nodes:
-            groups.append(nodes[path])
-    return groups
+    parts = path.split("/") if path else []
+    above = ("/".join(parts[:n]) for n in reversed(range(len(parts))))
+    return [nodes[group] for group in above if group in nodes]
 
 
 # Dimensions: which one is y, which x, which the bands; and their coordinates.
