@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -40,28 +39,24 @@ class Word(click.Choice):
 
 
 class Words(click.ParamType):
-    """Words with commas between, in any case; the shell completes the known ones.
-
-    ``is_closed``: True if no other words are allowed.
-    """
+    """Words with commas between, in any case: of a closed set, or of indices if it is empty."""
 
     name = "words"
 
-    def __init__(self, known: Callable[[], tuple[str, ...]], is_closed: bool) -> None:
-        self._known, self._is_closed = known, is_closed
+    def __init__(self, choices: tuple[str, ...]) -> None:
+        self._choices = choices
 
     def convert(self, value: Any, parameter: Any, context: Any) -> tuple[str, ...]:
         """Split the text; refuse words that are not in a closed set."""
         words = parse_words(value)
-        known = self._known() if self._is_closed else words
-        for word in words:
-            if word not in known:
-                self.fail(f"{word!r} is not one of {', '.join(known)}", parameter, context)
+        for word in words if self._choices else ():
+            if word not in self._choices:
+                self.fail(f"{word!r} is not one of {', '.join(self._choices)}", parameter, context)
         return words
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         """Show all words of a closed set."""
-        return f"[{'|'.join(self._known())}],..." if self._is_closed else "NAME,..."
+        return f"[{'|'.join(self._choices)}],..." if self._choices else "NAME,..."
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -71,7 +66,7 @@ class Words(click.ParamType):
         given = parse_words(before)
         return [
             CompletionItem(f"{before}{comma}{word}")
-            for word in self._known()
+            for word in self._choices or index_names()
             if word.startswith(start.lower()) and word not in given
         ]
 
@@ -110,12 +105,10 @@ def table_option(name: str) -> Any:
         more["type"] = int
     elif entry.parse is parse_path:
         more["type"] = AnyPath()
-    elif entry.parse is parse_words:
-        more["type"] = Words(index_names, is_closed=False)
     elif isinstance(entry.default, str) and entry.choices:
         more["type"] = Word(entry)
-    elif entry.choices:
-        more["type"] = Words(lambda: entry.choices, is_closed=True)
+    elif entry.choices or entry.parse is parse_words:
+        more["type"] = Words(entry.choices)
     else:
         more |= {"type": str, "callback": _parse_with(entry)}
     flag = entry.flag or f"--{name.replace('_', '-')}"

@@ -8,7 +8,10 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from matplotlib.colors import to_hex
 
+from hyperhpc.report.index_maps import measure_index
+from hyperhpc.report.style import cluster_colours
 from hyperhpc.results import RunResults, open_results
 from hyperhpc.tools.export.bands import Band, index_entry
 from hyperhpc.tools.export.geotiff import colour_table
@@ -62,24 +65,17 @@ def _colours(band: Band) -> list[tuple[int, int, int]]:
 
 def _class_style(band: Band) -> dict[str, Any]:
     """Value, colour and name of each class."""
-    colours = enumerate(map(_hex, _colours(band)))
+    colours = enumerate(map(to_hex, cluster_colours(band.n_clusters)))
     return {"limits": None, "entries": [(k, colour, f"C{k}") for k, colour in colours]}
 
 
 def _ramp_style(results: RunResults, band: Band) -> dict[str, Any]:
     """Limits and colours of values, as in the report."""
-    from hyperhpc.report.index_maps import measure_index
-
     measured = measure_index(open_results(results.folder.out), index_entry(results, band.name))
     low, high = (measured and measured.limits) or (0.0, 1.0)
     entries = []
     if measured:
         shares, values = np.linspace(0, 1, _N_STOPS), np.linspace(low, high, _N_STOPS)
         for share, value in zip(shares, values, strict=True):
-            red, green, blue, _ = (round(255 * part) for part in measured.colours(share))
-            entries.append((f"{value:.9g}", _hex((red, green, blue)), f"{value:.4g}"))
+            entries.append((f"{value:.9g}", to_hex(measured.colours(share)), f"{value:.4g}"))
     return {"limits": (f"{low:.9g}", f"{high:.9g}"), "entries": entries}
-
-
-def _hex(colour: Sequence[int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
