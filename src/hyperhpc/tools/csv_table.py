@@ -22,12 +22,10 @@ def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) 
             writer.writerow([_cell(value) for value in row])
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
+def _cell(value: Any) -> Any:
     if isinstance(value, float):  # numpy's float64 is a float; float32 is never passed
         return "" if math.isnan(value) else f"{value:.12g}"
-    return str(value)
+    return value
 
 
 def band_columns(prefix: str, wavelength_nm: Iterable[float]) -> list[str]:
