@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
 
 #: Narrow no-break space between thousands (SI style): no reader takes it for a decimal sign.
 THIN = "\u202f"
@@ -164,3 +167,17 @@ def formula_parts(formula: str) -> list[tuple[str, bool]]:
     """A formula cut into (text, is_subscript) for HTML."""
     parts = _WAVELENGTH.split(formula.replace("-", MINUS).replace("*", "\u00b7"))
     return [(text, i % 2 == 1) for i, text in enumerate(parts) if text]
+
+
+def jinja_environment(folder: Path) -> jinja2.Environment:
+    """Templates of a folder, with the functions of this module as filters."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for function in (slug, number, significant, percent, windows, listing, score):
+        environment.filters[function.__name__] = function
+    return environment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -277,7 +278,7 @@ def _frame(ax: Axes, extent: Extent) -> None:
 
 
 def draw_key(
-    sheet: Sheet, x: float, y: float, keys: list[list[str]], colours: list[Any], rows: int,
+    sheet: Sheet, x: float, y: float, keys: list[list[str]], colours: Sequence[Any], rows: int,
     more: int,
 ) -> None:  # fmt: skip
     """Swatches with a name, and numbers if there are any, in columns of so many rows."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from hyperhpc.analysis.bands import TOLERANCE_NM
 from hyperhpc.files import atomic_write
 from hyperhpc.report import tables
-from hyperhpc.report.formats import NOTHING, THIN, TIMES, listing, number, score, slug, windows
+from hyperhpc.report.formats import NOTHING, THIN, TIMES, jinja_environment, number, windows
 from hyperhpc.report.index_maps import IndexMap
 from hyperhpc.report.methods import methods
 from hyperhpc.report.pictures import Picture, draw_pictures, within_budget
@@ -30,16 +28,6 @@ def write(results: RunResults) -> Path:
 
 def render(results: RunResults, pictures: list[Picture], index_maps: list[IndexMap]) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        slug=slug, number=number, windows=windows, listing=listing, score=score
-    )
     sections: dict[str, list[tuple[int, Picture]]] = {}
     order = [
         "quicklook",
@@ -52,31 +40,37 @@ def render(results: RunResults, pictures: list[Picture], index_maps: list[IndexM
     for n, picture in enumerate(pictures, 1):
         sections.setdefault(picture.section, []).append((n, picture))
     paragraphs, references = methods(results)
-    return environment.get_template("template.html.j2").render(
-        results=results,
-        run=results.run,
-        scene=results.scene,
-        facts=_facts(results),
-        figures=sections,
-        cards=tables.cards(results),
-        points=tables.point_table(results),
-        indices=tables.index_table(results, index_maps),
-        models=[
-            (m, tables.cluster_table(results, m), cluster_tables(results, m))
-            for m in results.models
-        ],
-        fits=tables.model_table(results),
-        agreement=[(p, tables.agreement_table(p)) for p in results.clusters.get("agreement") or []],
-        nearest=tables.nearest_bands(results),
-        tolerance=TOLERANCE_NM,
-        stages=tables.stage_table(results),
-        memory=tables.memory_table(results),
-        options=tables.pairs(results.run.get("options") or {}),
-        machine=tables.pairs(results.run.get("machine") or {}),
-        methods=paragraphs,
-        references=references,
-        thin=THIN,
-        created=_when(results.run.get("created")),
+    return (
+        jinja_environment(Path(__file__).parent)
+        .get_template("template.html.j2")
+        .render(
+            results=results,
+            run=results.run,
+            scene=results.scene,
+            facts=_facts(results),
+            figures=sections,
+            cards=tables.cards(results),
+            points=tables.point_table(results),
+            indices=tables.index_table(results, index_maps),
+            models=[
+                (m, tables.cluster_table(results, m), cluster_tables(results, m))
+                for m in results.models
+            ],
+            fits=tables.model_table(results),
+            agreement=[
+                (p, tables.agreement_table(p)) for p in results.clusters.get("agreement") or []
+            ],
+            nearest=tables.nearest_bands(results),
+            tolerance=TOLERANCE_NM,
+            stages=tables.stage_table(results),
+            memory=tables.memory_table(results),
+            options=tables.pairs(results.run.get("options") or {}),
+            machine=tables.pairs(results.run.get("machine") or {}),
+            methods=paragraphs,
+            references=references,
+            thin=THIN,
+            created=_when(results.run.get("created")),
+        )
     )
 
 

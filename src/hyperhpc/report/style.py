@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -19,45 +20,14 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
 #: Dots per inch of every picture, as printers of journals ask for.
 DPI = 300
 
-INK = "#1c2127"
-MUTED = "#5b6570"
+#: Settings of matplotlib for all figures.
+RC: Any = mpl.rc_params_from_file(
+    Path(__file__).with_name("report.mplstyle"), use_default_template=False
+)
+INK, MUTED = RC["text.color"], RC["xtick.color"]
 SHADE = "#eceef1"
 #: No-data on every map. Light and without hue, so that it is never read as a value.
 NODATA = "#dfe1e4"
-
-RC: Any = {  # keys are literals in matplotlib's types
-    "axes.axisbelow": True,
-    "axes.edgecolor": "#8a939d",
-    "axes.facecolor": "white",
-    "axes.labelcolor": INK,
-    "axes.labelsize": 8.0,
-    "axes.linewidth": 0.6,
-    "axes.titlesize": 9.0,
-    "figure.dpi": DPI,
-    "figure.facecolor": "white",
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
-    "font.size": 8.0,
-    "grid.color": "#e4e7ea",
-    "grid.linewidth": 0.6,
-    "image.composite_image": False,
-    "image.interpolation": "nearest",
-    "legend.fontsize": 7.5,
-    "legend.frameon": False,
-    "lines.linewidth": 1.2,
-    "lines.solid_capstyle": "round",
-    "mathtext.default": "regular",
-    "patch.linewidth": 0.6,
-    "savefig.dpi": DPI,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "xtick.labelsize": 7.0,
-    "xtick.major.size": 3.0,
-    "xtick.major.width": 0.6,
-    "ytick.color": MUTED,
-    "ytick.labelsize": 7.0,
-    "ytick.major.size": 3.0,
-    "ytick.major.width": 0.6,
-}
 
 # Okabe & Ito (2008) without its black, and an indigo: apart for readers with red-green
 # colour blindness too. (Longer published lists have pairs that are not: a wine and an olive.)
@@ -73,6 +43,14 @@ _SIGHTS = (
     np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
               [-0.003882, -0.048116, 1.051998]]),
 )  # fmt: skip
+
+# Both steps from linear RGB to OKLab (Ottosson 2020).
+_CONES_OF_LINEAR = np.array([[0.4122214708, 0.2119034982, 0.0883024619],
+                             [0.5363325363, 0.6806995451, 0.2817188376],
+                             [0.0514459929, 0.1073969566, 0.6299787005]])  # fmt: skip
+_OKLAB_OF_CONES = np.array([[0.2104542553, 1.9779984951, 0.0259040371],
+                            [0.7936177850, -2.4285922050, 0.7827717662],
+                            [-0.0040720468, 0.4505937099, -0.8086757660]])  # fmt: skip
 
 _COLOUR_MAPS = {
     "ndvi": "YlGn", "mrendvi": "YlGn",
@@ -98,7 +76,12 @@ def colour_map(index: str, *, diverging: bool) -> Colormap:
 
 
 @cache
-def _palette(n: int) -> tuple[tuple[float, float, float], ...]:
+def cluster_colours(n: int) -> tuple[tuple[float, float, float], ...]:
+    """Colours of clusters 0 to n-1 as RGB in 0-1; the same cluster number, the same colour.
+
+    ``n``: Number of clusters, at most 255. The first eight are a published colour-blind-safe
+        set, the others are generated to stay as far from it, and from no-data, as they can.
+    """
     base = [to_rgb(c) for c in _BASE]
     if n <= len(base):
         return tuple(base[:n])
@@ -127,40 +110,12 @@ def _palette(n: int) -> tuple[tuple[float, float, float], ...]:
     return tuple(base)
 
 
-def cluster_colours(n: int) -> list[tuple[float, float, float]]:
-    """Colours of clusters 0 to n-1 as RGB in 0-1; the same cluster number, the same colour.
-
-    ``n``: Number of clusters, at most 255. The first eight are a published colour-blind-safe
-        set, the others are generated to stay as far from it, and from no-data, as they can.
-    """
-    return list(_palette(n))
-
-
 def _oklab(rgb: npt.ArrayLike, sight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """OKLab (Ottosson 2020) of sRGB colours as a kind of sight receives them."""
     rgb = np.asarray(rgb, dtype=np.float64)
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     linear = np.clip(linear @ sight.T, 0, 1)
-    cones = np.cbrt(
-        linear
-        @ np.array(
-            [
-                [0.4122214708, 0.2119034982, 0.0883024619],
-                [0.5363325363, 0.6806995451, 0.2817188376],
-                [0.0514459929, 0.1073969566, 0.6299787005],
-            ]
-        )
-    )
-    return np.asarray(
-        cones
-        @ np.array(
-            [
-                [0.2104542553, 1.9779984951, 0.0259040371],
-                [0.7936177850, -2.4285922050, 0.7827717662],
-                [-0.0040720468, 0.4505937099, -0.8086757660],
-            ]
-        )
-    )
+    return np.asarray(np.cbrt(linear @ _CONES_OF_LINEAR) @ _OKLAB_OF_CONES)
 
 
 def is_light(colour: tuple[float, float, float]) -> bool:

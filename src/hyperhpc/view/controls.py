@@ -18,13 +18,14 @@ from bokeh.models import (
 )
 
 from hyperhpc.errors import HyperhpcError
+from hyperhpc.report import style
 from hyperhpc.view.figures import MapFigure, SpectrumChart
 from hyperhpc.view.layers import MapLayer
 from hyperhpc.view.markup import CSS, LINE
 
 PANEL_WIDTH = 430
 _GROUPS = {"rgb": "Colour", "cir": "Colour", "index": "Indices", "cluster": "Clusters"}
-_MUTED = {"color": "#5b6570"}
+_MUTED = {"color": style.MUTED}
 _BOX = {"background": "white", "border": f"1px solid {LINE}"}
 
 _SAVE_JS = """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
-from bokeh.core.properties import value
 from bokeh.models import (
     BasicTickFormatter,
     BoxAnnotation,
@@ -21,23 +21,22 @@ from bokeh.models import (
     WheelZoomTool,
 )
 from bokeh.plotting import figure
+from bokeh.themes import Theme
 
 from hyperhpc.report import style
 from hyperhpc.scene import Grid
 from hyperhpc.scene.georef import MapCrs
-from hyperhpc.view.markup import LINE
 
 #: Bokeh draws a dotted frame around a figure that has been clicked.
 _NO_OUTLINE = ".bk-Canvas { --highlight-color: transparent; }"
-_FONT = "system-ui, sans-serif"
+#: Fonts and colours of both figures.
+THEME = Theme(Path(__file__).with_name("theme.yaml"))
 #: Pixels along a side of the map at the closest zoom.
 _MIN_PIXELS = 6
 
 
-def empty_image(name: str) -> ColumnDataSource:
-    """Data source of a picture, still empty."""
-    columns = ("image", "x", "y", "dw", "dh")
-    return ColumnDataSource({column: [] for column in columns}, name=name)
+def _empty(name: str, columns: str) -> ColumnDataSource:
+    return ColumnDataSource({column: [] for column in columns.split()}, name=name)
 
 
 class MapFigure:
@@ -65,37 +64,35 @@ class MapFigure:
             min_width=320,
             min_height=240,
             background_fill_color=style.NODATA,
-            border_fill_color="white",
             outline_line_color="#8a939d",
-            output_backend="canvas",
             lod_threshold=None,
         )
         self.figure.stylesheets = [_NO_OUTLINE]
-        self.figure.toolbar.logo = None
         self.figure.grid.visible = False
         for axis, name in ((self.figure.xaxis, "x"), (self.figure.yaxis, "y")):
             axis.formatter = BasicTickFormatter(use_scientific=False)
             axis.ticker.desired_num_ticks = 4 if name == "x" else 3
             axis.axis_label = None if crs.kind == "unknown" else _axis_label(crs, name)
-            _style_axis(axis)
         self.figure.yaxis.major_label_orientation = "vertical"
-        self.base, self.top = empty_image("base"), empty_image("top")
-        self.glyph = ImageRGBA(image="image", x="x", y="y", dw="dw", dh="dh")
-        self.figure.add_glyph(self.base, ImageRGBA(image="image", x="x", y="y", dw="dw", dh="dh"))
+        self.base, self.top = (_empty(name, "image x y dw dh") for name in ("base", "top"))
+        self.figure.add_glyph(self.base, ImageRGBA(image="image"))
+        self.glyph = ImageRGBA(image="image")
         self.figure.add_glyph(self.top, self.glyph)
-        self.points = ColumnDataSource({"x": [], "y": [], "name": [], "color": []}, name="marks")
+        self.points = _empty("marks", "x y name color")
         self.figure.scatter(
             "x", "y", source=self.points, size=11, fill_color="color", line_color="white",
             line_width=1.8, level="overlay",
         )  # fmt: skip
         self.figure.text(
             "x", "y", "name", source=self.points, x_offset=9, y_offset=-7, level="overlay",
-            text_color="#1c2127", text_font=value(_FONT), text_font_size="12px",
-            text_font_style="bold", background_fill_color="white", background_fill_alpha=0.8,
-            padding=2, border_radius=2,
+            text_color=style.INK, text_font_size="12px", text_font_style="bold",
+            background_fill_color="white", background_fill_alpha=0.8, padding=2, border_radius=2,
         )  # fmt: skip
         if crs.kind == "projected" and crs.unit_m == 1:  # the scale bar of Bokeh counts metres
-            self.figure.add_layout(_scale_bar(self.figure.x_range))
+            bar = {"unit": "m", "bar_length": 0.16, "bar_length_units": "percent"}
+            self.figure.add_layout(
+                ScaleBar(range=self.figure.x_range, location="bottom_left", **bar)
+            )
 
 
 def _axis_label(crs: MapCrs, name: str) -> str:
@@ -104,52 +101,17 @@ def _axis_label(crs: MapCrs, name: str) -> str:
     return {"x": "Easting (m)", "y": "Northing (m)"}[name] if crs.unit_m == 1 else name
 
 
-def _scale_bar(x_range: Range1d) -> ScaleBar:
-    return ScaleBar(
-        range=x_range,
-        unit="m",
-        location="bottom_left",
-        background_fill_alpha=0.85,
-        border_line_color=LINE,
-        label_text_font=_FONT,
-        label_text_font_size="11px",
-        bar_length=0.16,
-        bar_length_units="percent",
-    )
-
-
-def _style_axis(axis: object) -> None:
-    """Set thin, dark text."""
-    for name, setting in {
-        "axis_label_text_font": _FONT,
-        "axis_label_text_font_size": "12px",
-        "axis_label_text_font_style": "normal",
-        "axis_label_text_color": style.INK,
-        "major_label_text_font": _FONT,
-        "major_label_text_font_size": "11px",
-        "major_label_text_color": style.MUTED,
-        "axis_line_color": "#8a939d",
-        "major_tick_line_color": "#8a939d",
-        "minor_tick_line_color": None,
-    }.items():
-        setattr(axis, name, setting)
-
-
 class SpectrumChart:
     """Reflectance against wavelength: spectra, and behind them the means of their clusters.
 
     ``figure``: The Bokeh figure.
     ``spectra``, ``means``: Columns nm, reflectance (a list of numbers each), color, name.
-
     ``good_ranges``: Ranges (nm) of good bands; what lies between them is shaded.
     """
 
     def __init__(self, good_ranges: Sequence[Sequence[float]]) -> None:
-        columns = ("nm", "reflectance", "color", "name")
-        self.spectra, self.means = (
-            ColumnDataSource({column: [] for column in columns}, name=name)
-            for name in ("spectra", "means")
-        )
+        columns = "nm reflectance color name"
+        self.spectra, self.means = (_empty(name, columns) for name in ("spectra", "means"))
         self.figure = figure(
             name="chart",
             height=250,
@@ -161,17 +123,10 @@ class SpectrumChart:
             y_axis_label="Reflectance",
             title=" ",
         )
-        self.figure.title.update(
-            text_font=_FONT, text_font_size="12px", text_font_style="normal",
-            text_color=style.MUTED,
-        )  # fmt: skip
         self.figure.stylesheets = [_NO_OUTLINE]
-        self.figure.toolbar.logo = None
         self.figure.toolbar.autohide = True
         self.figure.xgrid.visible = False
         self.figure.ygrid.grid_line_color = "#e4e7ea"
-        for axis in (self.figure.xaxis, self.figure.yaxis):
-            _style_axis(axis)
         for (_, left), (right, _) in pairwise(good_ranges):
             self.figure.add_layout(
                 BoxAnnotation(left=left, right=right, fill_color=style.SHADE, line_color=None,

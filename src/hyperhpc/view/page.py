@@ -14,7 +14,7 @@ from bokeh.models import ColumnDataSource
 
 from hyperhpc.view import markup
 from hyperhpc.view.controls import Controls
-from hyperhpc.view.figures import MapFigure, SpectrumChart
+from hyperhpc.view.figures import THEME, MapFigure, SpectrumChart
 from hyperhpc.view.layers import MapLayer, MapLayers
 from hyperhpc.view.levels import MapWindow, Viewport
 from hyperhpc.view.selected_points import SelectedPoints
@@ -64,7 +64,7 @@ class Page:
         controls.head.text = markup.heading(results, self._viewed.notes)
         self._points.update()
         document.title = f"{results.scene_name} - hyperhpc"
-        document.template = markup.TEMPLATE
+        document.template, document.theme = markup.TEMPLATE, THEME
         document.add_root(controls.layout)
 
     @property
