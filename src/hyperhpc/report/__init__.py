@@ -18,37 +18,19 @@ __all__ = ["figures", "plot_spectra", "write_report"]
 
 
 def write_report(
-    out: str | Path,
-    *,
-    complete: bool = False,
-    overview: Path | None = None,
+    out: str | Path, *, complete: bool = False, overview: Path | None = None,
     gaps: Sequence[str] = (),
-) -> Path:
+) -> Path:  # fmt: skip
     """Draw ``OUT/figures/*.png`` and write the self-contained page ``OUT/report.html``.
 
     The scene is never read; of ``results.zarr`` only one window of at most 500 pixels a
     side. A run that has not come to its end gets a report that says so at its top.
 
-    Parameters
-    ----------
-    out
-        Folder of a run.
-    complete
-        The run is coming to its end, though run.json does not say so yet.
-    overview
-        Where reduced maps lie, if not in ``OUT/overview.zarr``.
-    gaps
-        What is missing in them, one sentence each.
+    ``complete``: The run is coming to its end, though run.json does not say so yet.
+    ``overview``: Where reduced maps lie, if not in ``OUT/overview.zarr``.
+    ``gaps``: What is missing in them, one sentence each.
 
-    Returns
-    -------
-    Path
-        The page.
-
-    Raises
-    ------
-    ConfigError
-        If ``out`` is not the folder of a run.
+    Returns the page. Raises ConfigError: ``out`` is not the folder of a run.
     """
     from hyperhpc.report.page import write
     from hyperhpc.results import open_results
@@ -61,9 +43,7 @@ def write_report(
 def figures(out: str | Path) -> dict[str, Figure]:
     """All figures of a run by name, drawn but not saved (for notebooks).
 
-    ``out``: Folder of a run.
-
-    Raises ConfigError: if ``out`` is not the folder of a run.
+    Raises ConfigError: ``out`` is not the folder of a run.
     """
     from hyperhpc.report import draw
     from hyperhpc.results import open_results
@@ -74,13 +54,7 @@ def figures(out: str | Path) -> dict[str, Figure]:
 def plot_spectra(
     spectra: Sequence[dict[str, Any]], good_ranges: Sequence[Sequence[float]] | None = None
 ) -> Figure:
-    """Reflectance spectra of points in one chart.
-
-    ``spectra``: As ``hyperhpc spectrum --json`` prints them: ``x, y, wavelength_nm,
-        reflectance``, reflectance 0-1 with None where there is no data, bands in any order.
-    ``good_ranges``: Wavelength ranges in nm to draw; what lies between them is greyed and left
-        out. Without them every band is drawn.
-    """
+    """Reflectance spectra of points in one chart: :func:`hyperhpc.report.spectra.plot_spectra`."""
     from hyperhpc.report.spectra import plot_spectra as plot
 
     return plot(spectra, good_ranges)

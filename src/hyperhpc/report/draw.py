@@ -11,13 +11,7 @@ from hyperhpc.report import style
 from hyperhpc.report.comparison import agreement_figure
 from hyperhpc.report.formats import listing, plural, score, slug, windows
 from hyperhpc.report.index_maps import IndexMap, index_figure, indices_figure, measure_index
-from hyperhpc.report.maps import (
-    CloseUp,
-    choose_close_up,
-    close_up_figure,
-    cluster_figure,
-    quicklook_figure,
-)
+from hyperhpc.report.maps import choose_close_up, close_up_figure, cluster_figure, quicklook_figure
 from hyperhpc.report.spectra import cluster_spectra_figure, spectra_figure
 from hyperhpc.results import RunResults
 
@@ -26,17 +20,11 @@ from hyperhpc.results import RunResults
 class ReportFigure:
     """A figure and its words.
 
-    Attributes
-    ----------
-    name
-        File name without its ending, unique in a report.
-    section
-        Section of the page that shows it: ``quicklook``, ``spectra``, ``indices``,
+    ``name``: File name without its ending, unique in a report.
+    ``section``: Section of the page that shows it: ``quicklook``, ``spectra``, ``indices``,
         ``model:NAME`` or ``agreement``; empty if no section does.
-    figure
-        The figure, not rendered yet.
-    caption, alt
-        Text under it, and text for those who cannot see it.
+    ``figure``: Not rendered yet.
+    ``caption``, ``alt``: Text under it, and text for those who cannot see it.
     """
 
     name: str
@@ -110,15 +98,14 @@ def draw_indices(results: RunResults, maps: list[IndexMap]) -> Iterator[ReportFi
 
 def _draw_models(results: RunResults) -> Iterator[ReportFigure]:
     crs, level = results.crs.label, _level_words(results)
-    close_up: CloseUp | None = None
+    # One window for all models, so that they can be compared.
+    found = (choose_close_up(results, model) for model in results.models)
+    close_up = next((window for window in found if window is not None), None)
+    is_framed = close_up is not None and close_up.is_part
+    framed = " The frame marks the close-up." if is_framed else ""
     for model in results.models:
         section, name = f"model:{model}", slug(model)
-        if close_up is None:  # one window for all models, so that they can be compared
-            close_up = choose_close_up(results, model)
         n = results.n_clusters(model)
-        framed = (
-            " The frame marks the close-up." if close_up is not None and close_up.is_part else ""
-        )
         figure = cluster_figure(results, model, close_up)
         if figure is not None:
             yield ReportFigure(

@@ -130,6 +130,11 @@ def _plain(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
+def stored_numbers(values: Sequence[float]) -> str:
+    """Numbers as a file stores them, with nothing between their thousands."""
+    return ", ".join(f"{v:g}".replace("-", MINUS) for v in values)
+
+
 def listing(parts: Sequence[str]) -> str:
     """Words joined as in a sentence: ``a, b and c``."""
     if len(parts) < 2:
@@ -178,6 +183,8 @@ def jinja_environment(folder: Path) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (slug, number, significant, percent, windows, listing, score):
+    for function in (
+        slug, number, significant, percent, windows, listing, score, plural, stored_numbers,
+    ):  # fmt: skip
         environment.filters[function.__name__] = function
     return environment

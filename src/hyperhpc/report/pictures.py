@@ -46,14 +46,9 @@ _GRACE_S = 5.0
 class Picture:
     """A figure as the page shows it.
 
-    Attributes
-    ----------
-    name, section, caption, alt
-        As those of :class:`hyperhpc.report.draw.ReportFigure`.
-    data, kind
-        The encoded picture, and its format (``png`` or ``webp``).
-    width, height
-        Size in pixels as it was drawn.
+    ``name``, ``section``, ``caption``, ``alt``: As in :class:`hyperhpc.report.draw.ReportFigure`.
+    ``data``, ``kind``: The encoded picture, and its format (``png`` or ``webp``).
+    ``width``, ``height``: Size in pixels as it was drawn.
     """
 
     name: str
@@ -79,14 +74,8 @@ class Picture:
 def draw_pictures(results: RunResults) -> tuple[list[Picture], list[IndexMap]]:
     """Draw all figures into ``figures/``.
 
-    Returns
-    -------
-    The pictures that the page shows, and the measured indices, which its tables show.
-
-    Raises
-    ------
-    OSError
-        A file cannot be written.
+    Returns the pictures that the page shows, and the measured indices for its tables. Raises
+    OSError: a file cannot be written.
     """
     with _drawn_elsewhere(results) as wait_for_rest:
         index_maps = measure_indices(results)
@@ -101,10 +90,8 @@ def draw_pictures(results: RunResults) -> tuple[list[Picture], list[IndexMap]]:
 def _drawn_elsewhere(results: RunResults) -> Iterator[Callable[[], list[Picture] | None]]:
     """Let a second process draw ``draw_rest``.
 
-    Yields
-    ------
-    A function that waits for the pictures. It returns None if there is no second core, or if
-    anything went wrong there: they are then drawn here, where an error is reported.
+    Yields a function that waits for the pictures. It returns None if there is no second core,
+    or if anything went wrong there: they are then drawn here, where an error is reported.
     """
     if len(os.sched_getaffinity(0)) < 2 or multiprocessing.current_process().daemon:
         yield lambda: None

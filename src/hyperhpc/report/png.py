@@ -24,14 +24,9 @@ _INCH_M = 0.0254
 def encode_png(pixels: np.ndarray, dpi: float, description: str) -> bytes:
     """A PNG file in memory.
 
-    Parameters
-    ----------
-    pixels
-        uint8 (y, x, 3 or more): red, green, blue; further bands are left out.
-    dpi
-        Dots per inch, for image viewers and printers.
-    description
-        What the picture shows, for those who cannot see it.
+    ``pixels``: uint8 (y, x, 3 or more): red, green, blue; further bands are left out.
+    ``dpi``: Dots per inch, for image viewers and printers.
+    ``description``: What the picture shows, for those who cannot see it.
     """
     height, width, _ = pixels.shape
     per_metre = round(dpi / _INCH_M)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.patheffects as pe
 import numpy as np
@@ -20,6 +19,7 @@ from hyperhpc.results import RunResults
 
 Ranges = Sequence[Sequence[float]]
 Vector = npt.NDArray[np.float64]
+Colour = tuple[float, float, float]
 
 # Where the atmosphere lets next to nothing through; named on the grey, for orientation.
 _WATER_NM = ((1350.0, 1450.0), (1800.0, 1950.0))
@@ -34,19 +34,10 @@ _MAX_NAMED = 80
 def plot_spectra(spectra: Sequence[dict[str, Any]], good_ranges: Ranges | None = None) -> Figure:
     """Reflectance spectra of points in one chart.
 
-    Parameters
-    ----------
-    spectra
-        As ``hyperhpc spectrum --json`` prints them: ``x, y, wavelength_nm, reflectance``,
-        reflectance 0-1 with None where there is no data, bands in any order.
-    good_ranges
-        Wavelength ranges in nm to draw; what lies between them is greyed and left out.
-        Without them every band is drawn.
-
-    Returns
-    -------
-    Figure
-        Not attached to pyplot; save it with ``figure.savefig``.
+    ``spectra``: As ``hyperhpc spectrum --json`` prints them: ``x, y, wavelength_nm,
+        reflectance``, reflectance 0-1 with None where there is no data, bands in any order.
+    ``good_ranges``: Wavelength ranges in nm to draw; what lies between them is greyed and left
+        out. Without them every band is drawn.
     """
     with style.use_style():
         sheet = Sheet(PAGE, 4.6 + _legend_room(len(spectra)))
@@ -93,11 +84,11 @@ def spectra_figure(results: RunResults) -> Figure:
 
 def cluster_spectra_figure(results: RunResults, model: str) -> Figure | None:
     """Mean of every cluster in one panel, and mean +- one sd of each in its own below."""
-    entry = (results.clusters.get("models") or {}).get(model)
+    entry = results.cluster_entry(model)
     wavelength = results.model.get("wavelength_nm")
     if not entry or not wavelength:
         return None
-    means, sds = _table(entry["mean"]), _table(entry["sd"])
+    means, sds = (np.array(entry[key], dtype=np.float64) for key in ("mean", "sd"))  # None is NaN
     colours = style.cluster_colours(len(means))
     runs = runs_of(np.asarray(wavelength, float), results.good_ranges)
     chosen = list(range(len(means)))
@@ -115,14 +106,12 @@ def cluster_spectra_figure(results: RunResults, model: str) -> Figure | None:
     key_cols = -(-len(means) // 12) if len(means) <= 36 else 0
     ax = sheet.axes(left, 0.32, width - 0.7 * key_cols, top - 0.55)
     for k in chosen if len(means) > 36 else range(len(means)):
-        _line(ax, runs, means[k], color=colours[k], label=f"C{k}", lw=1.3)
+        _line(ax, runs, means[k], colours[k], label=f"C{k}", lw=1.3)
     limit = _y_limits([means + np.nan_to_num(sds), means - np.nan_to_num(sds)])
     _frame(ax, runs, results.good_ranges, limit)
     if key_cols:
-        ax.legend(
-            ncols=key_cols, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.4,
-            handlelength=1.4, columnspacing=1.0,
-        )  # fmt: skip
+        ax.legend(ncols=key_cols, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.4,
+                  handlelength=1.4, columnspacing=1.0)  # fmt: skip
     words = "Each cluster: mean ± one standard deviation (others in grey)"
     if len(chosen) < len(means):
         words = f"The {len(chosen)} largest of {len(means)} clusters: mean ± one standard deviation"
@@ -140,23 +129,21 @@ def cluster_spectra_figure(results: RunResults, model: str) -> Figure | None:
             panel.fill_between(
                 run.nm, low[run.at], high[run.at], color=colours[k], alpha=0.28, lw=0
             )
-        _line(panel, runs, means[k], color=colours[k], lw=1.3)
+        _line(panel, runs, means[k], colours[k], lw=1.3)
         _frame(panel, runs, results.good_ranges, limit, is_small=True)
         panel.tick_params(labelleft=col == 0, labelbottom=i + n_cols >= len(chosen))
-        share = f"{percent(entry['pixels'][k] / total)}"
+        share = percent(entry["pixels"][k] / total)
         panel.set_title(f"C{k}", loc="left", fontweight="bold", fontsize=8, pad=3)
         panel.set_title(share, loc="right", fontsize=7, color=style.MUTED, pad=3)
     sheet.text(left + width / 2, sheet.height - 0.25, "Wavelength (nm)", ha="center")
     return sheet.figure
 
 
-class _Run:
+class _Run(NamedTuple):
     """Bands that belong on one unbroken line: indices into the spectrum, ascending in nm."""
 
-    def __init__(self, at: npt.NDArray[np.intp], nm: Vector) -> None:
-        order = np.argsort(nm[at], kind="stable")
-        self.at = at[order]
-        self.nm = nm[self.at]
+    at: npt.NDArray[np.intp]
+    nm: Vector
 
 
 def runs_of(nm: Vector, good_ranges: Ranges | None) -> list[_Run]:
@@ -165,28 +152,18 @@ def runs_of(nm: Vector, good_ranges: Ranges | None) -> list[_Run]:
     Sensors with two overlapping detectors store 902 nm after 993 nm; sorting the whole
     spectrum would draw a saw, so that each ascending stretch is a line by itself.
     """
-    if len(nm) > 1 and np.median(np.diff(nm)) < 0:
-        return [_Run(r.at, nm) for r in _runs_ascending(nm, good_ranges, reverse=True)]
-    return _runs_ascending(nm, good_ranges, reverse=False)
-
-
-def _runs_ascending(nm: Vector, good_ranges: Ranges | None, *, reverse: bool) -> list[_Run]:
-    order = np.arange(len(nm))[:: -1 if reverse else 1]
-    cuts = [i + 1 for i, (a, b) in enumerate(pairwise(nm[order])) if b < a]
+    is_descending = len(nm) > 1 and np.median(np.diff(nm)) < 0
+    order = np.arange(len(nm))[:: -1 if is_descending else 1]
+    cuts = np.flatnonzero(np.diff(nm[order]) < 0) + 1
     if len(cuts) > 4:  # no order at all: then by wavelength
-        order, cuts = np.argsort(nm, kind="stable"), []
-    pieces = np.split(order, cuts)
-    if good_ranges is None:
-        ranges: Ranges = _steady_ranges(nm)
-    else:
-        ranges = good_ranges
-    found = []
-    for piece in pieces:
-        for low, high in ranges:
+        order, cuts = np.argsort(nm, kind="stable"), cuts[:0]
+    runs = []
+    for piece in np.split(order, cuts):
+        for low, high in _steady_ranges(nm) if good_ranges is None else good_ranges:
             at = piece[(nm[piece] >= low - 1e-6) & (nm[piece] <= high + 1e-6)]
             if len(at):
-                found.append(_Run(at, nm))
-    return found
+                runs.append(_Run(at, nm[at]))
+    return runs
 
 
 def _steady_ranges(nm: Vector) -> list[tuple[float, float]]:
@@ -200,17 +177,16 @@ def _steady_ranges(nm: Vector) -> list[tuple[float, float]]:
 
 
 def _line(
-    ax: Axes, runs: list[_Run], values: Vector, *, label: str | None = None,
-    outline: bool = True, **kwargs: Any,
+    ax: Axes, runs: list[_Run], values: Vector, colour: Colour, *, label: str | None = None,
+    **kwargs: Any,
 ) -> None:  # fmt: skip
-    colour = kwargs["color"]
-    if outline and not isinstance(colour, str) and style.is_light(colour):
+    if style.is_light(colour):
         # Yellow alone vanishes on paper: a thin dark edge keeps the hue and the contrast.
         kwargs["path_effects"] = [
             pe.Stroke(linewidth=kwargs["lw"] + 0.9, foreground="#6b6b60"), pe.Normal()
         ]  # fmt: skip
     nm, y = joined(runs, values[None])
-    ax.plot(nm, y, label=label, **kwargs)
+    ax.plot(nm, y, color=colour, label=label, **kwargs)
     # A band alone between two gaps makes no line, so it gets a dot.
     is_there = np.isfinite(y)
     alone = is_there & ~np.r_[False, is_there[:-1]] & ~np.r_[is_there[1:], False]
@@ -266,10 +242,8 @@ def _gaps(
     runs: list[_Run], good_ranges: Ranges | None, low: float, high: float
 ) -> list[tuple[float, float]]:
     """What no line covers: the complement of the good ranges within the axis."""
-    if good_ranges is None:
-        kept = sorted((float(r.nm[0]), float(r.nm[-1])) for r in runs)
-    else:
-        kept = sorted((float(a), float(b)) for a, b in good_ranges)
+    lines = [(r.nm[0], r.nm[-1]) for r in runs] if good_ranges is None else good_ranges
+    kept = sorted((float(a), float(b)) for a, b in lines)
     gaps, end = [], low
     for a, b in [*kept, (high, high)]:
         if a > end:
@@ -293,7 +267,7 @@ def _draw_points(
     drawn, all_runs, ends = [], [], []
     for i, spectrum in enumerate(spectra):
         nm = np.asarray(spectrum["wavelength_nm"], float)
-        values = _table(spectrum["reflectance"])
+        values = np.array(spectrum["reflectance"], dtype=np.float64)  # None is NaN
         runs = runs_of(nm, good_ranges)
         all_runs += runs
         ends += [float(nm.min()), float(nm.max())] if len(nm) else []
@@ -306,7 +280,7 @@ def _draw_points(
             label += "  (no data)"
         drawn.append(kept)
         dashes = _DASHES[(i // 12) % len(_DASHES)]
-        _line(ax, runs, values, color=_colour(i), label=label, lw=1.2, linestyle=dashes)
+        _line(ax, runs, values, _colour(i), label=label, lw=1.2, linestyle=dashes)
         if not runs:
             ax.plot([], [], color=_colour(i), label=label)
     span = (min(ends), max(ends)) if ends else None
@@ -321,13 +295,8 @@ def _draw_points(
                         borderaxespad=0, borderpad=0, **words)  # fmt: skip
 
 
-def _colour(i: int) -> tuple[float, float, float]:
+def _colour(i: int) -> Colour:
     return style.cluster_colours(12)[i % 12]
-
-
-def _table(values: Any) -> Vector:
-    """JSON numbers with null as an array with NaN."""
-    return np.array(values, dtype=np.float64)
 
 
 def _y_limits(arrays: Sequence[Vector]) -> tuple[float, float]:
