@@ -87,21 +87,18 @@ def read_applied(path: Path, names: Sequence[str], scene: Scene) -> AppliedModel
         )
     bands = _match_bands(wavelength_nm, usable_centres_nm(scene), path)
     order = np.argsort(bands)
-    return AppliedModel(
-        hashlib.sha256(path.read_bytes()).hexdigest(),
-        {
-            "wavelength_nm": wavelength_nm[order].tolist(),
-            "mean": mean[order].tolist(),
-            "scale": scale[order].tolist(),
-            "n_pixels_fit": model.get("n_pixels_fit"),
-            "models": {
-                name: entry | {"centers": entry["centers"][:, order].tolist()}
-                for name, entry in wanted.items()
-            },
+    applied = {
+        "wavelength_nm": wavelength_nm[order].tolist(),
+        "mean": mean[order].tolist(),
+        "scale": scale[order].tolist(),
+        "n_pixels_fit": model.get("n_pixels_fit"),
+        "models": {
+            name: entry | {"centers": entry["centers"][:, order].tolist()}
+            for name, entry in wanted.items()
         },
-        _read_spectra(path, wanted, order),
-        bands[order],
-    )
+    }
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return AppliedModel(digest, applied, _read_spectra(path, wanted, order), bands[order])
 
 
 def _match_bands(model_nm: np.ndarray, scene_nm: np.ndarray, path: Path) -> np.ndarray:

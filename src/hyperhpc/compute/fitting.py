@@ -129,16 +129,14 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
         entries[name] = _describe(job, labeller, moment, squares, n_iter)
         spectra[name] = _describe_spectra(job, moment, scaler)
     write_json(job.folder.cluster_spectra, spectra)
-    write_json(
-        job.folder.model,
-        {
-            "wavelength_nm": job.wavelength_nm.tolist(),
-            "mean": (scaler.mean / job.scale_factor).tolist(),
-            "scale": (scaler.scale / job.scale_factor).tolist(),
-            "n_pixels_fit": moments.count,
-            "models": entries,
-        },
-    )
+    model = {
+        "wavelength_nm": job.wavelength_nm.tolist(),
+        "mean": (scaler.mean / job.scale_factor).tolist(),
+        "scale": (scaler.scale / job.scale_factor).tolist(),
+        "n_pixels_fit": moments.count,
+        "models": entries,
+    }
+    write_json(job.folder.model, model)
     return labellers
 
 

@@ -29,15 +29,11 @@ def create_results(
 ) -> None:
     """Create the store without any tile, in place of another; keep checksums of its metadata."""
     shutil.rmtree(folder.results, ignore_errors=True)
+    variables = dict(zip(RESULTS, (indices, models), strict=True))
+    about = {"title": "hyperhpc results", "Conventions": "CF-1.11", "complete": False}
     with atomic_write(folder.results) as part:
-        create_group(
-            create_store(part),
-            dict(zip(RESULTS, (indices, models), strict=True)),
-            grid,
-            plan.area.shape,
-            plan.tile_shape,
-            {"title": "hyperhpc results", "Conventions": "CF-1.11", "complete": False},
-        )
+        root = create_store(part)
+        create_group(root, variables, grid, plan.area.shape, plan.tile_shape, about)
         consolidate(part)
         sums = {
             name: measure_file(part / name)

@@ -145,12 +145,8 @@ def _schedule(
     from distributed import as_completed
 
     client, workers = data.workers.client, data.workers
-    per_worker = starts_at_once(
-        data.sample.values.pixel_bytes,
-        min(SUBSAMPLE, data.sample.n_pixels),
-        workers.memory_bytes,
-        workers.threads,
-    )
+    n_pixels, pixel_bytes = min(SUBSAMPLE, data.sample.n_pixels), data.sample.values.pixel_bytes
+    per_worker = starts_at_once(pixel_bytes, n_pixels, workers.memory_bytes, workers.threads)
     # Submitted one by one: two on a worker with room for one would take too much memory
     free = workers.addresses() * max(per_worker, 1)
     waiting = iter(enumerate(tasks))

@@ -183,14 +183,9 @@ _SHOWN = ("title", "version", "revision", "created")
 _OCI = "org.opencontainers.image."
 
 
-def find_container(root: Path = Path("/")) -> str | None:
-    """``apptainer``, ``docker``, ``podman``, or None."""
-    return next((kind for kind, mark in _MARKS.items() if (root / mark).exists()), None)
-
-
 def check_container(root: Path = Path("/")) -> Finding:
     """Show the kind of container and its labels; Docker does not show them inside."""
-    kind = find_container(root)
+    kind = next((kind for kind, mark in _MARKS.items() if (root / mark).exists()), None)
     if kind is None:
         return Finding("ok", "none")
     name = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")

@@ -161,14 +161,9 @@ def _no_valid_pixel(ctx: RunContext) -> SceneError:
 def fit(ctx: RunContext, stages: Stages, sample: Sample, workers: Workers) -> list[Labeller]:
     """Fit the models to the sample."""
     start = time.perf_counter()
-    job = FitJob(
-        ctx.config,
-        SampleOnWorkers(sample, workers),
-        ctx.folder,
-        ctx.scene.wavelength_nm[ctx.selection.bands],
-        ctx.scene.scale_factor,
-        stages.record.warn,
-    )
+    data, good_nm = SampleOnWorkers(sample, workers), ctx.scene.wavelength_nm[ctx.selection.bands]
+    scale_factor, warn = ctx.scene.scale_factor, stages.record.warn
+    job = FitJob(ctx.config, data, ctx.folder, good_nm, scale_factor, warn)
     labellers = fit_models(job, stages.session.progress)
     stages.record.add_stage({"name": "fit", "seconds": round(time.perf_counter() - start, 3)})
     return labellers
@@ -215,13 +210,8 @@ def classify(
         create_results(folder, plan, ctx.grid, ctx.index_names, ctx.model_names)
         for file in job.overview.files():
             file.create()
-    about = OverviewMetadata(
-        job.overview.step,
-        ctx.grid,
-        ctx.index_names,
-        list(ctx.model_names),
-        ctx.scene.wavelength_nm[list(job.colors)].tolist(),
-    )
+    step, colors_nm = job.overview.step, ctx.scene.wavelength_nm[list(job.colors)].tolist()
+    about = OverviewMetadata(step, ctx.grid, ctx.index_names, list(ctx.model_names), colors_nm)
     about.write(folder.work)
     tiles = list(plan.tiles())
     is_skipping = ctx.config.skip_bad_tiles
