@@ -168,14 +168,11 @@ class Scene(ABC):
         ``bands``: None for all, a slice, or ascending band numbers.
 
         Returns: DN (y, x, band), C-contiguous, of ``self.dtype``, in memory.
-        Raises SceneError: a chunk cannot be read or decoded, or a wide integer does not fit
-        int16.
+        Raises SceneError: a chunk cannot be read or decoded, or a wide integer does not fit int16.
         """
 
     def blocks(self, rows: slice, cols: slice) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Pixels of a window, piece by piece, in an order that is the same each time.
-
-        ``rows``, ``cols``: Slices with start and stop.
+        """Pixels of a window without steps, piece by piece, in an order that is always the same.
 
         Yields: row and column of the first pixel of a piece, and its DN (y, x, band), of
         ``self.dtype``: valid until the next piece is requested.
@@ -217,9 +214,7 @@ class Scene(ABC):
         return {"kind": self.format, "shape": list(self.shape), "dtype": self.stored_dtype}
 
     def quality_mask(self, names: tuple[str, ...]) -> Mask:
-        """The pixels that the scene's own quality layers advise against.
-
-        ``names``: Of :data:`hyperhpc.config.MASKS`.
+        """The pixels that quality layers, of :data:`hyperhpc.config.MASKS`, advise against.
 
         Raises SceneError: a layer is missing, or its shape is not that of the cube.
         """

@@ -175,7 +175,11 @@ def simulate(
     """
     out = Path(out)
     truth = out.with_name(out.name + ".truth.zarr")
-    _check(out, truth, rows, cols, bands, nodata_fraction, layout, zarr_format, neon_chunks)
+    for path in (out, truth):
+        if path.exists() or path.is_symlink():
+            raise ConfigError(f"{path} exists already", "Choose another name, or remove it first")
+    _check_numbers(rows, cols, bands, nodata_fraction)
+    _check_choices(layout, zarr_format, neon_chunks)
     if layout != "neon" and (tiles or overlap or bidirectional):
         raise ConfigError(
             "--tiles, --overlap and --product 002 need the layout neon", "Add --layout neon"
@@ -255,20 +259,7 @@ def _random16(random: np.random.BitGenerator, size: int) -> np.ndarray:
     return raw.view("<u2")[:size]
 
 
-def _check(
-    out: Path,
-    truth: Path,
-    rows: int,
-    cols: int,
-    bands: int,
-    nodata_fraction: float,
-    layout: str,
-    zarr_format: int,
-    neon_chunks: str,
-) -> None:
-    for path in (out, truth):
-        if path.exists() or path.is_symlink():
-            raise ConfigError(f"{path} exists already", "Choose another name, or remove it first")
+def _check_numbers(rows: int, cols: int, bands: int, nodata_fraction: float) -> None:
     if rows < 1 or cols < 1:
         raise ConfigError(f"A scene of {rows} x {cols} pixels is empty", "Use --size 1x1 or more")
     if not 2 <= bands <= _MAX_BANDS:
@@ -281,6 +272,9 @@ def _check(
             f"The no-data fraction {nodata_fraction:g} is outside 0 to 0.9",
             "Use --nodata-fraction 0.15",
         )
+
+
+def _check_choices(layout: str, zarr_format: int, neon_chunks: str) -> None:
     for name, value, known in (
         ("layout", layout, ("zarr", "neon")),
         ("Zarr format", zarr_format, (2, 3)),

@@ -11,14 +11,7 @@ import pyproj
 import zarr
 
 from hyperhpc.scene.cube import Grid
-from hyperhpc.scene.formats.zarr_write import (
-    CubeDescription,
-    CubeStore,
-    consolidate,
-    create_array,
-    create_cube_store,
-    write_georeference,
-)
+from hyperhpc.scene.formats import zarr_write
 from hyperhpc.simulate import materials
 
 _TRUTH_CHUNK = 512
@@ -40,7 +33,7 @@ class ZarrWriter:
 
     def __init__(self, path: Path, shape: tuple[int, int, int], zarr_format: Literal[2, 3]) -> None:
         wavelength_nm = materials.band_centres(shape[2])
-        about = CubeDescription(
+        about = zarr_write.CubeDescription(
             shape=shape,
             dtype="int16",
             grid=simulated_grid(),
@@ -56,8 +49,8 @@ class ZarrWriter:
             },
             title=_ABOUT["title"],
         )
-        create_cube_store(path, about, zarr_format)
-        self._store = CubeStore(path, threads=len(os.sched_getaffinity(0)))
+        zarr_write.create_cube_store(path, about, zarr_format)
+        self._store = zarr_write.CubeStore(path, threads=len(os.sched_getaffinity(0)))
         self.block = self._store.block
 
     def __enter__(self) -> Self:
@@ -81,7 +74,7 @@ class TruthMapWriter:
 
     def __init__(self, path: Path, rows: int, cols: int) -> None:
         root = zarr.create_group(path, zarr_format=2, attributes=_ABOUT)
-        self._map = create_array(
+        self._map = zarr_write.create_array(
             root,
             "true_class",
             ("y", "x"),
@@ -97,8 +90,8 @@ class TruthMapWriter:
                 "grid_mapping": "spatial_ref",
             },
         )
-        write_georeference(root, simulated_grid(), rows, cols)
-        consolidate(path)
+        zarr_write.write_georeference(root, simulated_grid(), rows, cols)
+        zarr_write.consolidate(path)
 
     def put(self, row: int, col: int, classes: np.ndarray) -> None:
         """Store the classes of one block."""

@@ -38,7 +38,7 @@ _IN_NAME = (
 class Bands:
     """Centres and widths (band,) of a raster, float64, in stored order, and the bad bands."""
 
-    wavelength_nm: np.ndarray | None
+    wavelength_nm: np.ndarray
     fwhm_nm: np.ndarray | None
     bad: tuple[int, ...]
     notes: tuple[str, ...]
@@ -84,19 +84,24 @@ def _lower(tags: Mapping[str, str]) -> dict[str, str]:
     return {name.lower().replace(" ", "_"): value for name, value in tags.items()}
 
 
-def find_bands(texts: BandTexts, where: str, *, centres: bool = True) -> Bands:
-    """Centres and widths, unless they are not wanted, and flags.
+def find_bands(path: str, texts: BandTexts, wavelength_nm: np.ndarray | None) -> Bands:
+    """Centres and widths, unless centres are given, and flags.
 
     Centres are looked for in ENVI's header, the tags of the bands, GDAL's IMAGERY domain (rounded
     to 1 nm) and the names of the bands, in this order.
 
-    Raises SceneError: centres for some of the bands only, or that are no wavelengths.
+    Raises SceneError: no centres, some for a part of the bands only, or that are no wavelengths.
     """
     notes: list[str] = []
-    wavelength_nm = fwhm = None
-    if centres and (found := next(_sources(texts), None)):
+    fwhm = None
+    if wavelength_nm is None:
+        found = next(_sources(texts), None)
+        if found is None:
+            names = [name for name in texts.names if name]
+            called = f"are called {', '.join(names[:3])}" if names else "have no names either"
+            raise SceneError(f"{path} holds no band centres; its bands {called}", HINT)
         source, values, unit = found
-        about = f"{source} of {where}"
+        about = f"{source} of {path}"
         numbers = _all_numbers(values, texts, about)
         wavelength_nm, factor, more = metadata.resolve_wavelengths(numbers, unit, about)
         notes += more
@@ -205,13 +210,12 @@ def _open(
     layout = None if header is None else _layout(path, header, dataset, texts, stored)
     values = metadata.resolve_values(stored, _attributes(path, dataset, texts), path)
     notes = list(values.notes)
-    bands = _bands(path, texts, wavelength_nm)
+    bands = find_bands(path, texts, wavelength_nm)
     notes += bands.notes
     if bands.bad:
         notes.append(f"{len(bands.bad)} bands are flagged as bad (bbl 0) and left out.")
     grid, is_south_up = _grid(path, dataset, texts, notes)
     dates = [match[0] for name in _DATE_NAMES if (match := _DATE.search(texts.file.get(name, "")))]
-    assert bands.wavelength_nm is not None
     return RasterScene(
         path=path,
         format="geotiff" if header is None else "envi",
@@ -269,9 +273,8 @@ def _layout(path: str, header: str, dataset: Any, texts: BandTexts, stored: np.d
         raise SceneError(
             f"{path}: byte order {order!r:.20} in {header}; it is 0 or 1", "Correct the header"
         )
-    return Layout(
-        _ORDERS[_interleave(dataset)], _BYTE_ORDERS[order] + stored.str[1:], offset, found
-    )
+    dtype = _BYTE_ORDERS[order] + stored.str[1:]
+    return Layout(_ORDERS[_interleave(dataset)], dtype, offset, found)
 
 
 def _attributes(path: str, dataset: Any, texts: BandTexts) -> Attributes:
@@ -292,18 +295,6 @@ def _attributes(path: str, dataset: Any, texts: BandTexts) -> Attributes:
     if nodata:
         declared["Data_Ignore_Value"] = nodata
     return Attributes(declared, texts.file)
-
-
-def _bands(path: str, texts: BandTexts, wavelength_nm: np.ndarray | None) -> Bands:
-    """Properties of the bands; SceneError if they have no centres."""
-    if wavelength_nm is not None:
-        return replace(find_bands(texts, path, centres=False), wavelength_nm=wavelength_nm)
-    bands = find_bands(texts, path)
-    if bands.wavelength_nm is None:
-        names = [name for name in texts.names if name]
-        called = f"are called {', '.join(names[:3])}" if names else "have no names either"
-        raise SceneError(f"{path} holds no band centres; its bands {called}", HINT)
-    return bands
 
 
 def _grid(path: str, dataset: Any, texts: BandTexts, notes: list[str]) -> tuple[Grid, bool]:
