@@ -85,9 +85,9 @@ class CubeStore:
     def __init__(self, path: Path, threads: int = 1) -> None:
         self._path, self._threads = path, threads
         root: Any = zarr.open_group(path, mode="r+", use_consolidated=False)
-        group = root[CUBE]
-        self._cube, self._thinned = group[CUBE], group[f"{THINNED_GROUP}/{CUBE}"]
-        self._origins = {name: group[name] for name in ORIGIN_KINDS if name in group}
+        self._cube, self._thinned = root[f"{CUBE}/{CUBE}"], root[f"{CUBE}/{THINNED_GROUP}/{CUBE}"]
+        names = {name: f"{CUBE}/{name}" for name in ORIGIN_KINDS}
+        self._origins = {name: root[place] for name, place in names.items() if place in root}
         tall, wide, _ = self._cube.chunks
         self.block: tuple[int, int] = (self._cube.shards or (2 * tall, 2 * wide))[:2]
 
