@@ -17,6 +17,7 @@ import click
 
 from hyperhpc.cli.commands import cli
 from hyperhpc.cli.output import print_error
+from hyperhpc.environment import isolate
 from hyperhpc.errors import HyperhpcError, ResourceError
 
 _INTERRUPTED, _TERMINATED = 130, 143
@@ -28,6 +29,7 @@ class _Terminated(BaseException):
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status: the only place errors are caught."""
+    isolate()
     words = list(sys.argv[1:] if args is None else args)
     before = signal.signal(signal.SIGTERM, _terminate), sys.unraisablehook
     sys.unraisablehook = _send_again

@@ -34,6 +34,7 @@ CHECKS: Mapping[str, Callable[[], Finding]] = {
     "cgroup": machine.check_cgroup,
     "slurm job": machine.check_allocation,
     "slurm": machine.check_commands,
+    "settings": packages.check_settings,
     "threads": packages.check_threads,
     "blas": packages.check_blas,
     "codecs": packages.check_codecs,

@@ -256,7 +256,15 @@ def _find_outside(spec: importlib.machinery.ModuleSpec, inside: list[str]) -> st
     return None
 
 
-# --- settings of libraries: threads, BLAS, codecs of Zarr ------------------------------
+# --- settings of libraries: of the user, threads, BLAS, codecs of Zarr -----------------
+
+
+def check_settings() -> Finding:
+    """Name the variables and files of GDAL, PROJ, matplotlib and Dask that are passed over."""
+    from hyperhpc.environment import dask_folders, set_aside
+
+    found = [*sorted(set_aside), *dask_folders()]
+    return Finding("ok", f"passed over: {', '.join(found)}" if found else "none")
 
 
 def check_threads(cores: int | None = None) -> Finding:

@@ -28,6 +28,8 @@ INK, MUTED = RC["text.color"], RC["xtick.color"]
 SHADE = "#eceef1"
 #: No-data on every map. Light and without hue, so that it is never read as a value.
 NODATA = "#dfe1e4"
+#: Settings that concern the process and no picture, or whose use matplotlib warns about.
+_PROCESS_WIDE = ("backend", "backend_fallback", "interactive", "toolbar", "timezone")
 
 # Okabe & Ito (2008) without its black, and an indigo: apart for readers with red-green
 # colour blindness too. (Longer published lists have pairs that are not: a wine and an olive.)
@@ -62,7 +64,8 @@ _COLOUR_MAPS = {
 
 def use_style() -> AbstractContextManager[None]:
     """The settings all figures are drawn *and* saved under, for the length of a ``with``."""
-    return mpl.rc_context(RC)
+    defaults = {name: v for name, v in mpl.rcParamsDefault.items() if name not in _PROCESS_WIDE}
+    return mpl.rc_context(defaults | RC)
 
 
 def colour_map(index: str, *, diverging: bool) -> Colormap:

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import context
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnContext
+from multiprocessing.context import SpawnContext, SpawnProcess
 from queue import Empty
 from typing import Any
 
+from hyperhpc.environment import without_dask_files
 from hyperhpc.workers.processes import mute_logger
 from hyperhpc.workers.scratch import scratch_folder
 
@@ -71,8 +72,19 @@ class PipeQueue:
         """Do nothing: there is no thread that sends."""
 
 
+class WorkerProcess(SpawnProcess):
+    """A process that reads no configuration of the user."""
+
+    @staticmethod
+    def _Popen(process: Any) -> Any:  # noqa: N802
+        with without_dask_files():
+            return SpawnProcess._Popen(process)
+
+
 class PipeContext(SpawnContext):
     """Processes that are spawned, and queues that are pipes."""
+
+    Process = WorkerProcess
 
     def Queue(self, maxsize: int = 0) -> Any:  # noqa: N802
         """As multiprocessing calls it."""
@@ -127,6 +139,7 @@ def configure_dask(*, is_secure: bool = True) -> Iterator[str]:
         # tornado reports calls that Dask had planned when its scheduler was lost
         mute_logger(logging.getLogger("tornado.application")),
         scratch_folder() as scratch,
+        dask.config.set(dask.config.merge(*dask.config.defaults)),  # and nothing of the user's
         dask.config.set(dask_settings(is_secure=is_secure) | {"temporary-directory": scratch}),
     ):
         yield scratch

@@ -21,6 +21,12 @@ from hyperhpc.scene.window import intersect, length, mirror, normalise
 
 #: MB of decoded blocks that GDAL keeps; by itself it takes 5 % of the machine.
 _CACHE_MB = 64
+#: They take precedence over variables of the user, also in a notebook (hyperhpc.environment).
+_GDAL_OPTIONS = {
+    "GDAL_CACHEMAX": _CACHE_MB,
+    "GDAL_DISABLE_READDIR_ON_OPEN": False,  # ENVI needs its header, and a TIFF its .aux.xml
+    "GDAL_PAM_ENABLED": True,
+}
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,7 @@ def open_dataset(path: str, header: str | None) -> Iterator[Any]:
     _install_hooks()
     driver = "GTiff" if header is None else "ENVI"
     with (
-        rasterio.Env(GDAL_CACHEMAX=_CACHE_MB),
+        rasterio.Env(**_GDAL_OPTIONS),
         rasterio.open(Path(path), driver=driver, sharing=False) as dataset,
     ):
         yield dataset
