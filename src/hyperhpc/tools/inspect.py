@@ -16,14 +16,14 @@ from hyperhpc.scene import describe, open_scene
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Point = tuple[float, float]
+Box = tuple[float, float, float, float]
 #: Formats of figures.
 FIGURE_FORMATS = (".png", ".pdf", ".svg", ".jpg")
 
 
 def inspect_scene(
-    path: str | Path,
-    options: SceneOptions | None = None,
-    bbox: tuple[float, float, float, float] | None = None,
+    path: Path, options: SceneOptions | None = None, bbox: Box | None = None
 ) -> dict[str, Any]:
     """Facts about a scene, or about its area inside a bounding box.
 
@@ -51,11 +51,7 @@ def check_figure(figure: Path) -> None:
 
 
 def read_spectra(
-    path: str | Path,
-    options: SceneOptions | None,
-    points: Sequence[tuple[float, float]],
-    method: str,
-    bbox: tuple[float, float, float, float] | None = None,
+    path: Path, options: SceneOptions, points: Sequence[Point], method: str, bbox: Box | None
 ) -> list[dict[str, Any]]:
     """As :func:`hyperhpc.compute.selection.spectra_at`; all points must lie in the box."""
     scene = open_scene(path, options=options)
@@ -72,7 +68,7 @@ def read_spectra(
 
 
 def draw_spectra(
-    path: str | Path, options: SceneOptions | None, spectra: list[dict[str, Any]], figure: Path
+    path: Path, options: SceneOptions, spectra: list[dict[str, Any]], figure: Path
 ) -> None:
     """Draw spectra into a file; the ending of its name gives the format."""
     from hyperhpc.report import plot_spectra

@@ -21,7 +21,7 @@ from hyperhpc.tools.export.bands import CLUSTERS, POINTS, choose_bands
 FORMATS = {"cog": (".tif", ".tiff"), "geotiff": (".tif", ".tiff"), "csv": (".csv",)}
 
 
-def export(out: Path, dest: Path, what: str = CLUSTERS, kind: str | None = None) -> list[Path]:
+def export(out: Path, dest: Path, what: str, kind: str | None) -> list[Path]:
     """Write maps or tables of a finished run into a file, whole or not at all.
 
     ``dest``: File to write; it must not exist.
