@@ -9,7 +9,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -116,11 +115,10 @@ def _draw_pair(
     sheet.remark(label_x, label_y, "share that differs", fontsize=6.5, ha="right")
 
 
-def _unmatched(pair: JsonDict, side: int) -> list[int]:
-    """Clusters of one run that have no partner."""
-    table = np.asarray(pair["confusion"])
-    used = {cell[side] for cell in pair["matched"]}
-    return [k for k in range(table.shape[side]) if k not in used]
+def _second_only(pair: JsonDict) -> list[int]:
+    """Clusters of the second run that have no partner."""
+    matched = {b for _, b in pair["matched"]}
+    return [b for b in range(len(pair["confusion"][0])) if b not in matched]
 
 
 def _names(pair: JsonDict) -> list[str]:
@@ -128,7 +126,7 @@ def _names(pair: JsonDict) -> list[str]:
     partner = dict(pair["matched"])
     first = range(len(pair["confusion"]))
     names = [f"C{a} = C{partner[a]}" if a in partner else f"C{a}, first only" for a in first]
-    return names + [f"C{b}, second only" for b in _unmatched(pair, 1)]
+    return names + [f"C{b}, second only" for b in _second_only(pair)]
 
 
 def _recoloured(labels: npt.NDArray[np.uint8], pair: JsonDict) -> npt.NDArray[np.uint8]:
@@ -136,9 +134,8 @@ def _recoloured(labels: npt.NDArray[np.uint8], pair: JsonDict) -> npt.NDArray[np
     table = np.full(256, NO_CLUSTER, np.uint8)
     for a, b in pair["matched"]:
         table[b] = a
-    n_first = len(pair["confusion"])
-    for i, b in enumerate(_unmatched(pair, 1)):
-        table[b] = n_first + i
+    for i, b in enumerate(_second_only(pair), len(pair["confusion"])):
+        table[b] = i
     return table[labels]
 
 
@@ -164,7 +161,14 @@ def agreement_figure(pair: JsonDict) -> Figure:
     sheet = Sheet(max(left + w + right, 3.6), top + h + 0.25)
     ax = sheet.axes(left, top, w, h)
     image = ax.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    _name_clusters(ax, n_rows, n_cols, first, second, cell)
+    step = max(1, math.ceil(0.3 / cell - 0.1))
+    ax.set_xticks(range(0, n_cols, step), [f"C{k}" for k in range(0, n_cols, step)])
+    ax.set_yticks(range(0, n_rows, step), [f"C{k}" for k in range(0, n_rows, step)])
+    ax.xaxis.set_ticks_position("top")
+    ax.xaxis.set_label_position("top")
+    ax.tick_params(length=0, pad=2)
+    ax.set_xlabel(second, labelpad=3)
+    ax.set_ylabel(first, labelpad=2)
     if cell >= _LEGIBLE:
         for i, j in zip(*np.nonzero(table), strict=True):
             value = share[i, j]
@@ -177,12 +181,10 @@ def agreement_figure(pair: JsonDict) -> Figure:
             is_roomy = cell >= _ROOMY
             ax.text(j, i - 0.1 * is_roomy, text, ha="center", va="center", color=colour,
                     fontsize=7 if is_roomy else 5.5)  # fmt: skip
-            if not is_roomy:
-                continue
-            ax.text(j, i + 0.24, short_count(table[i, j]), ha="center", va="center",
-                    fontsize=5.5, color=colour, alpha=0.9)  # fmt: skip
-    for spine in ax.spines.values():
-        spine.set_linewidth(0.4)
+            if is_roomy:
+                ax.text(j, i + 0.24, short_count(table[i, j]), ha="center", va="center",
+                        fontsize=5.5, color=colour, alpha=0.9)  # fmt: skip
+    ax.spines[:].set_linewidth(0.4)
     ax.set_xticks(np.arange(n_cols + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(n_rows + 1) - 0.5, minor=True)
     ax.grid(which="minor", color="white", lw=0.8 if cell >= 0.2 else 0.2)
@@ -196,19 +198,6 @@ def agreement_figure(pair: JsonDict) -> Figure:
     words = f"adjusted Rand index {score(pair.get('adjusted_rand_index'))}"
     sheet.remark(left, 0.28, words)
     return sheet.figure
-
-
-def _name_clusters(
-    ax: Axes, n_rows: int, n_cols: int, first: str, second: str, cell: float
-) -> None:
-    step = max(1, math.ceil(0.3 / cell - 0.1))
-    ax.set_xticks(range(0, n_cols, step), [f"C{k}" for k in range(0, n_cols, step)])
-    ax.set_yticks(range(0, n_rows, step), [f"C{k}" for k in range(0, n_rows, step)])
-    ax.xaxis.set_ticks_position("top")
-    ax.xaxis.set_label_position("top")
-    ax.tick_params(length=0, pad=2)
-    ax.set_xlabel(second, labelpad=3)
-    ax.set_ylabel(first, labelpad=2)
 
 
 # Charts of choose-k: key of the table, title, which values are good.

@@ -29,10 +29,8 @@ def number(value: float | None, decimals: int = 0) -> str:
 
 def significant(value: float | None, digits: int = 3) -> str:
     """A number with so many significant digits, without an exponent where that is readable."""
-    if value is None or not math.isfinite(value):
-        return NOTHING
-    if value == 0:
-        return "0"
+    if not value or not math.isfinite(value):
+        return number(value)
     exponent = math.floor(math.log10(abs(value)))
     if exponent < -5 or exponent > 12:
         return f"{number(value / 10.0**exponent, digits - 1)}e{exponent}".replace("-", MINUS)

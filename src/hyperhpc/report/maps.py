@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -169,7 +168,11 @@ def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) ->
     image, extent = colour_labels(labels, n), pyramid.drawn_extent(labels)
     ax = sheet.map(LEFT, TITLE, w, h, image, extent, results.crs, view=view)
     if close_up is not None and close_up.is_part:
-        _frame(ax, close_up.extent)
+        x0, x1, y0, y1 = close_up.extent
+        # White under black is seen on every colour of the palette.
+        for colour, lw in (("white", 2.6), (style.INK, 1.1)):
+            frame = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, lw=lw)
+            ax.add_patch(frame).set_clip_on(False)
     colours = style.cluster_colours(n)
     draw_key(sheet, key_x, key_y, keys, [colours[k] for k in shown], key_rows, n - len(shown))
     sheet.footer(results.crs, view, w)
@@ -267,14 +270,6 @@ def _map_sheet(
         )  # fmt: skip
     sheet.footer(results.crs, view, w)
     return sheet.figure
-
-
-def _frame(ax: Axes, extent: Extent) -> None:
-    left, right, bottom, top = extent
-    box = (left, bottom), right - left, top - bottom
-    # White under black is seen on every colour of the palette.
-    for colour, width in (("white", 2.6), (style.INK, 1.1)):
-        ax.add_patch(Rectangle(*box, fill=False, edgecolor=colour, lw=width, clip_on=False))
 
 
 def draw_key(

@@ -68,11 +68,12 @@ def _facts(results: RunResults) -> list[tuple[str, str]]:
     bounds = area.get("bounds") or scene.get("bounds") or []
     west, south, east, north = (number(b, 5 if crs.is_degrees else 1) for b in bounds or [None] * 4)
     pixel_area, wavelength = area.get("pixel_area_m2"), scene.get("wavelength_nm")
+    kind = f", {scene['dtype']}" if scene.get("dtype") else ""
     bad = scene.get("bad_band_windows_nm")
     facts = {
         "File": scene.get("path"),
         "Format": scene.get("format"),
-        "Size": shape and f"{_grid(shape)} {TIMES} {number(shape[2])} bands{_dtype(scene)}",
+        "Size": shape and f"{_grid(shape)} {TIMES} {number(shape[2])} bands{kind}",
         "Analysed area": shape and part and list(part) != list(shape[:2]) and (
             f"{_grid(part)}, from row {number(area.get('row0'))}, column {number(area.get('col0'))}"
         ),
@@ -91,10 +92,6 @@ def _facts(results: RunResults) -> list[tuple[str, str]]:
 
 def _grid(shape: list[int]) -> str:
     return f"{number(shape[0])} rows {TIMES} {number(shape[1])} columns"
-
-
-def _dtype(scene: dict[str, Any]) -> str:
-    return f", {scene['dtype']}" if scene.get("dtype") else ""
 
 
 def _when(iso: Any) -> str:

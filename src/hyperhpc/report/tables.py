@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,8 @@ def _text(text: Any, **kwargs: Any) -> Cell:
 
 
 def _num(value: float | None, form: Callable[..., str] = number, *args: Any, **kwargs: Any) -> Cell:
-    return Cell(form(value, *args), value, is_number=True, **kwargs)
+    known = value if value is not None and math.isfinite(value) else None
+    return Cell(form(known, *args), known, is_number=True, **kwargs)
 
 
 def _name(k: int, **kwargs: Any) -> Cell:
@@ -132,7 +134,6 @@ def index_table(results: RunResults, maps: list[IndexMap]) -> Table | None:
     """What each index is, which bands it used, and how its values are spread."""
     measured = {str(index.entry["name"]): index for index in maps}
     rows = []
-    is_any_odd = False
     for entry in results.computed:
         bands = [_used(band) for band in entry.get("bands") or []]
         limits = entry.get("range")
@@ -140,7 +141,6 @@ def index_table(results: RunResults, maps: list[IndexMap]) -> Table | None:
         index = measured.get(str(entry["name"]))
         p2, median, p98 = (index.p2, index.median, index.p98) if index else (None, None, None)
         is_odd = limits is not None and median is not None and not limits[0] <= median <= limits[1]
-        is_any_odd |= is_odd
         address, link = doi_link(entry.get("doi")) or (None, None)
         rows.append([
             _text(entry.get("title") or entry["name"], mark="strong",
@@ -167,7 +167,7 @@ def index_table(results: RunResults, maps: list[IndexMap]) -> Table | None:
     )
     if any("*" in row[2].text for row in rows):
         caption += " * This band lies in a window dropped for clustering."
-    if is_any_odd:
+    if any(row[5].mark for row in rows):
         caption += " ! The median lies outside the expected range of this index."
     head = ["Index", "Formula and source", "Bands (nm)", "Expected", "2 %", "Median", "98 %"]
     return Table("indices", caption, [*head, "Missing"], rows, n_text=4)
@@ -404,7 +404,7 @@ def _indices(results: RunResults, entry: JsonDict, model: str) -> Table | None:
         return None
     columns = [_index_of(index, nm, spectra) for index in results.computed]
     rows = [
-        [_name(k), *(_value(None if column is None else column[k]) for column in columns)]
+        [_name(k), *(_num(float(column[k]), significant) for column in columns)]
         for k in range(len(spectra))
     ]
     head = ["Cluster", *(str(index.get("title") or index["name"]) for index in results.computed)]
@@ -416,23 +416,20 @@ def _indices(results: RunResults, entry: JsonDict, model: str) -> Table | None:
     return Table(f"cluster-indices-{model}", caption, head, rows)
 
 
-def _index_of(index: JsonDict, nm: np.ndarray, spectra: np.ndarray) -> np.ndarray | None:
-    """One index of all spectra (cluster, band); None if one of its bands is not among them."""
+def _index_of(index: JsonDict, nm: np.ndarray, spectra: np.ndarray) -> np.ndarray:
+    """One index of all spectra (cluster, band); NaN if one of its bands is not among them."""
+    nothing = np.full(len(spectra), np.nan)
     reflectance = {}
     for band in index.get("bands") or []:
         place = np.flatnonzero(np.abs(nm - float(band["centre_nm"])) < 1e-3)
         if not place.size:
-            return None
+            return nothing
         reflectance[float(band["wanted_nm"])] = spectra[:, place[0]]
     try:
         with np.errstate(all="ignore"):
             return np.asarray(parse_formula(str(index["formula"])).evaluate(reflectance))
     except (ConfigError, KeyError):
-        return None
-
-
-def _value(value: float | None) -> Cell:
-    return _num(float(value) if value is not None and np.isfinite(value) else None, significant)
+        return nothing
 
 
 def _separability(model_json: JsonDict, entry: JsonDict, model: str) -> Table | None:
@@ -452,15 +449,7 @@ def _separability(model_json: JsonDict, entry: JsonDict, model: str) -> Table | 
         ratio = _distances(mean, scale) / (width[:, np.newaxis] + width[np.newaxis])
     np.fill_diagonal(ratio, np.nan)
     rows = [
-        [
-            _name(k),
-            *(
-                _num(float(r), number, 2, mark="warn" if r < 1 else "")
-                if np.isfinite(r)
-                else _num(None)
-                for r in row
-            ),
-        ]
+        [_name(k), *(_num(float(r), number, 2, mark="warn" if r < 1 else "") for r in row)]
         for k, row in enumerate(ratio)
     ]
     head = ["Cluster", *(f"C{j}" for j in range(len(mean)))]

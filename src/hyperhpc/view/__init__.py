@@ -1,18 +1,4 @@
-"""The page of ``hyperhpc view``: a map to zoom, and the spectrum of each clicked pixel.
-
-=============  =====================================================================
-viewed_run     opens a run, its scene and, for an unfinished run, temporary overviews
-levels         the resolutions of each map, and how a window of one is read
-layers         the maps that can be chosen, in the colours and limits of the report
-points         labels, index values and spectrum of one pixel
-figures        map and chart as Bokeh figures
-controls       buttons, lists and texts next to the map
-markup         HTML and CSS of these texts
-selected_points  the pixels that were clicked
-page           puts the page together and keeps its parts in step
-server         serves the page on loopback under a secret path
-=============  =====================================================================
-"""
+"""The page of ``hyperhpc view``: a map to zoom, and the spectrum of each clicked pixel."""
 
 from __future__ import annotations
 

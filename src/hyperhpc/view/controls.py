@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
+from pathlib import Path
 
 from bokeh.layouts import column, row
 from bokeh.models import (
@@ -28,14 +29,7 @@ _GROUPS = {"rgb": "Colour", "cir": "Colour", "index": "Indices", "cluster": "Clu
 _MUTED = {"color": style.MUTED}
 _BOX = {"background": "white", "border": f"1px solid {LINE}"}
 
-_SAVE_JS = """
-const [text] = file.data.text;
-const link = document.createElement("a");
-link.href = URL.createObjectURL(new Blob([text], {type: "text/csv"}));
-link.download = "spectra.csv";
-link.click();
-setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-"""
+_SAVE_JS = Path(__file__).with_name("save.js").read_text("utf-8")
 _POSITION_JS = """
 const digits = Math.max(0, Math.min(6, Math.ceil(-Math.log10(unit))));
 place.text = `x ${cb_obj.x.toFixed(digits)} &ensp; y ${cb_obj.y.toFixed(digits)}`;
@@ -58,13 +52,13 @@ class Controls:
         for key, layer in layers.items():
             groups.setdefault(_GROUPS[key.partition(":")[0]], []).append((key, layer.title))
         sheet = InlineStyleSheet(css=CSS)
+        wide = {"sizing_mode": "stretch_width", "stylesheets": [sheet]}
         self.layer = Select(
-            title="Map", name="layer", options=groups, value=next(iter(layers)),
-            sizing_mode="stretch_width", stylesheets=[sheet],
-        )  # fmt: skip
+            title="Map", name="layer", options=groups, value=next(iter(layers)), **wide
+        )
         self.opacity = Slider(
             title="Opacity over true colour", name="opacity", start=0, end=1, step=0.05,
-            value=1, sizing_mode="stretch_width", stylesheets=[sheet], format="0 %",
+            value=1, format="0 %", **wide,
         )  # fmt: skip
         js = CustomJS(
             args={"glyph": map_figure.glyph}, code="glyph.global_alpha = {value: cb_obj.value}"
@@ -76,8 +70,7 @@ class Controls:
         self._file = ColumnDataSource({"text": [""]}, name="file")
         self._save.js_on_click(CustomJS(args={"file": self._file}, code=_SAVE_JS))
         self.head, self.legend, self.table = (
-            Div(name=name, sizing_mode="stretch_width", stylesheets=[sheet])
-            for name in ("head", "legend", "table")
+            Div(name=name, **wide) for name in ("head", "legend", "table")
         )
         self._status, position = (
             Div(name=name, stylesheets=[sheet], styles=_MUTED) for name in ("status", "place")
@@ -119,8 +112,7 @@ class Controls:
     def show_message(self, message: str | HyperhpcError) -> None:
         """Write a message into the line below the map."""
         if isinstance(message, HyperhpcError):
-            hint = f"; {message.hint}" if message.hint else ""
-            message = message.message + hint
+            message = "; ".join(filter(None, (message.message, message.hint)))
         self._status.text = escape(message)
 
     def set_csv(self, text: str) -> None:

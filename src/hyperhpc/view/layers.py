@@ -40,10 +40,7 @@ class MapLayer:
 
 
 class MapLayers:
-    """All maps of a run; reads and colours windows of them.
-
-    ``viewed``: The run.
-    """
+    """All maps of a run; reads and colours windows of them."""
 
     def __init__(self, viewed: ViewedRun) -> None:
         self.viewed = viewed
@@ -78,8 +75,7 @@ class MapLayers:
     ) -> MapWindow | None:
         """Values of a map inside a viewport, as stored; None where they do not overlap.
 
-        ``skip_scene``: Read the overview also where the scene has a finer resolution: this is
-            fast.
+        ``skip_scene``: Read the overview even where the scene is finer: this is fast.
         """
         levels = self._levels[layer.variable]
         if skip_scene:

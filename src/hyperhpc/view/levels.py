@@ -40,8 +40,7 @@ class Viewport:
     def fitted(self, aspect: float = 1.0) -> Viewport:
         """The same centre, enlarged so that pixels have the shape they have on the ground.
 
-        ``aspect``: Length on the ground of a unit of x divided by that of y; 1 except for
-            degrees.
+        ``aspect``: Length of a unit of x on the ground over that of y; 1 except for degrees.
         """
         unit = max((self.x1 - self.x0) * aspect / self.width, (self.y1 - self.y0) / self.height)
         half_x, half_y = unit * self.width / aspect / 2, unit * self.height / 2
@@ -119,9 +118,7 @@ def _index_range(low: float, high: float, size: int) -> slice:
 def choose_level(levels: list[Level], viewport: Viewport) -> tuple[Level, slice, slice] | None:
     """The finest level within the limits, with its rows and columns inside the viewport.
 
-    ``levels``: Finest first.
-
-    Returns: None where the viewport shows nothing of the map.
+    ``levels``: Finest first. Returns None where the viewport shows nothing of the map.
     """
     for level in levels:
         rows, cols = level.slices(viewport)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,7 @@ LINE = "#d9dde2"
 _HERE = Path(__file__).parent
 TEMPLATE = (_HERE / "page.html.j2").read_text("utf-8")
 CSS = (_HERE / "panel.css").read_text("utf-8")
-
-
-@cache
-def _panel() -> Any:
-    return jinja_environment(_HERE).get_template("panel.html.j2").module
+_PANEL: Any = jinja_environment(_HERE).get_template("panel.html.j2").module
 
 
 def point_colours() -> list[str]:
@@ -34,25 +29,25 @@ def point_colours() -> list[str]:
 def heading(results: RunResults, notes: Sequence[str]) -> str:
     """Name of the scene, size and CRS of the area, and notes on what is missing."""
     shape, crs = results.area.get("shape"), results.crs.label
-    return str(_panel().heading(results.scene_name, shape, crs, notes))
+    return str(_PANEL.heading(results.scene_name, shape, crs, notes))
 
 
 def colour_legend(nm: Sequence[float], names: Sequence[str]) -> str:
     """Bands that are shown as red, green and blue."""
-    return str(_panel().colour_legend(zip(("#e00", "#0a0", "#22f"), names, nm, strict=True)))
+    return str(_PANEL.colour_legend(zip(("#e00", "#0a0", "#22f"), names, nm, strict=True)))
 
 
 def index_legend(index: IndexMap) -> str:
     """The colour bar with its limits, and the formula."""
     stops = [to_hex(index.colours(i / 12)) for i in range(13)]
-    return str(_panel().index_legend(index, stops))
+    return str(_PANEL.index_legend(index, stops))
 
 
 def cluster_legend(results: RunResults, model: str) -> str:
     """Colour, name and share of each cluster."""
     pixels = results.cluster_entry(model).get("pixels") or []
     total = sum(p for p in pixels if p)
-    return str(_panel().cluster_legend(
+    return str(_PANEL.cluster_legend(
         (to_hex(colour), pixels[k] / total if total else None)
         for k, colour in enumerate(style.cluster_colours(results.n_clusters(model)))
     ))  # fmt: skip
@@ -72,4 +67,4 @@ def points_table(results: RunResults, points: Sequence[Point]) -> str:
     }
     titles = {str(e["name"]): str(e.get("title") or e["name"]) for e in results.computed}
     values = {name: titles.get(name, name) for name in (points[0].values if points else ())}
-    return str(_panel().points_table(points, point_colours(), rows, clusters, values))
+    return str(_PANEL.points_table(points, point_colours(), rows, clusters, values))

@@ -32,11 +32,7 @@ Picture = tuple[MapWindow, np.ndarray]
 
 
 class Page:
-    """One browser's page.
-
-    ``document``: Empty document of the session.
-    ``layers``: Maps that can be shown; shared by all sessions.
-    """
+    """One browser's page, in the empty document of its session; sessions share the layers."""
 
     def __init__(self, document: Document, layers: MapLayers) -> None:
         self._document, self._layers, self._viewed = document, layers, layers.viewed

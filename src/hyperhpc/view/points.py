@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,29 +51,22 @@ def read_point(viewed: ViewedRun, x: float, y: float) -> Point | None:
         return None
     left, bottom, right, top = viewed.grid.bounds((row, row + 1), (col, col + 1))
     x, y = (left + right) / 2, (bottom + top) / 2
-    labels = _read_values(viewed, CLUSTER.name, viewed.overview.models, row, col)
+    found = _read_values(viewed, CLUSTER.name, viewed.overview.models, row, col)
+    labels = {name: None if k == NO_CLUSTER else int(k) for name, k in found.items()}
     values = _read_values(viewed, INDICES.name, viewed.overview.indices, row, col)
-    return Point(
-        x,
-        y,
-        row,
-        col,
-        {model: None if v == NO_CLUSTER else int(v) for model, v in labels.items()},
-        {name: float(v) for name, v in values.items()},
-        *_read_spectrum(viewed, x, y),
-    )
+    return Point(x, y, row, col, labels, values, *_read_spectrum(viewed, x, y))
 
 
 def _read_values(
     viewed: ViewedRun, variable: str, names: Sequence[str], row: int, col: int
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """One pixel of all maps of a variable by name; empty if not every pixel is stored."""
     levels = list_levels(viewed, variable)
     if not names or not levels or levels[0].step > 1:
         return {}
     positions = tuple(range(len(names)))
     pixel = levels[0].read(positions, slice(row, row + 1), slice(col, col + 1))
-    return dict(zip(names, pixel[:, 0, 0], strict=True))
+    return dict(zip(names, pixel[:, 0, 0].tolist(), strict=True))
 
 
 def _read_spectrum(viewed: ViewedRun, x: float, y: float) -> tuple[Vector, Vector, str]:
@@ -97,7 +89,7 @@ def spectrum_curve(viewed: ViewedRun, point: Point) -> Curve:
 
 def cluster_mean_curve(viewed: ViewedRun, model: str, label: int | None) -> Curve:
     """The mean spectrum of a cluster, broken by NaN at dropped bands; empty if not known."""
-    entry = (viewed.results.clusters.get("models") or {}).get(model)
+    entry = viewed.results.cluster_entry(model)
     wavelength = viewed.results.model.get("wavelength_nm")
     if label is None or not entry or not wavelength:
         return np.empty(0), np.empty(0)

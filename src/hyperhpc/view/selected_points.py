@@ -12,17 +12,12 @@ from hyperhpc.view.viewed_run import READ_ERRORS, ViewedRun, as_read_error
 
 
 class SelectedPoints:
-    """The clicked pixels of one browser's page.
-
-    ``viewed``: The run.
-    ``map_figure``, ``chart``, ``controls``: Where the points are shown.
-    """
+    """The clicked pixels of one browser's page, and where they are shown."""
 
     def __init__(
         self, viewed: ViewedRun, map_figure: MapFigure, chart: SpectrumChart, controls: Controls
     ) -> None:
-        self._viewed, self._map, self._chart = viewed, map_figure, chart
-        self._controls = controls
+        self._viewed, self._map, self._chart, self._controls = viewed, map_figure, chart, controls
         self._points: list[Point] = []
 
     async def add(self, x: float, y: float) -> None:
