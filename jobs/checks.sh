@@ -23,6 +23,13 @@ check_words() {
   check_memory MEMORY "$memory"
   check_memory MEMORY_PER_NODE "$memory_per_node"
   check_memory DRIVER_MEMORY "$driver_memory"
+  case $memory_option in
+    per-node | per-cpu | none) ;;
+    *)
+      die "$usage_error" "MEMORY_OPTION=$memory_option is not per-node, per-cpu or none" \
+        "MEMORY_OPTION=per-cpu where sbatch refuses --mem"
+      ;;
+  esac
 }
 
 check_memory() {
@@ -51,7 +58,8 @@ check_options() {
       --nodes | -N*) refuse_option SBATCH "$word" NODES ;;
       --ntasks | --ntasks-per-node | -n*) refuse_option SBATCH "$word" WORKERS ;;
       --cpus-per-task | -c*) refuse_option SBATCH "$word" THREADS ;;
-      --mem | --mem-per-cpu) refuse_option SBATCH "$word" MEMORY ;;
+      --mem) refuse_option SBATCH "$word" MEMORY ;;
+      --mem-per-cpu) check_memory_per_cpu "$word" && memory_option=none ;;
       --time | -t*) refuse_option SBATCH "$word" TIME ;;
       --partition | -p*) refuse_option SBATCH "$word" PARTITION ;;
       --account | -A*) refuse_option SBATCH "$word" ACCOUNT ;;
@@ -61,6 +69,16 @@ check_options() {
         ;;
     esac
   done
+}
+
+# The user's own --mem-per-cpu must be enough for a worker.
+check_memory_per_cpu() {
+  local mib
+  mib=$(memory_mib "${1#*=}") ||
+    die "$usage_error" "SBATCH holds $1, whose amount has no unit" "--mem-per-cpu=4G, for example"
+  [ $((mib * threads * threads_per_core)) -ge "$(memory_mib "$memory")" ] ||
+    die "$usage_error" "SBATCH holds $1, which is less than MEMORY=$memory for a worker" \
+      "MEMORY_OPTION=per-cpu works it out, with SBATCH without it"
 }
 
 refuse_option() {

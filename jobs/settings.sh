@@ -9,8 +9,8 @@ readonly usage_error=2 config_error=3 scene_error=4 resource_error=5 slurm_error
 # What a file in sites/ may set; docs/sites.md explains each.
 readonly site_keys=(
   slurm_partition worker_partition account_required cores_per_node threads_per_core
-  memory_per_node max_tasks_per_node memory_per_worker driver_memory walltime stop_seconds
-  modules binds scratch purged dashboard_host sbatch_options
+  memory_per_node max_tasks_per_node memory_per_worker memory_option driver_memory walltime
+  stop_seconds modules binds scratch purged dashboard_host sbatch_options
 )
 
 # die CODE MESSAGE [HINT]: in the style of hyperhpc itself.

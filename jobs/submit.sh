@@ -20,6 +20,7 @@ as variables of the environment, and as make submit SITE=... An empty value is n
   WORKERS=N            so many, instead of as many as fit
   THREADS=1            threads, and cores, of a worker
   MEMORY=8GiB          memory of a worker; default: the site's
+  MEMORY_OPTION=       per-node (--mem), per-cpu (--mem-per-cpu) or none; default: the site's
   TIME=2:00:00         walltime; default: the site's
 
   ACCOUNT= PARTITION=  default: the site's, else the cluster's
@@ -43,7 +44,7 @@ jobs=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 readonly variables=(
   SITE SCENE OUT ARGS IMAGE MODE NODES WORKERS THREADS MEMORY TIME ACCOUNT PARTITION SBATCH
-  INTERFACE DASHBOARD WORKER_PARTITION WORKER_SBATCH DRIVER_CPUS DRIVER_MEMORY CORES_PER_NODE
+  INTERFACE DASHBOARD MEMORY_OPTION WORKER_PARTITION WORKER_SBATCH DRIVER_CPUS DRIVER_MEMORY CORES_PER_NODE
   THREADS_PER_CORE MEMORY_PER_NODE MAX_TASKS_PER_NODE MODULES BINDS DRY_RUN
 )
 
@@ -103,6 +104,7 @@ settle() {
   mode=${MODE:-gang} NODES=${NODES:-2} WORKERS=${WORKERS:-0} threads=${THREADS:-1}
   scene=$(absolute "$SCENE") out=$(absolute "$OUT") image=$(find_image)
   memory=${MEMORY:-${site[memory_per_worker]}} walltime=${TIME:-${site[walltime]}}
+  memory_option=${MEMORY_OPTION:-${site[memory_option]:-per-node}}
   partition=${PARTITION:-${site[slurm_partition]}}
   worker_partition=${WORKER_PARTITION:-${site[worker_partition]:-$partition}}
   driver_cpus=${DRIVER_CPUS:-2} driver_memory=${DRIVER_MEMORY:-${site[driver_memory]}}
@@ -162,25 +164,37 @@ where_options() { # PARTITION
   if [ -n "$walltime" ]; then where+=("--time=$walltime"); fi
 }
 
+# How the memory is asked for: some clusters refuse --mem, some --mem-per-cpu, some both.
+memory_options() { # MIB CPUS
+  memory_words=()
+  case $memory_option in
+    per-node) memory_words=("--mem=$1M") ;;
+    per-cpu) memory_words=("--mem-per-cpu=$((($1 + $2 - 1) / $2))M") ;;
+  esac
+}
+
 compose_sbatch_options() {
-  local where
+  local where memory_words
   where_options "$partition"
   sbatch_options=(--parsable "--job-name=hyperhpc-$mode")
   if [ "$mode" = gang ]; then
     sbatch_options+=("--nodes=$NODES" "--ntasks=$tasks" "--ntasks-per-node=$tasks_per_node"
-      "--cpus-per-task=$cpus_per_task" "--mem=$((tasks_per_node * memory_mib))M")
+      "--cpus-per-task=$cpus_per_task")
+    memory_options $((tasks_per_node * memory_mib)) $((tasks_per_node * cpus_per_task))
   else
-    sbatch_options+=(--nodes=1 --ntasks=1 "--cpus-per-task=$driver_cpus" "--mem=${driver_mib}M")
+    sbatch_options+=(--nodes=1 --ntasks=1 "--cpus-per-task=$driver_cpus")
+    memory_options "$driver_mib" "$driver_cpus"
   fi
-  sbatch_options+=("${where[@]}" --requeue --open-mode=append "--signal=B:USR1@$stop_seconds"
+  sbatch_options+=("${memory_words[@]}" "${where[@]}" --requeue --open-mode=append "--signal=B:USR1@$stop_seconds"
     "--output=$(log_pattern job '')" "${site_words[@]}" "${sbatch_words[@]}")
 }
 
 # A worker that is lost is replaced by the driver; Slurm is not to bring it back as well.
 compose_worker_options() {
-  local where
+  local where memory_words
   where_options "$worker_partition"
-  worker_options=(--nodes=1 --ntasks=1 "--cpus-per-task=$cpus_per_task" "--mem=${memory_mib}M"
+  memory_options "$memory_mib" "$cpus_per_task"
+  worker_options=(--nodes=1 --ntasks=1 "--cpus-per-task=$cpus_per_task" "${memory_words[@]}"
     "${where[@]}" --no-requeue --open-mode=append "--output=$(log_pattern worker worker-)"
     "${site_words[@]}" "${worker_sbatch_words[@]}")
 }
@@ -252,8 +266,12 @@ write_job_file() {
 refused() {
   if [ -e "$out/slurm/.job-before" ]; then mv -f -- "$out/slurm/.job-before" "$out/slurm/job"; fi
   rmdir -- "$out/slurm" "$out" 2>/dev/null || true
-  die "$slurm_error" "Slurm refused the job: ${1#sbatch: error: }" \
-    "sinfo lists partitions and limits; then PARTITION=, ACCOUNT=, TIME=, NODES= or SBATCH="
+  local hint="sinfo lists partitions and limits; then PARTITION=, ACCOUNT=, TIME=, NODES= or SBATCH="
+  case ${1,,} in
+    *mem-per-cpu* | *"memory by node"* | *--mem*)
+      hint="MEMORY_OPTION=per-cpu asks for memory by --mem-per-cpu, MEMORY_OPTION=none for none" ;;
+  esac
+  die "$slurm_error" "Slurm refused the job: ${1#sbatch: error: }" "$hint"
 }
 
 log_of() {

@@ -198,6 +198,11 @@ def test_submit__takes_variables_from_the_environment_and_keeps_them(cluster: Cl
         ({"PARTITION": "long", "ACCOUNT": "lab"}, {"--partition": "long", "--account": "lab"}),
         ({"MODE": "elastic"}, {"--ntasks": "1", "--cpus-per-task": "2", "--mem": "1500M"}),
         ({"MODE": "elastic", "DRIVER_MEMORY": "2GiB", "DRIVER_CPUS": "1"}, {"--mem": "2048M"}),
+        ({"MEMORY_OPTION": "per-cpu"}, {"--mem": None, "--mem-per-cpu": "1200M"}),
+        ({"MEMORY_OPTION": "per-cpu", "SITE": "ceres"}, {"--mem-per-cpu": "4096M"}),
+        ({"MEMORY_OPTION": "per-cpu", "MODE": "elastic"}, {"--mem-per-cpu": "750M"}),
+        ({"MEMORY_OPTION": "none"}, {"--mem": None, "--mem-per-cpu": None}),
+        ({"SBATCH": "--mem-per-cpu=2G"}, {"--mem": None, "--mem-per-cpu": "2G"}),
     ],
 )
 def test_submit__sizes_the_job(
@@ -221,6 +226,33 @@ def test_submit__refused_by_slurm_ends_with_6_and_leaves_nothing(cluster: Cluste
     assert done.returncode == 6
     assert done.stderr.startswith("error: Slurm refused the job: invalid partition specified")
     assert not cluster.out.exists()
+
+
+def test_submit__names_the_option_for_clusters_that_refuse_mem(cluster: Cluster) -> None:
+    refuse = 'for w; do case $w in --mem=*) echo "lua: use --mem-per-cpu" >&2; exit 1; esac; done'
+    cluster.does("sbatch", f"{refuse}\necho 42")
+    done = cluster.submit()
+    assert done.returncode == 6
+    assert "hint: MEMORY_OPTION=per-cpu" in done.stderr
+    assert cluster.submit(MEMORY_OPTION="per-cpu").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"MEMORY_OPTION": "cpu"}, "is not per-node, per-cpu or none"),
+        ({"SBATCH": "--mem-per-cpu=100M"}, "is less than MEMORY="),
+        ({"SBATCH": "--mem-per-cpu=4000"}, "has no unit"),
+        ({"SBATCH": "--mem=4G"}, "which submit.sh works out itself"),
+    ],
+)
+def test_submit__refuses_memory_it_cannot_use(
+    cluster: Cluster, variables: dict[str, str], said: str
+) -> None:
+    done = cluster.submit(**variables)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not cluster.calls("sbatch")
 
 
 def test_submit__refused_by_slurm_keeps_what_is_known_of_the_job_before(cluster: Cluster) -> None:
