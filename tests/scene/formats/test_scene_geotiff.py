@@ -55,6 +55,12 @@ def test_read__strides_beyond_one_slab(tmp_path: Path) -> None:
         )
 
 
+def test_read__strides_in_columns_of_one_slab(tmp_path: Path) -> None:
+    dn = cube(64, 23, 2, "int32")
+    scene = open_scene(write_tiff(tmp_path / "s.tif", dn, **_BLOCKS))
+    np.testing.assert_array_equal(scene.read(ALL, slice(1, 23, 4)), dn[:, 1:23:4])
+
+
 def test_open__cloud_optimised(tmp_path: Path) -> None:
     from rasterio.shutil import copy
 
