@@ -201,7 +201,7 @@ class RunConfig(SceneOptions):
         limits=(1, MAX_CLUSTERS),
     )
     stride: int = option(
-        4,
+        4,  # THINNED_STEP: only its multiples read a store's extra copy (decision 0011)
         "Fit the models to every n-th row and column of pixels; all pixels get a cluster.",
         limits=(1, math.inf),
     )

@@ -50,6 +50,7 @@ def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
     overlap = "nadir"
     mask = ["weather", "cloud"]
     aoi = "pastures.gpkg"
+    layer = "fields"
     bands = "intersect"
     resample_bands = true
     bbox = [257000, 4112000.5, 257030, inf]

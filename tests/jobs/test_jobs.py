@@ -284,7 +284,7 @@ BIG = {"SITE": "atlas", "ACCOUNT": "lab"}
 @pytest.mark.parametrize(
     ("variables", "code", "error", "hint"),
     [
-        ({"SITE": "mars"}, 2, "There is no site mars", "atlas ceres generic minicluster"),
+        ({"SITE": "mars"}, 2, "There is no site mars", " ".join(p.stem for p in SITES)),
         ({"SITE": ""}, 2, "SITE is not given", "ceres"),
         ({"SCENE": ""}, 2, "SCENE is not given", "SCENE="),
         ({"OUT": ""}, 2, "OUT is not given", "OUT="),

@@ -40,7 +40,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def call(source: Path, *words: object) -> str:
+def call(source: Path, *words: object, code: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "hyperhpc", *map(str, words)],
         env={**os.environ, "PYTHONPATH": str(source)},
@@ -48,8 +48,8 @@ def call(source: Path, *words: object) -> str:
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else done.stdout
 
 
 @pytest.mark.e2e
@@ -74,6 +74,16 @@ def test_add_a_format__info_and_run(source: Path, tmp_path: Path) -> None:
     found = np.asarray(results["indices"])[0]
     assert found.shape == (40, 44)
     assert np.corrcoef(found.ravel(), ((nir - red) / (nir + red)).ravel())[0, 1] > 0.99
+
+
+@pytest.mark.slow
+def test_add_a_format__each_band_needs_a_centre(source: Path, tmp_path: Path) -> None:
+    names: dict = {}
+    exec(blocks("add-a-format.md", "python")[0], names)
+    dn = np.ones((5, 4, 6), np.int16)
+    names["write_flat"](tmp_path / "scene.flat", dn, [500.0, 600.0, 700.0])
+    error = call(source, "info", tmp_path / "scene.flat", code=4)
+    assert "holds 3 band centres for 6 bands" in error
 
 
 @pytest.mark.parametrize("row", FORMATS, ids=lambda row: row.name)

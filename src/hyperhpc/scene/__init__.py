@@ -23,7 +23,7 @@ from hyperhpc.scene.formats import FORMATS, find_format
 from hyperhpc.scene.formats.hdf5 import is_hdf5
 from hyperhpc.scene.formats.zarr_layout import suggest_stores
 from hyperhpc.scene.lazy import describe, to_xarray
-from hyperhpc.scene.metadata import GivenCentres, read_wavelengths
+from hyperhpc.scene.metadata import HINT, GivenCentres, read_wavelengths
 from hyperhpc.scene.mosaic import find_tiles, join_scenes, open_members
 from hyperhpc.scene.views import mask_scene, note_hidden, pick_common, resample
 
@@ -120,6 +120,11 @@ def _open(path: str, group: str | None, given: GivenCentres | None) -> Scene:
             f"{path} cannot be read: {error.strerror or error}", "Check its permissions"
         ) from error
     if given is None:
+        if scene.wavelength_nm.size != scene.shape[2]:
+            raise SceneError(
+                f"{path} holds {scene.wavelength_nm.size} band centres for {scene.shape[2]} bands",
+                f"Correct the file. {HINT}",
+            )
         return scene
     if given.wavelength_nm.size != scene.shape[2]:
         raise ConfigError(
