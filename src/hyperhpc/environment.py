@@ -8,8 +8,11 @@ numbers or end a run. :func:`isolate` must be called before one of these librari
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import pickle
+from glob import glob
+from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
 
 #: Beginnings of the names of variables that the libraries read and that no run may depend on.
 _PREFIXES = (
@@ -17,6 +20,7 @@ _PREFIXES = (
 )  # fmt: skip
 #: They begin with one of these, but are set by the image and not by users.
 _KEPT = ("DASK_TEMPORARY_DIRECTORY",)
+
 #: The variables that were set aside in this process, by name.
 set_aside: dict[str, str] = {}
 
@@ -25,27 +29,51 @@ def isolate() -> None:
     """Remove the variables from this process and its children, and pass over Dask's YAML files."""
     for name in [name for name in os.environ if name.startswith(_PREFIXES) and name not in _KEPT]:
         set_aside[name] = os.environ.pop(name)
-    if dask_folders():
-        with without_dask_files():
-            import dask.config  # noqa: F401
+    if dask_files():
+        _import_dask_alone()
 
 
-def dask_folders() -> list[str]:
-    """The folders with configuration of Dask that are on this machine."""
+def dask_files() -> list[str]:
+    """The files with configuration of Dask on this machine; those that only comment do not count.
+
+    Dask itself writes files of comments into the home folder.
+    """
     home = os.path.join(os.path.expanduser("~"), ".config", "dask")
-    return [folder for folder in ("/etc/dask", home) if os.path.isdir(folder)]
+    paths = [path for folder in ("/etc/dask", home) for path in sorted(glob(f"{folder}/*.y*ml"))]
+    return [path for path in paths if _says_something(path)]
 
 
-@contextmanager
-def without_dask_files() -> Iterator[None]:
-    """Let Dask, also in a process that starts meanwhile, find none of its YAML files."""
-    before = {name: os.environ.get(name) for name in ("HOME", "DASK_ROOT_CONFIG")}
-    if dask_folders():
-        os.environ.update(dict.fromkeys(before, os.devnull))
+def _says_something(path: str) -> bool:
     try:
-        yield
+        with open(path, "rb") as file:
+            return any(line.strip() and not line.lstrip().startswith(b"#") for line in file)
+    except OSError:
+        return True
+
+
+def _import_dask_alone() -> None:
+    """Import Dask, which reads its YAML files then, where it finds none."""
+    before = {name: os.environ.get(name) for name in ("HOME", "DASK_ROOT_CONFIG")}
+    os.environ.update(dict.fromkeys(before, os.devnull))
+    try:
+        import dask.config  # noqa: F401
     finally:
         for name, value in before.items():
-            os.environ.pop(name, None)
+            del os.environ[name]
             if value is not None:
                 os.environ[name] = value
+
+
+class IsolatedProcess(SpawnProcess):
+    """A process that is isolated before what it is to do is unpickled, which imports Dask."""
+
+    def __reduce__(self) -> Any:
+        """Hide what the process is to do in bytes."""
+        return _rebuild, (bytes(ForkingPickler.dumps(vars(self))),)
+
+
+def _rebuild(content: bytes) -> IsolatedProcess:
+    isolate()
+    process = IsolatedProcess.__new__(IsolatedProcess)
+    vars(process).update(pickle.loads(content))  # noqa: S301 - from the process that starts it
+    return process

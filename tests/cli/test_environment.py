@@ -79,15 +79,19 @@ print(hyperhpc.spectrum(cube, [(500002.5, 4499995.5)]).values.ravel().tolist())
 
 
 def test_environment__doctor_names_what_is_passed_over(tmp_path: Path) -> None:
-    (tmp_path / ".config" / "dask").mkdir(parents=True)
+    files = tmp_path / ".config" / "dask"
+    files.mkdir(parents=True)
+    (files / "mine.yaml").write_text("distributed: {}\n")
+    (files / "dask.yaml").write_text("# temporary-directory: null\n")
     done = subprocess.run(
         program("doctor", "--json"), capture_output=True, text=True, timeout=300,
         env=os.environ | HOSTILE | {"HOME": str(tmp_path)},
     )  # fmt: skip
     (line,) = [row for row in json.loads(done.stdout) if row["check"] == "settings"]
     assert line["status"] == "ok"
-    for name in (*HOSTILE, str(tmp_path / ".config" / "dask")):
+    for name in (*HOSTILE, str(files / "mine.yaml")):
         assert name in line["value"]
+    assert "dask.yaml" not in line["value"]
 
 
 def test_environment__pictures_do_not_follow_matplotlibrc(tmp_path: Path) -> None:

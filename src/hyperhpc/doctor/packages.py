@@ -261,9 +261,9 @@ def _find_outside(spec: importlib.machinery.ModuleSpec, inside: list[str]) -> st
 
 def check_settings() -> Finding:
     """Name the variables and files of GDAL, PROJ, matplotlib and Dask that are passed over."""
-    from hyperhpc.environment import dask_folders, set_aside
+    from hyperhpc.environment import dask_files, set_aside
 
-    found = [*sorted(set_aside), *dask_folders()]
+    found = [*sorted(set_aside), *dask_files()]
     return Finding("ok", f"passed over: {', '.join(found)}" if found else "none")
 
 

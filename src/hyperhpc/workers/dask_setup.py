@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import context
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.context import SpawnContext
 from queue import Empty
 from typing import Any
 
-from hyperhpc.environment import without_dask_files
+from hyperhpc.environment import IsolatedProcess
 from hyperhpc.workers.processes import mute_logger
 from hyperhpc.workers.scratch import scratch_folder
 
@@ -72,19 +72,10 @@ class PipeQueue:
         """Do nothing: there is no thread that sends."""
 
 
-class WorkerProcess(SpawnProcess):
-    """A process that reads no configuration of the user."""
-
-    @staticmethod
-    def _Popen(process: Any) -> Any:  # noqa: N802
-        with without_dask_files():
-            return SpawnProcess._Popen(process)
-
-
 class PipeContext(SpawnContext):
     """Processes that are spawned, and queues that are pipes."""
 
-    Process = WorkerProcess
+    Process = IsolatedProcess
 
     def Queue(self, maxsize: int = 0) -> Any:  # noqa: N802
         """As multiprocessing calls it."""
