@@ -19,16 +19,17 @@ read -ra versions <<<"${TEST_PYTHONS:-$versions}"
 
 # One version: which environment, which tests.
 test_version() {
-  local version=$1 venv=.venv-$1 options=(--tier quick -n logical --maxprocesses 16 --dist worksteal)
+  local version=$1 venv=.venv-$1 options=(--tier quick -n logical --maxprocesses 16)
   shift
   if [ "$version" = "$primary" ]; then
     venv=.venv
-    options=(--tier "${TIER:-all}")
+    # a test of a whole run starts several processes itself
+    options=(--tier "${TIER:-all}" -n logical --maxprocesses 2)
   elif ! bash container/venv.sh version "$version"; then
     return 1
   fi
   printf '\n===== Python %s =====\n' "$version"
-  "$venv/bin/python" -m pytest "${options[@]}" "$@"
+  "$venv/bin/python" -m pytest --dist worksteal "${options[@]}" "$@"
 }
 
 failed=0

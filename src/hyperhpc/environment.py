@@ -18,8 +18,9 @@ from typing import Any
 _PREFIXES = (
     "GDAL_", "CPL_", "OGR_", "VSI_", "PROJ_", "SHAPE_", "DASK_", "MPLBACKEND", "MATPLOTLIBRC",
 )  # fmt: skip
-#: They begin with one of these, but are set by the image and not by users.
-_KEPT = ("DASK_TEMPORARY_DIRECTORY",)
+#: They begin with one of these, but are set by the image, or name the keys of a cluster that
+#: users have started (docs/cluster.md).
+_KEPT = ("DASK_TEMPORARY_DIRECTORY", "DASK_DISTRIBUTED__COMM__TLS__")
 
 #: The variables that were set aside in this process, by name.
 set_aside: dict[str, str] = {}
@@ -27,10 +28,14 @@ set_aside: dict[str, str] = {}
 
 def isolate() -> None:
     """Remove the variables from this process and its children, and pass over Dask's YAML files."""
-    for name in [name for name in os.environ if name.startswith(_PREFIXES) and name not in _KEPT]:
+    for name in [name for name in os.environ if _is_foreign(name)]:
         set_aside[name] = os.environ.pop(name)
     if dask_files():
         _import_dask_alone()
+
+
+def _is_foreign(name: str) -> bool:
+    return name.startswith(_PREFIXES) and not name.startswith(_KEPT)
 
 
 def dask_files() -> list[str]:

@@ -102,11 +102,11 @@ def _read_layer(
     for text in said:
         if _DAMAGE.search(text):
             raise _unreadable(what, kind, text)
-    has_ids = kind == "GeoPackage"
+    has_ids, crs = kind == "GeoPackage", meta["crs"]
     if kind == "GeoJSON":
         data = path.read_bytes()
-        _check_named_crs(data, what)
         has_ids = re.search(rb'"id"\s*:', data) is not None
+        crs = _find_named_crs(data, what) or crs
     names = [str(name) for name in meta["fields"]]
     values = [
         _plain_column(column, ogr_type)
@@ -117,7 +117,6 @@ def _read_layer(
         values.insert(0, fids.tolist())
     attributes = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
     attributes = attributes or [{} for _ in fids]
-    crs = meta["crs"]
     if crs is not None and _UNDEFINED.match(crs):
         crs = None
     return found, attributes, crs, [f"GDAL says of {path.name}: {text}" for text in said]
@@ -176,17 +175,22 @@ def _digest(geometries: np.ndarray, crs: str | None) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def _check_named_crs(data: bytes, what: str) -> None:
-    """Refuse a name in an old ``crs`` member that is not known: GDAL would take degrees."""
+def _find_named_crs(data: bytes, what: str) -> str | None:
+    """The name in an old ``crs`` member; GDAL takes degrees for one that it does not know.
+
+    Raises ConfigError: the name is unknown.
+    """
     import pyproj
 
-    found = re.search(rb'"crs"\s*:\s*\{[^{}]*"properties"\s*:\s*\{\s*"name"\s*:\s*"([^"]+)"', data)
-    if found:
-        name = found[1].decode("utf-8", "replace")
-        try:
-            pyproj.CRS.from_user_input(name)
-        except pyproj.exceptions.CRSError:
-            raise _unknown_crs(what, name) from None
+    member = rb'"crs"\s*:\s*\{[^{}]*"properties"\s*:\s*\{\s*"name"\s*:\s*"([^"]+)"'
+    if (found := re.search(member, data)) is None:
+        return None
+    name = found[1].decode("utf-8", "replace")
+    try:
+        pyproj.CRS.from_user_input(name)
+    except pyproj.exceptions.CRSError:
+        raise _unknown_crs(what, name) from None
+    return name
 
 
 def _first_line(error: object) -> str:

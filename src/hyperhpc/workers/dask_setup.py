@@ -124,13 +124,16 @@ def configure_dask(*, is_secure: bool = True) -> Iterator[str]:
     """Set Dask's configuration and a scratch folder, which is removed at the end."""
     import dask
 
+    defaults = dask.config.merge(*dask.config.defaults)
+    keys = {"distributed.comm.tls": dask.config.get("distributed.comm.tls", {})}
     with (
         # asyncio reports futures whose results nobody waits for after an error,
         mute_logger(logging.getLogger("asyncio")),
         # tornado reports calls that Dask had planned when its scheduler was lost
         mute_logger(logging.getLogger("tornado.application")),
         scratch_folder() as scratch,
-        dask.config.set(dask.config.merge(*dask.config.defaults)),  # and nothing of the user's
-        dask.config.set(dask_settings(is_secure=is_secure) | {"temporary-directory": scratch}),
+        dask.config.set(defaults),  # of what the user has configured, only the keys are left
+        dask.config.set(keys | dask_settings(is_secure=is_secure)),
+        dask.config.set({"temporary-directory": scratch}),
     ):
         yield scratch
