@@ -54,6 +54,7 @@ def run(words: list[str], **variables: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tiff", "envi"])
 def test_environment__gdal_reads_the_same(tiff: Path, tmp_path: Path, kind: str) -> None:
     scene = tiff if kind == "tiff" else write_envi(tmp_path / "s.img", DN)
@@ -67,6 +68,7 @@ def test_environment__gdal_reads_the_same(tiff: Path, tmp_path: Path, kind: str)
     np.testing.assert_allclose(found["reflectance"], DN[4, 2] * factor, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_environment__a_notebook_reads_the_same(tiff: Path) -> None:
     code = f"""
 import hyperhpc
@@ -78,6 +80,7 @@ print(hyperhpc.spectrum(cube, [(500002.5, 4499995.5)]).values.ravel().tolist())
     np.testing.assert_allclose(found, DN[4, 2] * 2e-4, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_environment__doctor_names_what_is_passed_over(tmp_path: Path) -> None:
     files = tmp_path / ".config" / "dask"
     files.mkdir(parents=True)
