@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -120,19 +119,19 @@ def test_help__of_run_shows_what_matters_first() -> None:
     assert found == ["--bbox", "--clusters", "--indices", "--point", "--memory-per-worker"]
 
 
-def test_help__starts_quickly() -> None:
-    """CPU time of the whole program, the best of five: 0.3 s is what one does not wait for."""
-    before, best = os.times(), 9.0
-    for _ in range(5):
-        subprocess.run(
-            [sys.executable, "-m", "hyperhpc", "--help"], check=True, capture_output=True
-        )
-        after = os.times()
-        spent = after.children_user + after.children_system
-        best = min(best, spent - before.children_user - before.children_system)
-        before = after
-        time.sleep(0.05)
-    assert best < 0.3
+def test_help__imports_no_large_library() -> None:
+    """So it starts in 0.25 s (decision 0025); the time itself depends on the machine."""
+    code = (
+        "import sys\n"
+        "from hyperhpc.cli.main import main\n"
+        "try:\n    main(['--help'])\n"
+        "finally:\n    print(*sorted(name for name in sys.modules if '.' not in name))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    large = "bokeh dask distributed h5py jinja2 matplotlib numpy pyogrio pyproj rasterio scipy"
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "click" in loaded
+    assert not loaded & {*large.split(), "shapely", "sklearn", "xarray", "zarr"}
 
 
 def test_help__is_made_of_whole_sentences() -> None:
