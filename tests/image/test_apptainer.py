@@ -14,7 +14,7 @@ from run_case import assert_same_results
 pytestmark = pytest.mark.image
 
 work_folder()
-MAX_BYTES = 400_000_000
+MAX_BYTES = 420_000_000
 
 
 def test_sif__tests_itself(apptainer: Machine, sif: Path) -> None:
