@@ -106,7 +106,7 @@ def _read_layer(
     if kind == "GeoJSON":
         data = path.read_bytes()
         has_ids = re.search(rb'"id"\s*:', data) is not None
-        crs = _find_named_crs(data, what) or crs
+        crs = _find_named_crs(data) or crs
     names = [str(name) for name in meta["fields"]]
     values = [
         _plain_column(column, ogr_type)
@@ -175,22 +175,11 @@ def _digest(geometries: np.ndarray, crs: str | None) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def _find_named_crs(data: bytes, what: str) -> str | None:
-    """The name in an old ``crs`` member; GDAL takes degrees for one that it does not know.
-
-    Raises ConfigError: the name is unknown.
-    """
-    import pyproj
-
+def _find_named_crs(data: bytes) -> str | None:
+    """The name in an old ``crs`` member; GDAL takes degrees for one that it does not know."""
     member = rb'"crs"\s*:\s*\{[^{}]*"properties"\s*:\s*\{\s*"name"\s*:\s*"([^"]+)"'
-    if (found := re.search(member, data)) is None:
-        return None
-    name = found[1].decode("utf-8", "replace")
-    try:
-        pyproj.CRS.from_user_input(name)
-    except pyproj.exceptions.CRSError:
-        raise _unknown_crs(what, name) from None
-    return name
+    found = re.search(member, data)
+    return found[1].decode("utf-8", "replace") if found else None
 
 
 def _first_line(error: object) -> str:
@@ -205,12 +194,6 @@ def _unreadable(what: str, kind: str, why: str) -> ConfigError:
         hint = "Copy all files of the Shapefile: .shp, .shx, .dbf and .prj"
     why = why.split(";")[0].rstrip(".")
     return ConfigError(f"{what} is not a readable {kind} file: {why}", hint)
-
-
-def _unknown_crs(what: str, name: str) -> ConfigError:
-    return ConfigError(
-        f"{what} names an unknown coordinate reference system: {name:.80}", "Give its EPSG code"
-    )
 
 
 def reproject_to_scene(
@@ -238,7 +221,9 @@ def reproject_to_scene(
     try:
         source, target = pyproj.CRS.from_user_input(crs), pyproj.CRS.from_user_input(own)
     except pyproj.exceptions.CRSError:
-        raise _unknown_crs(what, crs) from None
+        raise ConfigError(
+            f"{what} names an unknown coordinate reference system: {crs:.80}", "Give its EPSG code"
+        ) from None
     if source.equals(target, ignore_axis_order=True):
         return geometries
     bounds = shapely.bounds(geometries)
