@@ -300,6 +300,21 @@ def test_workers__that_one_task_ends_again_and_again_are_told() -> None:
     assert said
 
 
+@pytest.mark.workers
+def test_addresses__are_not_lost_by_a_timer_of_dask() -> None:
+    with launch_workers(config(workers=1)) as started:
+        client, is_over = started.client, threading.Event()
+
+        async def forget_workers() -> None:  # as Dask does every two seconds
+            while not is_over.is_set():
+                await client._update_scheduler_info()
+
+        client.loop.add_callback(forget_workers)
+        found = [len(started.addresses()) for _ in range(300)]
+        is_over.set()
+        assert set(found) == {1}
+
+
 @pytest.mark.smoke
 @pytest.mark.workers
 def test_workers__lost_all_at_once_do_their_tasks_when_they_are_back() -> None:

@@ -14,7 +14,7 @@ from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError, ResourceError, SlurmError
 from hyperhpc.workers.dask_setup import configure_dask, silence_dask
 from hyperhpc.workers.processes import delay_signals
-from hyperhpc.workers.workers import Note, Workers
+from hyperhpc.workers.workers import Note, Workers, wait_connected
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -62,7 +62,7 @@ def external_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
 
 
 def _describe_cluster(client: Client, config: RunConfig) -> Workers:
-    found = client.scheduler_info(n_workers=-1)["workers"].values()
+    found = wait_connected(client).values()
     threads = max(worker["nthreads"] for worker in found)
     # 0 means no limit
     memory = min(worker["memory_limit"] or math.inf for worker in found)

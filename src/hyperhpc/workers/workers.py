@@ -44,13 +44,9 @@ class Workers:
     may_queue: bool = False
     pinned: dict[Future, str] = field(default_factory=dict)
 
-    def _connected(self) -> dict[str, dict[str, Any]]:
-        """What the scheduler last reported of each connected worker, by address."""
-        return self.client.scheduler_info(n_workers=-1)["workers"]
-
     def count_connected(self) -> int:
         """How many are connected now."""
-        return len(self._connected())
+        return len(find_connected(self.client))
 
     def describe_count(self) -> str:
         """How many are connected, and how many are wanted: ``3 of 4``."""
@@ -58,14 +54,13 @@ class Workers:
 
     def describe_memory(self) -> str:
         """What all of them use together: ``1.1 GiB``."""
-        metrics = [worker.get("metrics", {}) for worker in self._connected().values()]
+        metrics = [worker.get("metrics", {}) for worker in find_connected(self.client).values()]
         used = sum(values.get("memory", 0) for values in metrics)
         return f"{used / 2**30:.1f} GiB"
 
     def addresses(self) -> list[str]:
         """Addresses of the connected workers, sorted; waits until there is at least one."""
-        self.client.wait_for_workers(1)  # all may have been lost just now
-        return sorted(self._connected())
+        return sorted(wait_connected(self.client))
 
     def pin(self, function: Callable[..., Any], *args: Any) -> Future:
         """Send one long task to the first worker, and remember where it is."""
@@ -80,6 +75,27 @@ class Workers:
         """Call the function for each item, on workers; results are in the items' order."""
         futures = [self.client.submit(function, item, pure=False) for item in items]
         return list(self.client.gather(futures))
+
+
+def find_connected(client: Client) -> dict[str, dict[str, Any]]:
+    """What the scheduler reports of each connected worker, by address; empty if it is lost.
+
+    ``client.scheduler_info`` returns what a timer of Dask overwrites with a report of no workers.
+    """
+    scheduler = client.scheduler
+    if scheduler is None:  # closed
+        return {}
+    try:
+        return dict(client.sync(scheduler.identity, n_workers=-1)["workers"])
+    except OSError:
+        return {}
+
+
+def wait_connected(client: Client) -> dict[str, dict[str, Any]]:
+    """:func:`find_connected`, once there is at least one: all may have been lost just now."""
+    while not (found := find_connected(client)):
+        client.wait_for_workers(1)
+    return found
 
 
 def scheduler_errors() -> tuple[type[BaseException], ...]:
