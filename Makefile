@@ -60,7 +60,7 @@ docker: setup ## build the Docker image [IMAGE=hyperhpc:latest FROM=base:bookwor
 	@container/build.sh prepare docker
 
 # By the environment and as they were typed: no shell and no make reads what a value holds.
-JOB_VARIABLES := SITE SCENE OUT ARGS IMAGE MODE NODES WORKERS THREADS MEMORY TIME ACCOUNT PARTITION \
+JOB_VARIABLES := SITE SCENE OUT ARGS IMAGE MODE NODES WORKERS THREADS MEMORY MEMORY_OPTION TIME ACCOUNT PARTITION \
   SBATCH INTERFACE DASHBOARD WORKER_PARTITION WORKER_SBATCH DRIVER_CPUS DRIVER_MEMORY MODULES BINDS \
   CORES_PER_NODE THREADS_PER_CORE MEMORY_PER_NODE MAX_TASKS_PER_NODE DRY_RUN
 $(foreach name,$(JOB_VARIABLES),$(eval submit: override export $(name) := $$(value $(name))))
