@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from matplotlib.figure import Figure
 
 from hyperhpc.report import style
 from hyperhpc.report.comparison import agreement_figure
-from hyperhpc.report.formats import listing, plural, score, slug, windows
+from hyperhpc.report.formats import captions, listing, plural, score, slug, windows
 from hyperhpc.report.index_maps import IndexMap, index_figure, indices_figure, measure_index
 from hyperhpc.report.maps import choose_close_up, close_up_figure, cluster_figure, quicklook_figure
 from hyperhpc.report.spectra import cluster_spectra_figure, spectra_figure
@@ -53,99 +54,72 @@ def draw_rest(results: RunResults) -> Iterator[ReportFigure]:
     yield from _draw_agreement(results)
 
 
+def _report(name: str, section: str, figure: Figure, kind: str, **values: str) -> ReportFigure:
+    """A figure with its words from ``captions.toml``."""
+    words = captions()["figures"][kind]
+    texts = (words[what].format(**values) for what in ("caption", "alt"))
+    return ReportFigure(name, section, figure, *texts)
+
+
 def _draw_scene(results: RunResults) -> Iterator[ReportFigure]:
-    figure = quicklook_figure(results)
-    if figure is not None:
-        yield ReportFigure(
-            "quicklook", "quicklook", figure,
-            "The scene in true colour and in colour infrared, where vigorous vegetation is "
-            f"red. Each colour is stretched from 2 to 98 % of its valid pixels"
-            f"{_level_words(results)}. "
-            f"Grey: no data. Coordinates: {results.crs.label}.",
-            f"Two maps of {results.scene_name}: true colour and colour infrared.",
-        )  # fmt: skip
+    if (figure := quicklook_figure(results)) is not None:
+        scene, crs, level = results.scene_name, results.crs.label, _level_words(results)
+        words = {"scene": scene, "crs": crs, "level": level}
+        yield _report("quicklook", "quicklook", figure, "quicklook", **words)
     if results.spectra:
         dropped = (results.run.get("bands") or {}).get("dropped_windows_nm") or []
         grey = f" Grey: dropped bands ({windows(dropped)}), not drawn." if dropped else ""
-        yield ReportFigure(
-            "spectra", "spectra", spectra_figure(results),
-            f"Reflectance of the pixels at {plural(len(results.spectra), 'point')}, and a map "
-            f"of the points.{grey} A line has a gap where the scene has no data.",
-            "Reflectance against wavelength at the points of the run, with a map of them.",
-        )  # fmt: skip
+        points = plural(len(results.spectra), "point")
+        figure = spectra_figure(results)
+        yield _report("spectra", "spectra", figure, "spectra", points=points, grey=grey)
 
 
 def draw_indices(results: RunResults, maps: list[IndexMap]) -> Iterator[ReportFigure]:
     """Draw the maps of the indices: all on one sheet, then each with its histogram."""
-    crs, level = results.crs.label, _level_words(results)
     figure = indices_figure(results, maps)
     if figure is None:
         return
-    yield ReportFigure(
-        "indices", "indices", figure,
-        f"{listing([m.title for m in maps])}{level}. Colours run from the 2nd to the 98th "
-        "percentile of each index; an arrow at a colour bar means that some values lie beyond "
-        f"its end. Grey: no value. Coordinates: {crs}.",
-        f"Maps of {plural(len(maps), 'spectral index', 'spectral indices')}: "
-        f"{listing([m.title for m in maps])}.",
-    )  # fmt: skip
+    values = {
+        "titles": listing([m.title for m in maps]),
+        "count": plural(len(maps), "spectral index", "spectral indices"),
+        "level": _level_words(results),
+        "crs": results.crs.label,
+    }
+    yield _report("indices", "indices", figure, "indices", **values)
     for index in maps:
-        yield ReportFigure(
-            f"index_{slug(index.entry['name'])}", "", index_figure(results, index),
-            f"{index.title}.", f"Map of {index.title} with its histogram.",
-        )  # fmt: skip
+        figure, name = index_figure(results, index), f"index_{slug(index.entry['name'])}"
+        yield _report(name, "", figure, "index", title=index.title)
 
 
 def _draw_models(results: RunResults) -> Iterator[ReportFigure]:
-    crs, level = results.crs.label, _level_words(results)
     # One window for all models, so that they can be compared.
     found = (choose_close_up(results, model) for model in results.models)
     close_up = next((window for window in found if window is not None), None)
     is_framed = close_up is not None and close_up.is_part
-    framed = " The frame marks the close-up." if is_framed else ""
     for model in results.models:
-        section, name = f"model:{model}", slug(model)
-        n = results.n_clusters(model)
-        figure = cluster_figure(results, model, close_up)
-        if figure is not None:
-            yield ReportFigure(
-                f"clusters_{name}", section, figure,
-                f"{plural(n, 'cluster')} of {model}{level}, numbered by ascending "
-                "near-infrared reflectance, with their share of the classified area. Grey: no "
-                f"data, in no cluster.{framed} Coordinates: {crs}.",
-                f"Map of the clusters of {model} with a key of their areas.",
-            )  # fmt: skip
-        figure = close_up_figure(results, model, close_up) if close_up is not None else None
-        if figure is not None:
-            yield ReportFigure(
-                f"closeup_{name}", section, figure,
-                f"Close-up of the clusters of {model} at full resolution, in the colours of "
-                "the map of the whole area.",
-                f"Part of the scene in true colour next to its clusters of {model}.",
-            )  # fmt: skip
-        figure = cluster_spectra_figure(results, model)
-        if figure is not None:
-            yield ReportFigure(
-                f"cluster_spectra_{name}", section, figure,
-                f"Mean reflectance of the clusters of {model} in the fitted sample. Below: "
-                "each mean with one standard deviation on either side. The percentage is "
-                "the share of the whole classified area.",
-                f"Mean spectra with standard deviations of the clusters of {model}.",
-            )  # fmt: skip
+        values = {
+            "model": model,
+            "clusters": plural(results.n_clusters(model), "cluster"),
+            "level": _level_words(results),
+            "framed": " The frame marks the close-up." if is_framed else "",
+            "crs": results.crs.label,
+        }
+        for kind, draw in (
+            ("clusters", partial(cluster_figure, results, model, close_up)),
+            ("closeup", partial(close_up_figure, results, model, close_up)),
+            ("cluster_spectra", partial(cluster_spectra_figure, results, model)),
+        ):
+            if (figure := draw()) is not None:
+                yield _report(f"{kind}_{slug(model)}", f"model:{model}", figure, kind, **values)
 
 
 def _draw_agreement(results: RunResults) -> Iterator[ReportFigure]:
     for pair in results.clusters.get("agreement") or []:
         names = [str(m) for m in pair["models"]]
-        yield ReportFigure(
-            "_".join(["agreement", *map(slug, names)]), "agreement", agreement_figure(pair),
-            f"How the pixels of each {names[0]} cluster (rows) are spread over the clusters of "
-            f"{names[1]} (columns), in the whole area: the share of the row, and below it the "
-            "number of pixels. Both models number clusters by near-infrared reflectance, so "
-            "that agreement lies near the diagonal.",
-            f"Confusion table of {names[0]} and {names[1]} as a heat map; adjusted Rand index "
-            f"{score(pair.get('adjusted_rand_index'))}.",
-        )  # fmt: skip
+        name, figure = "_".join(["agreement", *map(slug, names)]), agreement_figure(pair)
+        ari = score(pair.get("adjusted_rand_index"))
+        words = {"first": names[0], "second": names[1], "score": ari}
+        yield _report(name, "agreement", figure, "agreement", **words)
 
 
 def _level_words(results: RunResults) -> str:

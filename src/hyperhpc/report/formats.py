@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import tomllib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -14,6 +17,12 @@ THIN = "\u202f"
 MINUS = "\u2212"
 NOTHING = "\u2013"
 TIMES = "\u00d7"
+
+
+@cache
+def captions() -> dict[str, Any]:
+    """Captions of figures and tables, with names in braces to be filled in."""
+    return tomllib.loads(Path(__file__).with_name("captions.toml").read_text("utf-8"))
 
 
 def number(value: float | None, decimals: int = 0) -> str:

@@ -179,9 +179,9 @@ def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) ->
     return sheet.figure
 
 
-def close_up_figure(results: RunResults, model: str, close_up: CloseUp) -> Figure | None:
+def close_up_figure(results: RunResults, model: str, close_up: CloseUp | None) -> Figure | None:
     """A window at full resolution: true colour where there is one, and clusters."""
-    if model not in results.model_names or results.pyramid is None:
+    if close_up is None or model not in results.model_names or results.pyramid is None:
         return None
     labels = results.labels(model, close_up.rows, close_up.cols)
     n = results.n_clusters(model)

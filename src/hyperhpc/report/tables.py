@@ -56,6 +56,10 @@ class Table:
     n_text: int = 1
 
 
+def _caption(table: str, **values: str) -> str:
+    return formats.captions()["tables"][table].format(**values)
+
+
 def _text(text: Any, **kwargs: Any) -> Cell:
     return Cell(str(text), **kwargs)
 
@@ -98,12 +102,7 @@ def cluster_table(results: RunResults, model: str) -> Table | None:
         _num(sum(int(c or 0) for c in entry["counts"])), _text(""),
     ]  # fmt: skip
     head = ["Cluster", "Pixels", "Area (ha)", "Share", "Mean NIR", "Fitted pixels"]
-    caption = (
-        "Pixels, area and share describe the whole analysed area; fitted pixels are the pixels "
-        "of the sample. Mean NIR is the near-infrared reflectance by which clusters are "
-        "numbered. Nearest centre is the root mean square distance per band "
-        "to the closest other centre, in standard deviations."
-    )
+    caption = _caption("areas")
     return Table(f"areas-{model}", caption, [*head, "Nearest centre"], rows, foot)
 
 
@@ -160,11 +159,7 @@ def index_table(results: RunResults, maps: list[IndexMap]) -> Table | None:
         return None
     level = results.pyramid.level if results.pyramid else 1
     where = "all pixels" if level == 1 else f"the overview at 1/{level} of the resolution"
-    caption = (
-        f"R is reflectance 0\u20131 at the band nearest to the wavelength in nm. Bands: wanted "
-        f"\u2192 used (distance), nm. Expected: the range in which values over land usually "
-        f"lie, and the quantity behind them; no index has a unit. Percentiles are of {where}."
-    )
+    caption = _caption("indices", where=where)
     if any("*" in row[2].text for row in rows):
         caption += " * This band lies in a window dropped for clustering."
     if any(row[5].mark for row in rows):
@@ -205,7 +200,7 @@ def agreement_table(pair: JsonDict) -> Table:
     sums = [sum(column) for column in zip(*table, strict=True)]
     foot = [_text("All"), *map(_num, sums), _num(sum(sums))]
     head = [f"{first} \\ {second}", *(f"C{j}" for j in range(len(sums))), "All"]
-    caption = f"Pixels of the whole area by {first} cluster (rows) and {second} cluster (columns)."
+    caption = _caption("confusion", first=first, second=second)
     return Table(f"confusion-{first}-{second}", caption, head, rows, foot)
 
 
@@ -277,8 +272,7 @@ def point_table(results: RunResults) -> Table | None:
         ])  # fmt: skip
     names = ("Longitude", "Latitude") if is_degrees else ("x", "y")
     head = ["Point", *names, "Row", "Column", "Bands with data"]
-    caption = "Rows and columns count from 0 at the upper left corner of the scene."
-    return Table("points", caption, head, rows)
+    return Table("points", _caption("points"), head, rows)
 
 
 def model_table(results: RunResults) -> Table | None:
@@ -297,11 +291,7 @@ def model_table(results: RunResults) -> Table | None:
             _num(entry.get("n_iter")),
         ])  # fmt: skip
     head = ["Model", "Clusters", "Fitted pixels", "Inertia", "per pixel", "Iterations"]
-    caption = (
-        "Inertia is the sum of squared distances to the nearest centre over the fitted pixels, "
-        "in scaled units; a smaller value means tighter clusters."
-    )
-    return Table("models", caption, head, rows)
+    return Table("models", _caption("models"), head, rows)
 
 
 #: What the last word of a name in run.json may be.
@@ -408,11 +398,7 @@ def _indices(results: RunResults, entry: JsonDict, model: str) -> Table | None:
         for k in range(len(spectra))
     ]
     head = ["Cluster", *(str(index.get("title") or index["name"]) for index in results.computed)]
-    caption = (
-        "Each index is computed from the mean reflectance of a cluster in the fitted sample; "
-        "this is not the mean of the index over the cluster's pixels. "
-        f"{NOTHING}: a band of the index was dropped."
-    )
+    caption = _caption("cluster-indices", nothing=NOTHING)
     return Table(f"cluster-indices-{model}", caption, head, rows)
 
 
@@ -453,9 +439,4 @@ def _separability(model_json: JsonDict, entry: JsonDict, model: str) -> Table | 
         for k, row in enumerate(ratio)
     ]
     head = ["Cluster", *(f"C{j}" for j in range(len(mean)))]
-    caption = (
-        "Distance between the mean spectra of two clusters over the sum of their widths, both "
-        "in standard deviations of the sample: below 1 (marked !) the two overlap. It is the "
-        "inverse of the similarity of Davies and Bouldin (1979)."
-    )
-    return Table(f"separability-{model}", caption, head, rows)
+    return Table(f"separability-{model}", _caption("separability"), head, rows)
