@@ -113,6 +113,22 @@ class SceneOptions:
         "Read the band centres (nm, one per line) from this file, for a scene without them.",
         parsers.parse_path,
     )
+    scale: float | None = _scene_option(
+        None,
+        "Divide the values by this to get reflectance 0-1 (below 1: multiply), whatever the file "
+        "declares; 1 for values that are reflectance.",
+        parsers.parse_positive,
+        metavar="VALUE",
+        default_text="as declared, else 10000 for integers",
+    )
+    nodata: tuple[float, ...] | None = _scene_option(
+        None,
+        "Treat this stored value as no-data, whatever the file declares; repeat it for several.",
+        parsers.parse_list(parsers.parse_number),
+        metavar="VALUE",
+        default_text="as declared",
+        is_repeatable=True,
+    )
     overlap: str = _scene_option(
         "first",
         "Choose the source whose pixels a mosaic takes where its sources overlap.",

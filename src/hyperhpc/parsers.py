@@ -95,6 +95,19 @@ def parse_numbers(count: int, between: str = ",", needed: str = "") -> Parser:
     return parse
 
 
+def parse_number(value: Any) -> float:
+    """One number."""
+    return parse_numbers(1, needed="a number is needed")([value])[0]
+
+
+def parse_positive(value: Any) -> float:
+    """One number above 0."""
+    number = parse_number(value)
+    if not 0 < number < math.inf:
+        raise ValueError("a number above 0 is needed")
+    return number
+
+
 def parse_list(parse: Parser) -> Parser:
     """Make the parser of a list of such values."""
     return lambda value: tuple(parse(item) for item in _items(value, "a list is needed"))

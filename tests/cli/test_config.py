@@ -51,6 +51,8 @@ def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
     mask = ["weather", "cloud"]
     aoi = "pastures.gpkg"
     layer = "fields"
+    scale = 10000
+    nodata = [-9999, 0]
     bands = "intersect"
     resample_bands = true
     bbox = [257000, 4112000.5, 257030, inf]
@@ -254,8 +256,8 @@ def test_load_config__takes_the_former_names_from_a_call(tmp_path: Path) -> None
 def test_result_options__are_stored_under_the_same_names_as_ever() -> None:
     options = load(formula={"a": "R(8)"}, overlap="last").result_options()
     assert list(options) == [
-        "group", "overlap", "mask", "bands", "resample_bands", "bbox", "drop", "clusters",
-        "stride", "models", "indices", "index", "index_bits", "points", "seed", "engine",
-        "estimator", "seed_compat", "skip_bad_tiles",
+        "group", "scale", "nodata", "overlap", "mask", "bands", "resample_bands", "bbox", "drop",
+        "clusters", "stride", "models", "indices", "index", "index_bits", "points", "seed",
+        "engine", "estimator", "seed_compat", "skip_bad_tiles",
     ]  # fmt: skip
     assert options["index"] == ["a=R(8)"]

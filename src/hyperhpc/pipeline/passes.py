@@ -37,6 +37,9 @@ from hyperhpc.workers import Workers
 #: What each tile of a pass has recorded, by the tile's name.
 TileRecords = dict[str, dict[str, Any]]
 
+#: Median reflectance of land, ice and water lies within these.
+_PLAUSIBLE = (0.002, 1.2)
+
 
 @dataclass(frozen=True)
 class Stages:
@@ -123,10 +126,28 @@ def take_sample(ctx: RunContext, stages: Stages, scene: Scene, workers: Workers)
     bad = collect_bad_tiles(records)
     if not any(record["valid"] for record in records.values()):
         _check_any_valid(ctx, stages, job, workers, bad)
+    _check_reflectance(ctx, sample)
     stages.record.add_bad_tiles(describe_bad_tiles(plan.tiles(), plan.area, bad))
     is_copy_read = sampling.uses_thinned_copy(scene, plan.area, config.stride)
     used = (name for name, record in records.items() if record["sampled"] and not is_copy_read)
     return TakenSample(sample, bad, frozenset(used))
+
+
+def _check_reflectance(ctx: RunContext, sample: Sample) -> None:
+    """Refuse numbers that cannot be reflectance, by the median of the first valid pixels."""
+    low, high = _PLAUSIBLE
+    nm = ctx.scene.wavelength_nm[ctx.selection.bands]
+    is_bright = (nm >= 400) & (nm <= 1300)
+    parts = (part[:, is_bright] for part in sample.blocks(range(sample.n_blocks)) if len(part))
+    if not is_bright.any() or (first := next(parts, None)) is None:
+        return
+    median = float(np.median(first)) / ctx.scene.scale_factor
+    if not low <= median <= high:
+        raise SceneError(
+            f"The median reflectance at 400-1300 nm is {median:.4g}; {low:g} to {high:g} is "
+            "plausible: the values may be radiance, per cent or digital numbers of another scale",
+            "If they are reflectance, say what to divide them by: --scale 100, or --scale 10000",
+        )
 
 
 def _check_any_valid(

@@ -19,6 +19,7 @@ from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, SceneError
 from hyperhpc.files import is_unfinished_store
 from hyperhpc.scene.cube import Grid, Scene
+from hyperhpc.scene.files import FileScene, override
 from hyperhpc.scene.formats import FORMATS, find_format
 from hyperhpc.scene.formats.hdf5 import is_hdf5
 from hyperhpc.scene.formats.zarr_layout import suggest_stores
@@ -58,6 +59,9 @@ def open_scene(
 
     def open_one(file: str) -> Scene:
         scene = _open(file, options.group or group, centres)
+        if options.scale or options.nodata:
+            assert isinstance(scene, FileScene)
+            scene = override(scene, options.scale, options.nodata or ())
         return mask_scene(scene, scene.quality_mask(options.mask)) if options.mask else scene
 
     if not files:

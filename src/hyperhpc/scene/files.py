@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hyperhpc.errors import SceneError, cause
+from hyperhpc.scene import metadata
 from hyperhpc.scene.cube import Scene
-from hyperhpc.scene.metadata import canonicalise
 from hyperhpc.scene.window import band_runs, describe_window, length, normalise
 
 #: What to do about a file that cannot be read.
@@ -33,9 +34,12 @@ class FileScene(Scene):
     """A cube in a file or a store; a format implements :meth:`fetch`.
 
     ``wide_nodata``: No-data values on disk that ``dtype`` cannot hold, replaced while reading.
+    ``linear``, ``valid_range``: See :class:`hyperhpc.scene.metadata.Values`.
     """
 
     wide_nodata: tuple[float, ...] = ()
+    linear: tuple[float, float] | None = None
+    valid_range: tuple[float, float] | None = None
 
     @property
     def cube_name(self) -> str:
@@ -92,7 +96,30 @@ class FileScene(Scene):
         return out
 
     def _canonicalise(self, block: np.ndarray) -> np.ndarray:
-        return canonicalise(block, self.dtype, self.wide_nodata, self.cube_name)
+        rules = self.wide_nodata, self.cube_name, self.linear, self.valid_range
+        return metadata.canonicalise(block, self.dtype, *rules)
+
+
+def override(scene: FileScene, scale: float | None, nodata: Sequence[float]) -> FileScene:
+    """The scene with a scale and no-data values that count more than what the file declares."""
+    assumed = ("No scale factor is declared", "No no-data value is declared")
+    notes = [note for note in scene.notes if not note.startswith(assumed)]
+    changes: dict[str, Any] = {}
+    if scale is not None:
+        divisor = metadata.to_divisor(scale, "--scale", notes)
+        linear = scene.linear and (1 / divisor, scene.linear[1])
+        changes = {"linear": linear, "scale_factor": 1.0 if linear else divisor}
+    if nodata:
+        # pixels that a mask or an absent chunk hides stay hidden
+        marks = [getattr(scene, name, None) for name in ("mask_value", "absent_value")]
+        stored, dtype = np.dtype(scene.stored_dtype), np.dtype(scene.dtype)
+        has_range = scene.valid_range is not None
+        narrow, wide = metadata.resolve_nodata(stored, dtype, [*nodata, *marks], has_range, notes)
+        changes |= {"nodata": () if scene.linear else narrow}
+        changes |= {"wide_nodata": (*narrow, *wide) if scene.linear else wide}
+    if scene.thinned is not None:
+        changes["thinned"] = replace(scene.thinned, **changes)
+    return replace(scene, **changes, notes=tuple(notes))
 
 
 def stamp(path: str) -> tuple[int, int]:

@@ -9,8 +9,8 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ MAX_SIDE = 10_000_000
 
 _INT16 = np.iinfo(np.int16)
 _NODATA_NAMES = ("data_ignore_value", "_fillvalue", "missing_value")
+_PERCENT = ("%", "percent", "per cent")
 _SCALE_NAMES = ("scale_factor", "reflectance_scale_factor")
 _MICROMETRE = re.compile(r"^(u|µ|μ)m$|^micro(n|met(er|re))s?$", re.IGNORECASE)
 _BAND_WINDOW = re.compile(r"^band_window_\d+_nanometers$")
@@ -86,6 +87,8 @@ class Values:
     """The meaning of the numbers of a cube: fields of :class:`hyperhpc.scene.files.FileScene`.
 
     ``nodata``: No-data values as they look in ``dtype``; NaN is never listed.
+    ``linear``: Factor and offset from stored values to reflectance, None without an offset.
+    ``valid_range``: Stored values outside these two are no-data; None if there is no limit.
     ``notes``: What was assumed or changed.
     """
 
@@ -94,6 +97,8 @@ class Values:
     scale_factor: float
     nodata: tuple[float, ...]
     wide_nodata: tuple[float, ...]
+    linear: tuple[float, float] | None
+    valid_range: tuple[float, float] | None
     notes: tuple[str, ...]
 
 
@@ -130,55 +135,101 @@ def resolve_values(
     ``stored``: Dtype on disk: integer or floating, any width and byte order.
     ``fill_value``: The array's own fill value; counts as no-data unless it is None, 0 or NaN.
 
-    Raises SceneError: a scale that is no positive number, or an offset.
+    Raises SceneError: a scale that is no positive number, an offset or a valid range that are no
+    numbers.
     """
     notes: list[str] = []
+    offset = _declared(attributes, "add_offset", where, 0.0)
     integers = "uint16" if stored.name == "uint16" else "int16"
-    dtype = "float32" if stored.kind == "f" else integers
+    dtype = "float32" if stored.kind == "f" or offset else integers
     if stored.name != dtype:
         notes.append(f"Values are stored as {stored.name} and read as {dtype}.")
     scale = _resolve_scale(stored, attributes, where, notes)
-    nodata, wide = _resolve_nodata(stored, np.dtype(dtype), attributes, fill_value, notes)
-    return Values(dtype, stored.name, scale, nodata, wide, tuple(notes))
+    limits = _resolve_range(attributes, where, notes)
+    numbers = [attributes.get(name) for name in _NODATA_NAMES]
+    declared = [*(_number(one) for one in _flatten(numbers)), _number(plain(fill_value)) or None]
+    nodata, wide = resolve_nodata(stored, np.dtype(dtype), declared, limits is not None, notes)
+    if not offset:
+        return Values(dtype, stored.name, scale, nodata, wide, None, limits, tuple(notes))
+    linear = (1 / scale, offset)
+    notes.append(f"add_offset {offset:g} is added: values are read as reflectance.")
+    return Values(dtype, stored.name, 1.0, (), (*nodata, *wide), linear, limits, tuple(notes))
 
 
-def _resolve_scale(stored: np.dtype, attributes: Attributes, where: str, notes: list[str]) -> float:
-    offset = attributes.get("add_offset")
-    if offset is not None and _number(offset) != 0.0:
+def _declared(attributes: Attributes, name: str, where: str, usual: float) -> float:
+    """A number that the file declares, or the usual one; SceneError if it is no number."""
+    found = attributes.get(name)
+    value = usual if found is None else _number(found)
+    if value is None or not (math.isfinite(value) or value == usual):
         raise SceneError(
-            f"{where} has add_offset {offset!r:.60}; only 0 is supported",
-            "Store the digital numbers without an offset",
+            f"{where} has {name} {found!r:.60}, which is not a number", "Correct the attribute"
         )
-    found = attributes.find(*_SCALE_NAMES)
-    if found is None:
-        if stored.kind == "f":
-            return 1.0
-        notes.append(f"No scale factor is declared: {DEFAULT_SCALE:.0f} is assumed for integers.")
-        return DEFAULT_SCALE
-    name, declared = found[0], plain(found[1])
-    value = _number(declared)
-    if value is None or not math.isfinite(value) or value <= 0:
-        raise SceneError(
-            f"{where} has {name} {declared!r:.60}; it must be a positive number",
-            "Correct the attribute",
-        )
-    if value < 1:  # CF multiplies, NEON divides; below 1 only the former makes sense
-        divisor = float(f"{1 / value:.12g}")
-        if abs(divisor - round(divisor)) < 1e-6 * divisor:  # 0.0001 kept as float32
-            divisor = float(round(divisor))
-        notes.append(f"{name} {value:g} multiplies: digital numbers are divided by {divisor:g}.")
-        return divisor
     return value
 
 
-def _resolve_nodata(
-    stored: np.dtype, dtype: np.dtype, attributes: Attributes, fill_value: Any, notes: list[str]
+def _resolve_range(
+    attributes: Attributes, where: str, notes: list[str]
+) -> tuple[float, float] | None:
+    """Limits of valid stored values, as CF declares them."""
+    pair = attributes.get("valid_range")
+    if isinstance(pair, list) and len(pair) == 2:
+        attributes = Attributes({"valid_min": pair[0], "valid_max": pair[1]})
+    low = _declared(attributes, "valid_min", where, -math.inf)
+    high = _declared(attributes, "valid_max", where, math.inf)
+    if math.isinf(low) and math.isinf(high):
+        return None
+    notes.append(f"Values outside {low:g} to {high:g} (valid_range) are no-data.")
+    return low, high
+
+
+def _resolve_scale(stored: np.dtype, attributes: Attributes, where: str, notes: list[str]) -> float:
+    units = attributes.get("units", "unit")
+    is_percent = isinstance(units, str) and units.strip().lower() in _PERCENT
+    for name in _SCALE_NAMES:
+        found = attributes.find(name)
+        if found is None:
+            continue
+        written, declared = found[0], plain(found[1])
+        value = _number(declared)
+        if value is None or not math.isfinite(value) or value <= 0:
+            raise SceneError(
+                f"{where} has {written} {declared!r:.60}; it must be a positive number",
+                "Correct the attribute, or give --scale VALUE",
+            )
+        if value != 1:  # xarray and rioxarray write 1 with everything
+            return to_divisor(value, written, notes) * (100 if is_percent and value < 1 else 1)
+    if is_percent:
+        notes.append("Values are in per cent: they are divided by 100.")
+        return 100.0
+    if stored.kind == "f":
+        notes.append("No scale factor is declared: the values are taken as reflectance 0-1.")
+        return 1.0
+    notes.append(f"No scale factor is declared: {DEFAULT_SCALE:.0f} is assumed for integers.")
+    return DEFAULT_SCALE
+
+
+def to_divisor(value: float, name: str, notes: list[str]) -> float:
+    """The divisor to reflectance: CF multiplies, NEON divides; below 1 only CF makes sense."""
+    if value >= 1:
+        return value
+    divisor = float(f"{1 / value:.12g}")
+    if abs(divisor - round(divisor)) < 1e-6 * divisor:  # 0.0001 kept as float32
+        divisor = float(round(divisor))
+    notes.append(f"{name} {value:g} multiplies: digital numbers are divided by {divisor:g}.")
+    return divisor
+
+
+def resolve_nodata(
+    stored: np.dtype,
+    dtype: np.dtype,
+    numbers: Sequence[float | None],
+    needs_stand_in: bool,
+    notes: list[str],
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    values: list[Any] = []
-    for name in _NODATA_NAMES:
-        value = attributes.get(name)
-        values += value if isinstance(value, list) else [value]
-    numbers = [*map(_number, values), _number(plain(fill_value)) or None]
+    """No-data values as they look in ``dtype``, and those that it cannot hold.
+
+    ``needs_stand_in``: True if other values will be replaced by no-data while reading.
+    """
     declared = dict.fromkeys(n for n in numbers if n is not None and not math.isnan(n))
     kept = [number for number in declared if _fits(number, stored)]
     for number in declared:
@@ -192,19 +243,37 @@ def _resolve_nodata(
     wide = tuple(value for value in kept if value not in narrow)
     if dtype.kind == "f":
         narrow = [float(np.float32(value)) for value in narrow]
-    elif wide and float(_INT16.min) not in narrow:
-        narrow.append(float(_INT16.min))
+    elif (wide or needs_stand_in) and float(_stand_in(dtype)) not in narrow:
+        narrow.append(float(_stand_in(dtype)))
     for value in wide:
         notes.append(f"No-data value {value:g} is read as {_stand_in(dtype)}.")
-    if not kept and dtype.kind == "i":
+    if not kept and not needs_stand_in and dtype.kind in "iu":
         narrow = [DEFAULT_NODATA]
         notes.append(f"No no-data value is declared: {DEFAULT_NODATA:.0f} is assumed.")
     return tuple(narrow), wide
 
 
+def mark_hidden(values: Values) -> tuple[Values, float]:
+    """A stored value that marks pixels which something else than their value hides.
+
+    Returns: the values, with one more no-data value where none could be stored; the mark.
+    """
+    stored = np.dtype(values.stored_dtype)
+    if stored.kind == "f":
+        return values, math.nan
+    if known := [n for n in (*values.wide_nodata, *values.nodata) if _fits(n, stored)]:
+        return values, known[0]
+    mark = float(np.iinfo(stored).max if stored.kind == "u" else np.iinfo(stored).min)
+    if values.linear or not _fits(mark, np.dtype(values.dtype)):
+        return replace(values, wide_nodata=(*values.wide_nodata, mark)), mark
+    return replace(values, nodata=(*values.nodata, mark)), mark
+
+
 def _stand_in(dtype: np.dtype) -> float | int:
     """Replacement of a no-data value that ``dtype`` cannot hold."""
-    return math.nan if dtype.kind == "f" else int(_INT16.min)
+    if dtype.kind == "f":
+        return math.nan
+    return int(_INT16.min) if dtype.kind == "i" else int(np.iinfo(dtype).max)
 
 
 def _fits(value: float, dtype: np.dtype) -> bool:
@@ -239,13 +308,28 @@ def _number(value: Any) -> float | None:
 
 
 def canonicalise(
-    block: np.ndarray, dtype: str, wide_nodata: tuple[float, ...], where: str
+    block: np.ndarray,
+    dtype: str,
+    wide_nodata: tuple[float, ...],
+    where: str,
+    linear: tuple[float, float] | None = None,
+    valid_range: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """Cast a block as read to the canonical dtype; a view if nothing must change.
+
+    ``wide_nodata``, ``linear``, ``valid_range``: See :class:`Values`.
 
     Raises SceneError: an integer beyond int16 that is not a declared no-data value.
     """
     target = np.dtype(dtype)
+    low, high = valid_range or (-math.inf, math.inf)
+    if linear is not None:
+        hidden = np.isin(block, wide_nodata) | (block < low) | (block > high)
+        return np.where(hidden, np.nan, block * linear[0] + linear[1]).astype(target)
+    if valid_range is not None:
+        hidden = (block < low) | (block > high)
+        block = block.astype(np.promote_types(block.dtype, target))
+        block[hidden] = _stand_in(target)
     if block.dtype == target:
         return block
     if wide_nodata and block.size:
@@ -300,6 +384,17 @@ def resolve_wavelengths(
             "Centres must be in nanometres, or in micrometres if the units attribute says so",
         )
     return centres, factor, notes
+
+
+def unpack(values: np.ndarray, attributes: Mapping[str, Any], where: str) -> np.ndarray:
+    """Values of a coordinate that may be packed as CF allows: scale_factor and add_offset.
+
+    Raises SceneError: one of the two is not a number.
+    """
+    known = Attributes(attributes)
+    scale = _declared(known, "scale_factor", where, 1.0)
+    offset = _declared(known, "add_offset", where, 0.0)
+    return values if (scale, offset) == (1, 0) else values * scale + offset
 
 
 def resolve_windows(attributes: Attributes, where: str) -> tuple[tuple[float, float], ...]:

@@ -45,15 +45,23 @@ class Bands:
 
 
 class BandTexts:
-    """Metadata of a raster by name, lower case: of the file, and of each band."""
+    """Metadata of a raster by name, lower case: of the file, and of each of ``count`` bands."""
 
-    def __init__(self, dataset: Any) -> None:
-        self.count: int = dataset.count
-        self.file = {**_lower(dataset.tags()), **_lower(dataset.tags(ns="ENVI"))}
-        numbers = range(1, dataset.count + 1)
-        self.bands = [_lower(dataset.tags(i)) for i in numbers]
-        self.imagery = [_lower(dataset.tags(i, ns="IMAGERY")) for i in numbers]
-        self.names = [name or "" for name in dataset.descriptions]
+    def __init__(self, dataset: Any, count: int, header: str | None) -> None:
+        self.count = count
+        numbers = range(1, count + 1)
+        try:
+            self.file = {**_lower(dataset.tags()), **_lower(dataset.tags(ns="ENVI"))}
+            self.bands = [_lower(dataset.tags(i)) for i in numbers]
+            self.imagery = [_lower(dataset.tags(i, ns="IMAGERY")) for i in numbers]
+            self.names = [name or "" for name in dataset.descriptions[:count]]
+        except UnicodeDecodeError:  # software on Windows writes the micro sign as Latin-1
+            if header is None:
+                raise
+            self.file = _lower(raster_read.read_header(header))
+            self.bands = self.imagery = [{} for _ in numbers]
+            names = _split(self.file.get("band_names", ""))
+            self.names = names if len(names) == count else [""] * count
 
     def find(self, names: tuple[str, ...]) -> list[str] | None:
         """One text per band under the first of these names: a list of the file, or tags."""
@@ -123,7 +131,7 @@ def _sources(texts: BandTexts) -> Iterator[tuple[str, list[str], str | None]]:
         yield "CENTRAL_WAVELENGTH_UM", rounded, "um"
     for pattern in _IN_NAME:
         found = [pattern.search(name) for name in texts.names]
-        matches = [match for match in found if match]
+        matches = [match for match in found if match and (is_length or match[2])]
         # "1", "2" and "Band (3)" count bands
         if any(match[2] or "." in match[1] or float(match[1]) >= 300 for match in matches):
             words = [match[1] if match else "" for match in found]
@@ -201,15 +209,20 @@ def _open(
     if len(dtypes) > 1:
         raise SceneError(f"{path} holds bands of several types: {', '.join(sorted(dtypes))}")
     stored = np.dtype(dtypes.pop())
-    shape = (dataset.height, dataset.width, dataset.count)
+    has_alpha = dataset.count > 1 and dataset.colorinterp[-1].name == "alpha"
+    shape = (dataset.height, dataset.width, dataset.count - has_alpha)
     chunks = _chunks(dataset, shape)
     metadata.check_cube(stored, shape, chunks, path)
-    texts = BandTexts(dataset)
+    texts = BandTexts(dataset, shape[2], header)
     if header is not None:  # where several could be its header, the one that GDAL reads
         header = next((f for f in dataset.files if f.lower().endswith(".hdr")), header)
     layout = None if header is None else _layout(path, header, dataset, texts, stored)
     values = metadata.resolve_values(stored, _attributes(path, dataset, texts), path)
-    notes = list(values.notes)
+    mask_value, mask_notes = None, []
+    if has_alpha or any(flag.name == "per_dataset" for flag in dataset.mask_flag_enums[0]):
+        values, mask_value = metadata.mark_hidden(values)
+        mask_notes = ["Pixels that the file's mask hides are no-data."]
+    notes = [*values.notes, *mask_notes]
     bands = find_bands(path, texts, wavelength_nm)
     notes += bands.notes
     if bands.bad:
@@ -230,6 +243,8 @@ def _open(
         header=header,
         layout=layout,
         is_south_up=is_south_up,
+        mask_value=mask_value,
+        alpha_band=dataset.count if has_alpha else None,
         **vars(values) | {"notes": tuple(notes)},
     )
 
@@ -280,10 +295,13 @@ def _layout(path: str, header: str, dataset: Any, texts: BandTexts, stored: np.d
 def _attributes(path: str, dataset: Any, texts: BandTexts) -> Attributes:
     """Scale and no-data: GDAL's of the bands, then the texts of the file."""
     declared: dict[str, Any] = {}
-    for name, numbers, usual in (
-        ("scale_factor", set(dataset.scales), 1.0),
-        ("add_offset", set(dataset.offsets), 0.0),
+    for name, numbers, usual, field in (
+        ("scale_factor", set(dataset.scales), 1.0, "data_reflectance_gain_values"),
+        ("add_offset", set(dataset.offsets), 0.0, "data_reflectance_offset_values"),
     ):
+        if numbers == {usual}:  # else one number per band in ENVI's header
+            listed = map(_number, _split(texts.file.get(field, "")))
+            numbers = {number for number in listed if number is not None} or numbers
         if len(numbers) > 1:
             raise SceneError(
                 f"{path}: bands differ in {name}, {min(numbers):g} to {max(numbers):g}",

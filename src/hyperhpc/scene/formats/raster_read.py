@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -51,11 +52,16 @@ class RasterScene(FileScene):
     ``header``: ENVI's header; None for a GeoTIFF.
     ``layout``: Layout of ENVI's data, which are mapped into memory; None if GDAL decodes blocks.
     ``is_south_up``: Rows are stored from south to north.
+    ``mask_value``: No-data value, as stored, of the pixels that the file's mask or alpha band
+        hides; None without a mask.
+    ``alpha_band``: Number of the alpha band, from 1; None without one.
     """
 
     header: str | None
     layout: Layout | None
     is_south_up: bool = False
+    mask_value: float | None = None
+    alpha_band: int | None = None
 
     def fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
         """Values of a window as stored; see :meth:`FileScene.fetch`."""
@@ -63,10 +69,20 @@ class RasterScene(FileScene):
             rows = mirror(rows, self.shape[0])
         try:
             block = (self._fetch_plain if self.layout else self._fetch_decoded)(rows, cols, bands)
+            if self.mask_value is not None:
+                block[self._is_masked(rows, cols)] = self.mask_value
         except read_errors() as error:
             why = error.__cause__ or error  # rasterio gives GDAL's message as the cause
             raise unreadable(self.path, rows, cols, bands, why=why) from error
         return block[::-1] if self.is_south_up else block
+
+    def _is_masked(self, rows: slice, cols: slice) -> np.ndarray:
+        """Bool (y, x): what GDAL's mask of the file hides."""
+        window = ((rows.start, rows.stop), (cols.start, cols.stop))
+        with open_dataset(self.path, self.header) as dataset:
+            read = dataset.read if self.alpha_band else dataset.read_masks
+            mask = read(self.alpha_band or 1, window=window)
+        return np.asarray(mask[:: rows.step, :: cols.step] == 0)
 
     def _fetch_plain(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
         """Map the file and copy: GDAL needs ten times as long, and far more for BIP."""
@@ -186,6 +202,13 @@ def is_tiff(path: str) -> bool:
 def is_envi(path: str) -> bool:
     """True for an ENVI header, and for any file that has one of its name."""
     return os.path.isfile(path) and (_is_header(path) or _find_header(path) is not None)
+
+
+def read_header(path: str) -> dict[str, str]:
+    """Fields of an ENVI header that is not UTF-8, which rasterio cannot decode."""
+    text = Path(path).read_bytes().decode("latin-1")
+    fields = re.findall(r"(?m)^[ \t]*([^=;{}\n]+?)[ \t]*=[ \t]*(\{[^}]*\}|[^\n]*)", text)
+    return {name: value.strip() for name, value in fields}
 
 
 def find_raster(path: str) -> tuple[str, str | None]:

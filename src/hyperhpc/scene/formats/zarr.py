@@ -22,7 +22,7 @@ from hyperhpc.scene.files import FileScene, stamp, unreadable
 from hyperhpc.scene.formats import zarr_chunks
 from hyperhpc.scene.formats import zarr_layout as layout
 from hyperhpc.scene.formats.zarr_layout import Axes, Node
-from hyperhpc.scene.metadata import Attributes
+from hyperhpc.scene.metadata import Attributes, unpack
 from hyperhpc.scene.origins import ORIGIN_KINDS, add_dates, to_dates, to_numbers
 from hyperhpc.scene.thinned import THINNED_GROUP, thinned_grid, thinned_shape
 from hyperhpc.scene.window import mirror
@@ -42,13 +42,17 @@ READ_ERRORS: tuple[type[Exception], ...] = (
 
 
 @lru_cache(maxsize=16)  # handles hold metadata, no open file: the oldest are simply dropped
-def _open_unchanged(folder: str, version: int, metadata_stamp: tuple[int, int]) -> Array:
+def _open_unchanged(
+    folder: str, version: int, metadata_stamp: tuple[int, int], absent_value: float | None
+) -> Array:
     """Open an array whose metadata have this stamp, or return its handle."""
-    return zarr_chunks.open_checked(folder, version)
+    return zarr_chunks.open_checked(folder, version, absent_value)
 
 
-def open_array(root: str, path: str, version: int) -> Array:
+def open_array(root: str, path: str, version: int, absent_value: float | None = None) -> Array:
     """Open an array read-only; its handle is kept for this process.
+
+    ``absent_value``: What chunks that were never written hold, instead of the fill value.
 
     Raises SceneError: damaged metadata, or a codec or dtype that is not there.
     """
@@ -56,7 +60,7 @@ def open_array(root: str, path: str, version: int) -> Array:
     watch = os.path.join(folder, "zarr.json" if version == 3 else ".zarray")
     try:
         with _opening:
-            return _open_unchanged(folder, version, stamp(watch))
+            return _open_unchanged(folder, version, stamp(watch), absent_value)
     except READ_ERRORS as error:
         hint = "The store is damaged or uses a codec that is not installed"
         raise unreadable(f"Zarr array {folder}", why=error, hint=hint) from error
@@ -71,6 +75,8 @@ class ZarrScene(FileScene):
     ``is_south_up``: True if stored rows run from south to north; they are flipped while reading.
     ``origin_arrays``: Name and path of the arrays of :meth:`read_origins`.
     ``files``: Names of the files it was made from; empty if unknown.
+    ``absent_value``: No-data value that chunks hold which were never written; None if the fill
+        value says so, or none is absent.
     """
 
     store: str
@@ -80,6 +86,7 @@ class ZarrScene(FileScene):
     is_south_up: bool = False
     origin_arrays: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
+    absent_value: float | None = None
 
     @property
     def cube_name(self) -> str:
@@ -90,7 +97,7 @@ class ZarrScene(FileScene):
         """Pixels chunk by chunk, where the layout is a known one; see :meth:`Scene.blocks`."""
         reader = None
         if self._is_plain:
-            array = open_array(self.store, self.array, self.zarr_format)
+            array = open_array(self.store, self.array, self.zarr_format, self.absent_value)
             reader = zarr_chunks.chunk_reader(array, os.path.join(self.store, self.array))
         if reader is None:
             yield from super().blocks(rows, cols)
@@ -121,11 +128,12 @@ class ZarrScene(FileScene):
     def _is_plain(self) -> bool:
         """True if stored values are read as they are: not transposed, flipped or cast."""
         plain_order = self.order == (0, 1, 2) and not self.is_south_up
-        return plain_order and self.dtype == self.stored_dtype and not self.wide_nodata
+        has_rules = self.wide_nodata or self.linear or self.valid_range
+        return plain_order and self.dtype == self.stored_dtype and not has_rules
 
     def fetch(self, rows: slice, cols: slice, bands: slice) -> np.ndarray:
         """Values of a window as stored; only the chunks it touches are read."""
-        array = open_array(self.store, self.array, self.zarr_format)
+        array = open_array(self.store, self.array, self.zarr_format, self.absent_value)
         stored_rows = mirror(rows, self.shape[0]) if self.is_south_up else rows
         selection = [slice(None)] * 3
         for axis, part in zip(self.order, (stored_rows, cols, bands), strict=True):
@@ -184,6 +192,11 @@ def open_zarr_scene(
     groups = [group.attributes for group in layout.ancestry(nodes, cube.path)]
     attributes = Attributes(cube.attributes, *groups)
     values = metadata.resolve_values(array.dtype, attributes, where, array.fill_value)
+    absent_value, absent_notes = None, []
+    folder = os.path.join(root, cube.path)
+    if not array.fill_value and (absent := zarr_chunks.absent_files(array, folder)):
+        values, absent_value = metadata.mark_hidden(values)
+        absent_notes = [f"{len(absent)} chunks were never written: they are no-data."]
 
     def canonical(stored: tuple[int, ...]) -> tuple[int, int, int]:
         y, x, band = (min(stored[axis], cube.shape[axis]) for axis in axes.order)
@@ -200,6 +213,8 @@ def open_zarr_scene(
             f"{axes.wavelength.path} of {path}",
         )
         fwhm_nm = _fwhm(read, nodes, cube, wavelength_nm.size, factor)
+    bad_bands = _bad_bands(attributes, canonical(cube.shape)[2], where)
+    bad_bands |= _flagged(read, nodes, cube, wavelength_nm.size)
     mapping = _grid_mapping(nodes, cube, attributes)
     grid, is_south_up, notes = _grid(read, axes, mapping, canonical(cube.shape), where)
     wkt, epsg = georef.find_crs(attributes, mapping)
@@ -222,8 +237,9 @@ def open_zarr_scene(
         zarr_format=version,
         order=axes.order,
         is_south_up=is_south_up,
-        bad_bands=_bad_bands(attributes, canonical(cube.shape)[2], where),
-        **vars(values) | {"notes": (*values.notes, *wavelength_notes, *notes)},
+        bad_bands=tuple(sorted(bad_bands)),
+        absent_value=absent_value,
+        **vars(values) | {"notes": (*values.notes, *wavelength_notes, *notes, *absent_notes)},
     )
     if scene._is_plain:
         scene = replace(scene, **_find_origins(nodes, cube, scene.shape))
@@ -261,7 +277,7 @@ def _read_coordinate(root: str, version: int, node: Node) -> np.ndarray:
         raise unreadable(what, why=error, hint=_DAMAGED) from error
     if values.dtype.kind not in "iuf":
         raise SceneError(f"{what} has dtype {values.dtype}; it must hold numbers")
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
+    return unpack(values.astype(values.dtype.newbyteorder("="), copy=False), node.attributes, what)
 
 
 def _grid_mapping(
@@ -278,18 +294,34 @@ def _grid_mapping(
     return None
 
 
-def _bad_bands(attributes: Attributes, n_bands: int, where: str) -> tuple[int, ...]:
+def _bad_bands(attributes: Attributes, n_bands: int, where: str) -> set[int]:
     """Positions in the attribute ``bad_bands``."""
     value = attributes.get("bad_bands")
     if value is None:
-        return ()
+        return set()
     numbers = value if isinstance(value, list) else [value]
     if not all(type(number) is int and 0 <= number < n_bands for number in numbers):
         raise SceneError(
             f"{where}: bad_bands {value!r:.60} is not a list of band numbers 0-{n_bands - 1}",
             "Correct the attribute",
         )
-    return tuple(numbers)
+    return set(numbers)
+
+
+#: Names of coordinates and attributes of one number per band, 0 for a bad one, as EMIT has them.
+_GOOD_FLAGS = ("good_wavelengths", "bbl", "good_bands", "is_good_band", "good_band")
+
+
+def _flagged(read: Read, nodes: dict[str, Node], cube: Node, n: int) -> set[int]:
+    """Positions of the bands that a coordinate or a list flags as bad."""
+    for node in nodes.values():
+        is_named = node.parent == cube.parent and node.name.lower() in _GOOD_FLAGS
+        if is_named and node.shape == (n,):
+            return set(np.flatnonzero(read(node) == 0).tolist())
+    flags = Attributes(cube.attributes).get(*_GOOD_FLAGS)
+    if isinstance(flags, list) and len(flags) == n:
+        return {number for number, flag in enumerate(flags) if flag in (0, False, "0")}
+    return set()
 
 
 def _thinned(scene: ZarrScene) -> ZarrScene | None:

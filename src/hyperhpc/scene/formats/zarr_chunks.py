@@ -384,13 +384,18 @@ class CheckedStore(LocalStore):
         return buffer
 
 
-def open_checked(folder: str, zarr_format: Any) -> Array:
-    """Open the array in ``folder``; what zarr raises is passed on."""
+def open_checked(folder: str, zarr_format: Any, absent_value: float | None = None) -> Array:
+    """Open the array in ``folder``; what zarr raises is passed on.
+
+    ``absent_value``: Replaces the fill value, for reading only.
+    """
     store = CheckedStore(folder)
     with warnings.catch_warnings():
         # codecs beyond the v3 specification are warned about, each time; they decode
         warnings.simplefilter("ignore")
         array = zarr.open_array(store, mode="r", zarr_format=zarr_format)
+    if absent_value is not None:
+        object.__setattr__(array.metadata, "fill_value", array.dtype.type(absent_value))
     # Bytes pass the codecs in order, so the last one is what the file holds. A shard is
     # no Blosc block itself; its inner chunks are read by range.
     last = array.compressors[-1] if array.compressors else None
