@@ -247,7 +247,7 @@ def resolve_nodata(
         narrow.append(float(_stand_in(dtype)))
     for value in wide:
         notes.append(f"No-data value {value:g} is read as {_stand_in(dtype)}.")
-    if not kept and not needs_stand_in and dtype.kind in "iu":
+    if not kept and not needs_stand_in and dtype.kind == "i":
         narrow = [DEFAULT_NODATA]
         notes.append(f"No no-data value is declared: {DEFAULT_NODATA:.0f} is assumed.")
     return tuple(narrow), wide
