@@ -77,6 +77,11 @@ class Attributes:
         found = self.find(*names)
         return None if found is None else plain(found[1])
 
+    def forget(self, *names: str) -> None:
+        """Leave out attributes that must not be read."""
+        for name in names:
+            self._found.pop(name, None)
+
     def names(self) -> list[str]:
         """All names, lower-case, sorted."""
         return sorted(self._found)

@@ -183,6 +183,7 @@ def _open(
     about = _members(reflectance, "Metadata")
     spectral = _members(about, "Spectral_Data")
     attributes = Attributes(data.attrs, reflectance.attrs, reflectance.parent.attrs)
+    attributes.forget("units", "unit")  # never per cent; HDF5 may read a damaged text for ever
     values = metadata.resolve_values(data.dtype, attributes, where)
     notes = list(values.notes)
 
