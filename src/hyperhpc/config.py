@@ -357,8 +357,6 @@ class RunConfig(SceneOptions):
             )
         if self.estimator and not re.fullmatch(r"[\w.]+:\w+", self.estimator):
             problems.append(f"estimator = {self.estimator!r}: write module:Class")
-        if self.bbox and not (self.bbox[0] < self.bbox[2] and self.bbox[1] < self.bbox[3]):
-            problems.append(f"bbox = {self.bbox}: XMIN < XMAX and YMIN < YMAX are needed")
         problems += [
             f"drop {low:g}-{high:g}: the first must not be larger"
             for low, high in self.drop or ()

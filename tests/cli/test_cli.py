@@ -179,7 +179,7 @@ def test_spectrum__takes_a_bounding_box(small_scene: Path) -> None:
     outcome = call("spectrum", small_scene, *words, "--bbox", box)
     check_refused(outcome, 3, "Point 517050.5,4525950.5", f"outside --bbox {box}")
     outcome = call("spectrum", small_scene, *words, "--bbox", "0,0,1,1")
-    check_refused(outcome, 3, "holds no pixel centre of the scene")
+    check_refused(outcome, 3, "0,0,1,1 lies outside the scene, which spans")
     assert call("spectrum", small_scene, *words, "--bbox", "1,2").code == 2
 
 

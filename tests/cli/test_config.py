@@ -128,7 +128,7 @@ def test_load_config__what_a_notebook_has() -> None:
         ("models", ["kmeans", "lloyd,lloyd", 3, [1], {"lloyd": 1}, "", []]),
         ("indices", [7, [None], {"ndvi": 1}]),
         ("formula", ["ndvi=1", {"a": 1}, [["a", "b"]], 1]),
-        ("bbox", [[0, 1, 2], "0,1,2,x", [0, 1, 2, math.nan], [2, 0, 1, 1], [0, 1, 1, 1],
+        ("bbox", [[0, 1, 2], "0,1,2,x", [0, 1, 2, math.nan],
                   [0, 0, True, 1], 5, "", [0, 0, 1, 10**400], [0, 0, [1], 1], {"a": 1}]),
         ("drop", [[[2, 1]], [[1]], "0,400", [["a", 1]], [[1, math.nan]], 3, [1, 2]]),
         ("points", [[[1]], [1, 2], "1,2", [[math.inf, 0]], [[0, math.nan]], [["x", 0]]]),

@@ -157,7 +157,9 @@ def spectrum(
     if figure:
         check_figure(figure)
     how = read_scene_options(options)
-    spectra = read_spectra(scene, how, list(zip(xs, ys, strict=True)), method, bbox)
+    spectra, notes = read_spectra(scene, how, list(zip(xs, ys, strict=True)), method, bbox)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
     if figure:
         draw_spectra(scene, how, spectra, figure)
         click.echo(f"figure: {figure}", err=True)
@@ -267,6 +269,8 @@ def choose_k(scene: Path, ks: list[int], out: Path | None, as_json: bool, **opti
 
     trial = prepare_trial(load_config(scene, out or Path("."), options), ks)
     progress = make_progress()
+    for note in trial.scene.notes:
+        progress.note(f"note: {note}")
     progress.note(f"choose-k: {trial.describe_cost()}")
     found = choose(trial, progress)
     if out:

@@ -20,7 +20,7 @@ from hyperhpc.config import RunConfig
 from hyperhpc.pipeline.context import RunContext
 from hyperhpc.rundir.folder import check_folder
 from hyperhpc.rundir.memory import n_sampled, peak_bytes
-from hyperhpc.rundir.plan import make_plan
+from hyperhpc.rundir.plan import make_plan, note_bbox
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import THINNED_STEP, Scene
 from hyperhpc.scene.thinned import check_thinned
@@ -41,7 +41,7 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
 
     Raises ConfigError, SceneError, ResourceError, SlurmError.
     """
-    scene = open_scene(config.scene, options=config.scene_options)
+    scene = note_bbox(open_scene(config.scene, options=config.scene_options), config.bbox)
     check_thinned(scene)
     selection, applied = select_bands(scene, config.drop, seed_compat=config.seed_compat), None
     if config.apply_model:
@@ -97,6 +97,7 @@ def describe_plan(config: RunConfig) -> dict[str, Any]:
         "threads_per_worker": config.threads_per_worker,
         "memory_per_worker_mib": config.memory_bytes // 2**20,
         **estimate(ctx, workers),
+        "notes": list(ctx.scene.notes),
     }
 
 

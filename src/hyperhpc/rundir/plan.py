@@ -8,8 +8,8 @@ takes it from there, whatever its workers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError, ResourceError
 from hyperhpc.rundir import memory
+from hyperhpc.rundir.bbox import Box, box_text, check_order, overlaps
 from hyperhpc.scene.cube import Scene
 
 #: A tile of this size keeps the overhead of a task below a percent.
@@ -117,19 +118,20 @@ class Plan:
         return cls(**value | {"area": area, "tile_shape": tile_shape})
 
 
-def choose_area(scene: Scene, bbox: tuple[float, float, float, float] | None) -> Area:
+def choose_area(scene: Scene, bbox: Box | None) -> Area:
     """Pixels whose centres lie in the bounding box, and in that of the scene's interest.
 
-    Raises ConfigError: if the box is reversed, or holds no pixel centre of the scene.
+    Raises ConfigError: if the box is reversed, holds no pixel centre of the scene, or fits it
+    only in another order of its numbers.
     """
     height, width, _ = scene.shape
     box, what = bbox or scene.aoi_bounds, "The bounding box"
     if box is None:
         return Area(0, height, 0, width)
-    if bbox and (bbox[0] > bbox[2] or bbox[1] > bbox[3]):
-        raise ConfigError(
-            f"The bounding box {_words(bbox)} is reversed", "Give XMIN,YMIN,XMAX,YMAX in this order"
-        )
+    if bbox:
+        check_order(bbox, scene.bounds)
+        if not overlaps(bbox, scene.bounds):
+            raise _no_pixel(f"{what} {box_text(bbox)} lies outside", scene)
     if bbox and scene.aoi_bounds:
         (x0, y0, x1, y1), (u0, v0, u1, v1) = bbox, scene.aoi_bounds
         box = max(x0, u0), max(y0, v0), min(x1, u1), min(y1, v1)
@@ -139,16 +141,41 @@ def choose_area(scene: Scene, bbox: tuple[float, float, float, float] | None) ->
     cols = np.flatnonzero((xs >= box[0]) & (xs <= box[2]))
     rows = np.flatnonzero((ys >= box[1]) & (ys <= box[3]))
     if not (rows.size and cols.size):
-        raise ConfigError(
-            f"{what} {_words(box)} holds no pixel centre of the scene, which spans "
-            f"{_words(scene.bounds)}",
-            "Give a box that overlaps the scene",
-        )
+        raise _no_pixel(f"{what} {box_text(box)} holds no pixel centre of", scene)
     return Area(int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
 
 
-def _words(box: Sequence[float]) -> str:
-    return ",".join(f"{v:.10g}" for v in box)
+def _no_pixel(problem: str, scene: Scene) -> ConfigError:
+    crs = f", in its reference system, EPSG:{scene.grid.epsg}" if scene.grid.epsg else ""
+    return ConfigError(
+        f"{problem} the scene, which spans {box_text(scene.bounds)}",
+        f"Give a box that overlaps the scene{crs}",
+    )
+
+
+def note_bbox(scene: Scene, bbox: Box | None) -> Scene:
+    """A scene with a note of what remains of a box that reaches beyond it.
+
+    Infinite edges mean the edges of the scene, and half a pixel is taken for rounding: neither
+    is noted.
+
+    Raises ConfigError: as :func:`choose_area`.
+    """
+    if bbox is None:
+        return scene
+    area = choose_area(scene, bbox)
+    xmin, ymin, xmax, ymax = scene.bounds
+    x_beyond, y_beyond = (xmin - bbox[0], bbox[2] - xmax), (ymin - bbox[1], bbox[3] - ymax)
+    pixels = [*(x / scene.grid.px for x in x_beyond), *(y / scene.grid.py for y in y_beyond)]
+    if not any(0.5 < n < math.inf for n in pixels):
+        return scene
+    rows, cols = area.shape
+    part = scene.grid.bounds((area.row0, area.row1), (area.col0, area.col1))
+    note = (
+        f"The bounding box {box_text(bbox)} reaches beyond the scene, which spans "
+        f"{box_text(scene.bounds)}; {rows} x {cols} pixels remain, which span {box_text(part)}."
+    )
+    return replace(scene, notes=(*scene.notes, note))
 
 
 def make_plan(scene: Scene, config: RunConfig) -> Plan:

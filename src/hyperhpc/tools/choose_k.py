@@ -22,7 +22,7 @@ from hyperhpc.compute.starts import MAX_COARSE_PIXELS, Subsample, write_subsampl
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError
 from hyperhpc.files import atomic_outputs
-from hyperhpc.rundir.plan import Plan, make_plan
+from hyperhpc.rundir.plan import Plan, make_plan, note_bbox
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import THINNED_STEP, Scene
@@ -82,7 +82,7 @@ def prepare_trial(config: RunConfig, ks: Sequence[int]) -> Trial:
     Raises ConfigError, SceneError, ResourceError: as for a run with these options; or the scene
     is stored band by band.
     """
-    scene = open_scene(config.scene, options=config.scene_options)
+    scene = note_bbox(open_scene(config.scene, options=config.scene_options), config.bbox)
     plan = make_plan(scene, config)
     if plan.is_transposed:
         raise ConfigError(

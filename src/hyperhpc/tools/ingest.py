@@ -33,7 +33,7 @@ from hyperhpc.rundir.folder import (
 )
 from hyperhpc.rundir.integrity import files_of, measure_file
 from hyperhpc.rundir.memory import max_tile_bytes, pixel_bytes
-from hyperhpc.rundir.plan import Area, Plan, Tile, check_chunk, choose_area
+from hyperhpc.rundir.plan import Area, Plan, Tile, check_chunk, choose_area, note_bbox
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import LINE_ARRAY, SOURCE_ARRAY, Scene
@@ -81,7 +81,7 @@ def ingest(
     )
     if (out.exists() or out.is_symlink()) and not is_named:
         raise ConfigError(f"{out} exists", "Choose another name, or remove it first")
-    scene = open_scene(list(sources), options=config.scene_options)
+    scene = note_bbox(open_scene(list(sources), options=config.scene_options), config.bbox)
     for source in sources:
         if source.resolve() in out.resolve().parents:
             raise ConfigError(f"{out} lies inside the scene {source}", "Name another OUT")

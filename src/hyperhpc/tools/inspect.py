@@ -10,14 +10,14 @@ from hyperhpc.compute.selection import describe_bands, select_bands, spectra_at
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, ResourceError
 from hyperhpc.files import atomic_write
-from hyperhpc.rundir.plan import choose_area
+from hyperhpc.rundir.bbox import Box
+from hyperhpc.rundir.plan import choose_area, note_bbox
 from hyperhpc.scene import describe, open_scene
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Point = tuple[float, float]
-Box = tuple[float, float, float, float]
 #: Formats of figures.
 FIGURE_FORMATS = (".png", ".pdf", ".svg", ".jpg")
 
@@ -29,7 +29,7 @@ def inspect_scene(
 
     Returns: the keys of ``hyperhpc info --json``.
     """
-    scene = open_scene(path, options=options)
+    scene = note_bbox(open_scene(path, options=options), bbox)
     facts = describe(scene)
     if bbox or scene.aoi_bounds:
         area = choose_area(scene, bbox)
@@ -52,11 +52,14 @@ def check_figure(figure: Path) -> None:
 
 def read_spectra(
     path: Path, options: SceneOptions, points: Sequence[Point], method: str, bbox: Box | None
-) -> list[dict[str, Any]]:
-    """As :func:`hyperhpc.compute.selection.spectra_at`; all points must lie in the box."""
-    scene = open_scene(path, options=options)
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """As :func:`hyperhpc.compute.selection.spectra_at`, and notes.
+
+    All points must lie in the box.
+    """
+    opened = open_scene(path, options=options)
+    scene = note_bbox(opened, bbox)  # refuses a box outside the scene
     if bbox:
-        choose_area(scene, bbox)  # refuses a box outside the scene
         for x, y in points:
             if not (bbox[0] <= x <= bbox[2] and bbox[1] <= y <= bbox[3]):
                 raise ConfigError(
@@ -64,7 +67,8 @@ def read_spectra(
                     + ",".join(f"{edge:.10g}" for edge in bbox),
                     "Choose a point inside it, or leave --bbox out",
                 )
-    return spectra_at(scene, points, select_bands(scene).bands, method)
+    spectra = spectra_at(scene, points, select_bands(scene).bands, method)
+    return spectra, list(scene.notes[len(opened.notes) :])
 
 
 def draw_spectra(
