@@ -23,6 +23,8 @@ from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene as open_any_scene
 from hyperhpc.scene import to_xarray
 from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.points import GivenPoints, PlacedPoints, place_points
+from hyperhpc.tools.csv_table import attribute_columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,7 +86,13 @@ def _scene_of(cube: xr.DataArray | str | Path) -> Scene:
 
 
 def spectrum(
-    cube: xr.DataArray | str | Path, points: Sequence[tuple[float, float]], method: str = "nearest"
+    cube: xr.DataArray | str | Path,
+    points: Sequence[tuple[float, float]] = (),
+    method: str = "nearest",
+    *,
+    points_file: str | Path | None = None,
+    point_crs: str | None = None,
+    layer: str | None = None,
 ) -> xr.DataArray:
     """Read the spectra at points.
 
@@ -93,36 +101,72 @@ def spectrum(
     cube
         Array from :func:`open_scene`, or the path of a scene.
     points
-        (x, y) of each point in the scene's CRS.
+        (x, y) of each point, in the scene's CRS or in ``point_crs``.
     method
         ``nearest`` takes the pixel that holds the point, ``linear`` interpolates between four
         valid pixels.
+    points_file
+        File with further points: a table with columns x,y or easting,northing or lon,lat, or
+        a file that GDAL reads (GeoPackage, Shapefile, GeoJSON, FlatGeobuf, KML).
+    point_crs
+        CRS of ``points``, and of the coordinates in a table, such as ``EPSG:4326``. Degrees are
+        longitude, latitude.
+    layer
+        Layer of ``points_file``, if it has several.
 
     Returns
     -------
     xarray.DataArray
         Reflectance 0-1 (point, wavelength), float64, in memory; NaN is no-data. Coordinates:
-        wavelength (nm), and x, y, row and col of the points.
+        wavelength (nm), and x, y, row and col of the points in the scene. With ``points_file``
+        also state: ``no geometry`` for a row without coordinates, whose x and y are NaN and
+        whose row and col are -1, otherwise ``ok``; and the attributes of the file. Attribute:
+        notes, what was assumed about the file, if anything.
 
     Raises
     ------
     ConfigError
-        A point lies outside the scene or on no-data.
+        A point lies outside the scene or on no-data, or the file or the CRS cannot be used.
     SceneError
         The scene cannot be read.
     """
     scene = _scene_of(cube)
-    spectra = spectra_at(scene, points, select_bands(scene).bands, method)
+    given = GivenPoints(
+        [(float(x), float(y)) for x, y in points],
+        None if points_file is None else Path(points_file),
+        point_crs,
+        layer,
+    )
+    placed = place_points(scene, given)
+    spectra = spectra_at(scene, placed.places, select_bands(scene).bands, method)
     values = np.array([s["reflectance"] for s in spectra], dtype=np.float64)
     return xr.DataArray(
         values.reshape(len(spectra), scene.shape[2]),
         dims=("point", "wavelength"),
         coords={
             "wavelength": ("wavelength", scene.wavelength_nm, {"units": "nm"}),
-            **{name: ("point", [s[name] for s in spectra]) for name in ("x", "y", "row", "col")},
+            **_point_coordinates(spectra, placed, has_file=points_file is not None),
         },
         name="reflectance",
+        attrs={"notes": list(placed.notes)} if placed.notes else {},
     )
+
+
+def _point_coordinates(
+    spectra: Sequence[Mapping[str, Any]], placed: PlacedPoints, *, has_file: bool
+) -> dict[str, tuple[str, list[Any]]]:
+    """Coordinates of the points; -1 is no row or column, NaN no x or y."""
+    missing = {"x": np.nan, "y": np.nan, "row": -1, "col": -1}
+    columns = {
+        name: [none if s[name] is None else s[name] for s in spectra]
+        for name, none in missing.items()
+    }
+    if has_file:
+        columns["state"] = [s.get("state", "ok") for s in spectra]
+        taken = {*columns, "point", "wavelength", "reflectance"}
+        names, rows = attribute_columns(placed.attributes, taken)
+        columns |= {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    return {name: ("point", values) for name, values in columns.items()}
 
 
 def indices(

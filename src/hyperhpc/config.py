@@ -248,12 +248,27 @@ class RunConfig(SceneOptions):
     )
     points: tuple[tuple[float, float], ...] = _first_option(
         (),
-        "Report the spectrum at this easting and northing in the scene's CRS; repeat it for "
+        "Take the spectrum at this point, in the scene's CRS or in --point-crs; repeat it for "
         "several points.",
         parsers.parse_list(parsers.parse_numbers(2)),
-        metavar="E,N",
+        metavar="X,Y",
         flag="--point",
         is_repeatable=True,
+    )
+    points_file: Path | None = _first_option(
+        None,
+        "Take the spectra at the points of this file too: CSV with columns x,y or "
+        "easting,northing or lon,lat; GeoPackage, Shapefile, GeoJSON, FlatGeobuf, KML.",
+        parsers.parse_path,
+        flag="--points",
+    )
+    point_crs: str | None = _first_option(
+        None,
+        "Read the coordinates of --point, and of a CSV file, in this CRS; degrees are longitude, "
+        "latitude.",
+        parsers.parse_text,
+        metavar="EPSG:CODE",
+        default_text="that of the scene; degrees for columns lon,lat",
     )
     seed: int = option(0, "Start all random choices from this number.", limits=(0, MAX_SEED))
     engine: str = option(

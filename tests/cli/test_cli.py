@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import xarray as xr
@@ -70,7 +71,7 @@ def test_help__every_option_is_explained() -> None:
         assert command.help, name
         lines = call(name, "-h").out
         for option in command.params:
-            if option.param_type_name == "option":
+            if isinstance(option, click.Option) and not option.hidden:
                 assert option.opts[0] in lines
 
 

@@ -63,6 +63,8 @@ def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
     indices = ["ndvi", "cai"]
     index_bits = 12
     points = [[257001.5, 4111990], [1, 2]]
+    points_file = "plots.csv"
+    point_crs = "EPSG:4326"
     seed = 4294967295
     engine = "dask-ml"
     estimator = "sklearn.cluster:Birch"
@@ -226,9 +228,9 @@ def test_result_options__json_and_only_what_changes_results() -> None:
     turned = load(**flags, formula={"b": "R(700)", "a": "R(800)"})
     assert turned.result_options() != options  # the order of the results
     changes = {"clusters": 9, "stride": 1, "seed": 1, "models": "lloyd", "group": "g",
-               "points": [[1, 2]], "index_bits": 11, "indices": "ndvi", "engine": "dask-ml",
-               "drop": [], "seed_compat": True, "estimator": "a:B",
-               "bbox": "0,0,1,1"}  # fmt: skip
+               "points": [[1, 2]], "point_crs": "EPSG:4326", "index_bits": 11,
+               "indices": "ndvi", "engine": "dask-ml", "drop": [], "seed_compat": True,
+               "estimator": "a:B", "bbox": "0,0,1,1"}  # fmt: skip
     for name, value in changes.items():
         assert load(**{name: value}).result_options() != load().result_options(), name
 
@@ -257,7 +259,7 @@ def test_result_options__are_stored_under_the_same_names_as_ever() -> None:
     options = load(formula={"a": "R(8)"}, overlap="last").result_options()
     assert list(options) == [
         "group", "scale", "nodata", "overlap", "mask", "bands", "resample_bands", "bbox", "drop",
-        "clusters", "stride", "models", "indices", "index", "index_bits", "points", "seed",
-        "engine", "estimator", "seed_compat", "skip_bad_tiles",
+        "clusters", "stride", "models", "indices", "index", "index_bits", "points",
+        "point_crs", "seed", "engine", "estimator", "seed_compat", "skip_bad_tiles",
     ]  # fmt: skip
     assert options["index"] == ["a=R(8)"]

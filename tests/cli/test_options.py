@@ -116,7 +116,8 @@ def test_help__of_run_shows_what_matters_first() -> None:
     assert headings == ["Options that matter first", "Analysis", "Scene", "Workers", "General"]
     first = shown.split("Analysis:")[0]
     found = re.findall(r"^  (--[\w-]+)", first, re.MULTILINE)
-    assert found == ["--bbox", "--clusters", "--indices", "--point", "--memory-per-worker"]
+    points = ["--point", "--points", "--point-crs"]
+    assert found == ["--bbox", "--clusters", "--indices", *points, "--memory-per-worker"]
 
 
 def test_help__imports_no_large_library() -> None:

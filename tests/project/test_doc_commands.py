@@ -248,6 +248,19 @@ def test_scenes_page__works_on_a_folder_of_tiles(tmp_path: Path) -> None:
 
 
 @pytest.mark.docs
+def test_run_page__takes_points(tmp_path: Path) -> None:
+    simulate(tmp_path / "tile.h5", 60, 60, layout="neon", seed=2)
+    (tmp_path / "plots.csv").write_text("plot,x,y\na,517020.5,4525970.5\nb,NA,NA\n")
+    run_blocks("run.md", "sh needs-plots", tmp_path)
+    with (tmp_path / "points.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["plot"], first["state"]) == ("a", "ok")
+    assert first["cluster_lloyd"] != ""
+    assert (second["plot"], second["state"], second["ndvi"]) == ("b", "no geometry", "")
+    assert "no geometry" not in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.docs
 def test_run_page__plans_runs_and_asks(tmp_path: Path) -> None:
     simulate(tmp_path / "scene.zarr", 60, 60, seed=2)
     run_blocks("run.md", "sh needs-a-scene", tmp_path)

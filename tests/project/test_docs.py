@@ -43,7 +43,7 @@ def test_reference__tells_every_command_and_option_sorted() -> None:
     commands = [name for name in parts if name.islower()]
     assert commands == sorted(COMMANDS)
     for name, command in COMMANDS.items():
-        options = [p for p in command.params if isinstance(p, click.Option)]
+        options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
         assert all(f"`{option.opts[0]}" in parts[name] for option in options), name
 
 

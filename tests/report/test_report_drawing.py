@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import matplotlib as mpl
 import numpy as np
@@ -17,8 +18,9 @@ from hyperhpc.report.index_maps import index_figure, indices_figure, measure_ind
 from hyperhpc.report.maps import choose_close_up, cluster_figure, colour_labels
 from hyperhpc.report.pictures import BUDGET, Picture, within_budget
 from hyperhpc.report.png import encode_png, encode_webp
-from hyperhpc.report.spectra import cluster_spectra_figure
+from hyperhpc.report.spectra import cluster_spectra_figure, spectra_figure
 from hyperhpc.report.style import _SIGHTS, NODATA, _oklab, cluster_colours
+from hyperhpc.report.tables import point_table
 from hyperhpc.results import TARGET_PX, open_results, reduce_mean
 from hyperhpc.scene.georef import describe_crs
 from report_case import WAVELENGTH, write_case
@@ -132,6 +134,22 @@ def test_overview__puts_every_level_on_the_same_ground(tmp_path):
     assert overview.levels == (1, 4, 16)
     for level in overview.levels:
         assert overview.extent(level) == pytest.approx((515000, 515096, 4525936, 4526000))
+
+
+@pytest.mark.slow
+def test_spectra__leave_out_a_row_without_coordinates_and_keep_its_number(tmp_path):
+    write_case(tmp_path, shape=(20, 20), points=2, indices=(), models=())
+    file = tmp_path / "spectra.json"
+    points = json.loads(file.read_text())
+    nothing = dict.fromkeys(("x", "y", "row", "col")) | {"state": "no geometry"}
+    points.insert(1, points[0] | nothing | {"reflectance": [None] * 426})
+    file.write_text(json.dumps(points))
+    results = open_results(tmp_path)
+    texts = [text.get_text() for text in spectra_figure(results).axes[1].texts]
+    assert [text for text in texts if text.startswith("P")] == ["P1", "P3"]
+    table = point_table(results)
+    assert [row[0].text for row in table.rows] == ["P1", "P2", "P3"]
+    assert table.rows[1][1].text == table.rows[1][3].text == "\u2013"
 
 
 @pytest.mark.slow

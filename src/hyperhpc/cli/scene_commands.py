@@ -114,20 +114,22 @@ def info(scene: Path, bbox: Any, as_json: bool, **options: Any) -> None:
     print_facts(inspect_scene(scene, read_scene_options(options), bbox), as_json)
 
 
-def _coordinate_option(axis: str, word: str) -> Any:
-    help = f"Read the spectrum at this {word}, in the scene's CRS; repeat it for more points."
-    return click.option(
-        f"--{axis}", f"{axis}s", type=float, multiple=True, required=True, help=help
-    )
+def _former_option(axis: str) -> Any:
+    """--x and --y, which gave points before --point did."""
+    return click.option(f"--{axis}", f"{axis}s", type=float, multiple=True, hidden=True)
+
+
+def _check_given(points: Any, file: Any) -> None:
+    if not points and file is None:
+        raise click.UsageError("No points are given; give --point X,Y or --points FILE")
 
 
 @click.command(
-    epilog="Example: hyperhpc spectrum scene.zarr --x 517100 --y 4525900 --figure spectrum.png"
+    epilog="Example: hyperhpc spectrum scene.zarr --point 517100,4525900 --figure spectrum.png"
 )
 @click.argument("scene", type=AnyPath())
-@add_options(*SCENE_OPTIONS, table_option("bbox"))
-@_coordinate_option("x", "easting")
-@_coordinate_option("y", "northing")
+@add_options(*map(table_option, ("points", "points_file", "point_crs")))
+@add_options(*SCENE_OPTIONS, table_option("bbox"), _former_option("x"), _former_option("y"))
 @choice_option(
     "--method",
     "nearest linear",
@@ -137,6 +139,9 @@ def _coordinate_option(axis: str, word: str) -> Any:
 @path_option("--figure", "FILE", "Draw the spectra into this file (.png, .pdf or .svg).")
 def spectrum(
     scene: Path,
+    points: Any,
+    points_file: Path | None,
+    point_crs: str | None,
     xs: Sequence[float],
     ys: Sequence[float],
     bbox: Any,
@@ -145,19 +150,24 @@ def spectrum(
     figure: Path | None,
     **options: Any,
 ) -> None:
-    """Print the spectra at points (--x and --y, repeated in pairs).
+    """Print the spectra at points.
 
     The CSV table has one row per band and one column of reflectance (0-1) per point. A point
-    outside the scene or the --bbox, or on no-data, is an error (exit code 3).
+    outside the scene or the --bbox, or on no-data, is an error (exit code 3). A row of a file
+    without coordinates keeps an empty column.
     """
     if len(xs) != len(ys):
         raise click.UsageError(f"{len(xs)} --x but {len(ys)} --y; give them in pairs")
+    pairs = [*(points or ()), *zip(xs, ys, strict=True)]
+    _check_given(pairs, points_file)
+    from hyperhpc.scene.points import GivenPoints
     from hyperhpc.tools.inspect import check_figure, draw_spectra, read_spectra
 
     if figure:
         check_figure(figure)
     how = read_scene_options(options)
-    spectra, notes = read_spectra(scene, how, list(zip(xs, ys, strict=True)), method, bbox)
+    given = GivenPoints(pairs, points_file, point_crs)
+    spectra, notes = read_spectra(scene, how, given, method, bbox)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     if figure:
@@ -166,7 +176,11 @@ def spectrum(
     if as_json:
         click.echo(json.dumps(spectra, indent=1))
     elif not figure:
-        click.echo("wavelength_nm," + ",".join(f"{s['x']:.10g}_{s['y']:.10g}" for s in spectra))
+        names = [
+            f"no_geometry_{number}" if s["x"] is None else f"{s['x']:.10g}_{s['y']:.10g}"
+            for number, s in enumerate(spectra, 1)
+        ]
+        click.echo("wavelength_nm," + ",".join(names))
         for i, nm in enumerate(spectra[0]["wavelength_nm"]):
             values = (s["reflectance"][i] for s in spectra)
             row = ",".join("" if v is None else f"{v:.6g}" for v in values)
@@ -176,30 +190,43 @@ def spectrum(
 @click.command(epilog="Example: hyperhpc extract tile.h5 plots.csv --points plots.gpkg")
 @click.argument("scene", type=AnyPath())
 @click.argument("dest", type=AnyPath())
+@table_option("points")
 @click.option(
     "--points",
     "--polygons",
-    "features",
+    "points_file",
     type=AnyPath(),
-    required=True,
     metavar="FILE",
     help="Read points or polygons from this file (GeoPackage, Shapefile, GeoJSON, FlatGeobuf, "
-    "KML), or points from a CSV file with columns x,y or easting,northing (in the scene's CRS) or "
+    "KML), or points from a CSV file with columns x,y or easting,northing or "
     "lon,lat.",
 )
+@table_option("point_crs")
 @click.option(
     "--buffer", type=float, metavar="M", help="Take all pixels within this distance in metres."
 )
 @add_options(*SCENE_OPTIONS)
-def extract(scene: Path, dest: Path, features: Path, buffer: float | None, **options: Any) -> None:
+def extract(
+    scene: Path,
+    dest: Path,
+    points: Any,
+    points_file: Path | None,
+    point_crs: str | None,
+    buffer: float | None,
+    **options: Any,
+) -> None:
     """Write the spectra of SCENE at points, or mean, sd and n in polygons, into a CSV.
 
-    One row per feature of the file, with its attributes; one column per band, named by its
-    centre in nm. A feature outside the scene or on no-data has a row with empty values.
+    One row per point, and per feature of the file, with its attributes; one column per band,
+    named by its centre in nm. A feature outside the scene or on no-data has a row with empty
+    values.
     """
+    _check_given(points, points_file)
+    from hyperhpc.scene.points import GivenPoints
     from hyperhpc.tools.extract import extract as extract_spectra
 
-    done = extract_spectra(scene, read_scene_options(options), features, dest, buffer)
+    given = GivenPoints(points or (), points_file, point_crs)
+    done = extract_spectra(scene, read_scene_options(options), given, dest, buffer)
     for note in done.notes:
         click.echo(f"note: {note}", err=True)
     if done.without:

@@ -21,6 +21,10 @@ from hyperhpc.analysis.bands import (
 from hyperhpc.analysis.spectra import linear_spectrum, to_reflectance
 from hyperhpc.errors import ConfigError
 from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.points import PlacedPoints
+
+#: State of a point, or an area, without coordinates.
+NO_GEOMETRY = "no geometry"
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,15 @@ def reflectance_converter(scene: Scene) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def spectra_at(
-    scene: Scene, points: Sequence[tuple[float, float]], bands: np.ndarray, method: str = "nearest"
+    scene: Scene,
+    points: Sequence[tuple[float, float] | None],
+    bands: np.ndarray,
+    method: str = "nearest",
 ) -> list[dict[str, Any]]:
     """Spectra at points (x, y) in the scene's CRS, as ``spectrum --json`` prints them.
 
+    ``points``: None is a point without coordinates, whose values are all null, and whose
+        ``state`` is :data:`NO_GEOMETRY`.
     ``bands``: Positions of the good bands: a pixel with no-data in one of them is refused.
     ``method``: ``nearest`` pixel, or ``linear`` between four pixels that are all valid.
 
@@ -114,7 +123,12 @@ def spectra_at(
         return values
 
     spectra = []
-    for x, y in points:
+    wavelength_nm = scene.wavelength_nm.tolist()
+    for given in points:
+        if given is None:
+            spectra.append(_no_spectrum(wavelength_nm))
+            continue
+        x, y = given
         row, col = _find_pixel(scene, x, y)
         point, grid = f"Point {x:.10g},{y:.10g}", scene.grid
         problem = f"{point} (row {row}, column {col}) is no-data"
@@ -124,10 +138,32 @@ def spectra_at(
             problem = f"{point} does not have four valid neighbours"
             values = spectrum(place, problem, "Give --method nearest")
         reflectance = [None if np.isnan(v) else float(v) for v in values]
-        wavelength_nm = scene.wavelength_nm.tolist()
         found = {"x": x, "y": y, "row": row, "col": col}
         spectra.append(found | {"wavelength_nm": wavelength_nm, "reflectance": reflectance})
     return spectra
+
+
+def place_spectra(
+    scene: Scene, points: PlacedPoints, bands: np.ndarray, method: str = "nearest"
+) -> list[dict[str, Any]]:
+    """As :func:`spectra_at`; points of a file keep their attributes."""
+    spectra = spectra_at(scene, points.places, bands, method)
+    for spectrum, attributes in zip(spectra, points.attributes, strict=True):
+        if attributes:
+            spectrum["attributes"] = {n: _to_json(v) for n, v in attributes.items()}
+    return spectra
+
+
+def _no_spectrum(wavelength_nm: list[float]) -> dict[str, Any]:
+    nothing: dict[str, Any] = dict.fromkeys(("x", "y", "row", "col"))
+    values = {"wavelength_nm": wavelength_nm, "reflectance": [None] * len(wavelength_nm)}
+    return nothing | {"state": NO_GEOMETRY} | values
+
+
+def _to_json(value: Any) -> Any:
+    """A number that JSON has, text or None."""
+    is_plain = value is None or isinstance(value, str | int) or np.isfinite(value)
+    return value if is_plain else None
 
 
 def _find_pixel(scene: Scene, x: float, y: float) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from hyperhpc.compute.applied import read_applied
 from hyperhpc.compute.fitting import check_models
 from hyperhpc.compute.overview import finest_step
 from hyperhpc.compute.sample import tiles_per_side, uses_thinned_copy
-from hyperhpc.compute.selection import select_bands, spectra_at, usable_centres_nm
+from hyperhpc.compute.selection import place_spectra, select_bands, usable_centres_nm
 from hyperhpc.config import RunConfig
 from hyperhpc.pipeline.context import RunContext
 from hyperhpc.rundir.folder import check_folder
@@ -23,6 +23,7 @@ from hyperhpc.rundir.memory import n_sampled, peak_bytes
 from hyperhpc.rundir.plan import make_plan, note_bbox
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import THINNED_STEP, Scene
+from hyperhpc.scene.points import GivenPoints, place_points, split_layer
 from hyperhpc.scene.thinned import check_thinned
 from hyperhpc.schema import COLORS
 from hyperhpc.workers import check_workers, planned_workers
@@ -41,7 +42,9 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
 
     Raises ConfigError, SceneError, ResourceError, SlurmError.
     """
-    scene = note_bbox(open_scene(config.scene, options=config.scene_options), config.bbox)
+    given = GivenPoints(config.points, config.points_file, config.point_crs)
+    options, given = split_layer(config.scene_options, given)
+    scene = note_bbox(open_scene(config.scene, options=options), config.bbox)
     check_thinned(scene)
     selection, applied = select_bands(scene, config.drop, seed_compat=config.seed_compat), None
     if config.apply_model:
@@ -54,11 +57,17 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
         seed_compat_bands=selection.bands if config.seed_compat else None,
     )
     model_names = list(applied.model["models"]) if applied else check_models(config)
-    spectra = spectra_at(scene, config.points, selection.bands)
+    points = place_points(scene, given)
+    scene = replace(scene, notes=(*scene.notes, *points.notes))
+    spectra = place_spectra(scene, points, selection.bands)
     check_workers(config, is_plan=is_plan)
     plan = make_plan(scene, config)
     # Files count by their content, not by their names
-    by_content = {"model": applied and applied.digest, **digests(scene, config)}
+    by_content = {
+        "model": applied and applied.digest,
+        "points_file": points.digest,
+        **digests(scene, config),
+    }
     plan = replace(plan, options=plan.options | by_content)
     return RunContext(
         config, scene, selection, indices, skipped, model_names, spectra, plan, applied

@@ -112,7 +112,7 @@ def short_count(value: float) -> str:
     return number(value)
 
 
-def coordinate(value: float, *, is_degrees: bool = False) -> str:
+def coordinate(value: float | None, *, is_degrees: bool = False) -> str:
     """A map coordinate: decimetres in metres, 5 decimals (about a metre) in degrees."""
     return number(value, 5 if is_degrees else 1)
 

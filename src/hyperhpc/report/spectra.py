@@ -72,6 +72,8 @@ def spectra_figure(results: RunResults) -> Figure:
     halo = [pe.withStroke(linewidth=1.6, foreground="white")]
     for i, spectrum in enumerate(results.spectra):
         x, y = spectrum["x"], spectrum["y"]
+        if x is None:
+            continue
         ax.plot(x, y, "o", ms=5.5, mfc=_colour(i), mec="white", mew=0.8, clip_on=False)
         is_right = x > (view[0] + view[1]) / 2
         ax.annotate(
@@ -266,6 +268,8 @@ def _draw_points(
 ) -> None:
     drawn, all_runs, ends = [], [], []
     for i, spectrum in enumerate(spectra):
+        if spectrum["x"] is None:  # a row of a table without coordinates
+            continue
         nm = np.asarray(spectrum["wavelength_nm"], float)
         values = np.array(spectrum["reflectance"], dtype=np.float64)  # None is NaN
         runs = runs_of(nm, good_ranges)

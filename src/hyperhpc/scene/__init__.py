@@ -3,8 +3,8 @@
 formats/ (one module a format) | cube (what a scene is) | files (what scenes in files have in
 common) | window (slices) | metadata (what numbers and bands mean) | georef (grids and CF) | mosaic
 (several scenes as one) | views (masked, picked, resampled) | vectors, point_table (points and
-polygons) | aoi (areas of interest) | origins (where pixels come from) | thinned (every 4th pixel) |
-lazy (xarray).
+polygons) | points (points given to a command) | aoi (areas of interest) | origins (where pixels
+come from) | thinned (every 4th pixel) | lazy (xarray).
 """
 
 from __future__ import annotations

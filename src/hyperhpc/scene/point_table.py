@@ -13,18 +13,19 @@ from hyperhpc.errors import ConfigError
 
 #: Stands for the CRS of the scene.
 SCENE_CRS = "of the scene"
-_LON_LAT = "OGC:CRS84"
+#: Longitude and latitude, in degrees.
+LON_LAT = "OGC:CRS84"
 #: Names of the columns of coordinates, in any case, in the order of preference, and their CRS.
 _COLUMNS = (
     ("x", "y", SCENE_CRS),
     ("easting", "northing", SCENE_CRS),
     ("adjeasting", "adjnorthing", SCENE_CRS),  # of the R package geoNEON
     ("utm_x", "utm_y", SCENE_CRS),
-    ("lon", "lat", _LON_LAT),
-    ("lng", "lat", _LON_LAT),
-    ("long", "lat", _LON_LAT),
-    ("longitude", "latitude", _LON_LAT),
-    ("decimallongitude", "decimallatitude", _LON_LAT),  # Darwin Core, and NEON
+    ("lon", "lat", LON_LAT),
+    ("lng", "lat", LON_LAT),
+    ("long", "lat", LON_LAT),
+    ("longitude", "latitude", LON_LAT),
+    ("decimallongitude", "decimallatitude", LON_LAT),  # Darwin Core, and NEON
 )
 #: What stands for a missing number in R, pandas, Excel and databases.
 _MISSING = {"", "na", "nan", "n/a", "#n/a", "null", "none", "-"}

@@ -213,10 +213,11 @@ def reproject_to_scene(
         return geometries
     own = scene.grid.epsg or scene.grid.wkt
     if crs is None or own is None:
-        of = what if crs is None else f"The scene {scene.path}"
+        of, hint = f"The scene {scene.path}", "Declare it in the file"
+        if crs is None:
+            of, hint = what, hint + ", or give --point-crs" * what.startswith("--point")
         raise ConfigError(
-            f"{of} has no coordinate reference system, so the file cannot be placed",
-            "Declare it in the file",
+            f"{of} has no coordinate reference system, so {what} cannot be placed", hint
         )
     try:
         source, target = pyproj.CRS.from_user_input(crs), pyproj.CRS.from_user_input(own)
@@ -240,6 +241,6 @@ def reproject_to_scene(
         x, y = bounds[np.flatnonzero(lost)[0], :2]
         raise ConfigError(
             f"{what} has coordinates that are outside {source.name}: {x:.10g}, {y:.10g}",
-            "GeoJSON, and the columns lon and lat of a CSV file, take degrees",
+            "GeoJSON, and the columns lon and lat of a CSV file, take degrees, longitude first",
         )
     return moved

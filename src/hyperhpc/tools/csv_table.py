@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,19 @@ def _cell(value: Any) -> Any:
     if isinstance(value, float):  # numpy's float64 is a float; float32 is never passed
         return "" if math.isnan(value) else f"{value:.12g}"
     return value
+
+
+def attribute_columns(
+    attributes: Sequence[Mapping[str, Any]], taken: Iterable[str]
+) -> tuple[list[str], list[list[Any]]]:
+    """Names and values of the attributes of a file, a row each.
+
+    ``taken``: Names of our columns; ``file_`` precedes an attribute of such a name.
+    """
+    names = list(dict.fromkeys(name for values in attributes for name in values))
+    ours = set(taken)
+    columns = [f"file_{name}" if name in ours else name for name in names]
+    return columns, [[values.get(name) for name in names] for values in attributes]
 
 
 def band_columns(prefix: str, wavelength_nm: Iterable[float]) -> list[str]:

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hyperhpc.analysis.spectra import SpectraMoments
-from hyperhpc.compute.selection import reflectance_converter, select_bands
+from hyperhpc.compute.selection import NO_GEOMETRY, reflectance_converter, select_bands
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError
 from hyperhpc.files import atomic_outputs
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import Scene
-from hyperhpc.scene.vectors import Features, read_features, reproject_to_scene
-from hyperhpc.tools.csv_table import band_columns, write_table
+from hyperhpc.scene.points import MISSING, POINT, GivenPoints, place_features, split_layer
+from hyperhpc.tools.csv_table import attribute_columns, band_columns, write_table
 
 #: States of a feature.
-OK, PARTLY, OUTSIDE, NO_DATA, NO_PIXEL, NO_GEOMETRY = (
-    "ok", "partly outside", "outside", "no-data", "no pixel centre", "no geometry",
+OK, PARTLY, OUTSIDE, NO_DATA, NO_PIXEL = (
+    "ok", "partly outside", "outside", "no-data", "no pixel centre"
 )  # fmt: skip
 #: Limits of the side of a window that is read at once, in pixels.
 _MIN_SIDE, _MAX_SIDE = 64, 256
 #: Pixels that are turned into reflectance at once.
 _PIXELS_AT_ONCE = 16384
-#: Geometry types of shapely: missing, point, and those without an inside.
-_MISSING, _POINT, _MULTIPOINT, _LINES = -1, 0, 4, {1, 2, 5, 7}
+#: Geometry types of shapely: several points, and those without an inside.
+_MULTIPOINT, _LINES = 4, {1, 2, 5, 7}
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Extracted:
 def extract(
     scene_path: Path,
     options: SceneOptions | None,
-    file: Path,
+    given: GivenPoints,
     dest: Path,
     buffer: float | None = None,
 ) -> Extracted:
-    """Write the spectra of the features of a file, one row each, in the order of the file.
+    """Write the spectra of points, and of the features of a file, one row each, in their order.
 
     Points without a buffer have ``nm_NM``: the reflectance (0-1) of the pixel that holds the
     point, at every band. Other features have ``pixels``, the number of pixels whose centres
@@ -69,8 +69,8 @@ def extract(
     band; and of these ``mean_NM``, ``sd_NM`` (divided by n) and ``n_NM``. A feature outside
     the scene or on no-data has empty values; its ``state`` says why.
 
-    ``file``: Any vector file of :mod:`hyperhpc.scene.vectors`, or a CSV of points. The layer of
-        ``options`` is one of this file.
+    ``given``: Its file is any vector file of :mod:`hyperhpc.scene.vectors`, or a CSV of points;
+        the layer of ``options`` is one of this file.
     ``dest``: The table; it must not exist.
     ``buffer``: Distance in units of the scene's CRS.
 
@@ -83,11 +83,11 @@ def extract(
         raise ConfigError(f"{dest} does not end in .csv", "Name a file that ends in .csv")
     if buffer is not None and not 0 < buffer < np.inf:
         raise ConfigError(f"--buffer {buffer:g} is not a distance", "Give more than 0")
-    what = f"--points {file}"
-    options = options or SceneOptions()
-    features = read_features(file, "--points", options.layer)
-    if not len(features.geometries):
-        raise ConfigError(f"{what} holds no feature", "Give a file with points or polygons")
+    what = f"--points {given.file}"
+    options, given = split_layer(options, given)
+    scene = open_scene(scene_path, options=options)
+    features = place_features(scene, given)
+    geometries = features.geometries
     kinds = set(shapely.get_type_id(features.geometries).tolist())
     if kinds & _LINES and not buffer:
         raise ConfigError(f"{what} holds lines, which have no inside", "Give --buffer M")
@@ -96,14 +96,12 @@ def extract(
             f"{what} holds features of several points each",
             "Give --buffer M, or split them in QGIS: Multipart to singleparts",
         )
-    scene = open_scene(scene_path, options=replace(options, layer=None))
-    geometries = reproject_to_scene(features.geometries, features.crs, scene, what)
     with atomic_outputs(dest) as folder:
-        if buffer is None and kinds <= {_MISSING, _POINT}:
+        if buffer is None and kinds <= {MISSING, POINT}:
             head, rows = _point_rows(scene, geometries)
         else:
             head, rows = _area_rows(scene, geometries, buffer or 0.0)
-        names, values = _attribute_columns(features, head)
+        names, values = attribute_columns(features.attributes, ["feature", *head])
         states: Counter[str] = Counter()
 
         def all_rows() -> Iterator[list[Any]]:
@@ -113,14 +111,6 @@ def extract(
 
         write_table(folder / dest.name, ["feature", *names, *head], all_rows())
     return Extracted(dest, len(geometries), states, features.notes)
-
-
-def _attribute_columns(features: Features, head: list[str]) -> tuple[list[str], list[list[Any]]]:
-    """Names and values of the file's attributes; ``file_`` precedes a name that is ours."""
-    names = list(dict.fromkeys(name for values in features.attributes for name in values))
-    taken = {"feature", *head}
-    columns = [f"file_{name}" if name in taken else name for name in names]
-    return columns, [[values.get(name) for name in names] for values in features.attributes]
 
 
 def _point_rows(scene: Scene, points: np.ndarray) -> tuple[list[str], Iterator[list[Any]]]:

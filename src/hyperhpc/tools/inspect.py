@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hyperhpc.compute.selection import describe_bands, select_bands, spectra_at
+from hyperhpc.compute.selection import describe_bands, place_spectra, select_bands
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, ResourceError
 from hyperhpc.files import atomic_write
 from hyperhpc.rundir.bbox import Box
 from hyperhpc.rundir.plan import choose_area, note_bbox
 from hyperhpc.scene import describe, open_scene
+from hyperhpc.scene.points import GivenPoints, place_points, split_layer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Point = tuple[float, float]
 #: Formats of figures.
 FIGURE_FORMATS = (".png", ".pdf", ".svg", ".jpg")
 
@@ -51,24 +50,26 @@ def check_figure(figure: Path) -> None:
 
 
 def read_spectra(
-    path: Path, options: SceneOptions, points: Sequence[Point], method: str, bbox: Box | None
+    path: Path, options: SceneOptions, given: GivenPoints, method: str, bbox: Box | None
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """As :func:`hyperhpc.compute.selection.spectra_at`, and notes.
+    """As :func:`hyperhpc.compute.selection.spectra_at`, and notes on box and points.
 
     All points must lie in the box.
     """
+    options, given = split_layer(options, given)
     opened = open_scene(path, options=options)
     scene = note_bbox(opened, bbox)  # refuses a box outside the scene
+    points = place_points(scene, given)
     if bbox:
-        for x, y in points:
+        for x, y in filter(None, points.places):
             if not (bbox[0] <= x <= bbox[2] and bbox[1] <= y <= bbox[3]):
                 raise ConfigError(
                     f"Point {x:.10g},{y:.10g} lies outside --bbox "
                     + ",".join(f"{edge:.10g}" for edge in bbox),
                     "Choose a point inside it, or leave --bbox out",
                 )
-    spectra = spectra_at(scene, points, select_bands(scene).bands, method)
-    return spectra, list(scene.notes[len(opened.notes) :])
+    spectra = place_spectra(scene, points, select_bands(scene).bands, method)
+    return spectra, [*scene.notes[len(opened.notes) :], *points.notes]
 
 
 def draw_spectra(

@@ -12,7 +12,7 @@ import numpy as np
 from hyperhpc.errors import ConfigError
 from hyperhpc.results import RunResults
 from hyperhpc.schema import NO_CLUSTER
-from hyperhpc.tools.csv_table import band_columns, write_table
+from hyperhpc.tools.csv_table import attribute_columns, band_columns, write_table
 
 
 def write_clusters(path: Path, results: RunResults, models: Sequence[str]) -> None:
@@ -70,9 +70,10 @@ def index_means(results: RunResults, models: Sequence[str]) -> dict[str, np.ndar
 def write_points(path: Path, results: RunResults) -> None:
     """One row per point of the run, in the order they were given.
 
-    Columns: point (from 1), x, y in the scene's CRS, row, col of the scene; cluster_MODEL
-    for each model; each index by its name; nm_NM, reflectance 0-1 at every band of the
-    scene. A point outside the area of the maps has no clusters and indices.
+    Columns: point (from 1); the attributes of the file of points; x, y in the scene's CRS; state
+    (``ok`` or ``no geometry``); row, col of the scene; cluster_MODEL for each model; each index
+    by its name; nm_NM, reflectance 0-1 at every band of the scene. A point outside the area of
+    the maps has no clusters and indices.
 
     Raises ConfigError: the run was given no points.
     """
@@ -80,25 +81,31 @@ def write_points(path: Path, results: RunResults) -> None:
     if not points:
         raise ConfigError(
             f"The run in {results.folder.out} was given no points",
-            "Give --point E,N to hyperhpc run, or a file to hyperhpc extract",
+            "Give --point X,Y or --points FILE to hyperhpc run, or use hyperhpc extract",
         )
     head = [
-        "point", "x", "y", "row", "col", *(f"cluster_{name}" for name in results.model_names),
+        "x", "y", "state", "row", "col", *(f"cluster_{name}" for name in results.model_names),
         *results.index_names, *band_columns("nm", points[0]["wavelength_nm"]),
     ]  # fmt: skip
+    given = [point.get("attributes", {}) for point in points]
+    names, attributes = attribute_columns(given, ["point", *head])
     rows = []
     for number, point in enumerate(points, 1):
-        place = [point[name] for name in ("x", "y", "row", "col")]
-        rows.append([number, *place, *_pixel_values(results, *place[2:]), *point["reflectance"]])
-    write_table(path, head, rows)
+        x, y, row, col = (point[name] for name in ("x", "y", "row", "col"))
+        place = [x, y, point.get("state", "ok"), row, col]
+        values = _pixel_values(results, row, col)
+        rows.append([number, *attributes[number - 1], *place, *values, *point["reflectance"]])
+    write_table(path, ["point", *names, *head], rows)
 
 
-def _pixel_values(results: RunResults, row: int, col: int) -> list[Any]:
-    """Cluster of each model and value of each index at a pixel of the scene."""
-    area = results.area
+def _pixel_values(results: RunResults, row: int | None, col: int | None) -> list[Any]:
+    """Cluster of each model and value of each index at a pixel of the scene, if there is one."""
+    area, nothing = results.area, [None] * (len(results.model_names) + len(results.index_names))
+    if row is None or col is None:
+        return nothing
     y, x = row - area["row0"], col - area["col0"]
     if not (0 <= y < results.shape[0] and 0 <= x < results.shape[1]):
-        return [None] * (len(results.model_names) + len(results.index_names))
+        return nothing
     window = slice(y, y + 1), slice(x, x + 1)
     labels = [int(results.labels(model, *window)[0, 0]) for model in results.model_names]
     values = [float(results.values(name, *window)[0, 0]) for name in results.index_names]
