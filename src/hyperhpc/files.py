@@ -83,13 +83,17 @@ def remove_partial_files(folder: Path) -> None:
 
 
 @contextmanager
-def atomic_outputs(dest: Path, extra_names: Sequence[str] = ()) -> Iterator[Path]:
+def atomic_outputs(
+    dest: Path, extra_names: Sequence[str] = (), *, keep_as: Path | None = None
+) -> Iterator[Path]:
     """A temporary folder whose files are moved to the folder of ``dest`` at the end.
 
     No other process may be writing ``dest``: what a killed one has left is removed first.
 
     ``dest``: The file that is wanted; it is moved last, so that the others are there before it.
     ``extra_names``: Names of further files that are made with it; others are removed.
+    ``keep_as``: A new name for the ``dest`` that exists; it is given at the end. Without it,
+        ``dest`` must not exist.
 
     Raises ConfigError: one of the files exists already, or its folder does not; ResourceError:
     they cannot be written.
@@ -98,7 +102,7 @@ def atomic_outputs(dest: Path, extra_names: Sequence[str] = ()) -> Iterator[Path
     for left in dest.parent.glob(f".{glob.escape(dest.name)}.part-*"):
         _discard_outputs(left, dest)
     for name in reversed(names):
-        if (path := dest.with_name(name)).exists():
+        if (path := dest.with_name(name)).exists() and not (keep_as and path == dest):
             raise ConfigError(f"{path} exists already", "Remove it, or name another file")
     if not dest.parent.is_dir():
         raise ConfigError(
@@ -109,6 +113,8 @@ def atomic_outputs(dest: Path, extra_names: Sequence[str] = ()) -> Iterator[Path
     try:
         part = Path(tempfile.mkdtemp(prefix=f".{dest.name}.part-", dir=dest.parent))
         yield part
+        if keep_as and dest.exists():
+            dest.rename(keep_as)
         (part / _MOVING).write_text("\n".join(names), "utf-8")
         for name in names:
             (part / name).replace(dest.with_name(name))

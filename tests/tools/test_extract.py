@@ -220,6 +220,30 @@ def test_extract__bad_options_get_one_message(case: RunCase, tmp_path: Path) -> 
     assert file.read_text().startswith("x,y\n")
 
 
+def test_extract__keeps_the_table_of_an_earlier_call(case: RunCase, tmp_path: Path) -> None:
+    file, dest = tmp_path / "p.csv", tmp_path / "o.csv"
+    words: list[Any] = ["extract", case.scene, dest, "--points", file]
+    tables = []
+    for number, pixel in enumerate(PIXELS):
+        file.write_text("x,y\n{},{}\n".format(*place(*pixel)))
+        done = call(*words, *(["--buffer", "3"] if number == 1 else []))
+        assert done.code == 0, done.err
+        kept = f"note: o.csv of an earlier call is now called o.old-{number}.csv."
+        assert done.err == (f"{kept}\n" if number else "")
+        tables.append(dest.read_bytes())
+    old = [tmp_path / f"o.old-{number}.csv" for number in (1, 2)]
+    assert [path.read_bytes() for path in (*old, dest)] == tables
+    file.write_text("x,y\n1,north\n")
+    assert call(*words).code == 3  # a call that fails leaves everything
+    check_refused(call(*words[:4], dest), 3, "exists already")  # it is read itself
+    edited = dest.read_bytes()[len("feature,") :]
+    dest.write_bytes(edited)
+    file.write_text("x,y\n1,2\n")
+    check_refused(call(*words), 3, "exists already")
+    assert dest.read_bytes() == edited
+    assert sorted(tmp_path.iterdir()) == sorted([*old, dest, file])
+
+
 def test_extract__of_a_real_scene_is_what_spectrum_says(shared_data: Path, tmp_path: Path) -> None:
     scene = shared_data / "neon_sjer_h5" / "NEON_SJER_2017_subset.h5"
     x, y = 257025.0, 4111982.0

@@ -219,7 +219,7 @@ def extract(
 
     One row per point, and per feature of the file, with its attributes; one column per band,
     named by its centre in nm. A feature outside the scene or on no-data has a row with empty
-    values.
+    values. The table of an earlier call is kept as DEST.old-1.csv.
     """
     _check_given(points, points_file)
     from hyperhpc.scene.points import GivenPoints

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ OK, PARTLY, OUTSIDE, NO_DATA, NO_PIXEL = (
 _MIN_SIDE, _MAX_SIDE = 64, 256
 #: Pixels that are turned into reflectance at once.
 _PIXELS_AT_ONCE = 16384
+#: The line of names in a table of ours.
+_OUR_HEAD = re.compile(rb"feature,(.*,)?x,y,state,(row,col,nm_|pixels,valid,mean_)")
+_MAX_HEAD_BYTES = 2**20
 #: Geometry types of shapely: several points, and those without an inside.
 _MULTIPOINT, _LINES = 4, {1, 2, 5, 7}
 
@@ -71,7 +75,8 @@ def extract(
 
     ``given``: Its file is any vector file of :mod:`hyperhpc.scene.vectors`, or a CSV of points;
         the layer of ``options`` is one of this file.
-    ``dest``: The table; it must not exist.
+    ``dest``: The table. One that an earlier call has written there gets another name
+        (``NAME.old-1.csv``); any other file is refused.
     ``buffer``: Distance in units of the scene's CRS.
 
     Raises ConfigError: the file cannot be read or placed, holds no feature or only lines, or
@@ -96,7 +101,8 @@ def extract(
             f"{what} holds features of several points each",
             "Give --buffer M, or split them in QGIS: Multipart to singleparts",
         )
-    with atomic_outputs(dest) as folder:
+    kept = _name_for_earlier(dest, given.file)
+    with atomic_outputs(dest, keep_as=kept) as folder:
         if buffer is None and kinds <= {MISSING, POINT}:
             head, rows = _point_rows(scene, geometries)
         else:
@@ -110,7 +116,24 @@ def extract(
                 yield [i + 1, *values[i], *row]
 
         write_table(folder / dest.name, ["feature", *names, *head], all_rows())
-    return Extracted(dest, len(geometries), states, features.notes)
+    notes = [*features.notes]
+    if kept:
+        notes.append(f"{dest.name} of an earlier call is now called {kept.name}.")
+    return Extracted(dest, len(geometries), states, tuple(notes))
+
+
+def _name_for_earlier(dest: Path, source: Path | None) -> Path | None:
+    """A free name for the table of an earlier call; None if ``dest`` is none, or is the source."""
+    if not dest.is_file() or (source and source.exists() and source.samefile(dest)):
+        return None
+    with dest.open("rb") as file:
+        head = file.readline(_MAX_HEAD_BYTES)
+    if not _OUR_HEAD.match(head):
+        return None
+    number = 1
+    while (name := dest.with_name(f"{dest.stem}.old-{number}{dest.suffix}")).exists():
+        number += 1
+    return name
 
 
 def _point_rows(scene: Scene, points: np.ndarray) -> tuple[list[str], Iterator[list[Any]]]:
