@@ -274,3 +274,38 @@ def test_envi__band_numbers_are_no_wavelengths(tmp_path: Path) -> None:
     header.write_text("\n".join(kept))
     with pytest.raises(SceneError, match="holds no band centres"):
         open_scene(path)
+
+
+@pytest.mark.parametrize(
+    "dims", ["time y x wavelength", "y x wavelength time", "wavelength y time x", "time band y x"]
+)
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_dimension__of_length_1_is_left_out(tmp_path: Path, dims: str, zarr_format: Any) -> None:
+    cube = xr.DataArray(
+        DN,
+        dims=("y", "x", "wavelength"),
+        coords={"y": 99.5 - np.arange(9), "x": 500.5 + np.arange(7), "wavelength": NM},
+    ).expand_dims("time")
+    if "band" in dims:
+        cube = cube.drop_vars("wavelength").rename(wavelength="band")
+        cube = cube.assign_coords(wavelength=("band", NM))
+    cube = cube.transpose(*dims.split())
+    cube.chunk({"y": 4, "x": 3}).to_dataset(name="r").to_zarr(
+        tmp_path / "s.zarr", zarr_format=zarr_format, consolidated=False
+    )
+    scene = open_scene(str(tmp_path / "s.zarr"))
+    assert scene.shape == SHAPE
+    assert (scene.wavelength_nm == NM).all()
+    np.testing.assert_array_equal(scene.read(*HERE), DN)
+    np.testing.assert_array_equal(scene.read(slice(2, 5), slice(1, 6, 2)), DN[2:5, 1:6:2])
+    blocks = {(r, c): dn.copy() for r, c, dn in scene.blocks(*HERE)}
+    np.testing.assert_array_equal(blocks[0, 0], DN[: len(blocks[0, 0]), : len(blocks[0, 0][0])])
+
+
+def test_dimension__of_two_times_is_refused(tmp_path: Path) -> None:
+    cube = xr.DataArray(
+        np.stack([DN, DN]), dims=("time", "y", "x", "wl"), coords={"wl": NM}
+    ).to_dataset(name="r")
+    cube.to_zarr(tmp_path / "s.zarr", consolidated=False)
+    with pytest.raises(SceneError, match=r"no array in the store has three dimensions .*2, 9, 7"):
+        open_scene(str(tmp_path / "s.zarr"))

@@ -7,7 +7,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -75,6 +75,7 @@ class ZarrScene(FileScene):
     ``is_south_up``: True if stored rows run from south to north; they are flipped while reading.
     ``origin_arrays``: Name and path of the arrays of :meth:`read_origins`.
     ``files``: Names of the files it was made from; empty if unknown.
+    ``n_dimensions``: Of the stored array; those that are not in ``order`` have length 1.
     ``absent_value``: No-data value that chunks hold which were never written; None if the fill
         value says so, or none is absent.
     """
@@ -86,6 +87,7 @@ class ZarrScene(FileScene):
     is_south_up: bool = False
     origin_arrays: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
+    n_dimensions: int = 3
     absent_value: float | None = None
 
     @property
@@ -127,7 +129,7 @@ class ZarrScene(FileScene):
     @property
     def _is_plain(self) -> bool:
         """True if stored values are read as they are: not transposed, flipped or cast."""
-        plain_order = self.order == (0, 1, 2) and not self.is_south_up
+        plain_order = self.order == (0, 1, 2) and self.n_dimensions == 3 and not self.is_south_up
         has_rules = self.wide_nodata or self.linear or self.valid_range
         return plain_order and self.dtype == self.stored_dtype and not has_rules
 
@@ -135,14 +137,14 @@ class ZarrScene(FileScene):
         """Values of a window as stored; only the chunks it touches are read."""
         array = open_array(self.store, self.array, self.zarr_format, self.absent_value)
         stored_rows = mirror(rows, self.shape[0]) if self.is_south_up else rows
-        selection = [slice(None)] * 3
+        selection: list[int | slice] = [0] * self.n_dimensions
         for axis, part in zip(self.order, (stored_rows, cols, bands), strict=True):
             selection[axis] = part
         try:
             block = np.asarray(array[tuple(selection)])
         except READ_ERRORS as error:
             raise unreadable(self.cube_name, rows, cols, bands, why=error, hint=_DAMAGED) from error
-        block = block.transpose(self.order)
+        block = block.transpose(np.argsort(np.argsort(self.order)))
         return block[::-1] if self.is_south_up else block
 
     def check_files(self) -> list[str]:
@@ -188,7 +190,7 @@ def open_zarr_scene(
     cube, axes = layout.choose_cube(nodes, cubes, path, has_centres=wavelength_nm is not None)
     where = f"{cube.path or 'the array'} of {path}"
     array = open_array(root, cube.path, version)
-    metadata.check_cube(array.dtype, cube.shape, array.chunks, where)
+    metadata.check_cube(array.dtype, cube.shape, _pick(array.chunks, cube.axes), where)
     groups = [group.attributes for group in layout.ancestry(nodes, cube.path)]
     attributes = Attributes(cube.attributes, *groups)
     values = metadata.resolve_values(array.dtype, attributes, where, array.fill_value)
@@ -198,8 +200,10 @@ def open_zarr_scene(
         values, absent_value = metadata.mark_hidden(values)
         absent_notes = [f"{len(absent)} chunks were never written: they are no-data."]
 
+    order = _pick(cube.axes, axes.order)
+
     def canonical(stored: tuple[int, ...]) -> tuple[int, int, int]:
-        y, x, band = (min(stored[axis], cube.shape[axis]) for axis in axes.order)
+        y, x, band = map(min, _pick(stored, order), _pick(array.shape, order))
         return y, x, band
 
     read = partial(_read_coordinate, root, version)
@@ -213,17 +217,17 @@ def open_zarr_scene(
             f"{axes.wavelength.path} of {path}",
         )
         fwhm_nm = _fwhm(read, nodes, cube, wavelength_nm.size, factor)
-    bad_bands = _bad_bands(attributes, canonical(cube.shape)[2], where)
+    bad_bands = _bad_bands(attributes, canonical(array.shape)[2], where)
     bad_bands |= _flagged(read, nodes, cube, wavelength_nm.size)
     mapping = _grid_mapping(nodes, cube, attributes)
-    grid, is_south_up, notes = _grid(read, axes, mapping, canonical(cube.shape), where)
+    grid, is_south_up, notes = _grid(read, axes, mapping, canonical(array.shape), where)
     wkt, epsg = georef.find_crs(attributes, mapping)
     if wkt is None:
         notes.append("No coordinate reference system is declared.")
     scene = ZarrScene(
         path=path,
         format=f"zarr{version}",
-        shape=canonical(cube.shape),
+        shape=canonical(array.shape),
         wavelength_nm=wavelength_nm,
         window_nodata=_window_nodata(attributes, where),
         bad_band_windows_nm=metadata.resolve_windows(attributes, where),
@@ -235,7 +239,8 @@ def open_zarr_scene(
         store=root,
         array=cube.path,
         zarr_format=version,
-        order=axes.order,
+        order=order,
+        n_dimensions=array.ndim,
         is_south_up=is_south_up,
         bad_bands=tuple(sorted(bad_bands)),
         absent_value=absent_value,
@@ -292,6 +297,12 @@ def _grid_mapping(
             if node is not None and node.attributes:
                 return node.attributes
     return None
+
+
+def _pick(values: Sequence[int], positions: Sequence[int]) -> tuple[int, int, int]:
+    """The three values at these positions."""
+    first, second, third = (values[position] for position in positions)
+    return first, second, third
 
 
 def _bad_bands(attributes: Attributes, n_bands: int, where: str) -> set[int]:

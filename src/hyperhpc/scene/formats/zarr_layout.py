@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, TypeGuard
@@ -27,8 +28,10 @@ class Node:
     """A group or an array.
 
     ``path``: Inside the store, with ``/``; empty for the root.
-    ``shape``: Of an array; empty for a group.
+    ``shape``: Of an array, without further dimensions of length 1, such as ``time``, if it has
+        more than three; empty for a group.
     ``dimensions``: Their names, None where one has none; None if no names are stored.
+    ``axes``: Positions of these dimensions among the stored ones.
     """
 
     path: str
@@ -36,6 +39,7 @@ class Node:
     shape: tuple[int, ...]
     dimensions: tuple[str | None, ...] | None
     attributes: dict[str, Any]
+    axes: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -118,7 +122,20 @@ def read_node(root: str, path: str, version: int) -> Node | None:
     dimensions = None
     if isinstance(names, list) and len(names) == len(shape):
         dimensions = tuple(name if isinstance(name, str) else None for name in names)
-    return Node(path, is_array, tuple(shape), dimensions, attributes)
+    axes = _kept_axes(shape, dimensions)
+    shape = tuple(shape[axis] for axis in axes)
+    dimensions = dimensions and tuple(dimensions[axis] for axis in axes)
+    return Node(path, is_array, shape, dimensions, attributes, axes)
+
+
+def _kept_axes(shape: Sequence[int], dimensions: tuple[str | None, ...] | None) -> tuple[int, ...]:
+    """Positions of the dimensions of a cube, if the others have length 1; else of all."""
+    kept = list(range(len(shape)))
+    names = dimensions or (None,) * len(shape)
+    spare = [axis for axis in kept if shape[axis] == 1 and _kind(names[axis]) is None]
+    for axis in spare[: max(len(shape) - 3, 0)]:
+        kept.remove(axis)
+    return tuple(kept) if len(kept) <= 3 else tuple(range(len(shape)))
 
 
 def walk(root: str, version: int) -> dict[str, Node]:
