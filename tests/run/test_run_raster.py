@@ -93,7 +93,7 @@ def test_run__flagged_bands_are_dropped_and_recorded(
     assert record["pixels"]["valid"] == (dn[:, :, 5] != -9999).sum()
     used = [band["centre_nm"] for i in record["indices"]["computed"] for band in i["bands"]]
     assert not np.isin(nm[[red, red + 1]], used).any()
-    assert any("2 that the file flags as bad" in text for text in record["choices"])
+    assert any("2 that are flagged as bad" in text for text in record["choices"])
     report = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "2 flagged as bad in the file" in report
     info = json.loads(call("info", scene, "--json").out)

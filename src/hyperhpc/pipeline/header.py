@@ -76,7 +76,7 @@ def describe_choices(ctx: RunContext) -> list[str]:
             for lo, hi in selection.windows_nm
         )
         n_bad = len(scene.bad_bands)
-        flagged = f", and {n_bad} that the file flags as bad," if n_bad else ""
+        flagged = f", and {n_bad} that are flagged as bad," if n_bad else ""
         why = "since water vapour absorbs the light in the windows, and noise outweighs it at "
         why += "the ends of the range"
         if config.drop is not None:

@@ -31,14 +31,12 @@ from hyperhpc.pipeline.managed import Session
 from hyperhpc.pipeline.record import RunRecord
 from hyperhpc.rundir.folder import read_json, write_json
 from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.probe import explain_median, is_bright
 from hyperhpc.schema import COLORS_NM
 from hyperhpc.workers import Workers
 
 #: What each tile of a pass has recorded, by the tile's name.
 TileRecords = dict[str, dict[str, Any]]
-
-#: Median reflectance of land, ice and water lies within these.
-_PLAUSIBLE = (0.002, 1.2)
 
 
 @dataclass(frozen=True)
@@ -134,20 +132,15 @@ def take_sample(ctx: RunContext, stages: Stages, scene: Scene, workers: Workers)
 
 
 def _check_reflectance(ctx: RunContext, sample: Sample) -> None:
-    """Refuse numbers that cannot be reflectance, by the median of the first valid pixels."""
-    low, high = _PLAUSIBLE
-    nm = ctx.scene.wavelength_nm[ctx.selection.bands]
-    is_bright = (nm >= 400) & (nm <= 1300)
-    parts = (part[:, is_bright] for part in sample.blocks(range(sample.n_blocks)) if len(part))
-    if not is_bright.any() or (first := next(parts, None)) is None:
+    """Refuse numbers that cannot be reflectance, by the median of blocks all over the sample."""
+    is_wanted = is_bright(ctx.scene.wavelength_nm[ctx.selection.bands])
+    numbers = range(0, sample.n_blocks, max(1, sample.n_blocks // 16))
+    values = np.concatenate([part[::16, is_wanted].ravel() for part in sample.blocks(numbers)])
+    if not values.size:
         return
-    median = float(np.median(first)) / ctx.scene.scale_factor
-    if not low <= median <= high:
-        raise SceneError(
-            f"The median reflectance at 400-1300 nm is {median:.4g}; {low:g} to {high:g} is "
-            "plausible: the values may be radiance, per cent or digital numbers of another scale",
-            "If they are reflectance, say what to divide them by: --scale 100, or --scale 10000",
-        )
+    if why := explain_median(float(np.median(values)) / ctx.scene.scale_factor):
+        hint = "If they are reflectance, say what to divide them by: --scale 100, or --scale 10000"
+        raise SceneError(why, hint)
 
 
 def _check_any_valid(

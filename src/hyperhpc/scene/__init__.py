@@ -4,7 +4,7 @@ formats/ (one module a format) | cube (what a scene is) | files (what scenes in 
 common) | window (slices) | metadata (what numbers and bands mean) | georef (grids and CF) | mosaic
 (several scenes as one) | views (masked, picked, resampled) | vectors, point_table (points and
 polygons) | points (points given to a command) | aoi (areas of interest) | origins (where pixels
-come from) | thinned (every 4th pixel) | lazy (xarray).
+come from) | thinned (every 4th pixel) | probe (empty bands, implausible numbers) | lazy (xarray).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from hyperhpc.scene.formats.zarr_layout import suggest_stores
 from hyperhpc.scene.lazy import describe, to_xarray
 from hyperhpc.scene.metadata import HINT, GivenCentres, read_wavelengths
 from hyperhpc.scene.mosaic import find_tiles, join_scenes, open_members
+from hyperhpc.scene.probe import leave_out_empty_bands
 from hyperhpc.scene.views import mask_scene, note_hidden, pick_common, resample
 
 __all__ = ["FORMATS", "Grid", "Scene", "describe", "open_scene", "to_xarray"]
@@ -39,7 +40,8 @@ def open_scene(
 ) -> Scene:
     """Open a scene of any known format, by what is on disk, not by its name.
 
-    Lazy: metadata and coordinates are read, no pixel.
+    Lazy: metadata and coordinates are read, and some blocks of pixels, to leave out bands
+    without a valid value.
 
     ``path``: Zarr store (v2 or v3; also a group or an array inside one), NEON HDF5 file, ENVI file
         (data or header) or GeoTIFF; a folder of such files, or several of all these, make one
@@ -67,7 +69,7 @@ def open_scene(
     if not files:
         raise SceneError("No scene is given", "Name a file or a folder")
     if len(files) == 1:
-        members = [open_one(files[0])]
+        members = leave_out_empty_bands([open_one(files[0])])
         scene = members[0]
     else:
         members = open_members(files, open_one)
@@ -95,7 +97,7 @@ def _join(name: str, members: list[Scene], options: SceneOptions) -> Scene:
         members = resample(members)
     elif options.bands == "intersect":
         members = pick_common(members)
-    return join_scenes(name, members, options.overlap)
+    return join_scenes(name, leave_out_empty_bands(members), options.overlap)
 
 
 def _read_centres(path: Path) -> GivenCentres:

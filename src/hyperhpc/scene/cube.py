@@ -130,7 +130,8 @@ class Scene(ABC):
     ``thinned``: Copy of every 4th row and column of this scene (:data:`THINNED_STEP`), which
         saves time when only those are needed; None if there is none.
     ``fwhm_nm``: Full widths at half maximum (band,), float64, nm; None if unknown.
-    ``bad_bands``: Positions of bands that the file itself flags as bad (0 in ENVI's bbl).
+    ``bad_bands``: Positions of bands that the file itself flags as bad (0 in ENVI's bbl), or that
+        hold no valid value.
     ``sources``: Files or flights the scene was put together from; empty if unknown.
     ``flight_lines``: Flight lines of its pixels; empty if unknown.
     ``has_dates``: True if the day of acquisition is known for at least some pixels.

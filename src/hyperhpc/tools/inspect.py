@@ -13,6 +13,7 @@ from hyperhpc.rundir.bbox import Box
 from hyperhpc.rundir.plan import choose_area, note_bbox
 from hyperhpc.scene import describe, open_scene
 from hyperhpc.scene.points import GivenPoints, place_points, split_layer
+from hyperhpc.scene.probe import check_median
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,6 +35,8 @@ def inspect_scene(
         area = choose_area(scene, bbox)
         facts["shape"] = [*area.shape, scene.shape[2]]
         facts["bounds"] = scene.grid.bounds((area.row0, area.row1), (area.col0, area.col1))
+    if why := check_median(scene):
+        facts["notes"] = [*facts["notes"], f"{why}. Give --scale VALUE if they are reflectance."]
     facts["n_good_bands"] = len(select_bands(scene).bands)
     return facts
 

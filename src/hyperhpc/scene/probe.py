@@ -1,0 +1,122 @@
+"""A look at some blocks of pixels: bands without a value, and numbers that are no reflectance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from hyperhpc.analysis.bands import nodata_in_dtype
+from hyperhpc.errors import SceneError
+from hyperhpc.scene.cube import Scene
+
+#: Side of a block, pixels, and how much is read to call a band empty: positions where another
+#: band holds a value, bytes, or blocks.
+_SIDE, _ENOUGH_PIXELS, _MAX_BYTES, _MAX_BLOCKS = 64, 100_000, 2**30, 2000
+#: Blocks with valid values that ``info`` takes a median of, and all that it reads for them.
+_N_MEDIAN, _N_LOOKED_AT = 8, 100
+#: Median reflectance of land, ice and water at these wavelengths (nm) lies within these.
+_PLAUSIBLE_NM, _PLAUSIBLE = (400, 1300), (0.002, 1.2)
+
+
+def leave_out_empty_bands(members: Sequence[Scene]) -> list[Scene]:
+    """Flag the bands as bad that hold no valid value in any member, with a note.
+
+    Without this, each pixel would be no-data for the sake of one band. Blocks are read in a random
+    order that is always the same, until every band has shown a value: a small scene is read whole,
+    a large one up to 100,000 pixels that hold a value in some band.
+
+    ``members``: Scenes with the same bands. Blocks that cannot be read are passed over.
+    """
+    first = members[0]
+    suspects = np.ones(first.shape[2], dtype=bool)
+    suspects[list(first.bad_bands)] = False
+    n_pixels = n_bytes = 0
+    for scene, dn in _blocks(members):
+        is_valid = _is_valid(scene, dn)
+        n_pixels += int(is_valid.any(axis=-1).sum())
+        n_bytes += dn.nbytes
+        suspects &= ~is_valid.any(axis=(0, 1))
+        if not suspects.any() or n_pixels >= _ENOUGH_PIXELS or n_bytes >= _MAX_BYTES:
+            break
+    empty = np.flatnonzero(suspects)
+    if not n_pixels or not empty.size:
+        return list(members)
+    note = _describe(first, empty, n_pixels)
+    return [
+        replace(
+            scene,
+            bad_bands=tuple(sorted({*scene.bad_bands, *empty.tolist()})),
+            notes=(*scene.notes, note),
+        )
+        for scene in members
+    ]
+
+
+def check_median(scene: Scene) -> str | None:
+    """What :func:`explain_median` finds in a few blocks that hold valid values."""
+    wanted, parts = is_bright(scene.wavelength_nm), []
+    for number, (_, dn) in enumerate(_blocks([scene])):
+        if (values := dn[_is_valid(scene, dn) & wanted][::16]).size:
+            parts.append(values)
+        if len(parts) == _N_MEDIAN or number == _N_LOOKED_AT:
+            break
+    if not parts:
+        return None
+    return explain_median(float(np.median(np.concatenate(parts))) / scene.scale_factor)
+
+
+def explain_median(median: float) -> str | None:
+    """Why a median reflectance at 400-1300 nm cannot be one; None if it can."""
+    low, high = _PLAUSIBLE
+    if low <= median <= high:
+        return None
+    return (
+        f"The median reflectance at {_PLAUSIBLE_NM[0]}-{_PLAUSIBLE_NM[1]} nm is {median:.4g}; "
+        f"{low:g} to {high:g} is plausible: the values may be radiance, per cent or digital "
+        "numbers of another scale"
+    )
+
+
+def is_bright(wavelength_nm: np.ndarray) -> np.ndarray:
+    """Bool (band): the bands of which the median is plausible or not."""
+    return (wavelength_nm >= _PLAUSIBLE_NM[0]) & (wavelength_nm <= _PLAUSIBLE_NM[1])
+
+
+def _blocks(members: Sequence[Scene]) -> Iterator[tuple[Scene, np.ndarray]]:
+    """Blocks of all members, DN (y, x, band), in a random order that is always the same."""
+    shapes = [(-(-scene.shape[0] // _SIDE), -(-scene.shape[1] // _SIDE)) for scene in members]
+    ends = np.cumsum([height * width for height, width in shapes])
+    n_read = min(int(ends[-1]), _MAX_BLOCKS)
+    for number in np.random.default_rng(0).choice(ends[-1], n_read, replace=False):
+        which = int(np.searchsorted(ends, number, side="right"))
+        scene, (height, width) = members[which], shapes[which]
+        row, col = divmod(int(number - ends[which] + height * width), width)
+        rows, cols = (
+            slice(at * _SIDE, min((at + 1) * _SIDE, size))
+            for at, size in ((row, scene.shape[0]), (col, scene.shape[1]))
+        )
+        try:
+            dn = scene.read(rows, cols)
+        except SceneError:
+            continue  # damage is reported by what needs these pixels
+        yield scene, dn
+
+
+def _is_valid(scene: Scene, dn: np.ndarray) -> np.ndarray:
+    """Bool, shape of ``dn``: finite and not the no-data value."""
+    is_valid = np.isfinite(dn) if dn.dtype.kind == "f" else np.ones(dn.shape, dtype=bool)
+    for value in nodata_in_dtype(scene.nodata, dn.dtype):
+        is_valid &= dn != value
+    return is_valid
+
+
+def _describe(scene: Scene, empty: np.ndarray, n_pixels: int) -> str:
+    centres = [f"{scene.wavelength_nm[band]:.1f} nm" for band in empty[:5]]
+    more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
+    what = "band holds" if len(empty) == 1 else "bands hold"
+    return (
+        f"{len(empty)} {what} no valid value in the {n_pixels} pixels read for this, and "
+        f"{'is' if len(empty) == 1 else 'are'} left out: {', '.join(centres)}{more}."
+    )

@@ -1,0 +1,84 @@
+"""Bands without a valid value are left out, and implausible numbers are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from cli_case import call
+from hyperhpc.compute.selection import select_bands
+from hyperhpc.scene import open_scene, probe
+
+NM = np.linspace(450.0, 2300.0, 8)
+_DN = np.random.default_rng(0).integers(100, 6000, (150, 140, 8)).astype(np.int16)
+
+
+def store(path: Path, dn: np.ndarray, x0: float = 0.0) -> Path:
+    xr.Dataset(
+        {"reflectance": (("y", "x", "wavelength"), dn, {"_FillValue": -9999})},
+        coords={
+            "y": 99.5 - np.arange(len(dn)),
+            "x": x0 + 0.5 + np.arange(dn.shape[1]),
+            "wavelength": NM,
+        },
+    ).chunk({"y": 50, "x": 50}).to_zarr(path, zarr_format=2)
+    return path
+
+
+@pytest.mark.parametrize("last_row", [0, 1])
+def test_open__leaves_out_a_band_without_a_single_value(tmp_path: Path, last_row: int) -> None:
+    dn = _DN.copy()
+    dn[: len(dn) - last_row, :, 3] = -9999
+    dn[:20] = -9999
+    scene = open_scene(store(tmp_path / "s.zarr", dn))
+    assert scene.bad_bands == (() if last_row else (3,))
+    notes = [note for note in scene.notes if "no valid value" in note]
+    n_pixels = 130 * 140
+    expected = (
+        f"1 band holds no valid value in the {n_pixels} pixels read for this, and is left out: "
+    )
+    assert notes == ([] if last_row else [f"{expected}{NM[3]:.1f} nm."])
+    assert (3 in select_bands(scene).bands) == bool(last_row)
+
+
+def test_open__nothing_but_no_data_leaves_no_band_out(tmp_path: Path) -> None:
+    scene = open_scene(store(tmp_path / "s.zarr", np.full_like(_DN, -9999)))
+    assert scene.bad_bands == ()
+
+
+def test_open__a_band_that_only_one_tile_holds_is_kept(tmp_path: Path) -> None:
+    empty = _DN.copy()
+    empty[..., [2, 5]] = -9999
+    other = _DN.copy()
+    other[..., 5] = -9999
+    scene = open_scene(
+        [store(tmp_path / "a.zarr", empty), store(tmp_path / "b.zarr", other, 140.0)]
+    )
+    assert scene.bad_bands == (5,)
+    read = scene.read(slice(0, 150), slice(140, 280))
+    np.testing.assert_array_equal(read, other)
+
+
+def test_open__a_large_scene_is_not_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "_ENOUGH_PIXELS", 5000)
+    dn = _DN.copy()
+    dn[..., 1] = -9999
+    scene = open_scene(store(tmp_path / "s.zarr", dn))
+    assert scene.bad_bands == (1,)
+    (note,) = (note for note in scene.notes if "no valid value" in note)
+    n_read = int(note.split(" pixels read")[0].split()[-1])
+    assert 5000 <= n_read <= 5000 + 64 * 64
+
+
+@pytest.mark.parametrize(("factor", "is_odd"), [(1, False), (100, True), (1e-4, True)])
+def test_info__says_that_numbers_are_no_reflectance(
+    tmp_path: Path, factor: float, is_odd: bool
+) -> None:
+    dn = (_DN * np.float32(1e-4 * factor)).astype(np.float32)
+    said = call("info", str(store(tmp_path / "s.zarr", dn))).out
+    assert ("The median reflectance at 400-1300 nm is" in said) == is_odd
