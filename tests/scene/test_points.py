@@ -186,6 +186,26 @@ def test_points__outside_are_refused_by_spectrum_and_run_and_kept_by_extract(
     assert states == ["ok", NO_GEOMETRY, "outside", "ok"]
 
 
+@pytest.mark.parametrize("way", ["--point", "--points"])
+def test_points__in_degrees_without_a_crs_get_a_hint_that_works(
+    way: str, small_scene: Path, tmp_path: Path
+) -> None:
+    places = to_crs(4326)
+    words = (
+        words_for(places) if way == "--point" else ["--points", table(tmp_path / "p.csv", places)]
+    )
+    outcome = call("spectrum", small_scene, *words)
+    check_refused(outcome, 3, "lies outside the scene", "517000 to 517112")
+    option, crs = outcome.hint.split()[1:3]
+    done = call("spectrum", small_scene, *words, option, crs.rstrip(":"), "--json")
+    found = json.loads(done.out)
+    assert [(s["row"], s["col"]) for s in found if s["x"] is not None] == PIXELS
+    for text in ("10,50", "-15,0", "180,90", "75,-90"):
+        far = call("spectrum", small_scene, "--point", text)
+        check_refused(far, 3, f"Point {text} lies outside the scene")
+        assert far.hint == f"See hyperhpc info {small_scene}"
+
+
 def test_points__areas_are_for_extract(small_scene: Path, tmp_path: Path) -> None:
     area = shapely.Point(*PLACES[0]).buffer(5)
     file = write_vectors(tmp_path / "p.gpkg", [area], "Polygon")

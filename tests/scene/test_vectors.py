@@ -173,11 +173,13 @@ POINT_TABLES = {
     "semicolons": "plot;X;Y\na;517000.5;4526000.25\n",
     "tabs": "plot\tx\ty\na\t 517000.5 \t4526000.25\n",
     "BOM and CRLF": "\ufeffplot,x,y\r\na,517000.5,4526000.25\r\n",
+    "Excel's first line": "sep=;\r\nplot;x;y\r\na;517000.5;4526000.25\r\n",
     "lines of blanks": "plot,x,y\na,517000.5,4526000.25\n\n",
 }
 DEGREES = {
     "Darwin Core": "plot,decimalLatitude,decimalLongitude\na,40.1,-105.5\n",
     "lat/long": "plot,lat,long\na,40.1,-105.5\n",
+    "empty x and y": "plot,x,y,lat,lon\na,NA,NA,40.1,-105.5\nb,,,,\n",
     "lat/lng": "plot,Lat,Lng\na,40.1,-105.5\n",
 }
 
@@ -187,7 +189,7 @@ def test_tables__columns_as_people_name_them(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "p.csv"
     path.write_text((POINT_TABLES | DEGREES)[kind], "utf-8", newline="")
     features = read_features(path, "--points")
-    assert places(features) == [PLACES[0] if kind in POINT_TABLES else (-105.5, 40.1)]
+    assert places(features)[:1] == [PLACES[0] if kind in POINT_TABLES else (-105.5, 40.1)]
     assert features.crs == ("of the scene" if kind in POINT_TABLES else "OGC:CRS84")
     assert features.attributes[0]["plot"] == "a"
 
@@ -197,6 +199,20 @@ def test_tables__a_row_without_coordinates_has_no_geometry(tmp_path: Path) -> No
     missing = ["NA,NA", ",", "nan,1", "null,NULL", "N/A,-", "1"]
     path.write_text("x,y,plot\n" + "".join(f"{cells}\n" for cells in missing) + "1,2,b\n")
     assert places(read_features(path, "--points")) == [*[None] * len(missing), (1.0, 2.0)]
+
+
+def test_tables__unicode_text_of_excel_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "p.txt"
+    path.write_text("name\tx\ty\nKönigsforst\t1\t2\n", "utf-16")
+    features = read_features(path, "--points")
+    assert places(features) == [(1.0, 2.0)]
+    assert features.attributes == [{"name": "Königsforst"}]
+
+
+def test_tables__a_message_counts_the_lines_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("sep=;\nx;y\n1;2\n3;north\n")
+    assert "Line 4" in refused(path)
 
 
 def test_tables__latin_1_is_read_and_noted(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from hyperhpc.analysis.bands import (
 from hyperhpc.analysis.spectra import linear_spectrum, to_reflectance
 from hyperhpc.errors import ConfigError
 from hyperhpc.scene.cube import Scene
-from hyperhpc.scene.points import PlacedPoints
+from hyperhpc.scene.points import PlacedPoints, is_inside_as_degrees
 
 #: State of a point, or an area, without coordinates.
 NO_GEOMETRY = "no geometry"
@@ -173,8 +173,11 @@ def _find_pixel(scene: Scene, x: float, y: float) -> tuple[int, int]:
         if 0 <= row < scene.shape[0] and 0 <= col < scene.shape[1]:
             return row, col
     xmin, ymin, xmax, ymax = scene.bounds
+    hint = f"See hyperhpc info {shlex.quote(scene.path)}"
+    if is_inside_as_degrees(scene, x, y):
+        hint = "Give --point-crs EPSG:4326: as longitude and latitude, it lies in the scene"
     raise ConfigError(
         f"Point {x:.10g},{y:.10g} lies outside the scene, which spans "
         f"{xmin:.10g} to {xmax:.10g} in x and {ymin:.10g} to {ymax:.10g} in y",
-        f"See hyperhpc info {shlex.quote(scene.path)}",
+        hint,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ _COLUMNS = (
 )
 #: What stands for a missing number in R, pandas, Excel and databases.
 _MISSING = {"", "na", "nan", "n/a", "#n/a", "null", "none", "-"}
+#: A first line that names the delimiter, for Excel.
+_NAMED_DELIMITER = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 
 
 def is_point_table(path: Path) -> bool:
@@ -41,51 +45,75 @@ def read_point_table(
 ) -> tuple[list[Any], list[dict[str, Any]], str, list[str]]:
     """Points, attributes, CRS and notes of a table.
 
-    Columns are divided by commas, semicolons or tabs. A row without coordinates gets None.
+    Columns are divided by commas, semicolons or tabs, or by what a first line ``sep=`` names, as
+    Excel writes it. Columns of coordinates that are all empty are passed over for others. A row
+    without coordinates gets None.
 
     ``what``: The option and the file, for messages.
     Raises ConfigError: no columns of coordinates, or a coordinate that is not a number.
     """
     import shapely
 
-    data, notes = path.read_bytes(), []
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-        notes.append(f"{path.name} is not in UTF-8 and is read as Latin-1.")
-    head = text.partition("\n")[0]
-    delimiter = max(",;\t", key=head.count)
+    text, notes = _decode(path)
+    delimiter, n_skipped = max(",;\t", key=text.partition("\n")[0].count), 0
+    if named := _NAMED_DELIMITER.match(text):
+        delimiter, n_skipped, text = named[1], 1, text[named.end() :]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     points, attributes = [], []
     try:
         names = {str(name).strip().lower(): name for name in reader.fieldnames or ()}
-        x, y, crs = _choose_columns(names, what)
-        for row in reader:
-            place = [_read_number(row[name], reader.line_num, what) for name in (x, y)]
-            points.append(shapely.Point(*place) if np.isfinite(place).all() else None)
-            attributes.append({n: v for n, v in row.items() if n not in (x, y, None)})
+        rows = [(reader.line_num + n_skipped, row) for row in reader]
     except csv.Error as error:
         raise ConfigError(f"{what} is not a readable CSV file: {error}") from None
+    x, y, crs = _choose_columns(names, [row for _, row in rows], what)
+    for line, row in rows:
+        place = [_read_number(row[name], line, what) for name in (x, y)]
+        points.append(shapely.Point(*place) if np.isfinite(place).all() else None)
+        attributes.append({n: v for n, v in row.items() if n not in (x, y, None)})
     return points, attributes, crs, notes
 
 
-def _choose_columns(names: dict[str, str], what: str) -> tuple[str, str, str]:
-    for first, second, crs in _COLUMNS:
-        if first in names and second in names:
-            return names[first], names[second], crs
-    raise ConfigError(
-        f"{what} is not a readable CSV file of points: its columns are "
-        f"{', '.join(names) or 'none'}; it needs x and y, easting and northing, or lon and lat",
-        "Rename its columns of coordinates",
-    )
+def _decode(path: Path) -> tuple[str, list[str]]:
+    """Text of a table, and what was assumed about its bytes."""
+    data = path.read_bytes()
+    try:
+        is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return data.decode("utf-16" if is_utf16 else "utf-8-sig"), []
+    except UnicodeDecodeError:
+        note = f"{path.name} is not in UTF-8 and is read as Latin-1."
+        return data.decode("latin-1"), [note]
+
+
+def _choose_columns(
+    names: dict[str, str], rows: list[dict[str, str]], what: str
+) -> tuple[str, str, str]:
+    """The first pair of columns that is there, and that holds coordinates in any row."""
+    pairs = [
+        (names[first], names[second], crs)
+        for first, second, crs in _COLUMNS
+        if first in names and second in names
+    ]
+    if not pairs:
+        raise ConfigError(
+            f"{what} is not a readable CSV file of points: its columns are "
+            f"{', '.join(names) or 'none'}; it needs x and y, easting and northing, or lon and lat",
+            "Rename its columns of coordinates",
+        )
+    for x, y, crs in pairs:
+        if any(not (_is_missing(row[x]) or _is_missing(row[y])) for row in rows):
+            return x, y, crs
+    return pairs[0]
+
+
+def _is_missing(text: str | None) -> bool:
+    return (text or "").strip().lower() in _MISSING
 
 
 def _read_number(text: str | None, line: int, what: str) -> float:
     """Parse a coordinate; NaN for a missing one."""
-    clean = (text or "").strip()
-    if clean.lower() in _MISSING:
+    if _is_missing(text):
         return np.nan
+    clean = (text or "").strip()
     try:
         return float(clean)
     except ValueError:

@@ -135,6 +135,21 @@ def place_features(scene: Scene, given: GivenPoints) -> Features:
     )
 
 
+def is_inside_as_degrees(scene: Scene, x: float, y: float) -> bool:
+    """True if a point lies in the scene when its numbers are longitude and latitude (WGS 84)."""
+    if scene.grid.wkt is None or not (abs(x) <= 180 and abs(y) <= 90):
+        return False
+    import shapely
+
+    point = np.array([shapely.Point(x, y)])
+    try:
+        (place,) = reproject_to_scene(point, LON_LAT, scene, "--point")
+    except ConfigError:  # too far away for the projection of the scene
+        return False
+    xmin, ymin, xmax, ymax = scene.bounds
+    return bool(xmin <= place.x <= xmax and ymin <= place.y <= ymax)
+
+
 def _check_crs(given: GivenPoints) -> str | None:
     """The CRS that is given, as PROJ understands it."""
     if given.crs is None:
