@@ -48,7 +48,7 @@ class RunCase:
 
     @cached_property
     def results(self) -> xr.Dataset:
-        return xr.open_zarr(self.out / "results.zarr").load()
+        return xr.open_zarr(self.out / "results.zarr", mask_and_scale=False).load()
 
     def json(self, name: str) -> Any:
         return json.loads((self.out / f"{name}.json").read_text("utf-8"))
@@ -79,7 +79,9 @@ class RunCase:
 def assert_same_results(one: Path, other: Path) -> None:
     """model.json and every array of results.zarr are the same bits."""
     assert (one / "model.json").read_bytes() == (other / "model.json").read_bytes()
-    first, second = (xr.open_zarr(out / "results.zarr").load() for out in (one, other))
+    first, second = (
+        xr.open_zarr(out / "results.zarr", mask_and_scale=False).load() for out in (one, other)
+    )
     for name in ("indices", "cluster"):
         assert first[name].dtype == second[name].dtype
         np.testing.assert_array_equal(

@@ -38,7 +38,7 @@ def read(out: Path) -> tuple[dict[str, Any], dict[str, Any], xr.Dataset]:
     names = ("run", "model")
     first, second = (json.loads((out / f"{name}.json").read_text()) for name in names)
     assert (out / "report.html").stat().st_size > 10_000
-    return first, second, xr.open_zarr(out / "results.zarr").load()
+    return first, second, xr.open_zarr(out / "results.zarr", mask_and_scale=False).load()
 
 
 def random_dn() -> np.ndarray:

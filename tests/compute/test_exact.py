@@ -61,7 +61,10 @@ def test_run__same_bits_from_neon_hdf5(
         for out in (run_case.out, tmp_path / "out")
     ]
     np.testing.assert_allclose(*wavelengths, atol=1e-3)  # the HDF5 file holds float32
-    a, b = (xr.open_zarr(out / "results.zarr") for out in (run_case.out, tmp_path / "out"))
+    a, b = (
+        xr.open_zarr(out / "results.zarr", mask_and_scale=False)
+        for out in (run_case.out, tmp_path / "out")
+    )
     np.testing.assert_array_equal(a.cluster.values, b.cluster.values)
     np.testing.assert_array_equal(a.indices.values.view("u4"), b.indices.values.view("u4"))
 
@@ -118,7 +121,7 @@ def test_run__bbox_equals_a_cut_of_the_whole(run_case: RunCase, tmp_path: Path) 
     options = "--bbox 517030,4525860,517130,4525980 --models minibatch --clusters 3".split()
     options += ["--formula", "red=R(650)", "--indices", "ndvi"]
     run(run_case.scene, tmp_path / "out", *options)
-    results = xr.open_zarr(tmp_path / "out" / "results.zarr").load()
+    results = xr.open_zarr(tmp_path / "out" / "results.zarr", mask_and_scale=False).load()
     assert results.sizes == {"index": 2, "model": 1, "y": 120, "x": 100}
     whole = run_case.results.indices.sel(index="ndvi")[20:140, 30:130]
     np.testing.assert_array_equal(results.indices.sel(index="ndvi").values, whole.values)

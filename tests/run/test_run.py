@@ -137,7 +137,7 @@ def test_clusters_json__spectra_of_the_sample_areas_of_the_domain(run_case: RunC
 def test_results__open_in_xarray_and_rioxarray(run_case: RunCase) -> None:
     import rioxarray  # noqa: F401 - gives xarray its .rio
 
-    results = xr.open_zarr(run_case.out / "results.zarr")
+    results = xr.open_zarr(run_case.out / "results.zarr", mask_and_scale=False)
     assert results.indices.dims == ("index", "y", "x")
     assert results.cluster.dims == ("model", "y", "x")
     assert set(results.coords) == {"index", "model", "y", "x", "spatial_ref"}
@@ -156,12 +156,13 @@ def test_results__open_in_gdal(run_case: RunCase) -> None:
         np.testing.assert_array_equal(source.read(1), run_case.results.indices.values[0])
     with rasterio.open(f'ZARR:"{run_case.out / "results.zarr"}":/cluster') as source:
         np.testing.assert_array_equal(source.read(2), run_case.results.cluster.values[1])
+        assert source.nodata == 255
 
 
 def test_overview__is_every_nth_pixel_of_the_results(run_case: RunCase) -> None:
-    root = xr.open_zarr(run_case.out / "overview.zarr")
+    root = xr.open_zarr(run_case.out / "overview.zarr", mask_and_scale=False)
     assert root.attrs["levels"] == [1, 4]
-    finest = xr.open_zarr(run_case.out / "overview.zarr", group="1").load()
+    finest = xr.open_zarr(run_case.out / "overview.zarr", group="1", mask_and_scale=False).load()
     np.testing.assert_array_equal(finest.indices, run_case.results.indices)
     np.testing.assert_array_equal(finest.cluster, run_case.results.cluster)
     red = run_case.dn[:, :, np.argmin(np.abs(run_case.wavelength_nm - 650))] / 10000
@@ -170,7 +171,7 @@ def test_overview__is_every_nth_pixel_of_the_results(run_case: RunCase) -> None:
         red[run_case.is_valid],
         rtol=1e-6,
     )
-    coarse = xr.open_zarr(run_case.out / "overview.zarr", group="4").load()
+    coarse = xr.open_zarr(run_case.out / "overview.zarr", group="4", mask_and_scale=False).load()
     with np.errstate(invalid="ignore"):
         blocks = finest.indices.values[0].reshape(40, 4, 50, 4).swapaxes(1, 2).reshape(40, 50, 16)
         has_any = np.isfinite(blocks).any(axis=2)
@@ -254,7 +255,10 @@ def test_run__rounds_index_maps_if_asked(run_case: RunCase, tmp_path: Path) -> N
     with pytest.raises(SystemExit) as stop:
         main(["run", str(run_case.scene), str(out), *flags])
     assert stop.value.code == 0
-    whole, rounded = (xr.open_zarr(path / "results.zarr").load() for path in (run_case.out, out))
+    whole, rounded = (
+        xr.open_zarr(path / "results.zarr", mask_and_scale=False).load()
+        for path in (run_case.out, out)
+    )
     np.testing.assert_array_equal(rounded.cluster, whole.cluster)
     is_missing = np.isnan(whole.indices.values)
     np.testing.assert_array_equal(np.isnan(rounded.indices.values), is_missing)

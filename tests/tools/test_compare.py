@@ -213,7 +213,11 @@ def test_block_sums__count_in_blocks_and_at_edges() -> None:
 
 def test_compare__reads_what_the_run_has_written(run_case: RunCase) -> None:
     """The labels compared are those plain xarray reads."""
-    labels = xr.open_zarr(run_case.out / "results.zarr")["cluster"].sel(model="lloyd").values
+    labels = (
+        xr.open_zarr(run_case.out / "results.zarr", mask_and_scale=False)["cluster"]
+        .sel(model="lloyd")
+        .values
+    )
     counts = np.bincount(labels[labels != 255], minlength=8)
     table = np.array(compare(run_case.out, run_case.out)["pairs"][0]["confusion"])
     np.testing.assert_array_equal(np.diag(table), counts)

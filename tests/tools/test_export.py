@@ -127,7 +127,9 @@ def test_export__styles_of_indices_have_the_report_s_limits(
 ) -> None:
     export(run_case.out, tmp_path / "i.tif", "--what", "indices")
     entries = {entry["name"]: entry for entry in run_case.json("run")["indices"]["computed"]}
-    reduced = xr.open_zarr(run_case.out / "overview.zarr", group="1")["indices"]
+    reduced = xr.open_zarr(run_case.out / "overview.zarr", group="1", mask_and_scale=False)[
+        "indices"
+    ]
     for number, name in enumerate(INDEX_NAMES, 1):
         style = tmp_path / ("i.qml" if number == 1 else f"i.{name}.qml")
         render = ET.parse(style).find(".//rasterrenderer")

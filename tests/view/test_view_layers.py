@@ -76,7 +76,9 @@ def test_read__far_away_is_an_overview_in_its_place(viewed: ViewedRun, run_case:
     window = layers.read(layers.all["index:ndvi"], view)
     assert window is not None
     assert window.step > 1
-    store = xr.open_zarr(run_case.out / "overview.zarr", group=str(window.step))
+    store = xr.open_zarr(
+        run_case.out / "overview.zarr", group=str(window.step), mask_and_scale=False
+    )
     np.testing.assert_array_equal(window.values[0], store["indices"].sel(index="ndvi").values)
     centres = window.extent[0] + window.extent[2] * (np.arange(store.x.size) + 0.5) / store.x.size
     np.testing.assert_allclose(centres, store.x.values, rtol=0, atol=1e-6)
@@ -208,7 +210,7 @@ def test_open_run__unfinished_shows_the_tiles_that_are_there(
     (note,) = found.notes
     assert "is not finished; missing: " in note
     layers = MapLayers(found)
-    labels = xr.open_zarr(out / "results.zarr")["cluster"].values[0]
+    labels = xr.open_zarr(out / "results.zarr", mask_and_scale=False)["cluster"].values[0]
     view = view_of(found, slice(0, 96), slice(0, 112))
     window = layers.read(layers.all["cluster:lloyd"], view)
     assert window is not None

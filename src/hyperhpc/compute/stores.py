@@ -99,8 +99,8 @@ def _create_variable(
     }
     if grid.wkt:
         attributes["_CRS"] = {"wkt": grid.wkt}  # where GDAL looks
-    # With a fill value, xarray would turn integers into floats: the missing label is written
-    # instead, so that a pixel no tile has reached yet reads as missing too
+    # GDAL takes the fill value for no-data. A chunk of missing labels is written all the same, so
+    # that one that was lost is noticed (docs/decisions/0031)
     is_integer = np.issubdtype(np.dtype(variable.dtype), np.integer)
     rows, cols = (max(min(pair), 1) for pair in zip(chunk, shape[1:], strict=True))
     array = group.create_array(
@@ -109,7 +109,7 @@ def _create_variable(
         dtype=variable.dtype,
         chunks=(1, rows, cols),
         compressors=COMPRESSOR,
-        fill_value=None if is_integer else fill_value(variable),
+        fill_value=fill_value(variable),
         attributes=attributes,
         config={"write_empty_chunks": is_integer},
     )

@@ -140,9 +140,7 @@ class RunResults:
         ``indices`` (index, y, x) float32, NaN is missing; ``cluster`` (model, y, x) uint8,
         255 is no-data; coordinates y, x (pixel centres), index, model and spatial_ref.
         """
-        import xarray as xr
-
-        return xr.open_zarr(open_summed(self.folder.results))
+        return _open_maps(self.folder.results)
 
     @property
     def levels(self) -> list[int]:
@@ -158,14 +156,12 @@ class RunResults:
         and ``cluster`` as in :attr:`results`.
         Raises ConfigError: there is no such level.
         """
-        import xarray as xr
-
         if level not in self.levels:
             raise ConfigError(
                 f"There is no overview level {level}",
                 f"The levels of this run are {' '.join(map(str, self.levels))}",
             )
-        return xr.open_zarr(open_summed(self.overview_path), group=str(level))
+        return _open_maps(self.overview_path, str(level))
 
     # Maps at full resolution ----------------------------------------------------------
 
@@ -351,6 +347,13 @@ def _read_part(path: Path, what: str, kind: type[T]) -> _Part:
     if not isinstance(content, kind):
         return _Part(kind(), f"{path.name} (not what a run writes)")
     return _Part(content)
+
+
+def _open_maps(path: Path, group: str | None = None) -> xr.Dataset:
+    """A store of maps, lazy; labels stay integers, which xarray by itself makes floats with NaN."""
+    import xarray as xr
+
+    return xr.open_zarr(open_summed(path), group=group, mask_and_scale=False)
 
 
 def _open_group(path: Path, what: str) -> _Part:
