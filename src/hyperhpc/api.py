@@ -14,7 +14,8 @@ import xarray as xr
 
 from hyperhpc.analysis.indices import choose_indices, compute_indices
 from hyperhpc.analysis.kernel import valid_pixels
-from hyperhpc.compute.selection import select_bands, spectra_at, usable_centres_nm
+from hyperhpc.analysis.spectra import to_reflectance
+from hyperhpc.compute.selection import select_bands, spectra_at, usable_centres_nm, water_windows_nm
 from hyperhpc.config import SceneOptions, load_config, option_parameters, options_of
 from hyperhpc.errors import ConfigError
 from hyperhpc.pipeline.runner import run as run_stages
@@ -47,9 +48,14 @@ def open_scene(path: str | Path, group: str | None = None, **options: Any) -> xr
     -------
     xarray.DataArray
         Digital numbers (y, x, wavelength), lazy, in the scene's dtype (mostly int16), with
-        no-data as the file stores it. Coordinates: y, x (pixel centres in the scene's CRS),
-        wavelength (nm), spatial_ref. Attributes: scale_factor (digital number divided by it
-        is reflectance 0-1), nodata, epsg, bad_band_windows_nm, format, path, group, options.
+        no-data as the file stores it; :func:`reflectance` converts them. Coordinates: y, x
+        (pixel centres in the scene's CRS), wavelength (nm), fwhm (nm, if the file has it),
+        is_good_band (bool, False where the file flags a band or declares its wavelength
+        unusable), spatial_ref. Attributes as CF defines them, so that xarray and rioxarray
+        convert what they store: scale_factor (digital number times it is reflectance 0-1),
+        _FillValue (no-data), missing_value (if there are several); and bad_band_windows_nm
+        (first, last, first, last ...), window_nodata (no-data inside these windows only),
+        epsg, format, path, group, options. What does not apply is absent.
 
     Raises
     ------
@@ -61,7 +67,8 @@ def open_scene(path: str | Path, group: str | None = None, **options: Any) -> xr
     scene = open_any_scene(path, group, options=_options(options))
     # Paths become text; the functions below open the scene again with these options
     given = json.dumps(options, default=str)
-    return to_xarray(scene).assign_attrs(group=scene.group, options=given)
+    more = {"group": scene.group} if scene.group else {}  # netCDF has no empty text
+    return to_xarray(scene).assign_attrs(**more, options=given)
 
 
 def _options(given: Mapping[str, Any]) -> SceneOptions:
@@ -83,6 +90,62 @@ def _scene_of(cube: xr.DataArray | str | Path) -> Scene:
         )
     options = _options(json.loads(cube.attrs.get("options", "{}")))
     return open_any_scene(cube.attrs["path"], cube.attrs.get("group") or None, options=options)
+
+
+def _digital_numbers(cube: xr.DataArray | str | Path) -> tuple[xr.DataArray, Scene]:
+    """A cube and its scene; ConfigError if it does not hold that scene's digital numbers."""
+    if isinstance(cube, str | Path):
+        cube = open_scene(cube)
+    scene = _scene_of(cube)
+    if cube.dtype != scene.dtype:
+        raise ConfigError(
+            f"The cube holds {cube.dtype}; digital numbers of this scene are {scene.dtype}",
+            "Give the cube as open_scene returns it, without scaling or masking",
+        )
+    return cube, scene
+
+
+def reflectance(cube: xr.DataArray | str | Path) -> xr.DataArray:
+    """Convert digital numbers to reflectance.
+
+    Parameters
+    ----------
+    cube
+        Digital numbers from :func:`open_scene`, whole or a part of them; or the path of a scene.
+
+    Returns
+    -------
+    xarray.DataArray
+        Reflectance 0-1 without unit, float32, with the dimensions and coordinates of the cube,
+        lazy if the cube is; NaN where the stored value is no-data or not finite.
+
+    Raises
+    ------
+    ConfigError
+        The array is not from :func:`open_scene`, or no longer holds digital numbers.
+    SceneError
+        The scene cannot be read.
+    """
+    cube, scene = _digital_numbers(cube)
+    is_window_band = xr.zeros_like(cube["wavelength"], dtype=bool)
+    for low, high in water_windows_nm(scene):
+        is_window_band |= (cube["wavelength"] >= low) & (cube["wavelength"] <= high)
+
+    def convert(dn: np.ndarray, is_window_band: np.ndarray) -> np.ndarray:
+        marks = scene.nodata, scene.window_nodata
+        return to_reflectance(dn, scene.scale_factor, *marks, is_window_band, dtype=np.float32)
+
+    out = xr.apply_ufunc(
+        convert,
+        cube,
+        is_window_band.drop_vars(set(is_window_band.coords)),
+        dask="parallelized",
+        keep_attrs=True,  # those of the coordinates
+        output_dtypes=[np.float32],
+    )
+    out.attrs = {"long_name": "surface reflectance", "units": "1"}
+    out.encoding = {"_FillValue": np.float32("nan"), "grid_mapping": "spatial_ref"}
+    return out.rename("reflectance").transpose(*cube.dims)
 
 
 def spectrum(
@@ -202,18 +265,11 @@ def indices(
     SceneError
         The scene cannot be read.
     """
-    if isinstance(cube, str | Path):
-        cube = open_scene(cube)
-    scene = _scene_of(cube)
+    cube, scene = _digital_numbers(cube)
     if not np.array_equal(scene.wavelength_nm, np.atleast_1d(cube["wavelength"].values)):
         raise ConfigError(
             "The cube has lost bands; all of them are needed to find pixels without data",
             "Cut the cube in y and x only",
-        )
-    if cube.dtype != scene.dtype:
-        raise ConfigError(
-            f"The cube holds {cube.dtype}; digital numbers of this scene are {scene.dtype}",
-            "Give the cube as open_scene returns it, without scaling or masking",
         )
     bound, _ = choose_indices(
         [names] if isinstance(names, str) else names, formulas or {}, usable_centres_nm(scene)
@@ -243,11 +299,13 @@ def indices(
         input_core_dims=[["wavelength"]],
         output_core_dims=[["index"]],
         dask="parallelized",
-        keep_attrs=False,  # scale and no-data are the cube's
+        keep_attrs=True,  # those of the coordinates
         output_dtypes=[np.float32],
         dask_gufunc_kwargs={"output_sizes": {"index": len(bound)}},
     )
     out = out.assign_coords(index=[b.index.name for b in bound]).rename("indices")
+    out.attrs = {"units": "1"}  # scale and no-data are the cube's
+    out.encoding = {"_FillValue": np.float32("nan"), "grid_mapping": "spatial_ref"}
     return out.transpose("index", ...)
 
 

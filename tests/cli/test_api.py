@@ -12,6 +12,7 @@ import dask
 import h5py
 import numpy as np
 import pytest
+import rioxarray  # noqa: F401 - gives xarray its .rio
 import xarray as xr
 
 import hyperhpc
@@ -104,6 +105,53 @@ def test_group__is_remembered(tmp_path: Path) -> None:
     assert hyperhpc.indices(cube, [], formulas={"one": "R(1155) / R(1155)"}).shape[0] == 1
 
 
+@pytest.mark.parametrize("from_path", [True, False])
+def test_reflectance__is_lazy_float32_with_nan(
+    from_path: bool, cube: xr.DataArray, run_case: RunCase
+) -> None:
+    found = hyperhpc.reflectance(run_case.scene if from_path else cube)
+    assert dask.is_dask_collection(found)
+    assert found.dtype == np.float32
+    assert found.dims == cube.dims
+    assert set(found.coords) == set(cube.coords)
+    assert found.rio.crs.to_epsg() == 32613
+    expected = np.where(run_case.dn == -9999, np.nan, run_case.dn / 10000).astype(np.float32)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_reflectance__of_any_part(cube: xr.DataArray, run_case: RunCase) -> None:
+    part = cube.isel(y=slice(40, 90, 7), x=3).transpose("wavelength", "y")
+    dn = run_case.dn[40:90:7, 3].T
+    expected = np.where(dn == -9999, np.nan, dn / 10000)
+    np.testing.assert_allclose(hyperhpc.reflectance(part), expected, rtol=1e-6)
+    one = hyperhpc.reflectance(cube.sel(wavelength=857, method="nearest").load())
+    assert not dask.is_dask_collection(one)
+    band = run_case.dn[:, :, int(np.abs(run_case.wavelength_nm - 857).argmin())]
+    np.testing.assert_allclose(one, np.where(band == -9999, np.nan, band / 10000), rtol=1e-6)
+
+
+def test_reflectance__leaves_out_what_is_missing_in_the_windows_only(tmp_path: Path) -> None:
+    how: dict = {"bands": 60, "layout": "neon", "bidirectional": True}
+    path = simulate(tmp_path / "t.h5", 70, 70, **how).path
+    cube = hyperhpc.open_scene(path)
+    dn, nm = cube.values, cube["wavelength"].values
+    is_window = ((nm >= 1340) & (nm <= 1445)) | ((nm >= 1790) & (nm <= 1955))
+    is_missing = (dn == -9999) | ((dn == -100) & is_window)
+    assert (dn == -100).any()
+    expected = np.where(is_missing, np.nan, dn / 10000)
+    np.testing.assert_allclose(hyperhpc.reflectance(cube), expected, rtol=1e-6)
+    window = cube.isel(wavelength=int(np.flatnonzero(is_window)[0]))
+    assert np.isnan(hyperhpc.reflectance(window)).all()
+    np.testing.assert_array_equal(cube["is_good_band"], ~is_window)
+
+
+def test_reflectance__refuses_what_holds_no_digital_numbers(cube: xr.DataArray) -> None:
+    with pytest.raises(ConfigError, match="holds float64; digital numbers of this scene are int16"):
+        hyperhpc.reflectance(cube.astype(float))
+    with pytest.raises(ConfigError, match="does not say which scene"):
+        hyperhpc.reflectance(xr.zeros_like(cube).drop_attrs())
+
+
 # --- indices --------------------------------------------------------------------------
 
 
@@ -169,7 +217,10 @@ def test_run__of_a_complete_run_opens_it(
 ) -> None:
     found = hyperhpc.run(run_case.scene, run_case.out, **OPTIONS)
     assert capfd.readouterr() == ("", "")
-    xr.testing.assert_identical(found.results.load(), run_case.results)
+    results = found.results.load()
+    assert results.cluster.dtype == np.uint8
+    assert (results.cluster.rio.nodata, np.isnan(results.indices.rio.nodata)) == (255, True)
+    xr.testing.assert_identical(results, run_case.results)
     assert found.model == run_case.model
     assert found.run["complete"] is True
     assert set(found.clusters["models"]) == {"lloyd", "minibatch"}
@@ -208,6 +259,7 @@ def test_figures__by_name(run_case: RunCase) -> None:
 
 
 @pytest.mark.docs
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # rioxarray
 def test_readme__python_examples(
     run_case: RunCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

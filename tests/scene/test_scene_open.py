@@ -133,8 +133,8 @@ def test_to_xarray__is_lazy_and_equal(kind: str, request: pytest.FixtureRequest)
     np.testing.assert_array_equal(array["wavelength"], WL)
     np.testing.assert_array_equal(array["y"], 99.5 - np.arange(12))
     np.testing.assert_array_equal(array["x"], 7.5 + np.arange(10))
-    assert array.attrs["scale_factor"] == 10000
-    assert array.attrs["nodata"] == [-9999]
+    assert array.attrs["scale_factor"] == 0.0001
+    assert array.attrs["_FillValue"] == -9999
     assert array.attrs["epsg"] == 32611
     assert array.attrs["format"] == scene.format
     for key in (

@@ -165,8 +165,8 @@ def test_zarr__opens_with_xarray_as_in_the_tutorial(tmp_path: Path, zarr_format:
         cube = store["reflectance"]
         assert cube.dims == ("y", "x", "wl")
         assert cube.dtype == np.int16
-        assert cube.attrs["Scale_Factor"] == 10000
-        assert cube.attrs["Data_Ignore_Value"] == -9999
+        assert cube.attrs["scale_factor"] == 0.0001
+        assert cube.attrs["_FillValue"] == -9999
         np.testing.assert_array_equal(cube.to_numpy(), dn)
         np.testing.assert_allclose(store["x"], 517000.5 + np.arange(90))
         np.testing.assert_allclose(store["y"], 4525999.5 - np.arange(150))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hyperhpc.analysis.bands import nodata_in_dtype
 
@@ -19,14 +20,16 @@ def to_reflectance(
     nodata: Sequence[float],
     window_nodata: Sequence[float] = (),
     is_window_band: np.ndarray | bool = False,
+    dtype: npt.DTypeLike = np.float64,
 ) -> np.ndarray:
-    """Reflectance 0-1, float64, of DN (..., band); NaN where the stored value is no-data.
+    """Reflectance 0-1 of DN (..., band); NaN where the stored value is no-data.
 
     ``scale_factor``: Divisor from DN to reflectance.
     ``nodata``: DN that stand for a missing value; ``window_nodata``: only in the bands of
         ``is_window_band``, Bool (band), the water windows.
+    ``dtype``: Of the result; float32 divides in float32, which rounds once.
     """
-    reflectance = dn.astype(np.float64)
+    reflectance = dn.astype(dtype)
     reflectance /= scale_factor
     for value in nodata_in_dtype(nodata, dn.dtype):
         reflectance[dn == value] = np.nan

@@ -56,8 +56,13 @@ def select_bands(
     return Selection(windows, good_bands(centres, windows, scene.bad_bands), is_window_band)
 
 
+def water_windows_nm(scene: Scene) -> tuple[Window, ...]:
+    """The closed windows in which ``window_nodata`` counts: the file's own, else NEON's."""
+    return scene.bad_band_windows_nm or WATER_WINDOWS_NM
+
+
 def _in_water_windows(scene: Scene) -> np.ndarray:
-    return in_windows(scene.wavelength_nm, scene.bad_band_windows_nm or WATER_WINDOWS_NM)
+    return in_windows(scene.wavelength_nm, water_windows_nm(scene))
 
 
 def usable_centres_nm(scene: Scene) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.georef import cf_georeference
+from hyperhpc.scene.packing import FWHM_ABOUT, GOOD_BAND_ABOUT, flag_good_bands, packing_attributes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -70,9 +71,10 @@ def to_xarray(scene: Scene) -> xr.DataArray:
     """Give a scene as a lazy DataArray.
 
     Returns: ``dn`` (y, x, wavelength): digital numbers of ``scene.dtype``, *not* reflectance
-    and not masked: divide by ``attrs["scale_factor"]`` where ``attrs["nodata"]`` does not
-    occur. Coordinates: y and x (pixel centres, units of the CRS), wavelength (nm, in stored
-    order), spatial_ref (CF grid mapping, read by rioxarray).
+    and not masked; the attributes say how to convert them, as
+    :func:`hyperhpc.scene.packing.packing_attributes` does. Coordinates: y and x (pixel centres,
+    units of the CRS), wavelength (nm, in stored order), fwhm (nm, if known), is_good_band (bool),
+    spatial_ref (CF grid mapping, read by rioxarray).
 
     Dask: lazy; a chunk holds whole stored chunks and all bands, at most 128 MiB.
     """
@@ -89,28 +91,41 @@ def to_xarray(scene: Scene) -> xr.DataArray:
         fancy=False,
         meta=np.empty((0, 0, 0), dtype=scene.dtype),
     )
-    grid = scene.grid
     array = xr.DataArray(
         data,
         dims=("y", "x", "wavelength"),
         name="dn",
-        coords={
-            "wavelength": ("wavelength", scene.wavelength_nm, {"units": "nm"}),
-            **cf_georeference(grid, *scene.shape[:2]),
-        },
-        attrs={
-            "long_name": "digital number",
-            "scale_factor": scene.scale_factor,
-            "nodata": list(scene.nodata),
-            "window_nodata": list(scene.window_nodata),
-            "bad_band_windows_nm": [list(window) for window in scene.bad_band_windows_nm],
-            "epsg": grid.epsg,
-            "format": scene.format,
-            "path": scene.path,
-        },
+        coords={**_band_coordinates(scene), **cf_georeference(scene.grid, *scene.shape[:2])},
+        attrs=_attributes(scene),
     )
     array.encoding["grid_mapping"] = "spatial_ref"
     return array
+
+
+def _band_coordinates(scene: Scene) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
+    """Coordinates along the bands: dimension, values and attributes by name."""
+    is_good = flag_good_bands(scene.wavelength_nm, scene.bad_bands, scene.bad_band_windows_nm)
+    found = {
+        "wavelength": ("wavelength", scene.wavelength_nm, {"units": "nm"}),
+        "is_good_band": ("wavelength", is_good, GOOD_BAND_ABOUT),
+    }
+    if scene.fwhm_nm is not None:
+        found["fwhm"] = ("wavelength", scene.fwhm_nm, FWHM_ABOUT)
+    return found
+
+
+def _attributes(scene: Scene) -> dict[str, Any]:
+    """Attributes of a cube, all of which netCDF can hold."""
+    found = packing_attributes(
+        scene.dtype,
+        scene.scale_factor,
+        scene.nodata,
+        scene.window_nodata,
+        scene.bad_band_windows_nm,
+    )
+    if scene.grid.epsg is not None:
+        found["epsg"] = scene.grid.epsg
+    return found | {"format": scene.format, "path": scene.path}
 
 
 def _tidy(number: float) -> float | int:

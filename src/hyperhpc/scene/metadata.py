@@ -202,7 +202,9 @@ def _resolve_scale(stored: np.dtype, attributes: Attributes, where: str, notes: 
                 "Correct the attribute, or give --scale VALUE",
             )
         if value != 1:  # xarray and rioxarray write 1 with everything
-            return to_divisor(value, written, notes) * (100 if is_percent and value < 1 else 1)
+            # CF says that its own attribute multiplies, so that this is not worth a note
+            divisor = to_divisor(value, written, [] if written == "scale_factor" else notes)
+            return divisor * (100 if is_percent and value < 1 else 1)
     if is_percent:
         notes.append("Values are in per cent: they are divided by 100.")
         return 100.0

@@ -39,14 +39,10 @@ class ZarrWriter:
             grid=simulated_grid(),
             wavelength_nm=wavelength_nm,
             fwhm_nm=materials.band_widths(wavelength_nm),
-            fill=materials.NODATA,
-            attributes={
-                "long_name": "surface reflectance (simulated)",
-                "units": "1",
-                "Scale_Factor": materials.SCALE_FACTOR,
-                "Data_Ignore_Value": materials.NODATA,
-                "bad_band_windows_nm": [list(w) for w in materials.WATER_WINDOWS_NM],
-            },
+            scale_factor=materials.SCALE_FACTOR,
+            nodata=(materials.NODATA,),
+            bad_band_windows_nm=materials.WATER_WINDOWS_NM,
+            attributes={"long_name": "surface reflectance (simulated)"},
             title=_ABOUT["title"],
         )
         zarr_write.create_cube_store(path, about, zarr_format)

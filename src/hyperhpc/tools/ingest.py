@@ -203,15 +203,10 @@ def _announce(scene: Scene, plan: Plan, out: Path, progress: Progress) -> None:
 
 def describe_cube(scene: Scene, area: Area) -> zarr_write.CubeDescription:
     """What a store of this part of a scene says of it."""
-    lists = {
-        "Data_Ignore_Value": scene.nodata,
-        "window_nodata": scene.window_nodata,
-        "bad_bands": scene.bad_bands,
-        "bad_band_windows_nm": [list(window) for window in scene.bad_band_windows_nm],
-        "notes": scene.notes,
-        "source_files": scene.file_names(),
-    }
-    nan = None if scene.is_integer else math.nan
+    lines = {"notes": scene.notes, "source_files": scene.file_names()}
+    attributes: dict[str, Any] = {name: "\n".join(texts) for name, texts in lines.items() if texts}
+    if scene.bad_bands:
+        attributes["bad_bands"] = list(scene.bad_bands)
     counted = {SOURCE_ARRAY: scene.sources, LINE_ARRAY: scene.flight_lines}
     return zarr_write.CubeDescription(
         shape=(*area.shape, scene.shape[2]),
@@ -219,13 +214,12 @@ def describe_cube(scene: Scene, area: Area) -> zarr_write.CubeDescription:
         grid=scene.grid.part(area.row0, area.col0),
         wavelength_nm=scene.wavelength_nm,
         fwhm_nm=scene.fwhm_nm,
-        fill=scene.nodata[0] if scene.nodata else nan,
-        attributes={
-            "long_name": "surface reflectance",
-            "units": "1",
-            "Scale_Factor": scene.scale_factor,
-        }
-        | {name: list(values) for name, values in lists.items() if values},
+        scale_factor=scene.scale_factor,
+        nodata=scene.nodata,
+        window_nodata=scene.window_nodata,
+        bad_band_windows_nm=scene.bad_band_windows_nm,
+        bad_bands=scene.bad_bands,
+        attributes=attributes,
         title=f"Ingested by hyperhpc from {Path(scene.path).name}",
         origins={name: counted.get(name, ()) for name in origin_names(scene)},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 import os
 import struct
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from zarr import Array
 
+from hyperhpc.analysis.bands import in_windows
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import georef, metadata
 from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, SOURCE_ARRAY, Grid, Source
@@ -218,7 +220,9 @@ def open_zarr_scene(
         )
         fwhm_nm = _fwhm(read, nodes, cube, wavelength_nm.size, factor)
     bad_bands = _bad_bands(attributes, canonical(array.shape)[2], where)
-    bad_bands |= _flagged(read, nodes, cube, wavelength_nm.size)
+    windows = metadata.resolve_windows(attributes, where)
+    flagged = _flagged(read, nodes, cube, wavelength_nm.size)
+    bad_bands |= flagged - set(np.flatnonzero(in_windows(wavelength_nm, windows)).tolist())
     mapping = _grid_mapping(nodes, cube, attributes)
     grid, is_south_up, notes = _grid(read, axes, mapping, canonical(array.shape), where)
     wkt, epsg = georef.find_crs(attributes, mapping)
@@ -230,7 +234,7 @@ def open_zarr_scene(
         shape=canonical(array.shape),
         wavelength_nm=wavelength_nm,
         window_nodata=_window_nodata(attributes, where),
-        bad_band_windows_nm=metadata.resolve_windows(attributes, where),
+        bad_band_windows_nm=windows,
         grid=replace(grid, wkt=wkt, epsg=epsg),
         chunks=canonical(array.chunks),
         shards=None if array.shards is None else canonical(array.shards),
@@ -280,6 +284,8 @@ def _read_coordinate(root: str, version: int, node: Node) -> np.ndarray:
         values = np.asarray(array[...])
     except READ_ERRORS as error:
         raise unreadable(what, why=error, hint=_DAMAGED) from error
+    if values.dtype.kind == "b":
+        values = values.astype(np.uint8)
     if values.dtype.kind not in "iuf":
         raise SceneError(f"{what} has dtype {values.dtype}; it must hold numbers")
     return unpack(values.astype(values.dtype.newbyteorder("="), copy=False), node.attributes, what)
@@ -411,6 +417,8 @@ def _find_origins(
     }
     sources, lines = _listed(found, SOURCE_ARRAY), _listed(found, LINE_ARRAY)
     files = cube.attributes.get("source_files")
+    if isinstance(files, str):
+        files = files.split("\n")
     is_known = isinstance(files, list) and all(isinstance(name, str) for name in files)
     return {
         "origin_arrays": tuple((name, node.path) for name, node in found.items()),
@@ -425,6 +433,8 @@ def _listed(found: Mapping[str, Node], name: str) -> tuple[Source, ...]:
     """The sources that an array of positions numbers; empty if it lists none."""
     listed = found[name].attributes.get("sources") if name in found else None
     try:
+        if isinstance(listed, str):  # stores of version 0.1 have a list
+            listed = json.loads(listed)
         return tuple(Source(str(item["name"]), item.get("acquired")) for item in listed or ())
-    except (TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return ()

@@ -143,7 +143,8 @@ def _is_empty(part: np.ndarray, fill: Any) -> bool:
 # Missing chunk files: those of empty chunks are never written, others were lost. To tell them
 # apart, stores written here list the files of empty chunks in an attribute.
 
-#: Attribute of a cube: names of the chunk files that hold no data and were not written.
+#: Attribute of a cube: names of the chunk files that hold no data and were not written, with
+#: blanks between them; a list in stores of version 0.1.
 EMPTY_CHUNKS = "empty_chunks"
 
 
@@ -162,6 +163,8 @@ def absent_files(array: Array, folder: str) -> list[str]:
 def known_empty(array: Array) -> frozenset[str] | None:
     """The files that may be absent; None if the store has no list of them."""
     names = array.attrs.get(EMPTY_CHUNKS)
+    if isinstance(names, str):
+        names = names.split()
     if not isinstance(names, list):
         return None
     return frozenset(name for name in names if isinstance(name, str))

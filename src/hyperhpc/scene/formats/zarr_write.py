@@ -7,7 +7,9 @@ see :mod:`hyperhpc.scene.thinned`. A shard is written whole or not at all, by on
 
 from __future__ import annotations
 
-import math
+import base64
+import json
+import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,6 +25,7 @@ from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, SOURCE_ARRAY, THINNED_ST
 from hyperhpc.scene.formats import zarr_chunks
 from hyperhpc.scene.georef import cf_georeference
 from hyperhpc.scene.origins import ORIGIN_KINDS
+from hyperhpc.scene.packing import FWHM_ABOUT, GOOD_BAND_ABOUT, flag_good_bands, packing_attributes
 from hyperhpc.scene.thinned import THINNED_ATTRIBUTE, THINNED_GROUP, thinned_grid, thinned_shape
 
 #: The group that holds the cube, which has the same name in it.
@@ -53,8 +56,8 @@ class CubeDescription:
     """The metadata of a cube in a store.
 
     ``shape``: (rows, columns, bands).
-    ``fill``: The first no-data value, NaN for floats that have none, or None.
-    ``attributes``: Of the array: scale, no-data, band windows ...
+    ``scale_factor`` to ``bad_bands``: As in :class:`hyperhpc.scene.cube.Scene`.
+    ``attributes``: Further ones of the array: text, numbers or flat lists of them.
     ``title``: Of the store.
     ``origins``: Arrays that say where pixels come from, of
         :data:`hyperhpc.scene.origins.ORIGIN_KINDS`, and the sources that each numbers.
@@ -65,7 +68,11 @@ class CubeDescription:
     grid: Grid
     wavelength_nm: np.ndarray
     fwhm_nm: np.ndarray | None
-    fill: float | None
+    scale_factor: float
+    nodata: tuple[float, ...]
+    window_nodata: tuple[float, ...] = ()
+    bad_band_windows_nm: tuple[tuple[float, float], ...] = ()
+    bad_bands: tuple[int, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
     origins: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
@@ -122,7 +129,7 @@ class CubeStore:
         """Complete the store: list the files that do not exist, consolidate the metadata."""
         for array in (self._cube, self._thinned):
             absent = zarr_chunks.absent_files(array, str(self._path / array.path))
-            array.attrs[zarr_chunks.EMPTY_CHUNKS] = absent
+            array.attrs[zarr_chunks.EMPTY_CHUNKS] = " ".join(absent)
         gather_metadata(self._path)
 
 
@@ -135,8 +142,9 @@ def create_cube_store(
     ``side``: Rows and columns of a shard, a multiple of 64.
     """
     attributes = {"Conventions": "CF-1.11", "title": about.title}
-    root = zarr.create_group(path, zarr_format=zarr_format)
-    group = root.create_group(CUBE, attributes=attributes | _geozarr(about))
+    # netCDF cannot hold GeoZarr's attributes, and xarray takes over those of the group it opens
+    root = zarr.create_group(path, zarr_format=zarr_format, attributes=_geozarr(about))
+    group = root.create_group(CUBE, attributes=attributes)
     side = side or default_side(about.shape[2])
     tall, wide = (min(side, -(-size // _INNER) * _INNER) for size in about.shape[:2])
     chunk = _CHUNK_V2 if zarr_format == 2 else _INNER
@@ -176,7 +184,15 @@ def _create_cube(
 ) -> None:
     """The cube and its coordinates; shards are for Zarr v3 only."""
     rows, cols, bands = about.shape
-    fill = 0 if about.fill is None else about.fill
+    packing = packing_attributes(
+        about.dtype,
+        about.scale_factor,
+        about.nodata,
+        about.window_nodata,
+        about.bad_band_windows_nm,
+    )
+    fill = packing.get("_FillValue", np.dtype(about.dtype).type(0))
+    names = ["spatial_ref", "is_good_band", *(["fwhm"] if about.fwhm_nm is not None else [])]
     create_array(
         group,
         CUBE,
@@ -185,20 +201,26 @@ def _create_cube(
         dtype=about.dtype,
         chunks=(chunk, chunk, bands),
         shards=(*shard, bands),
-        fill_value=fill if math.isnan(fill) or about.dtype == "float32" else int(fill),
-        attributes={**about.attributes, "grid_mapping": "spatial_ref"},
+        fill_value=fill.item(),
+        attributes={
+            **{name: _to_json(value) for name, value in packing.items()},
+            **about.attributes,
+            "grid_mapping": "spatial_ref",
+            "coordinates": " ".join(names),  # or xarray takes them for data
+        },
     )
     write_georeference(group, about.grid, rows, cols)
     nm = {"units": "nm"}
     write_array(group, "wl", ("wl",), about.wavelength_nm, {**nm, "long_name": "band centre"})
+    is_good = flag_good_bands(about.wavelength_nm, about.bad_bands, about.bad_band_windows_nm)
+    write_array(group, "is_good_band", ("wl",), is_good, GOOD_BAND_ABOUT)
     if about.fwhm_nm is not None:
-        fwhm = {**nm, "long_name": "full width at half maximum"}
-        write_array(group, "fwhm", ("wl",), about.fwhm_nm, fwhm)
+        write_array(group, "fwhm", ("wl",), about.fwhm_nm, FWHM_ABOUT)
     for name, counted in about.origins.items():
         dtype, missing = ORIGIN_KINDS[name]
         attributes: dict[str, Any] = {"long_name": _LONG_NAMES[name]}
         if counted:
-            attributes["sources"] = [vars(source) for source in counted]
+            attributes["sources"] = json.dumps([vars(source) for source in counted])
         create_array(
             group,
             name,
@@ -210,6 +232,13 @@ def _create_cube(
             fill_value=missing,
             attributes=attributes | {"missing": missing, "grid_mapping": "spatial_ref"},
         )
+
+
+def _to_json(value: Any) -> Any:
+    """An attribute as JSON; floats that stand for no-data as xarray encodes them in Zarr v3."""
+    if isinstance(value, np.floating):
+        return base64.b64encode(struct.pack("<d", value)).decode("ascii")
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _geozarr(about: CubeDescription) -> dict[str, Any]:
