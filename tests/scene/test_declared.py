@@ -193,6 +193,15 @@ def test_override__counts_more_than_the_file(tmp_path: Path) -> None:
     assert any("--scale 0.0004 multiplies" in note for note in multiplied.notes)
 
 
+def test_override__zero_and_another_value_are_both_no_data(tmp_path: Path) -> None:
+    dn = DN.copy()
+    dn[1, 2] = 0
+    path = stored(tmp_path / "s.zarr", dn, {})
+    options = SceneOptions(nodata=(0, float(dn[5, 5, 0])))
+    found = np.isnan(reflectance(open_scene(path, options=options)))
+    np.testing.assert_array_equal(found, (dn == 0) | (dn == dn[5, 5, 0]))
+
+
 def test_override__keeps_what_a_mask_hides(tmp_path: Path) -> None:
     mask = np.full(SHAPE[:2], 255, np.uint8)
     mask[2, 3] = 0

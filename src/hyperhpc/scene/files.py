@@ -114,7 +114,9 @@ def override(scene: FileScene, scale: float | None, nodata: Sequence[float]) -> 
         marks = [getattr(scene, name, None) for name in ("mask_value", "absent_value")]
         stored, dtype = np.dtype(scene.stored_dtype), np.dtype(scene.dtype)
         has_range = scene.valid_range is not None
-        narrow, wide = metadata.resolve_nodata(stored, dtype, [*nodata, *marks], has_range, notes)
+        narrow, wide = metadata.resolve_nodata(
+            stored, dtype, [*nodata, *marks], has_range, notes, is_given=True
+        )
         changes |= {"nodata": () if scene.linear else narrow}
         changes |= {"wide_nodata": (*narrow, *wide) if scene.linear else wide}
     if scene.thinned is not None:

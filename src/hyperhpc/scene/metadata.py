@@ -153,7 +153,10 @@ def resolve_values(
     limits = _resolve_range(attributes, where, notes)
     numbers = [attributes.get(name) for name in _NODATA_NAMES]
     declared = [*(_number(one) for one in _flatten(numbers)), _number(plain(fill_value)) or None]
-    nodata, wide = resolve_nodata(stored, np.dtype(dtype), declared, limits is not None, notes)
+    listed = isinstance(attributes.get("data_ignore_value"), list)  # such as [0, -9999]
+    nodata, wide = resolve_nodata(
+        stored, np.dtype(dtype), declared, limits is not None, notes, is_given=listed
+    )
     if not offset:
         return Values(dtype, stored.name, scale, nodata, wide, None, limits, tuple(notes))
     linear = (1 / scale, offset)
@@ -232,10 +235,13 @@ def resolve_nodata(
     numbers: Sequence[float | None],
     needs_stand_in: bool,
     notes: list[str],
+    *,
+    is_given: bool = False,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """No-data values as they look in ``dtype``, and those that it cannot hold.
 
     ``needs_stand_in``: True if other values will be replaced by no-data while reading.
+    ``is_given``: True if they are named on purpose, so that 0 is no default.
     """
     declared = dict.fromkeys(n for n in numbers if n is not None and not math.isnan(n))
     kept = [number for number in declared if _fits(number, stored)]
@@ -243,7 +249,7 @@ def resolve_nodata(
         if number not in kept:
             notes.append(f"No-data value {number:g} cannot occur in {stored.name}: ignored.")
     # An untouched chunk's 0 next to a real ignore value is a default, and 0 is a legal DN.
-    if 0.0 in kept and len(kept) > 1:
+    if 0.0 in kept and len(kept) > 1 and not is_given:
         kept.remove(0.0)
         notes.append("Fill value 0 is not taken as no-data: another value is declared.")
     narrow = [value for value in kept if _fits(value, dtype)]
