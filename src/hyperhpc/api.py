@@ -41,8 +41,9 @@ def open_scene(path: str | Path, group: str | None = None, **options: Any) -> xr
     group
         Group of the store or file that holds the cube, if there are several.
     options
-        Options of the commands that say how a scene is read: ``wavelengths``, ``overlap``,
-        ``mask``, ``aoi``, ``bands``, ``resample_bands``.
+        Options of the commands that say how a scene is read: ``wavelengths``, ``scale``,
+        ``nodata``, ``overlap``, ``mask``, ``aoi``, ``layer``, ``bands``, ``resample_bands``,
+        ``resample``.
 
     Returns
     -------

@@ -27,6 +27,7 @@ MODELS = ("lloyd", "minibatch")
 OVERLAPS = ("first", "last", "nadir")
 MASKS = ("weather", "shadow", "cloud")
 BANDS = ("same", "intersect")
+RESAMPLING = ("nearest",)
 #: 255 marks a missing label, so 0-254 can be used.
 MAX_CLUSTERS = 255
 #: Bits of the fraction of a float32.
@@ -72,7 +73,7 @@ class Option:
 def option(default: Any, help: str, parse: Parser | None = None, **more: Any) -> Any:
     """Make a field: ``choices`` or ``limits`` name its parser; without any, it is a flag."""
     if "choices" in more:
-        make = parsers.parse_choice if isinstance(default, str) else parsers.parse_choices
+        make = parsers.parse_choices if isinstance(default, tuple) else parsers.parse_choice
         parse = make(more["choices"], more.get("former_choices", {}))
     elif "limits" in more:
         parse = parsers.parse_integer
@@ -158,6 +159,13 @@ class SceneOptions:
     )
     resample_bands: bool = _scene_option(
         False, "Interpolate all sources of a mosaic to the band centres of the first one."
+    )
+    resample: str | None = _scene_option(
+        None,
+        "Bring a rotated or mirrored scene to a north-up grid of the same pixel size; each pixel "
+        "takes the values of the nearest one.",
+        choices=RESAMPLING,
+        default_text="refuse it",
     )
 
     def __post_init__(self) -> None:

@@ -55,6 +55,7 @@ def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
     nodata = [-9999, 0]
     bands = "intersect"
     resample_bands = true
+    resample = "nearest"
     bbox = [257000, 4112000.5, 257030, inf]
     drop = [[0, 400], [2450, inf]]
     clusters = 5
@@ -138,6 +139,7 @@ def test_load_config__what_a_notebook_has() -> None:
         ("mask", ["weather,fog", ["rain"], 1]),
         ("bands", ["any", 426]),
         ("resample_bands", ["yes", 1]),
+        ("resample", ["cubic", True, ["nearest"]]),
         ("wavelengths", ["", 1]),
         ("aoi", ["", 1]),
         ("engine", ["sklearn", 1]),
@@ -258,8 +260,8 @@ def test_load_config__takes_the_former_names_from_a_call(tmp_path: Path) -> None
 def test_result_options__are_stored_under_the_same_names_as_ever() -> None:
     options = load(formula={"a": "R(8)"}, overlap="last").result_options()
     assert list(options) == [
-        "group", "scale", "nodata", "overlap", "mask", "bands", "resample_bands", "bbox", "drop",
-        "clusters", "stride", "models", "indices", "index", "index_bits", "points",
-        "point_crs", "seed", "engine", "estimator", "seed_compat", "skip_bad_tiles",
+        "group", "scale", "nodata", "overlap", "mask", "bands", "resample_bands", "resample",
+        "bbox", "drop", "clusters", "stride", "models", "indices", "index", "index_bits",
+        "points", "point_crs", "seed", "engine", "estimator", "seed_compat", "skip_bad_tiles",
     ]  # fmt: skip
     assert options["index"] == ["a=R(8)"]

@@ -22,6 +22,7 @@ from docs_case import PAGES, ROOT, blocks, make_targets, read
 from hyperhpc.cli.commands import cli
 from hyperhpc.scene import open_scene
 from hyperhpc.simulate.scene import simulate
+from raster_case import listed, write_envi
 from vector_case import geojson, geopackage
 
 assert isinstance(cli, click.Group)
@@ -197,6 +198,20 @@ def test_scenes_page__works_on_rasters(tmp_path: Path, shared_data: Path) -> Non
     np.savetxt(tmp_path / "centres.txt", centres)
     run_blocks("scenes.md", "sh needs-raster-files", tmp_path)
     assert (tmp_path / "plot052" / "report.html").exists()
+
+
+@pytest.mark.docs
+def test_scenes_page__works_on_a_rotated_file(tmp_path: Path) -> None:
+    scene = open_scene(simulate(tmp_path / "s.zarr", 60, 40, seed=2, nodata_fraction=0).path)
+    write_envi(
+        tmp_path / "ang20180814t224053_rfl",
+        scene.read(slice(None), slice(None)),
+        wavelength=listed(scene.wavelength_nm),
+        map_info="{UTM, 1, 1, 5e5, 4e6, 5, 5, 13, North, WGS-84, units=Meters, rotation=-25}",
+        data_ignore_value=-9999,
+    )
+    run_blocks("scenes.md", "sh needs-rotated-file", tmp_path)
+    assert (tmp_path / "out" / "report.html").exists()
 
 
 @pytest.mark.docs

@@ -105,7 +105,7 @@ def table_option(name: str) -> Any:
         more["type"] = int
     elif entry.parse is parse_path:
         more["type"] = AnyPath()
-    elif isinstance(entry.default, str) and entry.choices:
+    elif entry.choices and not isinstance(entry.default, tuple):
         more["type"] = Word(entry)
     elif entry.choices or entry.parse is parse_words:
         more["type"] = Words(entry.choices)

@@ -2,9 +2,10 @@
 
 formats/ (one module a format) | cube (what a scene is) | files (what scenes in files have in
 common) | window (slices) | metadata (what numbers and bands mean) | georef (grids and CF) | mosaic
-(several scenes as one) | views (masked, picked, resampled) | vectors, point_table (points and
-polygons) | points (points given to a command) | aoi (areas of interest) | origins (where pixels
-come from) | thinned (every 4th pixel) | probe (empty bands, implausible numbers) | lazy (xarray).
+(several scenes as one) | views (masked, picked, resampled; views/warp: rotated to north-up) |
+vectors, point_table (points and polygons) | points (points given to a command) | aoi (areas of
+interest) | origins (where pixels come from) | thinned (every 4th pixel) | probe (empty bands,
+implausible numbers) | lazy (xarray).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from hyperhpc.scene.metadata import HINT, GivenCentres, read_wavelengths
 from hyperhpc.scene.mosaic import find_tiles, join_scenes, open_members
 from hyperhpc.scene.probe import leave_out_empty_bands
 from hyperhpc.scene.views import mask_scene, note_hidden, pick_common, resample
+from hyperhpc.scene.views.warp import refuse_rotated, warp_scene
 
 __all__ = ["FORMATS", "Grid", "Scene", "describe", "open_scene", "to_xarray"]
 
@@ -49,9 +51,9 @@ def open_scene(
     ``group``: Group that holds the cube; by default it is searched.
     ``options``: What the files do not say; its group takes precedence over ``group``.
 
-    Raises SceneError: a missing path, an unknown format, files that do not fit together, or what
-    the format's own opener raises; ConfigError: a file of band centres or polygons that is
-    unreadable or does not fit the scene.
+    Raises SceneError: a missing path, an unknown format, a rotated scene without ``resample``,
+    files that do not fit together, or what the format's own opener raises; ConfigError: a file of
+    band centres or polygons that is unreadable or does not fit the scene.
     """
     options = options or SceneOptions()
     given = [path] if isinstance(path, str | os.PathLike) else path
@@ -64,6 +66,10 @@ def open_scene(
         if options.scale or options.nodata:
             assert isinstance(scene, FileScene)
             scene = override(scene, options.scale, options.nodata or ())
+        if isinstance(scene, FileScene) and scene.geotransform is not None:
+            if options.resample is None:
+                raise refuse_rotated(scene, options)
+            scene = warp_scene(scene)
         return mask_scene(scene, scene.quality_mask(options.mask)) if options.mask else scene
 
     if not files:

@@ -35,11 +35,14 @@ class FileScene(Scene):
 
     ``wide_nodata``: No-data values on disk that ``dtype`` cannot hold, replaced while reading.
     ``linear``, ``valid_range``: See :class:`hyperhpc.scene.metadata.Values`.
+    ``geotransform``: Where rows do not run from north to south: GDAL's six numbers, which count
+        instead of the corner and pixel size of ``grid``; None else.
     """
 
     wide_nodata: tuple[float, ...] = ()
     linear: tuple[float, float] | None = None
     valid_range: tuple[float, float] | None = None
+    geotransform: tuple[float, ...] | None = None
 
     @property
     def cube_name(self) -> str:

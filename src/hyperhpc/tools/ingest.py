@@ -126,8 +126,8 @@ def _make_plan(scene: Scene, config: RunConfig) -> Plan:
     chunk = math.prod(scene.chunks[:2])
     is_wide = chunk > side**2 and scene.chunks[2] < scene.shape[2]
     is_transposed = is_wide or chunk * pixel_bytes(scene) > largest
-    names = ("group", "overlap", "mask", "bands", "resample_bands", "bbox")
-    options = {name: config.result_options()[name] for name in names}
+    names = ("group", "scale", "nodata", "overlap", "mask", "bands", "resample_bands", "resample")
+    options = {name: config.result_options()[name] for name in (*names, "bbox")}
     options |= digests(scene, config)
     return Plan(area, (side, side), is_transposed, options, scene.fingerprint())
 

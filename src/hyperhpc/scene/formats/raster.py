@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,166 +14,10 @@ from hyperhpc.scene import metadata
 from hyperhpc.scene.cube import Grid, Source
 from hyperhpc.scene.files import unreadable
 from hyperhpc.scene.formats import raster_read
+from hyperhpc.scene.formats.raster_bands import BandTexts, find_bands, split_list, to_number
 from hyperhpc.scene.formats.raster_read import Layout, RasterScene
-from hyperhpc.scene.formats.zarr_layout import NAMES
 from hyperhpc.scene.georef import grid_in_pixels, parse_crs
-from hyperhpc.scene.metadata import HINT, Attributes
-
-# Band centres, widths and bad-band flags: writers of rasters store them in many places.
-
-_CENTRES = (*NAMES["band"], "central_wavelength")
-_UNITS = ("wavelength_units", "wavelength_unit", "units_of_wavelength")
-_NUMBER = r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)"
-_UNIT = r"(nm|nanomet(?:er|re)s?|[uµμ]m|micro(?:n|met(?:er|re))s?)"
-#: A number with its unit; else one in brackets at the end, or nothing but a number.
-_IN_NAME = (
-    re.compile(rf"(?<![\w.]){_NUMBER}\s*{_UNIT}\b", re.IGNORECASE),
-    re.compile(rf"\(\s*{_NUMBER}\s*()\)\s*$"),
-    re.compile(rf"^\s*{_NUMBER}\s*()$"),
-)
-
-
-@dataclass(frozen=True)
-class Bands:
-    """Centres and widths (band,) of a raster, float64, in stored order, and the bad bands."""
-
-    wavelength_nm: np.ndarray
-    fwhm_nm: np.ndarray | None
-    bad: tuple[int, ...]
-    notes: tuple[str, ...]
-
-
-class BandTexts:
-    """Metadata of a raster by name, lower case: of the file, and of each of ``count`` bands."""
-
-    def __init__(self, dataset: Any, count: int, header: str | None) -> None:
-        self.count = count
-        numbers = range(1, count + 1)
-        try:
-            self.file = {**_lower(dataset.tags()), **_lower(dataset.tags(ns="ENVI"))}
-            self.bands = [_lower(dataset.tags(i)) for i in numbers]
-            self.imagery = [_lower(dataset.tags(i, ns="IMAGERY")) for i in numbers]
-            self.names = [name or "" for name in dataset.descriptions[:count]]
-        except UnicodeDecodeError:  # software on Windows writes the micro sign as Latin-1
-            if header is None:
-                raise
-            self.file = _lower(raster_read.read_header(header))
-            self.bands = self.imagery = [{} for _ in numbers]
-            names = _split(self.file.get("band_names", ""))
-            self.names = names if len(names) == count else [""] * count
-
-    def find(self, names: tuple[str, ...]) -> list[str] | None:
-        """One text per band under the first of these names: a list of the file, or tags."""
-        for name in names:
-            text = self.file.get(name, "")
-            if "," in text or (text and self.count == 1):
-                return _split(text)
-            if any(name in tags for tags in self.bands):
-                return [tags.get(name, "") for tags in self.bands]
-        return None
-
-    def units(self) -> str | None:
-        """Unit of the centres, as written."""
-        places = (self.file, *self.bands[:1])
-        return next(
-            (tags[name].strip() for tags in places for name in _UNITS if name in tags), None
-        )
-
-
-def _split(text: str) -> list[str]:
-    """Parts of ``{a, b}``; the last is nothing where the text breaks off."""
-    parts = [part.strip() for part in text.strip().lstrip("{").split(",")]
-    is_whole = not text.strip().startswith("{") or parts[-1].endswith("}")
-    return [*parts[:-1], parts[-1].rstrip("}").strip() if is_whole else ""]
-
-
-def _lower(tags: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower().replace(" ", "_"): value for name, value in tags.items()}
-
-
-def find_bands(path: str, texts: BandTexts, wavelength_nm: np.ndarray | None) -> Bands:
-    """Centres and widths, unless centres are given, and flags.
-
-    Centres are looked for in ENVI's header, the tags of the bands, GDAL's IMAGERY domain (rounded
-    to 1 nm) and the names of the bands, in this order.
-
-    Raises SceneError: no centres, some for a part of the bands only, or that are no wavelengths.
-    """
-    notes: list[str] = []
-    fwhm = None
-    if wavelength_nm is None:
-        found = next(_sources(texts), None)
-        if found is None:
-            names = [name for name in texts.names if name]
-            called = f"are called {', '.join(names[:3])}" if names else "have no names either"
-            raise SceneError(f"{path} holds no band centres; its bands {called}", HINT)
-        source, values, unit = found
-        about = f"{source} of {path}"
-        numbers = _all_numbers(values, texts, about)
-        wavelength_nm, factor, more = metadata.resolve_wavelengths(numbers, unit, about)
-        notes += more
-        widths = _numbers_or_note(texts, "fwhm", "FWHM", notes)
-        fwhm = None if widths is None else widths * factor
-    good = _numbers_or_note(texts, "bbl", "bbl", notes)
-    bad = () if good is None else tuple(np.flatnonzero(good == 0).tolist())
-    return Bands(wavelength_nm, fwhm, bad, tuple(notes))
-
-
-def _sources(texts: BandTexts) -> Iterator[tuple[str, list[str], str | None]]:
-    """Name, texts and unit of the places where centres are found."""
-    units = texts.units()
-    is_length = units is None or units.lower() not in ("index", "unknown")
-    if is_length and (centres := texts.find(_CENTRES)) is not None:
-        yield "wavelength", centres, units
-    rounded = [tags.get("central_wavelength_um", "") for tags in texts.imagery]
-    if any(rounded):
-        yield "CENTRAL_WAVELENGTH_UM", rounded, "um"
-    for pattern in _IN_NAME:
-        found = [pattern.search(name) for name in texts.names]
-        matches = [match for match in found if match and (is_length or match[2])]
-        # "1", "2" and "Band (3)" count bands
-        if any(match[2] or "." in match[1] or float(match[1]) >= 300 for match in matches):
-            words = [match[1] if match else "" for match in found]
-            yield "band names", words, matches[0][2] or units
-
-
-def _all_numbers(values: list[str], texts: BandTexts, about: str) -> np.ndarray:
-    """One number per band, or an error."""
-    if len(values) != texts.count:
-        raise SceneError(
-            f"{about}: {len(values)} band centres for {texts.count} bands",
-            f"Correct the header. {HINT}",
-        )
-    numbers = list(map(_number, values))
-    lacking = [band for band, value in enumerate(numbers, 1) if value is None]
-    if lacking:
-        raise SceneError(
-            f"{about}: {len(lacking)} of {texts.count} bands have no centre (first: band "
-            f"{lacking[0]}, {values[lacking[0] - 1] or texts.names[lacking[0] - 1]!r:.60})",
-            HINT,
-        )
-    return np.array(numbers, dtype=np.float64)
-
-
-def _numbers_or_note(
-    texts: BandTexts, name: str, title: str, notes: list[str]
-) -> np.ndarray | None:
-    """One number per band; None if there are none, and with a note if there are not as many."""
-    numbers = list(map(_number, texts.find((name,)) or ()))
-    if len(numbers) == texts.count and None not in numbers:
-        return np.array(numbers, dtype=np.float64)
-    if numbers:
-        known = len(numbers) - numbers.count(None)
-        notes.append(f"{title} has {known} numbers for {texts.count} bands and is ignored.")
-    return None
-
-
-def _number(text: str) -> float | None:
-    try:
-        return None if "_" in text else float(text)  # 1_000 is a number for Python alone
-    except ValueError:
-        return None
-
+from hyperhpc.scene.metadata import Attributes
 
 _DATE = re.compile(r"(?<!\d)\d{4}-\d{2}-\d{2}(?!\d)")
 _DATE_NAMES = ("acquisition_time", "acquisition_date", "start_time", "acquisitiondatetime")
@@ -191,7 +34,7 @@ def open_raster_scene(
     ``group``: Ignored: these files have no groups.
 
     Raises SceneError: no such file, data shorter or longer than the header says, bands of
-    several kinds, no band centres, or a rotated grid.
+    several kinds, no band centres, or pixels without an area.
     """
     path, header = raster_read.find_raster(os.path.abspath(path))
     try:
@@ -227,14 +70,13 @@ def _open(
     notes += bands.notes
     if bands.bad:
         notes.append(f"{len(bands.bad)} bands are flagged as bad (bbl 0) and left out.")
-    grid, is_south_up = _grid(path, dataset, texts, notes)
+    place = _place(path, header, dataset, texts, notes)
     dates = [match[0] for name in _DATE_NAMES if (match := _DATE.search(texts.file.get(name, "")))]
     return RasterScene(
         path=path,
         format="geotiff" if header is None else "envi",
         shape=shape,
         wavelength_nm=bands.wavelength_nm,
-        grid=grid,
         chunks=chunks,
         fwhm_nm=bands.fwhm_nm,
         bad_bands=bands.bad,
@@ -242,10 +84,9 @@ def _open(
         has_dates=bool(dates),
         header=header,
         layout=layout,
-        is_south_up=is_south_up,
         mask_value=mask_value,
         alpha_band=dataset.count if has_alpha else None,
-        **vars(values) | {"notes": tuple(notes)},
+        **vars(values) | place._asdict() | {"notes": tuple(notes)},
     )
 
 
@@ -271,7 +112,7 @@ def _layout(path: str, header: str, dataset: Any, texts: BandTexts, stored: np.d
     if set(texts.file.get("major_frame_offsets", "0")) - set("{0, }"):
         raise SceneError(
             f"{path} has gaps between its frames (major frame offsets in {header})",
-            "Rewrite it without gaps: gdal_translate -of ENVI IN OUT.img",
+            "Save it again without frame offsets, with the program that wrote it",
         )
     offset = int(texts.file.get("header_offset", "0"))
     n_values = dataset.height * dataset.width * dataset.count
@@ -300,7 +141,7 @@ def _attributes(path: str, dataset: Any, texts: BandTexts) -> Attributes:
         ("add_offset", set(dataset.offsets), 0.0, "data_reflectance_offset_values"),
     ):
         if numbers == {usual}:  # else one number per band in ENVI's header
-            listed = map(_number, _split(texts.file.get(field, "")))
+            listed = map(to_number, split_list(texts.file.get(field, "")))
             numbers = {number for number in listed if number is not None} or numbers
         if len(numbers) > 1:
             raise SceneError(
@@ -315,26 +156,60 @@ def _attributes(path: str, dataset: Any, texts: BandTexts) -> Attributes:
     return Attributes(declared, texts.file)
 
 
-def _grid(path: str, dataset: Any, texts: BandTexts, notes: list[str]) -> tuple[Grid, bool]:
-    """Grid with CRS, and True if rows run from south to north."""
+class _Place(NamedTuple):
+    """Where pixels are: fields of :class:`RasterScene`."""
+
+    grid: Grid
+    is_south_up: bool = False
+    geotransform: tuple[float, ...] | None = None
+
+
+def _place(
+    path: str, header: str | None, dataset: Any, texts: BandTexts, notes: list[str]
+) -> _Place:
+    """Grid with CRS; rows that run from south to north, or in another direction, are noted.
+
+    Raises SceneError: pixels without an area.
+    """
     transform = dataset.transform
     if transform.is_identity:
         notes.append("No georeference: positions are pixels.")
-        return grid_in_pixels(dataset.height), False
-    if transform.b or transform.d or transform.a <= 0 or transform.e == 0:
+        return _Place(grid_in_pixels(dataset.height))
+    if transform.is_degenerate:
         raise SceneError(
-            f"{path} is rotated or mirrored (geotransform {transform.to_gdal()}); rows must "
-            "run from north to south, columns from west to east",
-            "Warp it first: gdalwarp IN OUT.tif",
+            f"{path} has pixels without an area: geotransform {transform.to_gdal()}",
+            "Correct its georeference",
         )
-    is_south_up = transform.e > 0
-    top = transform.f + (transform.e * dataset.height if is_south_up else 0.0)
-    grid = Grid(xmin=transform.c, ymax=top, px=transform.a, py=abs(transform.e))
+    is_south_up, geotransform = transform.e > 0, None
+    if transform.b or transform.d or transform.a <= 0:
+        grid = grid_in_pixels(dataset.height)
+        is_south_up, geotransform = False, _rotated(transform.to_gdal(), header, notes)
+    else:
+        top = transform.f + (transform.e * dataset.height if is_south_up else 0.0)
+        grid = Grid(xmin=transform.c, ymax=top, px=transform.a, py=abs(transform.e))
     text = texts.file.get("coordinate_system_string", "").strip().strip("{}")
     if text and parse_crs(text) is None:
         notes.append("The coordinate system string is no valid WKT; map info counts.")
     crs = parse_crs(dataset.crs.to_wkt()) if dataset.crs else None
     if crs is None or "LOCAL_CS" in crs[0] or "ENGCRS" in crs[0]:
         notes.append("No coordinate reference system is declared.")
-        return grid, is_south_up
-    return replace(grid, wkt=crs[0], epsg=crs[1]), is_south_up
+    else:
+        grid = replace(grid, wkt=crs[0], epsg=crs[1])
+    return _Place(grid, is_south_up, geotransform)
+
+
+def _rotated(six: tuple[float, ...], header: str | None, notes: list[str]) -> tuple[float, ...]:
+    """Geotransform of rotated pixels, with the reference pixel of ENVI's map info.
+
+    GDAL places the corner as if there were no rotation, which is right for the pixel 1, 1 only.
+    """
+    fields = Attributes(raster_read.read_header(header)) if header else Attributes()
+    parts = map(to_number, split_list(fields.get("map_info") or "")[1:5])
+    tie = [number for number in parts if number is not None]
+    if len(tie) < 4 or tie[:2] == [1, 1]:
+        return six
+    col, row, x, y = tie
+    notes.append(f"The map info ties pixel {col:g}, {row:g}: the corner is computed from it.")
+    across, down = col - 1, row - 1
+    _, a, b, _, d, e = six
+    return x - across * a - down * b, a, b, y - across * d - down * e, d, e

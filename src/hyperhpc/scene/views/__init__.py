@@ -1,4 +1,4 @@
-"""Views of scenes: masked, with fewer bands, or resampled to other bands."""
+"""Views of scenes: masked, with fewer bands, resampled to other bands; warp: north-up."""
 
 from __future__ import annotations
 

@@ -1,0 +1,193 @@
+"""Scenes whose rows do not run from north to south, brought to a north-up grid."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hyperhpc.config import SceneOptions, options_of
+from hyperhpc.errors import SceneError
+from hyperhpc.scene.cube import SOURCE_ARRAY, Grid, scene_fields
+from hyperhpc.scene.files import FileScene
+from hyperhpc.scene.origins import ORIGIN_KINDS, add_dates
+from hyperhpc.scene.views import WrappedScene, window_shape
+from hyperhpc.scene.window import normalise
+
+#: Side of the pieces in which a window is read, which limits the memory for pixels of the file.
+_SIDE = 128
+#: Centres this close to an edge between two pixels (in pixels) count as on it: float64 is
+#: inexact at coordinates of several million.
+_ON_EDGE = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WarpedScene(WrappedScene):
+    """Another scene on a north-up grid: each pixel is the nearest one of it, with the same bits.
+
+    ``origin``, ``steps``: Position in the other scene, as column and row, of the upper-left
+        corner of this grid; and how far (2, 2) one column and one row of this grid lead there.
+    ``outside_value``: What pixels outside the other scene hold: a no-data value, or NaN.
+    """
+
+    origin: tuple[float, float]
+    steps: tuple[tuple[float, float], tuple[float, float]]
+    outside_value: float
+
+    def read(self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None) -> np.ndarray:
+        """Read one window, piece by piece; see :meth:`Scene.read`."""
+        n_bands = np.arange(self.shape[2])[slice(None) if bands is None else bands].size
+        rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
+        out = np.full((*window_shape(rows, cols), n_bands), self.outside_value, self.dtype)
+        self._gather(out, rows, cols, lambda y, x: self.inner.read(y, x, bands))
+        return out
+
+    def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
+        """See :meth:`Scene.read_origins`."""
+        rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
+        if not self.sources:
+            return {}
+        dtype, missing = ORIGIN_KINDS[SOURCE_ARRAY]
+        source = np.full(window_shape(rows, cols), missing, dtype)
+        self._gather(source, rows, cols, lambda y, x: self.inner.read_origins(y, x)[SOURCE_ARRAY])
+        return add_dates({SOURCE_ARRAY: source}, self.sources, ())
+
+    def fingerprint(self) -> dict[str, Any]:
+        """See :meth:`Scene.fingerprint`."""
+        return self.inner.fingerprint() | {"warped": [*self.origin, *self.steps[0], *self.steps[1]]}
+
+    def _gather(
+        self, out: np.ndarray, rows: slice, cols: slice, read: Callable[[slice, slice], np.ndarray]
+    ) -> None:
+        """Put the values of the other scene into those pixels of a window that lie in it."""
+        for piece, row, col in self._pieces(rows, cols):
+            height, width = self.inner.shape[:2]
+            is_inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
+            if is_inside.any():
+                row, col = row[is_inside], col[is_inside]
+                top, left = int(row.min()), int(col.min())
+                found = read(slice(top, int(row.max()) + 1), slice(left, int(col.max()) + 1))
+                out[piece][is_inside] = found[row - top, col - left]
+
+    def _pieces(
+        self, rows: slice, cols: slice
+    ) -> Iterator[tuple[tuple[slice, slice], np.ndarray, np.ndarray]]:
+        """Pieces of a window, and the nearest row and column (y, x) of the other scene."""
+        side = max(1, _SIDE // max(rows.step, cols.step))
+        height, width = window_shape(rows, cols)
+        (col_by_col, col_by_row), (row_by_col, row_by_row) = self.steps
+        for top in range(0, height, side):
+            y = rows.start + rows.step * np.arange(top, min(top + side, height)) + 0.5
+            for left in range(0, width, side):
+                x = cols.start + cols.step * np.arange(left, min(left + side, width)) + 0.5
+                col = self.origin[0] + col_by_col * x + col_by_row * y[:, np.newaxis]
+                row = self.origin[1] + row_by_col * x + row_by_row * y[:, np.newaxis]
+                piece = slice(top, top + y.size), slice(left, left + x.size)
+                yield (
+                    piece,
+                    np.floor(row + _ON_EDGE).astype(np.int64),
+                    np.floor(col + _ON_EDGE).astype(np.int64),
+                )
+
+
+def warp_scene(scene: FileScene) -> WarpedScene:
+    """A scene with a geotransform of its own on a north-up grid of the same pixel size.
+
+    Pixels outside the scene are no-data.
+    """
+    assert scene.geotransform is not None
+    grid, shape = _north_up(scene)
+    xmin, a, b, ymax, d, e = scene.geotransform
+    to_source = np.linalg.inv([[a, b], [d, e]])
+    # Differences first: the product of large coordinates would lose digits
+    origin = to_source @ (grid.xmin - xmin, grid.ymax - ymax)
+    steps = to_source @ np.diag([grid.px, -grid.py])
+    value, nodata, notes = _mark_outside(scene)
+    notes.append(
+        f"Warped to north-up pixels of {grid.px:g} x {grid.py:g} (nearest neighbour): "
+        f"{shape[0]} x {shape[1]} from {scene.shape[0]} x {scene.shape[1]}."
+    )
+    changes: dict[str, Any] = {
+        "shape": (*shape, scene.shape[2]),
+        "grid": grid,
+        "nodata": nodata,
+        "chunks": (min(_SIDE, shape[0]), min(_SIDE, shape[1]), scene.chunks[2]),
+        "shards": None,
+        "thinned": None,
+        "notes": (*scene.notes, *notes),
+    }
+    return WarpedScene(
+        **scene_fields(scene) | changes,
+        inner=scene,
+        origin=(float(origin[0]), float(origin[1])),
+        steps=((float(steps[0, 0]), float(steps[0, 1])), (float(steps[1, 0]), float(steps[1, 1]))),
+        outside_value=value,
+    )
+
+
+def _north_up(scene: FileScene) -> tuple[Grid, tuple[int, int]]:
+    """North-up grid that holds all pixels of a scene, and its rows and columns.
+
+    Its corner is a multiple of the pixel size, so that scenes with the same pixels share one grid;
+    where rows only run in another direction, pixels stay where they are.
+    """
+    assert scene.geotransform is not None
+    x0, a, b, y0, d, e = scene.geotransform
+    height, width = scene.shape[:2]
+    sides = math.hypot(a, d), math.hypot(b, e)
+    tiny = 1e-9 * max(sides)
+    is_turned = abs(a) < abs(d)  # by about a right angle: columns run from north to south
+    px, py = sides[::-1] if is_turned else sides
+    x = np.array([0, a * width, b * height, a * width + b * height])
+    y = np.array([0, d * width, e * height, d * width + e * height])
+    if max(abs(a), abs(e)) < tiny or max(abs(b), abs(d)) < tiny:
+        shape = (width, height) if is_turned else (height, width)
+        return replace(scene.grid, xmin=x0 + x.min(), ymax=y0 + y.max(), px=px, py=py), shape
+    left, right = math.floor((x0 + x.min()) / px), math.ceil((x0 + x.max()) / px)
+    bottom, top = math.floor((y0 + y.min()) / py), math.ceil((y0 + y.max()) / py)
+    grid = replace(scene.grid, xmin=left * px, ymax=top * py, px=px, py=py)
+    return grid, (top - bottom, right - left)
+
+
+def _mark_outside(scene: FileScene) -> tuple[float, tuple[float, ...], list[str]]:
+    """What pixels outside a scene hold, its no-data values with that one, and notes."""
+    if not scene.is_integer:
+        return math.nan, scene.nodata, []
+    if scene.nodata:
+        return scene.nodata[0], scene.nodata, []
+    limits = np.iinfo(scene.dtype)
+    value = float(limits.min if limits.min else limits.max)
+    return value, (value,), [f"No no-data value is declared: {value:g} marks pixels outside."]
+
+
+def refuse_rotated(scene: FileScene, options: SceneOptions) -> SceneError:
+    """The error for a scene that has to be warped; its hint is the command that does it."""
+    stem = os.path.splitext(os.path.basename(scene.path))[0]
+    words = ["hyperhpc", "ingest", scene.path, f"{stem}.zarr", *_typed(options)]
+    return SceneError(
+        f"{scene.path} is rotated or mirrored (geotransform {scene.geotransform}); rows must "
+        "run from north to south, columns from west to east",
+        "gdalwarp would lose scale and bad bands, and without -dstnodata make the corners data; "
+        f"instead: {shlex.join(words)} --resample nearest",
+    )
+
+
+def _typed(options: SceneOptions) -> Iterator[str]:
+    """The options that differ from their defaults, as words of a command line."""
+    for name, entry in options_of(SceneOptions).items():
+        value = getattr(options, name)
+        if value == entry.default:
+            continue
+        flag = entry.flag or f"--{name.replace('_', '-')}"
+        if value is True:
+            yield flag
+        elif entry.is_repeatable:
+            for one in value:
+                yield f"{flag}={one:g}"
+        else:
+            yield f"{flag}={','.join(value) if isinstance(value, tuple) else value}"
