@@ -111,7 +111,8 @@ class SceneOptions:
     )
     wavelengths: Path | None = _scene_option(
         None,
-        "Read the band centres (nm, one per line) from this file, for a scene without them.",
+        "Read the band centres from this file, for a scene without them: one per line (nm), a "
+        "table, an ENVI header or a NEON file.",
         parsers.parse_path,
     )
     scale: float | None = _scene_option(

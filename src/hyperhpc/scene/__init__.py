@@ -22,10 +22,12 @@ from hyperhpc.files import is_unfinished_store
 from hyperhpc.scene.cube import Grid, Scene
 from hyperhpc.scene.files import FileScene, override
 from hyperhpc.scene.formats import FORMATS, find_format
+from hyperhpc.scene.formats.centres import GivenCentres, read_wavelengths
+from hyperhpc.scene.formats.envi_header import read_header_centres, starts_as_header
 from hyperhpc.scene.formats.hdf5 import is_hdf5
 from hyperhpc.scene.formats.zarr_layout import suggest_stores
 from hyperhpc.scene.lazy import describe, to_xarray
-from hyperhpc.scene.metadata import HINT, GivenCentres, read_wavelengths
+from hyperhpc.scene.metadata import HINT
 from hyperhpc.scene.mosaic import find_tiles, join_scenes, open_members
 from hyperhpc.scene.probe import leave_out_empty_bands
 from hyperhpc.scene.views import mask_scene, note_hidden, pick_common, resample
@@ -107,10 +109,12 @@ def _join(name: str, members: list[Scene], options: SceneOptions) -> Scene:
 
 
 def _read_centres(path: Path) -> GivenCentres:
-    """Band centres of a text, or of another scene in a NEON HDF5 file."""
+    """Band centres of a text, of an ENVI header, or of another scene in a NEON HDF5 file."""
     if is_hdf5(str(path)):
         centres = _open(str(path), None, None).wavelength_nm
         given = GivenCentres(centres, (), f"--wavelengths {path}")
+    elif path.is_file() and starts_as_header(str(path)):
+        given = read_header_centres(path)
     else:
         given = read_wavelengths(path)
     return given._replace(notes=(f"Band centres are those of {path.name}.", *given.notes))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -125,6 +126,19 @@ def override(scene: FileScene, scale: float | None, nodata: Sequence[float]) -> 
     if scene.thinned is not None:
         changes["thinned"] = replace(scene.thinned, **changes)
     return replace(scene, **changes, notes=tuple(notes))
+
+
+def decode_text(data: bytes) -> str:
+    """Text as programs save it: UTF-8, UTF-16 with its mark at the start, else Latin-1.
+
+    Raises UnicodeError: a mark of UTF-16, and something else after it.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def stamp(path: str) -> tuple[int, int]:

@@ -12,12 +12,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from hyperhpc.errors import ConfigError, SceneError
+from hyperhpc.errors import SceneError
 
 #: Assumed if an integer scene declares nothing: the values of NEON.
 DEFAULT_SCALE = 10000.0
@@ -29,6 +28,9 @@ MICROMETRES_BELOW = 30.0
 
 #: Longest side of a scene, in pixels: from a pole to the equator in pixels of 1 m.
 MAX_SIDE = 10_000_000
+
+#: What to do about a scene without band centres.
+HINT = "Give them in a file, one per line, as --wavelengths FILE"
 
 _INT16 = np.iinfo(np.int16)
 _NODATA_NAMES = ("data_ignore_value", "_fillvalue", "missing_value")
@@ -436,65 +438,3 @@ def _flatten(value: Any) -> Iterator[Any]:
             yield from _flatten(item)
     else:
         yield value
-
-
-# Band centres from a separate file, for scenes without (``--wavelengths``).
-
-#: At most so many bytes of a list of centres are read.
-_MAX_BYTES = 10_000_000
-_BETWEEN = re.compile(r"[,;\s]+")
-_MICROMETRE_HEADING = re.compile(r"(^|[^a-z])(um|µm|μm|micro)", re.IGNORECASE)
-#: What to do about a scene without band centres.
-HINT = "Give them in a file, one per line, as --wavelengths FILE"
-
-
-class GivenCentres(NamedTuple):
-    """Band centres (band,), float64, nm, that a file of their own gives: ``--wavelengths``."""
-
-    wavelength_nm: np.ndarray
-    notes: tuple[str, ...]
-    where: str
-
-
-def read_wavelengths(path: Path) -> GivenCentres:
-    """Read band centres from a text file: one per line, nm or micrometres, or a CSV's first column.
-
-    A first line without a number is the heading. Empty lines and those with ``#`` are skipped.
-
-    Raises ConfigError: the file cannot be read, or a line holds no number or no wavelength.
-    """
-    where = f"--wavelengths {path}"
-    try:
-        values, units = _read_text(path, where)
-        if not values.size:
-            raise ConfigError(f"{where} holds no band centres", "Write one (nm) per line")
-        centres, _, notes = resolve_wavelengths(values, units, where)
-    except OSError as error:
-        raise ConfigError(f"{where} cannot be read: {error.strerror or error}") from None
-    except SceneError as error:
-        raise ConfigError(error.message, error.hint) from None
-    return GivenCentres(centres, notes, where)
-
-
-def _read_text(path: Path, where: str) -> tuple[np.ndarray, str | None]:
-    """Numbers of the first column, and their unit if the heading names micrometres."""
-    with open(path, "rb") as file:
-        content = file.read(_MAX_BYTES)
-    heading, values = None, []
-    for number, line in enumerate(content.decode("utf-8-sig", "replace").splitlines(), 1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        first = _BETWEEN.split(text)[0].strip("\"'")
-        try:
-            values.append(float(first.replace("_", "?")))  # 1_000 is one for Python alone
-        except ValueError:
-            if heading is None and not values:
-                heading = text
-                continue
-            raise ConfigError(
-                f"{where}: line {number} begins with {first!r:.60}, which is not a number",
-                "Write one band centre (nm) per line",
-            ) from None
-    is_micrometre = _MICROMETRE_HEADING.search(_BETWEEN.split(heading or "")[0])
-    return np.array(values), "um" if is_micrometre else None

@@ -13,7 +13,7 @@ import pytest
 
 from hyperhpc.errors import HyperhpcError, SceneError
 from hyperhpc.scene import open_scene
-from raster_case import CODES, MAP_INFO, centres, cube, listed, write_envi
+from raster_case import CODES, MAP_INFO, centres, cube, listed, write_envi, write_tiff
 
 ALL = slice(None)
 
@@ -126,6 +126,16 @@ def test_header__wavelengths_need_not_ascend(tmp_path: Path) -> None:
         (["b1 410.5 nm", "b2 420 nm"], [410.5, 420]),
         (["0.4 um", "0.5 µm"], [400, 500]),
         (["401.5", "405.5"], [401.5, 405.5]),
+        (["wl_400", "wl_410"], [400, 410]),
+        (["X400.00", "X410.25"], [400, 410.25]),
+        (["X0.4005", "X0.4105"], [400.5, 410.5]),
+        (["X400.5.nm", "X410.5.nm"], [400.5, 410.5]),
+        (["Band_1_400nm", "Band_2_410nm"], [400, 410]),
+        (["400.5 nm", "410 nm"], [400.5, 410]),
+        (["Band 1 (400.5 nm)", "Band 2 (410.5 nm)"], [400.5, 410.5]),
+        (["Band 1 (400.5)", "Band 2 (410.5)"], [400.5, 410.5]),
+        (["refl_400", "refl_401"], [400, 401]),
+        (["wl400nm", "wl410nm"], [400, 410]),
     ],
 )
 def test_header__wavelengths_from_band_names(
@@ -142,7 +152,20 @@ def test_header__wavelengths_from_band_names(
 
 
 @pytest.mark.parametrize(
-    "names", [["red", "green"], ["Band 1", "Band 2"], ["1", "2"], ["a (1)", "b (2)"], None]
+    "names",
+    [
+        ["red", "green"],
+        ["Band 1", "Band 2"],
+        ["1", "2"],
+        ["a (1)", "b (2)"],
+        ["Band_1", "Band_2"],
+        ["X1", "X2"],
+        ["X1", "X1.1"],
+        ["wl_1", "wl_2"],
+        ["X1", "X426"],
+        ["B4", "B8A"],
+        None,
+    ],
 )
 def test_header__band_names_without_wavelengths(tmp_path: Path, names: list[str] | None) -> None:
     path = write_envi(
@@ -184,6 +207,71 @@ def test_open__no_georeference_is_pixels(tmp_path: Path) -> None:
     assert scene.bounds == [0, 0, 7, 5]
     assert scene.grid.epsg is None
     assert any("positions are pixels" in note for note in scene.notes)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "latin-1", "utf-8"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_header__as_programs_save_text(tmp_path: Path, encoding: str, ending: str) -> None:
+    dn = cube()
+    path = write_envi(
+        tmp_path / "s.img",
+        dn,
+        map_info=MAP_INFO,
+        bbl=listed([1, 0, 1, 1, 0, 1]),
+        data_ignore_value=-50,
+        reflectance_scale_factor=5000,
+        description="{µ é}",
+    )
+    header = tmp_path / "s.img.hdr"
+    header.write_bytes(header.read_text("utf-8").replace("\n", ending).encode(encoding))
+    if encoding == "utf-16-le":  # without a mark at its start
+        with pytest.raises(SceneError, match="not an ENVI header") as caught:
+            open_scene(path)
+        assert "UTF-8" in str(caught.value.hint)
+        return
+    for name in (path, header):
+        scene = open_scene(name)
+        np.testing.assert_array_equal(scene.read(ALL, ALL), dn)
+        np.testing.assert_array_equal(scene.wavelength_nm, centres(6))
+        assert (scene.scale_factor, scene.nodata, scene.bad_bands) == (5000, (-50.0,), (1, 4))
+        assert (scene.grid.epsg, scene.bounds[0]) == (32613, 500000)
+        assert scene.fingerprint()["files"].keys() == {"file", "header"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "number"),
+    [
+        ({"wavelength": "{0,45, 0,46}"}, "wavelength", "0,45"),
+        ({"wavelength": "{450,5,460,5}"}, "wavelength", "450,5"),
+        ({"wavelength": "{450,5; 460,5}"}, "wavelength", "450,5"),
+        ({"data_ignore_value": "-0,5"}, "data ignore value", "-0,5"),
+        ({"reflectance_scale_factor": "10000,0"}, "reflectance scale factor", "10000,0"),
+        ({"map_info": MAP_INFO.replace("2.0, 2.0", "2,0, 2,0")}, "map info", "2,0"),
+        ({"wavelength": None, "band_names": "{400,5 nm, 410,5 nm}"}, "band names", "400,5"),
+    ],
+)
+def test_header__decimal_comma_is_refused_by_name(
+    tmp_path: Path, fields: dict[str, Any], name: str, number: str
+) -> None:
+    path = write_envi(tmp_path / "s", cube(bands=2), **fields)
+    lines = (tmp_path / "s.hdr").read_text("utf-8").splitlines()
+    line = next(n for n, text in enumerate(lines, 1) if text.startswith(name))
+    with pytest.raises(SceneError, match="decimal comma") as caught:
+        open_scene(path)
+    assert f"s.hdr: line {line} ({name}) holds {number!r}" in caught.value.message
+    assert "decimal point" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["400,5 nm", "X400,5", "Band 1 (400,5)", "wl_400,5", "1,450 nm"])
+def test_band_names__decimal_comma_is_refused(tmp_path: Path, name: str) -> None:
+    import rasterio
+
+    path = write_tiff(tmp_path / "s.tif", cube(bands=2), tags=lambda band: {})
+    with rasterio.open(path, "r+") as file:
+        file.descriptions = (name, "410 nm")
+    with pytest.raises(SceneError, match="decimal comma") as caught:
+        open_scene(path)
+    assert repr(name) in caught.value.message
 
 
 def test_open__malformed_wkt_beside_good_map_info(tmp_path: Path) -> None:

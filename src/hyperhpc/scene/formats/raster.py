@@ -14,7 +14,8 @@ from hyperhpc.scene import metadata
 from hyperhpc.scene.cube import Grid, Source
 from hyperhpc.scene.files import unreadable
 from hyperhpc.scene.formats import raster_read
-from hyperhpc.scene.formats.raster_bands import BandTexts, find_bands, split_list, to_number
+from hyperhpc.scene.formats.envi_header import check_numbers, read_header, split_list
+from hyperhpc.scene.formats.raster_bands import BandTexts, find_bands, to_number
 from hyperhpc.scene.formats.raster_read import Layout, RasterScene
 from hyperhpc.scene.georef import grid_in_pixels, parse_crs
 from hyperhpc.scene.metadata import Attributes
@@ -56,9 +57,12 @@ def _open(
     shape = (dataset.height, dataset.width, dataset.count - has_alpha)
     chunks = _chunks(dataset, shape)
     metadata.check_cube(stored, shape, chunks, path)
+    if header is not None:
+        # Where several could be its header, the one that GDAL reads
+        seen = (f for f in dataset.files if os.path.dirname(f) == os.path.dirname(path))
+        header = next((f for f in seen if f.lower().endswith(".hdr")), header)
+        check_numbers(header, shape[2], needs_centres=wavelength_nm is None)
     texts = BandTexts(dataset, shape[2], header)
-    if header is not None:  # where several could be its header, the one that GDAL reads
-        header = next((f for f in dataset.files if f.lower().endswith(".hdr")), header)
     layout = None if header is None else _layout(path, header, dataset, texts, stored)
     values = metadata.resolve_values(stored, _attributes(path, dataset, texts), path)
     mask_value, mask_notes = None, []
@@ -203,8 +207,8 @@ def _rotated(six: tuple[float, ...], header: str | None, notes: list[str]) -> tu
 
     GDAL places the corner as if there were no rotation, which is right for the pixel 1, 1 only.
     """
-    fields = Attributes(raster_read.read_header(header)) if header else Attributes()
-    parts = map(to_number, split_list(fields.get("map_info") or "")[1:5])
+    text = read_header(header).get("map info", "") if header else ""
+    parts = map(to_number, split_list(text)[1:5])
     tie = [number for number in parts if number is not None]
     if len(tie) < 4 or tie[:2] == [1, 1]:
         return six

@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import metadata
-from hyperhpc.scene.formats import raster_read
+from hyperhpc.scene.formats.envi_header import read_header, split_list
 from hyperhpc.scene.formats.zarr_layout import NAMES
 from hyperhpc.scene.metadata import HINT
 
@@ -19,11 +19,18 @@ _CENTRES = (*NAMES["band"], "central_wavelength")
 _UNITS = ("wavelength_units", "wavelength_unit", "units_of_wavelength")
 _NUMBER = r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)"
 _UNIT = r"(nm|nanomet(?:er|re)s?|[uµμ]m|micro(?:n|met(?:er|re))s?)"
-#: A number with its unit; else one in brackets at the end, or nothing but a number.
+#: Words before a number that say it is a wavelength: "wl_400", and "X400.00" of R.
+_BEFORE = r"(?:x|wl|wvl|wave|wavelength|lambda|nm|refl|reflectance)"
+#: A number with its unit; else one in brackets at the end, after a word, or nothing else.
 _IN_NAME = (
-    re.compile(rf"(?<![\w.]){_NUMBER}\s*{_UNIT}\b", re.IGNORECASE),
+    re.compile(rf"(?<![a-zµμ\d.,]){_NUMBER}[\s._]*{_UNIT}(?![a-z])", re.IGNORECASE),
+    re.compile(rf"^\s*{_BEFORE}[\s._-]*{_NUMBER}[\s._]*{_UNIT}(?![a-z])", re.IGNORECASE),
     re.compile(rf"\(\s*{_NUMBER}\s*()\)\s*$"),
+    re.compile(rf"^\s*{_BEFORE}[\s._-]*{_NUMBER}()$", re.IGNORECASE),
     re.compile(rf"^\s*{_NUMBER}\s*()$"),
+)
+_COMMA_IN_NAME = re.compile(
+    rf"\d+,\d+(?=\s*{_UNIT})|(?<=\()\s*\d+,\d+(?=\s*\))|(?:^|(?<=[a-z_ ]))\d+,\d+$", re.IGNORECASE
 )
 
 
@@ -51,7 +58,7 @@ class BandTexts:
         except UnicodeDecodeError:  # software on Windows writes the micro sign as Latin-1
             if header is None:
                 raise
-            self.file = _lower(raster_read.read_header(header))
+            self.file = _lower(read_header(header))
             self.bands = self.imagery = [{} for _ in numbers]
             names = split_list(self.file.get("band_names", ""))
             self.names = names if len(names) == count else [""] * count
@@ -72,13 +79,6 @@ class BandTexts:
         return next(
             (tags[name].strip() for tags in places for name in _UNITS if name in tags), None
         )
-
-
-def split_list(text: str) -> list[str]:
-    """Parts of ``{a, b}``; the last is nothing where the text breaks off."""
-    parts = [part.strip() for part in text.strip().lstrip("{").split(",")]
-    is_whole = not text.strip().startswith("{") or parts[-1].endswith("}")
-    return [*parts[:-1], parts[-1].rstrip("}").strip() if is_whole else ""]
 
 
 def _lower(tags: Mapping[str, str]) -> dict[str, str]:
@@ -122,13 +122,30 @@ def _sources(texts: BandTexts) -> Iterator[tuple[str, list[str], str | None]]:
     rounded = [tags.get("central_wavelength_um", "") for tags in texts.imagery]
     if any(rounded):
         yield "CENTRAL_WAVELENGTH_UM", rounded, "um"
+    for band, name in enumerate(texts.names, 1):
+        if comma := _COMMA_IN_NAME.search(name):
+            raise SceneError(
+                f"Band {band} is called {name!r:.60}: {comma[0].strip()!r} has a decimal comma or "
+                "is two numbers",
+                f"Write the numbers with a decimal point. {HINT}",
+            )
     for pattern in _IN_NAME:
         found = [pattern.search(name) for name in texts.names]
         matches = [match for match in found if match and (is_length or match[2])]
-        # "1", "2" and "Band (3)" count bands
-        if any(match[2] or "." in match[1] or float(match[1]) >= 300 for match in matches):
+        if _are_wavelengths(matches):
             words = [match[1] if match else "" for match in found]
             yield "band names", words, matches[0][2] or units
+
+
+def _are_wavelengths(matches: list[re.Match[str]]) -> bool:
+    """False for numbers that count bands, such as those of "1", "X2" and "Band (3)"."""
+    if not matches or any(match[2] for match in matches):
+        return bool(matches)
+    numbers = [float(match[1]) for match in matches]
+    low, high = metadata.WAVELENGTH_RANGE_NM
+    if all("." in match[1] for match in matches):
+        return all(low / 1000 <= n <= high / 1000 for n in numbers) or max(numbers) >= low
+    return all(low <= n <= high for n in numbers)
 
 
 def _all_numbers(values: list[str], texts: BandTexts, about: str) -> np.ndarray:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import SOURCE_ARRAY
 from hyperhpc.scene.files import FileScene, unreadable
+from hyperhpc.scene.formats.envi_header import as_gdal_reads_it, starts_as_header
 from hyperhpc.scene.origins import add_dates
 from hyperhpc.scene.window import intersect, length, mirror, normalise
 
@@ -177,7 +178,8 @@ def open_dataset(path: str, header: str | None) -> Iterator[Any]:
     driver = "GTiff" if header is None else "ENVI"
     with (
         rasterio.Env(**_GDAL_OPTIONS),
-        rasterio.open(Path(path), driver=driver, sharing=False) as dataset,
+        as_gdal_reads_it(path, header) if header else nullcontext(path) as name,
+        rasterio.open(Path(name), driver=driver, sharing=False) as dataset,
     ):
         yield dataset
 
@@ -204,13 +206,6 @@ def is_envi(path: str) -> bool:
     return os.path.isfile(path) and (_is_header(path) or _find_header(path) is not None)
 
 
-def read_header(path: str) -> dict[str, str]:
-    """Fields of an ENVI header that is not UTF-8, which rasterio cannot decode."""
-    text = Path(path).read_bytes().decode("latin-1")
-    fields = re.findall(r"(?m)^[ \t]*([^=;{}\n]+?)[ \t]*=[ \t]*(\{[^}]*\}|[^\n]*)", text)
-    return {name: value.strip() for name, value in fields}
-
-
 def find_raster(path: str) -> tuple[str, str | None]:
     """Data file of a raster, and its ENVI header; None for a TIFF.
 
@@ -225,15 +220,25 @@ def find_raster(path: str) -> tuple[str, str | None]:
             f"{path} is not a TIFF, and there is no ENVI header (.hdr) for it",
             "ENVI data need a header of the same name in the same folder",
         )
+    if not starts_as_header(header):
+        raise _no_envi_header(path, header)
+    return (_find_data(header) if header == path else path), header
+
+
+def _no_envi_header(path: str, header: str) -> SceneError:
     with open(header, "rb") as file:
         start = file.read(4)
-    if start != b"ENVI":
-        raise SceneError(
-            f"{header} is not an ENVI header: it begins with {start!r}, not ENVI (headers of "
-            "ESRI also end in .hdr)",
-            "Write it as ENVI or GeoTIFF, for example: gdal_translate -of ENVI IN OUT.img",
-        )
-    return (_find_data(header) if header == path else path), header
+    hint = "Save it as UTF-8"
+    if b"\0" not in start:
+        data = _find_data(header) if header == path else path
+        name = f"{os.path.splitext(os.path.basename(data))[0]}_envi.img"
+        words = ["gdal_translate", "-of", "ENVI", data, name]
+        hint = f"If it is ESRI's, write it as ENVI: {shlex.join(words)}"
+    return SceneError(
+        f"{header} is not an ENVI header: it begins with {start!r}, not ENVI (headers of "
+        "ESRI also end in .hdr)",
+        hint,
+    )
 
 
 def _is_header(path: str) -> bool:
