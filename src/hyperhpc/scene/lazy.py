@@ -1,24 +1,34 @@
-"""A scene as an xarray object, and as the dictionary ``hyperhpc info`` prints."""
+"""A scene as an xarray object, and as the dictionary ``hyperhpc info`` prints.
+
+The attributes of the object, and of a cube in a store, are those of CF, which xarray, rioxarray
+and GDAL read alike: reflectance is the stored number times ``scale_factor``, and ``_FillValue``
+is no-data. All are text, numbers or flat lists of numbers, since netCDF, to which xarray
+converts a scene, has no others.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyperhpc.analysis.bands import in_windows
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.georef import cf_georeference
-from hyperhpc.scene.packing import FWHM_ABOUT, GOOD_BAND_ABOUT, flag_good_bands, packing_attributes
 
 if TYPE_CHECKING:
     import xarray as xr
 
 #: Dask chunks are at most this big, unless one stored chunk of all bands is bigger.
 DASK_CHUNK_BYTES = 128 << 20
+#: The coordinate that tells good bands from bad ones.
+GOOD_BAND_ABOUT = {"long_name": "band that the file declares usable"}
+FWHM_ABOUT = {"units": "nm", "long_name": "full width at half maximum"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +82,7 @@ def to_xarray(scene: Scene) -> xr.DataArray:
 
     Returns: ``dn`` (y, x, wavelength): digital numbers of ``scene.dtype``, *not* reflectance
     and not masked; the attributes say how to convert them, as
-    :func:`hyperhpc.scene.packing.packing_attributes` does. Coordinates: y and x (pixel centres,
+    :func:`packing_attributes` does. Coordinates: y and x (pixel centres,
     units of the CRS), wavelength (nm, in stored order), fwhm (nm, if known), is_good_band (bool),
     spatial_ref (CF grid mapping, read by rioxarray).
 
@@ -126,6 +136,49 @@ def _attributes(scene: Scene) -> dict[str, Any]:
     if scene.grid.epsg is not None:
         found["epsg"] = scene.grid.epsg
     return found | {"format": scene.format, "path": scene.path}
+
+
+def packing_attributes(
+    dtype: str,
+    scale_factor: float,
+    nodata: Sequence[float],
+    window_nodata: Sequence[float] = (),
+    bad_band_windows_nm: Sequence[tuple[float, float]] = (),
+) -> dict[str, Any]:
+    """Attributes of a cube of digital numbers.
+
+    The arguments are as in :class:`hyperhpc.scene.cube.Scene`; there ``scale_factor`` divides.
+
+    Returns: as far as they apply: ``scale_factor`` (float, multiplies; absent if it is 1),
+    ``_FillValue`` (scalar of ``dtype``: the first no-data value; NaN for floats that have none),
+    ``missing_value`` (all of them, if there are several), ``window_nodata`` and
+    ``bad_band_windows_nm`` (first, last, first, last ...).
+    """
+    kind = np.dtype(dtype).type
+    found: dict[str, Any] = {"long_name": "surface reflectance", "units": "1"}
+    if scale_factor != 1:
+        found["scale_factor"] = 1 / scale_factor
+    marks = nodata or ([math.nan] if np.issubdtype(kind, np.floating) else [])
+    if marks:
+        found["_FillValue"] = kind(marks[0])
+    if len(marks) > 1:
+        found["missing_value"] = np.array(marks, kind)
+    if window_nodata:
+        found["window_nodata"] = [float(value) for value in window_nodata]
+    if bad_band_windows_nm:
+        found["bad_band_windows_nm"] = np.ravel(bad_band_windows_nm).astype(float).tolist()
+    return found
+
+
+def flag_good_bands(
+    wavelength_nm: np.ndarray,
+    bad_bands: Sequence[int],
+    bad_band_windows_nm: Sequence[tuple[float, float]],
+) -> np.ndarray:
+    """Bool (band): False where the file flags a band, or declares its wavelength unusable."""
+    is_good = ~in_windows(wavelength_nm, bad_band_windows_nm)
+    is_good[list(bad_bands)] = False
+    return is_good
 
 
 def _tidy(number: float) -> float | int:

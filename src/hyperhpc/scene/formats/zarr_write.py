@@ -24,8 +24,8 @@ from numcodecs import Blosc
 from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, SOURCE_ARRAY, THINNED_STEP, Grid, Source
 from hyperhpc.scene.formats import zarr_chunks
 from hyperhpc.scene.georef import cf_georeference
+from hyperhpc.scene.lazy import FWHM_ABOUT, GOOD_BAND_ABOUT, flag_good_bands, packing_attributes
 from hyperhpc.scene.origins import ORIGIN_KINDS
-from hyperhpc.scene.packing import FWHM_ABOUT, GOOD_BAND_ABOUT, flag_good_bands, packing_attributes
 from hyperhpc.scene.thinned import THINNED_ATTRIBUTE, THINNED_GROUP, thinned_grid, thinned_shape
 
 #: The group that holds the cube, which has the same name in it.
