@@ -82,6 +82,30 @@ def test_run__that_may_not_write_any_more_stops_and_resumes(
     assert_same_results(out, small_run)
 
 
+@pytest.mark.parametrize("stage", ["sample", "classify"])
+def test_run__whose_folder_is_moved_says_so(
+    small_scene: Path, tmp_path: Path, stage: str, small_run: Path
+) -> None:
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        program("run", small_scene, out, *OPTIONS), stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list((out / "work").glob(f"{stage}/*.json")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.005)
+        out.rename(tmp_path / "moved")
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 5, said
+    assert f"error: {out} was deleted or moved while it was being written" in said
+    assert "Traceback" not in said
+    (tmp_path / "moved").rename(out)
+    done = spawn("run", small_scene, out, *OPTIONS)
+    assert done.code == 0, done.err
+    assert_same_results(out, small_run)
+
+
 @pytest.mark.parametrize("kib", [8, 200, 700])
 def test_ingest__on_a_full_disk_stops_and_resumes(
     small_scene: Path, disk: Path, tmp_path: Path, kib: int

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from hyperhpc.config import RunConfig
-from hyperhpc.errors import HyperhpcError, IncompleteRunError
+from hyperhpc.errors import (
+    ConfigError,
+    HyperhpcError,
+    IncompleteRunError,
+    ResourceError,
+    SceneError,
+)
 from hyperhpc.files import remove_partial_files
 from hyperhpc.rundir.folder import RunFolder, disk_error
 from hyperhpc.rundir.lock import Claim, hold_lock
@@ -61,16 +68,37 @@ def managed_run(
         in the folder, or refuses it. Then what killed processes have left there is removed.
 
     Raises ConfigError: another run holds the lock; ResourceError: the disk is full, or the
-    folder may not be written; IncompleteRunError: it was stopped, or the scheduler or the lock
-    was lost; what is finished is kept.
+    folder may not be written, or was deleted; IncompleteRunError: it was stopped, or the
+    scheduler or the lock was lost; what is finished is kept.
     """
     with hold_lock(folder.out, progress.note) as lock:
         claimed = claim()
         remove_stale_connections(folder.out)
         remove_partial_files(folder.out)
         status = StatusFile(folder.status, progress, config.launcher, lock.claim)
-        with _end_status(status, folder, command):
+        with _end_status(status, folder, command), _explain_deletion(folder):
             yield Session(config, status, lock.claim, claimed)
+
+
+@contextmanager
+def _explain_deletion(folder: RunFolder) -> Iterator[None]:
+    """Say so if an error comes of somebody having deleted or moved the folder meanwhile."""
+    place = folder.out.stat()
+    try:
+        yield
+    except (OSError, HyperhpcError) as error:
+        if isinstance(error, ConfigError | SceneError):  # the run itself removes a new folder
+            raise
+        try:
+            is_same = os.path.samestat(place, folder.out.stat())
+        except OSError:
+            is_same = False
+        if is_same:
+            raise
+        raise ResourceError(
+            f"{folder.out} was deleted or moved while it was being written",
+            "Leave the folder where it is, then give the same command again",
+        ) from None
 
 
 @contextmanager
