@@ -163,8 +163,8 @@ class SceneOptions:
     )
     resample: str | None = _scene_option(
         None,
-        "Bring a rotated or mirrored scene to a north-up grid of the same pixel size; each pixel "
-        "takes the values of the nearest one.",
+        "Bring a rotated or mirrored scene to a north-up grid of the same pixel size, and the "
+        "sources of a mosaic to the grid of the first; each pixel takes the values of the nearest.",
         choices=RESAMPLING,
         default_text="refuse it",
     )

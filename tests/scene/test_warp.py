@@ -16,6 +16,7 @@ from cli_case import program
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import Scene, open_scene
+from hyperhpc.simulate.scene import simulate
 from raster_case import centres, cube, listed, write_envi, write_tiff
 
 ALL = slice(None)
@@ -216,6 +217,62 @@ def test_open__several_flight_lines_share_a_grid(tmp_path: Path) -> None:
         assert scene.grid.part(row, col).bounds((0, 1), (0, 1)) == one.grid.bounds((0, 1), (0, 1))
     with pytest.raises(SceneError, match="rotated or mirrored"):
         open_scene(tmp_path)
+
+
+@pytest.mark.parametrize("shift", [(1, 0.7, -0.4), (1.5, 3, 5), (0.5, 0, 0)])
+def test_open__a_mosaic_on_the_grid_of_the_first(
+    tmp_path: Path, shift: tuple[float, float, float]
+) -> None:
+    from rasterio import Affine
+
+    factor, x, y = shift
+    dn = cube(12, 9, 3) + np.int16(1)
+    write_tiff(tmp_path / "a.tif", dn, nodata=-1)
+    other = Affine(2 * factor, 0, 500030 + x, 0, -2 * factor, 4000100 + y)
+    path = write_tiff(tmp_path / "b.tif", dn, transform=other, nodata=-1)
+    with pytest.raises(SceneError, match=r"pixel sizes|whole pixels") as caught:
+        open_scene(tmp_path)
+    assert str(caught.value.hint).endswith("--resample nearest")
+    scene = open_scene(tmp_path, options=NEAREST)
+    assert (scene.grid.px, scene.grid.xmin % 2, scene.grid.ymax % 2) == (2, 0, 0)
+    expected = by_rasterio(path, scene)
+    row, col = scene.grid.pixel_of(500001, 4000099)
+    expected[row : row + 12, col : col + 9] = dn
+    np.testing.assert_array_equal(scene.read(ALL, ALL), expected)
+
+
+def test_open__rotated_lines_with_other_pixels_are_resampled_once(tmp_path: Path) -> None:
+    for name, degrees, px in (("a", -25, 2), ("b", 60, 1.7)):
+        write_envi(tmp_path / f"{name}.img", cube(30, 20), map_info=map_info(degrees, px=px))
+    scene: Any = open_scene(tmp_path, options=NEAREST)
+    second = scene.members[1]
+    assert (second.grid.px, second.grid.xmin % 2) == (2, 0)
+    assert second.inner.geotransform is not None
+    found = second.read(ALL, ALL)
+    np.testing.assert_array_equal(found, by_rasterio(tmp_path / "b.img", second))
+
+
+def test_open__a_mosaic_keeps_origins_and_view_angles(tmp_path: Path) -> None:
+    import h5py
+
+    how: dict[str, Any] = {"bands": 4, "layout": "neon", "nodata_fraction": 0}
+    for seed, name in enumerate("ab"):
+        simulate(tmp_path / f"{name}.h5", 20, 30, seed=seed, **how)
+    with h5py.File(tmp_path / "b.h5", "r+") as file:
+        system = file["CPER/Reflectance/Metadata/Coordinate_System"]
+        parts = system["Map_Info"][()].decode().split(",")
+        parts[3] = str(float(parts[3]) + 10.3)
+        del system["Map_Info"]
+        system["Map_Info"] = ",".join(parts).encode()
+    scene: Any = open_scene(tmp_path, options=SceneOptions(resample="nearest", overlap="nadir"))
+    second = scene.members[1]
+    straight: Any = second.inner
+    window = slice(3, 9), slice(5, 25)
+    inner = slice(3, 9), slice(5, 25)
+    zenith = second.read_zenith(*window)
+    np.testing.assert_array_equal(zenith, straight.read_zenith(*inner))
+    for name, image in straight.read_origins(*inner).items():
+        np.testing.assert_array_equal(second.read_origins(*window)[name], image)
 
 
 def test_open__pixels_without_an_area(tmp_path: Path) -> None:

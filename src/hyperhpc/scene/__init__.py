@@ -31,7 +31,7 @@ from hyperhpc.scene.metadata import HINT
 from hyperhpc.scene.mosaic import find_tiles, join_scenes, open_members
 from hyperhpc.scene.probe import leave_out_empty_bands
 from hyperhpc.scene.views import mask_scene, note_hidden, pick_common, resample
-from hyperhpc.scene.views.warp import refuse_rotated, warp_scene
+from hyperhpc.scene.views.warp import align_scenes, refuse_rotated, warp_scene
 
 __all__ = ["FORMATS", "Grid", "Scene", "describe", "open_scene", "to_xarray"]
 
@@ -101,6 +101,8 @@ def _list_files(path: str) -> list[str]:
 
 def _join(name: str, members: list[Scene], options: SceneOptions) -> Scene:
     """Join scenes to one, after resampling or picking bands if the options say so."""
+    if options.resample:
+        members = align_scenes(members)
     if options.resample_bands:
         members = resample(members)
     elif options.bands == "intersect":

@@ -167,7 +167,7 @@ _THREADS = 8
 #: Corners of two files may deviate from whole pixels by this part of a pixel.
 _MAX_OFF_GRID_PX = 0.01
 _MAX_SOURCES = 65_000
-_WARP = "Warp one to the grid of the other, for example with gdalwarp"
+_WARP = "Bring all to the grid of the first: --resample nearest"
 
 
 def find_tiles(folder: str) -> list[str]:
@@ -281,10 +281,10 @@ def _differences(first: Scene, other: Scene) -> Iterator[tuple[str, Any, Any, st
         one, two = (f"{scene.wavelength_nm[band]:.2f} nm" for scene in (first, other))
         hint = f"They may be {SAME_BAND_NM} nm apart; {way_out}"
         yield f"centres of band {band + 1}", one, two, hint
+    if not is_same_crs(a, b):
+        yield "reference systems", _crs_name(a), _crs_name(b), "Give files of one reference system"
     if not np.allclose([a.px, a.py], [b.px, b.py], rtol=1e-6, atol=0):
         yield "pixel sizes", f"{a.px:g} x {a.py:g}", f"{b.px:g} x {b.py:g}", _WARP
-    if not is_same_crs(a, b):
-        yield "reference systems", _crs_name(a), _crs_name(b), _WARP
     for what, name in (
         ("kinds of numbers", "dtype"),
         ("scale factors", "scale_factor"),

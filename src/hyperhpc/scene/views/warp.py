@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from hyperhpc.config import SceneOptions, options_of
 from hyperhpc.errors import SceneError
-from hyperhpc.scene.cube import SOURCE_ARRAY, Grid, scene_fields
+from hyperhpc.scene.cube import Grid, Scene, scene_fields
 from hyperhpc.scene.files import FileScene
-from hyperhpc.scene.origins import ORIGIN_KINDS, add_dates
+from hyperhpc.scene.georef import grid_in_pixels, is_same_crs
+from hyperhpc.scene.origins import ORIGIN_KINDS
 from hyperhpc.scene.views import WrappedScene, window_shape
 from hyperhpc.scene.window import normalise
 
@@ -24,6 +26,7 @@ _SIDE = 128
 #: Centres this close to an edge between two pixels (in pixels) count as on it: float64 is
 #: inexact at coordinates of several million.
 _ON_EDGE = 1e-8
+_ONE_PIXEL = slice(0, 1), slice(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,12 +53,21 @@ class WarpedScene(WrappedScene):
     def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
         """See :meth:`Scene.read_origins`."""
         rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
-        if not self.sources:
-            return {}
-        dtype, missing = ORIGIN_KINDS[SOURCE_ARRAY]
-        source = np.full(window_shape(rows, cols), missing, dtype)
-        self._gather(source, rows, cols, lambda y, x: self.inner.read_origins(y, x)[SOURCE_ARRAY])
-        return add_dates({SOURCE_ARRAY: source}, self.sources, ())
+        found = {}
+        for name, one in self.inner.read_origins(*_ONE_PIXEL).items():
+            found[name] = np.full(window_shape(rows, cols), ORIGIN_KINDS[name][1], one.dtype)
+            read = partial(_read_origin, self.inner, name)
+            self._gather(found[name], rows, cols, read)
+        return found
+
+    def read_zenith(self, rows: slice, cols: slice) -> np.ndarray | None:
+        """See :meth:`Scene.read_zenith`."""
+        if (one := self.inner.read_zenith(*_ONE_PIXEL)) is None:
+            return None
+        rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
+        out = np.full(window_shape(rows, cols), np.nan, one.dtype)
+        self._gather(out, rows, cols, lambda y, x: np.asarray(self.inner.read_zenith(y, x)))
+        return out
 
     def fingerprint(self) -> dict[str, Any]:
         """See :meth:`Scene.fingerprint`."""
@@ -95,14 +107,44 @@ class WarpedScene(WrappedScene):
                 )
 
 
+def _read_origin(scene: Scene, name: str, rows: slice, cols: slice) -> np.ndarray:
+    return scene.read_origins(rows, cols)[name]
+
+
 def warp_scene(scene: FileScene) -> WarpedScene:
     """A scene with a geotransform of its own on a north-up grid of the same pixel size.
 
     Pixels outside the scene are no-data.
     """
     assert scene.geotransform is not None
-    grid, shape = _north_up(scene)
-    xmin, a, b, ymax, d, e = scene.geotransform
+    grid, shape = _north_up(scene, scene.geotransform)
+    return _warp(scene, scene.geotransform, grid, shape)
+
+
+def align_scenes(scenes: Sequence[Scene]) -> list[Scene]:
+    """Scenes on the grid of the first, as far as they have its reference system."""
+    first = scenes[0].grid
+    return [scenes[0], *(_align(scene, first) for scene in scenes[1:])]
+
+
+def _align(scene: Scene, target: Grid) -> Scene:
+    grid = scene.grid
+    off = (grid.xmin - target.xmin) / target.px, (grid.ymax - target.ymax) / target.py
+    is_on_grid = np.allclose([grid.px, grid.py], [target.px, target.py], rtol=1e-6, atol=0)
+    has_no_place = grid == grid_in_pixels(scene.shape[0])
+    is_same = is_same_crs(grid, target)
+    if has_no_place or not is_same or (is_on_grid and np.allclose(off, np.rint(off), atol=0.01)):
+        return scene
+    six: tuple[float, ...] = (grid.xmin, grid.px, 0.0, grid.ymax, 0.0, -grid.py)
+    if isinstance(scene, WarpedScene) and isinstance(scene.inner, FileScene):  # never twice
+        scene = scene.inner
+        six = scene.geotransform or six
+    return _warp(scene, six, *_covering(replace(target, wkt=grid.wkt, epsg=grid.epsg), six, scene))
+
+
+def _warp(scene: Scene, six: tuple[float, ...], grid: Grid, shape: tuple[int, int]) -> WarpedScene:
+    """A scene with this geotransform, on a north-up grid."""
+    xmin, a, b, ymax, d, e = six
     to_source = np.linalg.inv([[a, b], [d, e]])
     # Differences first: the product of large coordinates would lose digits
     origin = to_source @ (grid.xmin - xmin, grid.ymax - ymax)
@@ -130,14 +172,13 @@ def warp_scene(scene: FileScene) -> WarpedScene:
     )
 
 
-def _north_up(scene: FileScene) -> tuple[Grid, tuple[int, int]]:
+def _north_up(scene: FileScene, six: tuple[float, ...]) -> tuple[Grid, tuple[int, int]]:
     """North-up grid that holds all pixels of a scene, and its rows and columns.
 
     Its corner is a multiple of the pixel size, so that scenes with the same pixels share one grid;
     where rows only run in another direction, pixels stay where they are.
     """
-    assert scene.geotransform is not None
-    x0, a, b, y0, d, e = scene.geotransform
+    x0, a, b, y0, d, e = six
     height, width = scene.shape[:2]
     sides = math.hypot(a, d), math.hypot(b, e)
     tiny = 1e-9 * max(sides)
@@ -148,13 +189,22 @@ def _north_up(scene: FileScene) -> tuple[Grid, tuple[int, int]]:
     if max(abs(a), abs(e)) < tiny or max(abs(b), abs(d)) < tiny:
         shape = (width, height) if is_turned else (height, width)
         return replace(scene.grid, xmin=x0 + x.min(), ymax=y0 + y.max(), px=px, py=py), shape
-    left, right = math.floor((x0 + x.min()) / px), math.ceil((x0 + x.max()) / px)
-    bottom, top = math.floor((y0 + y.min()) / py), math.ceil((y0 + y.max()) / py)
-    grid = replace(scene.grid, xmin=left * px, ymax=top * py, px=px, py=py)
-    return grid, (top - bottom, right - left)
+    return _covering(replace(scene.grid, xmin=0.0, ymax=0.0, px=px, py=py), six, scene)
 
 
-def _mark_outside(scene: FileScene) -> tuple[float, tuple[float, ...], list[str]]:
+def _covering(grid: Grid, six: tuple[float, ...], scene: Scene) -> tuple[Grid, tuple[int, int]]:
+    """The part of a grid, without an end, that holds all pixels of a scene; rows and columns."""
+    x0, a, b, y0, d, e = six
+    height, width = scene.shape[:2]
+    # Counted from the corner of the grid; a millionth of a pixel is no further pixel
+    x = (x0 - grid.xmin + np.array([0, a * width, b * height, a * width + b * height])) / grid.px
+    y = (grid.ymax - y0 - np.array([0, d * width, e * height, d * width + e * height])) / grid.py
+    left, right = math.floor(x.min() + 1e-6), math.ceil(x.max() - 1e-6)
+    top, bottom = math.floor(y.min() + 1e-6), math.ceil(y.max() - 1e-6)
+    return grid.part(top, left), (bottom - top, right - left)
+
+
+def _mark_outside(scene: Scene) -> tuple[float, tuple[float, ...], list[str]]:
     """What pixels outside a scene hold, its no-data values with that one, and notes."""
     if not scene.is_integer:
         return math.nan, scene.nodata, []
