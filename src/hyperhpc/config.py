@@ -189,6 +189,22 @@ class SceneOptions:
         if problems := problems + self._find_problems():
             raise ConfigError("; ".join(problems), "See hyperhpc run --help")
 
+    def as_words(self) -> list[str]:
+        """The options that differ from their defaults, as words of a command line."""
+        words = []
+        for name, entry in options_of(SceneOptions).items():
+            value = getattr(self, name)
+            flag = entry.flag or f"--{name.replace('_', '-')}"
+            if value in (entry.default, None):
+                continue
+            if value is True:
+                words.append(flag)
+            elif entry.is_repeatable:
+                words += [f"{flag}={one!r}" for one in value]
+            else:
+                words.append(f"{flag}={','.join(value) if isinstance(value, tuple) else value}")
+        return words
+
     def _find_problems(self) -> list[str]:
         """What is wrong with options together."""
         return []

@@ -94,7 +94,7 @@ def test_lock__of_a_living_process_is_refused(tmp_path: Path) -> None:
         held(tmp_path)
     for part in ("job 4711", f"process {os.getpid()} on node7", owner.since):
         assert part in caught.value.message
-    assert caught.value.hint == f"Wait for it, or see what it does: hyperhpc status {tmp_path}"
+    assert caught.value.hint == f"Wait, or see what it does: hyperhpc status {tmp_path}"
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -178,7 +177,7 @@ def _find_pixel(scene: Scene, x: float, y: float) -> tuple[int, int]:
         if 0 <= row < scene.shape[0] and 0 <= col < scene.shape[1]:
             return row, col
     xmin, ymin, xmax, ymax = scene.bounds
-    hint = f"See hyperhpc info {shlex.quote(scene.path)}"
+    hint = "Give a point inside it"
     if is_inside_as_degrees(scene, x, y):
         hint = "Give --point-crs EPSG:4326: as longitude and latitude, it lies in the scene"
     raise ConfigError(

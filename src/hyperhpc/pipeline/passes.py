@@ -166,9 +166,11 @@ def _check_any_valid(
 
 
 def _no_valid_pixel(ctx: RunContext) -> SceneError:
+    options = ctx.config.scene_options.as_words()
+    words = ["hyperhpc", "info", str(ctx.config.scene), *options]
     return SceneError(
         f"The scene has no valid pixel among {ctx.n_pixels}",
-        f"Check its no-data value: hyperhpc info {shlex.quote(str(ctx.config.scene))}",
+        f"Check its no-data value: {shlex.join(words)}",
     )
 
 

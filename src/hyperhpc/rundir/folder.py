@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -289,6 +290,7 @@ def find_run_folder(path: str | Path) -> RunFolder:
     folder = RunFolder(Path(path))
     if not folder.plan.is_file():
         raise ConfigError(
-            f"{path} holds no run of hyperhpc", f"Make one with: hyperhpc run SCENE {path}"
+            f"{path} holds no run of hyperhpc",
+            f"Make one with: hyperhpc run SCENE {shlex.quote(str(path))}",
         )
     return folder

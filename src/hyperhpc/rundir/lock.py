@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import threading
@@ -124,7 +125,7 @@ class Claim:
             raise IncompleteRunError(
                 f"{self.path.parent} was taken over by another run ({owner}) because this one "
                 f"gave no sign of life for {GONE_S:.0f} s; it writes nothing more",
-                f"Follow the other: hyperhpc status {self.path.parent}",
+                f"Follow the other: hyperhpc status {shlex.quote(str(self.path.parent))}",
             )
 
 
@@ -236,7 +237,7 @@ def _acquire(path: Path, mine: Owner, note: Callable[[str], None]) -> None:
         else:
             raise ConfigError(
                 f"{path.parent} is in use by another run: {theirs}",
-                f"Wait for it, or see what it does: hyperhpc status {path.parent}",
+                f"Wait, or see what it does: hyperhpc status {shlex.quote(str(path.parent))}",
             )
     _remove_parts(path)
 

@@ -311,7 +311,8 @@ def read_status(out: Path) -> dict[str, str]:
         return {"state": "complete"}  # a finished store holds nothing else of its ingest
     if not (run or job):
         raise ConfigError(
-            f"{out} holds no run of hyperhpc", f"Make one with: hyperhpc run SCENE {out}"
+            f"{out} holds no run of hyperhpc",
+            f"Make one with: hyperhpc run SCENE {shlex.quote(str(out))}",
         )
     number = job.pop("job", None)
     if number and (not run or run.get("job", number) != number):

@@ -85,9 +85,10 @@ def prepare_trial(config: RunConfig, ks: Sequence[int]) -> Trial:
     scene = note_bbox(open_scene(config.scene, options=config.scene_options), config.bbox)
     plan = make_plan(scene, config)
     if plan.is_transposed:
+        words = ["hyperhpc", "ingest", scene.path, "scene.zarr", *config.scene_options.as_words()]
         raise ConfigError(
             f"{scene.path} is stored band by band: each sampled pixel would cost a whole image",
-            f"Store it by pixels: hyperhpc ingest {shlex.quote(scene.path)} scene.zarr",
+            f"Store it by pixels: {shlex.join(words)}",
         )
     bands = select_bands(scene, config.drop).bands
     stride = max(1, math.isqrt(math.prod(plan.area.shape) // (2 * MAX_COARSE_PIXELS)))

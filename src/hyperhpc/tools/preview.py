@@ -6,6 +6,7 @@ are made from the tiles that are finished; the page of ``hyperhpc view`` uses th
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ def make_overview(
         raise IncompleteRunError(
             f"Nothing of {folder.out} can be drawn yet: none of its {n_tiles} tiles has its "
             "indices and labels",
-            f"See how far the run is: hyperhpc status {folder.out}",
+            f"See how far the run is: hyperhpc status {shlex.quote(str(folder.out))}",
         )
     about = OverviewMetadata.read(folder.work)
     step, n_indices, n_models = about.step, len(about.index_names), len(about.model_names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def verify(out: Path) -> Verified:
     if not sums:
         raise IncompleteRunError(
             f"{out} has no finished tile yet, so there is nothing to verify",
-            f"See what the run does: hyperhpc status {out}",
+            f"See what the run does: hyperhpc status {shlex.quote(str(out))}",
         )
     damaged = dict(find_damage(out, sums))
     if complete:

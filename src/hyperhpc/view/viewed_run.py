@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +32,7 @@ def as_read_error(error: BaseException, out: Path) -> HyperhpcError:
         return error
     return IncompleteRunError(
         f"A file of {out} cannot be read ({cause(error)})",
-        f"See which files are damaged: hyperhpc verify {out}",
+        f"See which files are damaged: hyperhpc verify {shlex.quote(str(out))}",
     )
 
 
@@ -88,7 +89,7 @@ def open_viewed_run(out: Path, scene: Path | None, scratch: Path) -> ViewedRun:
     if results.pyramid is None:
         raise ConfigError(
             f"{folder.overview} holds no readable map",
-            f"See which files of the run are damaged: hyperhpc verify {out}",
+            f"See which files of the run are damaged: hyperhpc verify {shlex.quote(str(out))}",
         )
     plan = Plan.from_json(read_json(folder.plan))
     grid = _grid_of(results, folder, plan.area)

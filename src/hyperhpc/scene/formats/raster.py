@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -109,9 +110,11 @@ def _interleave(dataset: Any) -> str:
 def _layout(path: str, header: str, dataset: Any, texts: BandTexts, stored: np.dtype) -> Layout:
     """Layout of ENVI's numbers; SceneError if the file has another size."""
     if texts.file.get("file_compression", "0").strip() != "0":
+        data, new = shlex.quote(path), shlex.quote(os.path.splitext(path)[0] + "_unpacked")
         raise SceneError(
             f"{path} is compressed (file compression in {header})",
-            "Unpack it with gunzip, and set file compression = 0",
+            f"Unpack it: gzip -dc < {data} > {new}.img && sed 's/^file compression.*/file "
+            f"compression = 0/' {shlex.quote(header)} > {new}.hdr",
         )
     if set(texts.file.get("major_frame_offsets", "0")) - set("{0, }"):
         raise SceneError(

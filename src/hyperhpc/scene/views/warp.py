@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.config import SceneOptions, options_of
+from hyperhpc.config import SceneOptions
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import Grid, Scene, scene_fields
 from hyperhpc.scene.files import FileScene
@@ -218,26 +218,10 @@ def _mark_outside(scene: Scene) -> tuple[float, tuple[float, ...], list[str]]:
 def refuse_rotated(scene: FileScene, options: SceneOptions) -> SceneError:
     """The error for a scene that has to be warped; its hint is the command that does it."""
     stem = os.path.splitext(os.path.basename(scene.path))[0]
-    words = ["hyperhpc", "ingest", scene.path, f"{stem}.zarr", *_typed(options)]
+    words = ["hyperhpc", "ingest", scene.path, f"{stem}.zarr", *options.as_words()]
     return SceneError(
         f"{scene.path} is rotated or mirrored (geotransform {scene.geotransform}); rows must "
         "run from north to south, columns from west to east",
-        "gdalwarp would lose scale and bad bands, and without -dstnodata make the corners data; "
-        f"instead: {shlex.join(words)} --resample nearest",
+        "Type this (gdalwarp would lose scale and bad bands, and make the corners data without "
+        f"-dstnodata): {shlex.join(words)} --resample nearest",
     )
-
-
-def _typed(options: SceneOptions) -> Iterator[str]:
-    """The options that differ from their defaults, as words of a command line."""
-    for name, entry in options_of(SceneOptions).items():
-        value = getattr(options, name)
-        if value == entry.default:
-            continue
-        flag = entry.flag or f"--{name.replace('_', '-')}"
-        if value is True:
-            yield flag
-        elif entry.is_repeatable:
-            for one in value:
-                yield f"{flag}={one:g}"
-        else:
-            yield f"{flag}={','.join(value) if isinstance(value, tuple) else value}"
