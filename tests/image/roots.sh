@@ -5,8 +5,9 @@
 #   apptainer-N/    a root folder of a machine with Apptainer (Debian trixie; Apptainer from sid)
 #   docker-N/       a root folder of a machine with a Docker engine (Debian bookworm)
 #   slurm-N/        a root folder of a cluster's hosts: Slurm, munge, Apptainer (as above)
+#   gis-N/          a root folder with GDAL and R of Debian trixie; CI itself has those of bookworm
 #
-#   tests/image/roots.sh WHAT...    make those of base, apptainer, docker, slurm that are missing
+#   tests/image/roots.sh WHAT...    make those of base, apptainer, docker, slurm, gis that are missing
 #   tests/image/roots.sh path WHAT  print where it is
 #
 # N is the checksum of its recipe, so a changed recipe is made again, and it alone. The Debian
@@ -56,6 +57,11 @@ make_apptainer() {
     squashfs-tools,squashfuse,fuse-overlayfs,fakeroot,uidmap,openssl,ca-certificates
   install_apptainer "$root"
   add_user "$root" user
+}
+
+make_gis() {
+  bootstrap trixie "$1" gdal-bin,r-base-core,r-cran-terra,r-cran-stars
+  rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*
 }
 
 # One munge key for all hosts is what makes them a cluster.

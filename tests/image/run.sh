@@ -29,7 +29,7 @@ clean_up_at_exit
 lock_machines
 
 say "Roots and base"
-wait_for bash tests/image/roots.sh base apptainer docker
+wait_for bash tests/image/roots.sh base apptainer docker gis
 WORK=$(mktemp -d "${TMPDIR:-/var/tmp}/hyperhpc-image.XXXXXX")
 DATA=$HYPERHPC_CACHE/image/docker-data
 mkdir -p "$DATA"
