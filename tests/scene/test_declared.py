@@ -193,6 +193,13 @@ def test_override__counts_more_than_the_file(tmp_path: Path) -> None:
     assert any("--scale 0.0004 multiplies" in note for note in multiplied.notes)
 
 
+@pytest.mark.parametrize("name", ["Data_Ignore_Value", "missing_value"])
+def test_nodata__zero_in_a_list_counts(tmp_path: Path, name: str) -> None:
+    path = stored(tmp_path / "s.zarr", DN, {name: [0, -7], "_FillValue": 0})
+    assert open_scene(path).nodata == (0.0, -7.0)
+    assert open_scene(stored(tmp_path / "t.zarr", DN, {name: -7, "_FillValue": 0})).nodata == (-7,)
+
+
 def test_override__zero_and_another_value_are_both_no_data(tmp_path: Path) -> None:
     dn = DN.copy()
     dn[1, 2] = 0

@@ -155,7 +155,8 @@ def resolve_values(
     limits = _resolve_range(attributes, where, notes)
     numbers = [attributes.get(name) for name in _NODATA_NAMES]
     declared = [*(_number(one) for one in _flatten(numbers)), _number(plain(fill_value)) or None]
-    listed = isinstance(attributes.get("data_ignore_value"), list)  # such as [0, -9999]
+    # [0, -9999] lists 0 on purpose, also in the stores that ingest writes
+    listed = any(isinstance(value, list) and 0 in value for value in numbers)
     nodata, wide = resolve_nodata(
         stored, np.dtype(dtype), declared, limits is not None, notes, is_given=listed
     )
