@@ -60,7 +60,8 @@ def write_ingested(path: Path, grid: Grid) -> str:
         grid=grid,
         wavelength_nm=np.array([500.0, 600.0, 700.0]),
         fwhm_nm=None,
-        fill=-9999.0,
+        scale_factor=10000.0,
+        nodata=(-9999.0,),
     )
     create_cube_store(path, described)
     return "reflectance"
