@@ -41,7 +41,7 @@ def test_info__bad_box(text: str, small_scene: Path) -> None:
 )
 def test_spectrum__point_outside(x: str, y: str, small_scene: Path) -> None:
     outcome = call("spectrum", small_scene, "--x", x, "--y", y)
-    check_refused(outcome, 3, f"point {x},{y}", "517000 to 517112", f"info {small_scene}")
+    check_refused(outcome, 3, f"point {x},{y}", "517000 to 517112", "give a point inside it")
 
 
 @pytest.mark.parametrize(
