@@ -15,6 +15,7 @@ names and style. The only differences are:
   ``d_all.reflectance.sel(wl=nm, method="nearest")``.
 - The point and the close-up had fixed positions in a scene of 13092 x 12050 pixels. Here they
   are in the middle of any scene, the close-up with at most 1000 x 1000 pixels.
+- Stores say today how integers become reflectance; ``mask_and_scale=False`` keeps the integers.
 - Every step is timed, not only three of them.
 
 No error of the tutorial is corrected: no-data has indices and a cluster, NDLI has the wrong
@@ -118,7 +119,7 @@ def run(scene: str, out: Path) -> None:
     """Load, plot, fit twice, predict, plot."""
     with step("load"):
         d_all = (
-            xr.open_zarr(scene, group="reflectance")
+            xr.open_zarr(scene, group="reflectance", mask_and_scale=False)
             .isel(wl=band_list()[0])
             .chunk({"x": "auto", "y": "auto", "wl": -1})
             .persist()
@@ -182,12 +183,12 @@ def run(scene: str, out: Path) -> None:
     with step("predict"):
         d_final = d_all.reflectance.data.reshape((-1, len(band_list()[0]))).rechunk(("auto", -1))
         d_final = scaler.transform(d_final)
-        f_shape = xr.open_zarr(scene, group="reflectance").reflectance.shape
+        f_shape = xr.open_zarr(scene, group="reflectance", mask_and_scale=False).reflectance.shape
         d_kmeans = k1.predict(d_final).persist().reshape(f_shape[0:2])
         wait(d_kmeans)
 
     with step("plot clusters"):
-        base_dat = xr.open_zarr(scene, group="reflectance")
+        base_dat = xr.open_zarr(scene, group="reflectance", mask_and_scale=False)
         coords = {axis: base_dat.coords[axis].values for axis in "xy"}
         d_final2 = xr.DataArray(data=d_kmeans, coords=coords, dims=("y", "x")).to_dataset(
             name="kmean_clust"
