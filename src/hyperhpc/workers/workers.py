@@ -43,14 +43,17 @@ class Workers:
     dashboard: str | None = None
     may_queue: bool = False
     pinned: dict[Future, str] = field(default_factory=dict)
+    _last_count: int = 0
 
     def count_connected(self) -> int:
         """How many are connected now."""
         return len(find_connected(self.client))
 
     def describe_count(self) -> str:
-        """How many are connected, and how many are wanted: ``3 of 4``."""
-        return f"{self.count_connected()} of {self.count}"
+        """How many are connected, or were at the end, and how many are wanted: ``3 of 4``."""
+        if self.client.status == "running":
+            self._last_count = self.count_connected()
+        return f"{self._last_count} of {self.count}"
 
     def describe_memory(self) -> str:
         """What all of them use together: ``1.1 GiB``."""
