@@ -25,6 +25,17 @@ def mount(folder: Path, options: str) -> bool:
         return False
 
 
+def wait_for_records(
+    process: subprocess.Popen[str], out: Path, stage: str, timeout_s: float
+) -> None:
+    """Wait until a run has finished a tile of this stage."""
+    deadline = time.monotonic() + timeout_s
+    while not list((out / "work").glob(f"{stage}/*.json")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.005)
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own, of 50 MB."""
@@ -64,11 +75,7 @@ def test_run__that_may_not_write_any_more_stops_and_resumes(
     with subprocess.Popen(
         program("run", small_scene, out, *OPTIONS), stderr=subprocess.PIPE, text=True
     ) as process:
-        deadline = time.monotonic() + 60
-        while not list((out / "work").glob("sample/*.json")):
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.005)
+        wait_for_records(process, out, "sample", 60)
         while not mount(disk, "remount,ro"):  # not while a file is being written
             assert process.poll() is None
         _, said = process.communicate(timeout=60)
@@ -90,11 +97,7 @@ def test_run__whose_folder_is_moved_says_so(
     with subprocess.Popen(
         program("run", small_scene, out, *OPTIONS), stderr=subprocess.PIPE, text=True
     ) as process:
-        deadline = time.monotonic() + 120
-        while not list((out / "work").glob(f"{stage}/*.json")):
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.005)
+        wait_for_records(process, out, stage, 120)
         out.rename(tmp_path / "moved")
         _, said = process.communicate(timeout=120)
     assert process.returncode == 5, said
