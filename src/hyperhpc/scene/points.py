@@ -79,11 +79,7 @@ def place_points(scene: Scene, given: GivenPoints) -> PlacedPoints:
     import shapely
 
     crs = _check_crs(given)
-    places: list[Pair | None] = [*given.pairs]
-    if crs is not None and places:
-        places = _pairs_of(
-            reproject_to_scene(shapely.points(np.array(places)), crs, scene, "--point")
-        )
+    places = _pairs_of(_place_pairs(scene, given, crs))
     attributes: list[dict[str, Any]] = [{} for _ in places]
     if given.file is None:
         return PlacedPoints(places, attributes)
@@ -111,7 +107,6 @@ def place_features(scene: Scene, given: GivenPoints) -> Features:
     Raises ConfigError: nothing is given; a coordinate is not finite; the file cannot be read,
     holds nothing, or cannot be placed; or the CRS is unknown, or contradicts the file.
     """
-    import shapely
 
     crs = _check_crs(given)
     if not given.pairs and given.file is None:
@@ -119,9 +114,7 @@ def place_features(scene: Scene, given: GivenPoints) -> Features:
     for x, y in given.pairs:
         if not (math.isfinite(x) and math.isfinite(y)):
             raise ConfigError(f"Point {x:g},{y:g} is not finite", "Give two numbers")
-    own = shapely.points(np.array(given.pairs, dtype=np.float64).reshape(-1, 2))
-    if crs is not None and len(own):
-        own = reproject_to_scene(own, crs, scene, "--point")
+    own = _place_pairs(scene, given, crs)
     if given.file is None:
         return Features(own, [{} for _ in own], SCENE_CRS, "", ())
     what, features = _read_file(given, crs)
@@ -168,6 +161,16 @@ def _check_crs(given: GivenPoints) -> str | None:
             "Give an EPSG code, such as EPSG:4326",
         )
     return crs.to_wkt()
+
+
+def _place_pairs(scene: Scene, given: GivenPoints, crs: str | None) -> np.ndarray:
+    """The single points, of shapely, in the CRS of the scene."""
+    import shapely
+
+    points = shapely.points(np.array(given.pairs, dtype=np.float64).reshape(-1, 2))
+    if crs is None or not len(points):
+        return np.asarray(points)
+    return reproject_to_scene(points, crs, scene, "--point")
 
 
 def _read_file(given: GivenPoints, crs: str | None) -> tuple[str, Features]:
