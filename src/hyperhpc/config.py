@@ -27,6 +27,7 @@ MODELS = ("lloyd", "minibatch")
 OVERLAPS = ("first", "last", "nadir")
 MASKS = ("weather", "shadow", "cloud")
 BANDS = ("same", "intersect")
+FIGURES = ("page", "all")
 RESAMPLING = ("nearest",)
 #: 255 marks a missing label, so 0-254 can be used.
 MAX_CLUSTERS = 255
@@ -363,6 +364,15 @@ class RunConfig(SceneOptions):
     restart: bool = option(
         False,
         "Rename what an earlier call has written, and start from the beginning.",
+        section="General",
+        changes_results=False,
+    )
+
+    figures: str = option(
+        "page",
+        "Draw the figures that the report shows, or also a map of each index by itself with its "
+        "histogram (all).",
+        choices=FIGURES,
         section="General",
         changes_results=False,
     )

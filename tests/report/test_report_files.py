@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -71,48 +70,24 @@ def start_report(out: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("to_group", [True, False])
-def test_report__stops_with_all_its_processes_at_a_signal(
-    tmp_path: Path, number: signal.Signals, to_group: bool
-) -> None:
+def test_report__stops_at_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     process = start_report(tmp_path / "out")
-    others = psutil.Process(process.pid).children(recursive=True)
-    if to_group:  # as a terminal sends Ctrl-C
-        os.killpg(process.pid, number)
-    else:
-        process.send_signal(number)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "Traceback" not in said
-    assert not psutil.wait_procs(others, timeout=30)[1]
     assert not hidden_files(tmp_path / "out")
     assert not (tmp_path / "out" / "report.html").exists()
 
 
-def test_report__that_is_killed_leaves_whole_pictures_and_no_process(tmp_path: Path) -> None:
+def test_report__that_is_killed_leaves_whole_pictures(tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start_report(out)
-    others = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
-    assert not psutil.wait_procs(others, timeout=60)[1]
     for path in out.glob("figures/*.png"):
         with Image.open(path) as image:
             image.load()
     remove_partial_files(out)
     assert not hidden_files(out)
     assert write_report(out).exists()
-
-
-def test_write_report__of_a_script_does_not_run_it_again(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    write_case(out, **CASE)
-    script = tmp_path / "script.py"
-    script.write_text(
-        "print('once')\n"
-        "from hyperhpc.report import write_report\n"
-        f"print(write_report({str(out)!r}).name)\n",
-        "utf-8",
-    )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "once\nreport.html\n", "")

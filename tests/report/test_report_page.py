@@ -83,7 +83,7 @@ def run(tmp_path_factory):
     """One run with everything, its report, and its JSON files."""
     out = tmp_path_factory.mktemp("report") / "a run & <its> folder"
     write_case(out)
-    path = write_report(out)
+    path = write_report(out, figures="all")
     data = {p.stem: json.loads(p.read_text()) for p in out.glob("*.json")}
     return out, path, read_page(path), data
 
@@ -92,7 +92,6 @@ def run(tmp_path_factory):
 def quick(monkeypatch):
     """A third of the resolution, for tests that look at the page and not at the pictures."""
     monkeypatch.setattr("hyperhpc.report.style.DPI", 60)
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0})  # another process has no DPI 60
 
 
 def test_write_report__gives_the_page_and_leaves_nothing_half_written(run):
@@ -101,22 +100,12 @@ def test_write_report__gives_the_page_and_leaves_nothing_half_written(run):
     assert not [p for p in out.rglob("*") if ".part" in p.name]
 
 
-@pytest.mark.parametrize("other", ["none", "fails", "cannot start"])
-@pytest.mark.slow
-def test_write_report__alone_draws_the_same(run, tmp_path, monkeypatch, other):
-    """The fixture had a second process draw one half, where there are two cores."""
-    out, path, _, _ = run
-    own = tmp_path / out.name
-    shutil.copytree(out, own, ignore=shutil.ignore_patterns("figures", "report.html"))
-    if other == "none":
-        monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0})
-    else:
-        program = b"/bin/false" if other == "fails" else b"/nowhere/python"
-        monkeypatch.setattr("multiprocessing.spawn._python_exe", program)
-    page = write_report(own)
-    assert page.read_text().replace(str(own), str(out)) == path.read_text()
-    for picture in (out / "figures").iterdir():
-        assert (own / "figures" / picture.name).read_bytes() == picture.read_bytes()
+def test_write_report__draws_each_index_by_itself_only_if_asked(tmp_path, quick):
+    write_case(tmp_path, shape=(12, 12), indices=("ndvi",), points=0, models=("lloyd",))
+    write_report(tmp_path)
+    page_only = {path.stem for path in (tmp_path / "figures").iterdir()}
+    write_report(tmp_path, figures="all")
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} - page_only == {"index_ndvi"}
 
 
 @pytest.mark.slow

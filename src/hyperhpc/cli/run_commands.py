@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hyperhpc.cli.options import AnyPath, choice_option, json_option, path_option
+from hyperhpc.cli.options import AnyPath, choice_option, json_option, path_option, table_option
 from hyperhpc.cli.output import print_error, print_facts
 from hyperhpc.errors import IncompleteRunError
 
@@ -28,16 +28,17 @@ def status(out: Path, as_json: bool) -> None:
     print_facts(read_status(out), as_json)
 
 
-@click.command(epilog="Example: hyperhpc report out")
+@click.command(epilog="Example: hyperhpc report out --figures all")
 @click.argument("out", type=AnyPath())
-def report(out: Path) -> None:
+@table_option("figures")
+def report(out: Path, figures: str | None) -> None:
     """Draw the report again, or the report of an unfinished run, from what is on disk.
 
     The scene is not read. The report of an unfinished run lists the tiles that are missing.
     """
     from hyperhpc.tools.preview import report_run
 
-    click.echo(f"report: {report_run(out, print_error)}")
+    click.echo(f"report: {report_run(out, print_error, figures or 'page')}")
 
 
 @click.command(epilog="Example: hyperhpc view out --scene /data/scene.zarr --port 5006")

@@ -92,7 +92,8 @@ def run_stages(ctx: RunContext, session: Session, command: str, *, is_new: bool)
         raise
     record.write()  # the report shows pixels and memory too
     with stages.stage("report", "drawing the report"):
-        write_report(ctx.folder.out, complete=True)  # run.json says so last of all
+        # run.json says that the run is complete last of all
+        write_report(ctx.folder.out, complete=True, figures=ctx.config.figures)
     record.finish()
 
 

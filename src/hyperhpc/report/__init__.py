@@ -19,7 +19,7 @@ __all__ = ["figures", "plot_spectra", "write_report"]
 
 def write_report(
     out: str | Path, *, complete: bool = False, overview: Path | None = None,
-    gaps: Sequence[str] = (),
+    gaps: Sequence[str] = (), figures: str = "page",
 ) -> Path:  # fmt: skip
     """Draw ``OUT/figures/*.png`` and write the self-contained page ``OUT/report.html``.
 
@@ -29,6 +29,7 @@ def write_report(
     ``complete``: The run is coming to its end, though run.json does not say so yet.
     ``overview``: Where reduced maps lie, if not in ``OUT/overview.zarr``.
     ``gaps``: What is missing in them, one sentence each.
+    ``figures``: ``page`` draws what the page shows, ``all`` also a map of each index by itself.
 
     Returns the page. Raises ConfigError: ``out`` is not the folder of a run.
     """
@@ -37,7 +38,7 @@ def write_report(
 
     results = open_results(out, overview=overview)
     run = results.run | ({"complete": True} if complete else {})
-    return write(replace(results, run=run, gaps=tuple(gaps)))
+    return write(replace(results, run=run, gaps=tuple(gaps)), has_index_maps=figures == "all")
 
 
 def figures(out: str | Path) -> dict[str, Figure]:

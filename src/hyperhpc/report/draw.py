@@ -44,11 +44,15 @@ def measure_indices(results: RunResults) -> list[IndexMap]:
     return [index for index in measured if index is not None]
 
 
-def draw_rest(results: RunResults) -> Iterator[ReportFigure]:
-    """Draw all figures but those of the indices, which is about half of the work.
+def draw_figures(
+    results: RunResults, maps: list[IndexMap], *, has_index_maps: bool
+) -> Iterator[ReportFigure]:
+    """Draw all figures, one by one, so that only one is in memory.
 
-    Figures are made one by one, so that only one is in memory.
+    ``maps``: What :func:`measure_indices` gives.
+    ``has_index_maps``: Draw each index by itself too.
     """
+    yield from _draw_indices(results, maps, has_index_maps=has_index_maps)
     yield from _draw_scene(results)
     yield from _draw_models(results)
     yield from _draw_agreement(results)
@@ -74,7 +78,9 @@ def _draw_scene(results: RunResults) -> Iterator[ReportFigure]:
         yield _report("spectra", "spectra", figure, "spectra", points=points, grey=grey)
 
 
-def draw_indices(results: RunResults, maps: list[IndexMap]) -> Iterator[ReportFigure]:
+def _draw_indices(
+    results: RunResults, maps: list[IndexMap], *, has_index_maps: bool
+) -> Iterator[ReportFigure]:
     """Draw the maps of the indices: all on one sheet, then each with its histogram."""
     figure = indices_figure(results, maps)
     if figure is None:
@@ -86,7 +92,7 @@ def draw_indices(results: RunResults, maps: list[IndexMap]) -> Iterator[ReportFi
         "crs": results.crs.label,
     }
     yield _report("indices", "indices", figure, "indices", **values)
-    for index in maps:
+    for index in maps if has_index_maps else ():
         figure, name = index_figure(results, index), f"index_{slug(index.entry['name'])}"
         yield _report(name, "", figure, "index", title=index.title)
 
@@ -130,5 +136,5 @@ def _level_words(results: RunResults) -> str:
 def figures(results: RunResults) -> dict[str, Figure]:
     """All figures by name, not saved."""
     with style.use_style():
-        drawn = (*draw_indices(results, measure_indices(results)), *draw_rest(results))
+        drawn = draw_figures(results, measure_indices(results), has_index_maps=True)
         return {figure.name: figure.figure for figure in drawn}

@@ -15,9 +15,12 @@ from hyperhpc.report.pictures import Picture, draw_pictures, within_budget
 from hyperhpc.results import RunResults
 
 
-def write(results: RunResults) -> Path:
-    """Write ``figures/*.png`` and ``report.html`` of an opened run; gives the page's path."""
-    pictures, index_maps = draw_pictures(results)
+def write(results: RunResults, *, has_index_maps: bool = False) -> Path:
+    """Write ``figures/*.png`` and ``report.html`` of an opened run; gives the page's path.
+
+    ``has_index_maps``: Draw each index by itself too, which the page does not show.
+    """
+    pictures, index_maps = draw_pictures(results, has_index_maps=has_index_maps)
     page = results.folder.report
     with atomic_write(page) as part:
         text = render(results, within_budget(pictures), index_maps)

@@ -1,23 +1,15 @@
 """Figures rendered, saved as PNG files, and encoded for the page.
 
-Drawing holds the interpreter's lock, so that threads would not help: where there is a second
-core, a second process draws one half of the figures (:func:`_drawn_elsewhere`).
+One process draws them all: a second one would spend more on its imports than it would save.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-import multiprocessing
-import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +19,7 @@ from PIL import Image
 
 from hyperhpc.files import atomic_write
 from hyperhpc.report import style
-from hyperhpc.report.draw import ReportFigure, draw_indices, draw_rest, measure_indices
+from hyperhpc.report.draw import ReportFigure, draw_figures, measure_indices
 from hyperhpc.report.index_maps import IndexMap
 from hyperhpc.report.png import encode_png, encode_webp
 from hyperhpc.results import RunResults
@@ -36,10 +28,6 @@ from hyperhpc.results import RunResults
 BUDGET = 9_500_000
 # A picture smaller than this is embedded without loss. Charts are; photographs are not.
 _MAX_LOSSLESS = 1_000_000
-# Signals that the second process ignores: it stops when this process closes its pipe.
-_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
-# Seconds in which the second process must finish its current figure once it shall stop.
-_GRACE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -71,90 +59,18 @@ class Picture:
         return round(self.width * 100 / style.DPI), round(self.height * 100 / style.DPI)
 
 
-def draw_pictures(results: RunResults) -> tuple[list[Picture], list[IndexMap]]:
+def draw_pictures(
+    results: RunResults, *, has_index_maps: bool = False
+) -> tuple[list[Picture], list[IndexMap]]:
     """Draw all figures into ``figures/``.
+
+    ``has_index_maps``: Draw each index by itself too, which the page does not show.
 
     Returns the pictures that the page shows, and the measured indices for its tables. Raises
     OSError: a file cannot be written.
     """
-    with _drawn_elsewhere(results) as wait_for_rest:
-        index_maps = measure_indices(results)
-        pictures = save_figures(results, draw_indices(results, index_maps))
-        rest = wait_for_rest()
-    if rest is None:
-        rest = save_figures(results, draw_rest(results))
-    return pictures + rest, index_maps
-
-
-@contextmanager
-def _drawn_elsewhere(results: RunResults) -> Iterator[Callable[[], list[Picture] | None]]:
-    """Let a second process draw ``draw_rest``.
-
-    Yields a function that waits for the pictures. It returns None if there is no second core,
-    or if anything went wrong there: they are then drawn here, where an error is reported.
-    """
-    if len(os.sched_getaffinity(0)) < 2 or multiprocessing.current_process().daemon:
-        yield lambda: None
-        return
-    from hyperhpc.workers.processes import hide_main_module
-
-    # Spawned, because this process may have threads, which a fork would not survive.
-    context = multiprocessing.get_context("spawn")
-    job: Future[list[Picture]] | None = None
-
-    def wait() -> list[Picture] | None:
-        with suppress(Exception):
-            return job.result() if job else None
-        return None
-
-    with ExitStack() as stack:
-        with suppress(OSError, ImportError, NotImplementedError):  # no process or semaphore
-            stop_reader, stop_writer = context.Pipe(duplex=False)
-            stack.enter_context(stop_reader)
-            pool = ProcessPoolExecutor(1, context, _stop_with, (stop_reader,))
-            stack.enter_context(pool)
-            stack.enter_context(stop_writer)  # closed before the pool is
-            with _signals_blocked(), hide_main_module():
-                job = pool.submit(_draw_rest, replace(results))  # without what it has cached
-        yield wait
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Block signals in this thread, so that a process which is started here inherits that."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_is_stopping = threading.Event()
-
-
-def _stop_with(pipe: Connection) -> None:
-    """In the second process: stop when the first one closes the pipe, also by being killed."""
-
-    def watch() -> None:
-        with suppress(EOFError, OSError):
-            pipe.recv()
-        _is_stopping.set()
-        time.sleep(_GRACE_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _draw_rest(results: RunResults) -> list[Picture]:
-    """In the second process: draw its half, and stop after a figure if it shall."""
-
-    def figures() -> Iterator[ReportFigure]:
-        for figure in draw_rest(results):
-            if _is_stopping.is_set():
-                return
-            yield figure
-
-    return save_figures(results, figures())
+    maps = measure_indices(results)
+    return save_figures(results, draw_figures(results, maps, has_index_maps=has_index_maps)), maps
 
 
 def save_figures(results: RunResults, figures: Iterable[ReportFigure]) -> list[Picture]:
@@ -176,9 +92,11 @@ def _render(figure: Figure) -> np.ndarray:
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())
     # Figure and canvas refer to each other: without this, large arrays would stay in memory
-    # until the garbage collector runs.
+    # until the garbage collector runs. (Figure.clear would make all axes again first.)
     del canvas.renderer
-    figure.clear()
+    for axes in figure.axes:
+        for image in list(axes.images):
+            image.remove()
     return pixels
 
 

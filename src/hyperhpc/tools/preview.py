@@ -48,8 +48,10 @@ class PartialGridFile(GridFile):
         return window
 
 
-def report_run(out: Path, notify: Callable[[str], None]) -> Path:
+def report_run(out: Path, notify: Callable[[str], None], figures: str = "page") -> Path:
     """Draw the report of a run from what is on disk, notify of what it lacks; return its path.
+
+    ``figures``: As for :func:`hyperhpc.report.write_report`.
 
     Raises ConfigError: there is no run; IncompleteRunError: nothing can be drawn yet, or a file
     is damaged.
@@ -62,7 +64,7 @@ def report_run(out: Path, notify: Callable[[str], None]) -> Path:
         if not is_finished(folder):
             notify(f"note: the run in {out} is not finished; the page says what is missing")
         try:
-            return write_report(out)
+            return write_report(out, figures=figures)
         except (KeyError, OSError, RuntimeError, ValueError) as error:
             found = verify(out)
             for name, what in found.damaged.items():
@@ -72,7 +74,7 @@ def report_run(out: Path, notify: Callable[[str], None]) -> Path:
         has_spectra = folder.spectra.exists() and bool(read_json(folder.spectra))
         overview, gap = make_overview(folder, Path(scratch), is_optional=has_spectra)
         notify(f"note: the run in {out} is not finished; missing: {gap}")
-        return write_report(out, overview=overview, gaps=[gap])
+        return write_report(out, overview=overview, gaps=[gap], figures=figures)
 
 
 def is_finished(folder: RunFolder) -> bool:
