@@ -25,7 +25,14 @@ from hyperhpc.parsers import Parser, parse_memory
 
 MODELS = ("lloyd", "minibatch")
 OVERLAPS = ("first", "last", "nadir")
-MASKS = ("weather", "shadow", "cloud")
+MASKS = (
+    "weather", "shadow", "cloud", "haze", "cloud-shadow", "terrain-shadow", "water", "snow",
+)  # fmt: skip
+#: NEON's layers of codes, by whose names ``--mask LAYER=CODE`` works too.
+CODED_LAYERS = (
+    "Weather_Quality_Indicator", "Cast_Shadow", "Haze_Cloud_Water_Map",
+    "Dark_Dense_Vegetation_Classification",
+)  # fmt: skip
 BANDS = ("same", "intersect")
 FIGURES = ("page", "all")
 RESAMPLING = ("nearest",)
@@ -73,7 +80,7 @@ class Option:
 
 def option(default: Any, help: str, parse: Parser | None = None, **more: Any) -> Any:
     """Make a field: ``choices`` or ``limits`` name its parser; without any, it is a flag."""
-    if "choices" in more:
+    if "choices" in more and parse is None:
         make = parsers.parse_choices if isinstance(default, tuple) else parsers.parse_choice
         parse = make(more["choices"], more.get("former_choices", {}))
     elif "limits" in more:
@@ -138,7 +145,11 @@ class SceneOptions:
         choices=OVERLAPS,
     )
     mask: tuple[str, ...] = _scene_option(
-        (), "Treat pixels with these quality flags as no-data.", choices=MASKS
+        (),
+        "Treat pixels as no-data that the quality layers of the scene name so; NAME=CODE,... says "
+        "which codes of a layer these are.",
+        parsers.parse_masks(MASKS, tuple(map(str.lower, CODED_LAYERS))),
+        choices=MASKS,
     )
     aoi: Path | None = _scene_option(
         None,

@@ -72,8 +72,45 @@ def parse_choice(choices: Iterable[str], former: Mapping[str, str]) -> Parser:
 
 def parse_choices(choices: Iterable[str], former: Mapping[str, str]) -> Parser:
     """Make the parser of a list of such words."""
-    parse = parse_choice(choices, former)
-    return lambda value: tuple(parse(word) for word in parse_words(value))
+
+    def parse(value: Any) -> tuple[str, ...]:
+        words = tuple(former.get(word, word) for word in parse_words(value))
+        for word in words:
+            if word not in choices:
+                raise ValueError(f"{word!r} is not one of {', '.join(choices)}")
+        return words
+
+    return parse
+
+
+def parse_masks(masks: Iterable[str], layers: Iterable[str]) -> Parser:
+    """Make the parser of masks: names, or ``NAME=CODE`` with more codes after it.
+
+    A number belongs to the name before it: ``weather,cloud=15,16`` are two masks. A layer can be
+    named only with codes.
+    """
+
+    def parse(value: Any) -> tuple[str, ...]:
+        codes: dict[str, list[str]] = {}
+        coded = ""
+        for word in parse_words(",".join(parse_words(value))):
+            name, equals, code = map(str.strip, word.partition("="))
+            if not equals and coded and _CODE.fullmatch(name):
+                codes[coded].append(name)
+                continue
+            if name not in (*masks, *(layers if equals else ())):
+                raise ValueError(f"{name!r} is not one of {', '.join(masks)}")
+            if name in codes:
+                raise ValueError(f"{name!r} is given twice")
+            if equals and not _CODE.fullmatch(code):
+                raise ValueError(f"{word!r}: write {name}=CODE, a whole number")
+            codes[name] = [code] if equals else []
+            coded = name if equals else ""
+        return tuple(
+            f"{name}={','.join(found)}" if found else name for name, found in codes.items()
+        )
+
+    return parse
 
 
 def parse_numbers(count: int, between: str = ",", needed: str = "") -> Parser:
@@ -128,6 +165,7 @@ def parse_formulas(value: Any) -> dict[str, str]:
     return dict(value)
 
 
+_CODE = re.compile(r"-?\d{1,9}")
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 

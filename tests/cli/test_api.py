@@ -288,7 +288,7 @@ def test_open_scene__takes_the_options_of_the_commands(tmp_path: Path) -> None:
     for tile in folder.iterdir():
         with h5py.File(tile, "r+") as file:
             shadow = file["CPER/Reflectance/Metadata/Ancillary_Imagery/Cast_Shadow"]
-            shadow[3:6, 20:30] = 0
+            shadow[3:6, 20:30] = 1
     cube = hyperhpc.open_scene(folder, mask=["shadow"], overlap="last")
     plain = hyperhpc.open_scene(str(folder))
     assert cube.shape == plain.shape == (40, 50, 426)

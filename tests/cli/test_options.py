@@ -56,6 +56,10 @@ def test_scene_options__check_themselves() -> None:
     options = SceneOptions(overlap="LAST", mask="Cloud, shadow", aoi="a.gpkg")  # type: ignore[arg-type]
     assert (options.overlap, options.mask) == ("last", ("cloud", "shadow"))
     assert options.aoi == Path("a.gpkg")
+    coded = SceneOptions(mask="water, Cloud=15, 16,cast_shadow=0")  # type: ignore[arg-type]
+    assert coded.mask == ("water", "cloud=15,16", "cast_shadow=0")
+    assert SceneOptions(mask=coded.mask) == coded
+    assert coded.as_words() == ["--mask=water,cloud=15,16,cast_shadow=0"]
     with pytest.raises(ConfigError, match=r"overlap = 'mean': choose from .*; bands = 'any'"):
         SceneOptions(overlap="mean", bands="any")
 
@@ -66,6 +70,10 @@ def test_scene_options__check_themselves() -> None:
         ("--launcher slurm", "'local', 'gang', 'elastic', 'external'"),
         ("--models lloyd,kmeans", "'kmeans' is not one of lloyd, minibatch"),
         ("--mask fog", "'fog' is not one of weather, shadow, cloud"),
+        ("--mask cast_shadow", "'cast_shadow' is not one of weather, shadow, cloud"),
+        ("--mask shadow=dark", "'shadow=dark': write shadow=CODE, a whole number"),
+        ("--mask shadow,shadow=1", "'shadow' is given twice"),
+        ("--mask shadow,1", "'1' is not one of weather, shadow, cloud"),
         ("--bbox 1,2", "'1,2': 4 numbers are needed, with commas between"),
         ("--drop 1340:1445", "'1340:1445': write LO-HI in nm"),
         ("--memory-per-worker lots", "an amount of memory such as 2GiB"),

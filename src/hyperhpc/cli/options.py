@@ -43,15 +43,15 @@ class Words(click.ParamType):
 
     name = "words"
 
-    def __init__(self, choices: tuple[str, ...]) -> None:
-        self._choices = choices
+    def __init__(self, option: Option) -> None:
+        self._choices, self._parse = option.choices, option.parse
 
     def convert(self, value: Any, parameter: Any, context: Any) -> tuple[str, ...]:
         """Split the text; refuse words that are not in a closed set."""
-        words = parse_words(value)
-        for word in words if self._choices else ():
-            if word not in self._choices:
-                self.fail(f"{word!r} is not one of {', '.join(self._choices)}", parameter, context)
+        try:
+            words: tuple[str, ...] = self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), parameter, context)
         return words
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
@@ -108,7 +108,7 @@ def table_option(name: str) -> Any:
     elif entry.choices and not isinstance(entry.default, tuple):
         more["type"] = Word(entry)
     elif entry.choices or entry.parse is parse_words:
-        more["type"] = Words(entry.choices)
+        more["type"] = Words(entry)
     else:
         more |= {"type": str, "callback": _parse_with(entry)}
     flag = entry.flag or f"--{name.replace('_', '-')}"

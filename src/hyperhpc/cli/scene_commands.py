@@ -296,8 +296,8 @@ def choose_k(scene: Path, ks: list[int], out: Path | None, as_json: bool, **opti
 
     trial = prepare_trial(load_config(scene, out or Path("."), options), ks)
     progress = make_progress()
-    for note in trial.scene.notes:
-        progress.note(f"note: {note}")
+    for message in trial.scene.messages:
+        progress.note(message)
     progress.note(f"choose-k: {trial.describe_cost()}")
     found = choose(trial, progress)
     if out:

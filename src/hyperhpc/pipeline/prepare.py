@@ -106,7 +106,7 @@ def describe_plan(config: RunConfig) -> dict[str, Any]:
         "threads_per_worker": config.threads_per_worker,
         "memory_per_worker_mib": config.memory_bytes // 2**20,
         **estimate(ctx, workers),
-        "notes": list(ctx.scene.notes),
+        "notes": [*ctx.scene.notes, *ctx.scene.warnings],
     }
 
 

@@ -83,6 +83,8 @@ def run_stages(ctx: RunContext, session: Session, command: str, *, is_new: bool)
     from hyperhpc.report import write_report
 
     record = RunRecord(ctx.folder.run, run_header(ctx, command), session.progress.note)
+    for text in ctx.scene.warnings:
+        record.warn(text)
     stages = Stages(session, record)
     try:
         run_compute(ctx, stages)

@@ -2,10 +2,10 @@
 
 formats/ (one module a format) | cube (what a scene is) | files (what scenes in files have in
 common) | window (slices) | metadata (what numbers and bands mean) | georef (grids and CF) | mosaic
-(several scenes as one) | views (masked, picked, resampled; views/warp: rotated to north-up) |
-vectors, point_table (points and polygons) | points (points given to a command) | aoi (areas of
-interest) | origins (where pixels come from) | thinned (every 4th pixel) | probe (empty bands,
-implausible numbers) | lazy (xarray).
+(several scenes as one) | quality (masks of quality layers) | views (masked, picked, resampled;
+views/warp: rotated to north-up) | vectors, point_table (points and polygons) | points (points given
+to a command) | aoi (areas of interest) | origins (where pixels come from) | thinned (every 4th
+pixel) | probe (empty bands, hidden pixels, implausible numbers) | lazy (xarray).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from hyperhpc.scene.lazy import describe, to_xarray
 from hyperhpc.scene.metadata import HINT
 from hyperhpc.scene.mosaic import find_tiles, join_scenes, open_members
 from hyperhpc.scene.probe import leave_out_empty_bands
-from hyperhpc.scene.views import mask_scene, note_hidden, pick_common, resample
+from hyperhpc.scene.quality import note_hidden, open_mask
+from hyperhpc.scene.views import mask_scene, pick_common, resample
 from hyperhpc.scene.views.warp import align_scenes, refuse_rotated, warp_scene
 
 __all__ = ["FORMATS", "Grid", "Scene", "describe", "open_scene", "to_xarray"]
@@ -72,7 +73,7 @@ def open_scene(
             if options.resample is None:
                 raise refuse_rotated(scene, options)
             scene = warp_scene(scene)
-        return mask_scene(scene, scene.quality_mask(options.mask)) if options.mask else scene
+        return mask_scene(scene, open_mask(scene, options.mask)) if options.mask else scene
 
     if not files:
         raise SceneError("No scene is given", "Name a file or a folder")
@@ -84,7 +85,7 @@ def open_scene(
         common_folder = os.path.commonpath([os.path.dirname(file) for file in files])
         scene = _join(paths[0] if len(paths) == 1 else common_folder, members, options)
     if options.mask:
-        scene = note_hidden(scene, members, options.mask)
+        scene = note_hidden(scene, members)
     if options.aoi:
         from hyperhpc.scene.aoi import mask_outside
 

@@ -11,12 +11,13 @@ import dataclasses
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from hyperhpc.config import CODED_LAYERS
 from hyperhpc.errors import SceneError
 
 #: Pixels of a piece of :meth:`Scene.blocks`, where the format defines none: caches hold it.
@@ -86,6 +87,33 @@ class Source:
     acquired: str | None = None
 
 
+@dataclass(frozen=True)
+class Layer:
+    """An image of a scene besides its cube, on the same grid.
+
+    ``dtype``: Name of its dtype.
+    ``planes``: Numbers per pixel: 3 for a picture, else 1.
+    ``missing``: The number of pixels without a value.
+    ``attributes``: What the file says of it: texts, numbers and lists of them.
+    """
+
+    dtype: str
+    missing: float
+    planes: int = 1
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def depth(self) -> tuple[int, ...]:
+        """What its shape has after rows and columns."""
+        return () if self.planes == 1 else (self.planes,)
+
+
+#: Angles (degrees) that NEON gives for each pixel, and for each flight line.
+ZENITH_LAYER, AZIMUTH_LAYER = "to-sensor_Zenith_Angle", "to-sensor_Azimuth_Angle"
+SUN_LAYERS = ("Solar_Zenith_Angle", "Solar_Azimuth_Angle")
+#: All layers that a store keeps.
+LAYERS = (*CODED_LAYERS, ZENITH_LAYER, AZIMUTH_LAYER, *SUN_LAYERS)
+
 #: Arrays in a store that say where pixels come from, see :meth:`Scene.read_origins`.
 SOURCE_ARRAY, LINE_ARRAY, DATE_ARRAY = "source", "flight_line", "acquired"
 #: Values of pixels without a known source or flight line, and without a known day.
@@ -127,6 +155,7 @@ class Scene(ABC):
     ``shards``: Stored shard (rows, columns, bands), or None.
     ``group``: Group inside the file or store that holds the cube.
     ``notes``: What was resolved or assumed while opening, one sentence each.
+    ``warnings``: What may be wrong with it, one sentence each.
     ``thinned``: Copy of every 4th row and column of this scene (:data:`THINNED_STEP`), which
         saves time when only those are needed; None if there is none.
     ``fwhm_nm``: Full widths at half maximum (band,), float64, nm; None if unknown.
@@ -153,6 +182,7 @@ class Scene(ABC):
     shards: tuple[int, int, int] | None = None
     group: str = ""
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     fwhm_nm: np.ndarray | None = None
     thinned: Scene | None = None
     bad_bands: tuple[int, ...] = ()
@@ -214,16 +244,30 @@ class Scene(ABC):
         """Identifies the content of the scene, as plain JSON without paths."""
         return {"kind": self.format, "shape": list(self.shape), "dtype": self.stored_dtype}
 
-    def quality_mask(self, names: tuple[str, ...]) -> Mask:
-        """The pixels that quality layers, of :data:`hyperhpc.config.MASKS`, advise against.
+    def layers(self) -> dict[str, Layer]:
+        """Images besides the cube, by name: quality layers, and angles of view and sun.
 
-        Raises SceneError: a layer is missing, or its shape is not that of the cube.
+        Raises SceneError: the file is damaged.
         """
-        raise SceneError(
-            f"--mask {','.join(names)} needs the quality layers of a NEON HDF5 file; "
-            f"the format of {self.path} is {self.format}",
-            "Leave out the option, or give NEON's own files",
-        )
+        return {}
+
+    def read_layers(
+        self, rows: slice, cols: slice, names: Collection[str]
+    ) -> dict[str, np.ndarray]:
+        """Windows of some of the :meth:`layers`, by name.
+
+        ``rows``, ``cols``: As in :meth:`read`.
+
+        Returns: (y, x) or (y, x, plane), of the layer's dtype, with the numbers as they are stored.
+        Raises SceneError: as :meth:`read`.
+        """
+        return {}
+
+    @property
+    def messages(self) -> list[str]:
+        """Notes and warnings, as lines for the terminal."""
+        notes = [f"note: {text}" for text in self.notes]
+        return notes + [f"warning: {text}" for text in self.warnings]
 
     @property
     def is_integer(self) -> bool:
@@ -234,6 +278,11 @@ class Scene(ABC):
     def bounds(self) -> list[float]:
         """[xmin, ymin, xmax, ymax], outer edges of the scene."""
         return self.grid.bounds((0, self.shape[0]), (0, self.shape[1]))
+
+
+def empty_layer(layer: Layer, shape: tuple[int, ...]) -> np.ndarray:
+    """A window (y, x) or (y, x, plane) of a layer in which no pixel has a value."""
+    return np.full((*shape, *layer.depth), layer.missing, layer.dtype)
 
 
 def scene_fields(scene: Scene) -> dict[str, Any]:

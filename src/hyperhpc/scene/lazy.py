@@ -209,5 +209,5 @@ def describe(scene: Scene) -> dict[str, Any]:
         "chunks": list(scene.chunks),
         "shards": None if scene.shards is None else list(scene.shards),
         "group": scene.group,
-        "notes": [*scene.notes, *scene.check_files()],
+        "notes": [*scene.notes, *scene.warnings, *scene.check_files()],
     }

@@ -6,16 +6,25 @@ import dataclasses
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hyperhpc.analysis.bands import in_windows
 from hyperhpc.errors import SceneError
-from hyperhpc.scene.cube import LINE_ARRAY, SOURCE_ARRAY, Grid, Scene, Source, scene_fields
+from hyperhpc.scene.cube import (
+    LINE_ARRAY,
+    SOURCE_ARRAY,
+    Grid,
+    Layer,
+    Scene,
+    Source,
+    empty_layer,
+    scene_fields,
+)
 from hyperhpc.scene.formats import format_by_extension
 from hyperhpc.scene.georef import grid_in_pixels, is_same_crs
 from hyperhpc.scene.origins import ORIGIN_KINDS, add_dates, origin_names, renumber, source_from_name
@@ -86,6 +95,30 @@ class MosaicScene(Scene):
                 values[here][take] = part[take]
         return add_dates(found, self.sources, self.flight_lines)
 
+    def layers(self) -> dict[str, Layer]:
+        """The layers that all scenes have in one form, with what all say of them."""
+        common, *others = (member.layers() for member in self.members)
+        for other in others:
+            common = {
+                name: replace(layer, attributes=_shared(layer.attributes, other[name].attributes))
+                for name, layer in common.items()
+                if name in other and _form(layer) == _form(other[name])
+            }
+        return common
+
+    def read_layers(
+        self, rows: slice, cols: slice, names: Collection[str]
+    ) -> dict[str, np.ndarray]:
+        """The layers of the scene that each pixel shows; see :meth:`Scene.read_layers`."""
+        rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
+        layers = self.layers()
+        shape = length(rows), length(cols)
+        found = {name: empty_layer(layers[name], shape) for name in names}
+        for _, member, there, here, take in self._visible_parts(rows, cols) if names else ():
+            for name, values in member.read_layers(*there, names).items():
+                found[name][here][take] = values[take]
+        return found
+
     def file_names(self) -> tuple[str, ...]:
         """The file names of all scenes."""
         return tuple(name for member in self.members for name in member.file_names())
@@ -153,6 +186,22 @@ class MosaicScene(Scene):
                 for member, place in zip(self.members, self.corners, strict=True)
             ],
         }
+
+
+def _form(layer: Layer) -> tuple[str, int, float]:
+    return layer.dtype, layer.planes, layer.missing
+
+
+def _shared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that two layers have in common."""
+    return {name: value for name, value in one.items() if other.get(name) == value}
+
+
+def layers_left_out(scene: Scene) -> list[str]:
+    """Names of layers that only some files of a mosaic have, or in several forms."""
+    members = scene.members if isinstance(scene, MosaicScene) else ()
+    known = {name for member in members for name in member.layers()}
+    return sorted(known - scene.layers().keys()) if members else []
 
 
 def _share_pixels(one: _Window, two: _Window) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from hyperhpc.analysis.bands import nodata_in_dtype
+from hyperhpc.analysis.bands import in_windows, nodata_in_dtype
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import Scene
 
@@ -54,6 +54,41 @@ def leave_out_empty_bands(members: Sequence[Scene]) -> list[Scene]:
     ]
 
 
+def count_hidden(
+    masked: Sequence[tuple[Scene, Callable[[slice, slice], list[np.ndarray]]]],
+) -> list[float]:
+    """Shares of the valid pixels that masks hide, from 0 to 1.
+
+    Exact for a scene of up to 100,000 valid pixels; for a larger one, of about so many.
+
+    ``masked``: Scenes without their masks, and what each mask hides in a window: bool (y, x) for
+        each of its parts.
+    """
+    hidden, n_valid = np.zeros(0), 0
+    band = _middle_band(masked[0][0])
+    for number, rows, cols in _windows([scene for scene, _ in masked]):
+        scene, hides = masked[number]
+        try:
+            dn = scene.read(rows, cols, slice(band, band + 1))
+        except SceneError:
+            continue  # damage is reported by what needs these pixels
+        is_valid = _is_valid(scene, dn)[..., 0]
+        found = np.array([(is_valid & one).sum() for one in hides(rows, cols)], np.float64)
+        hidden = found if not hidden.size else hidden + found
+        n_valid += int(is_valid.sum())
+        if n_valid >= _ENOUGH_PIXELS:
+            break
+    return (hidden / max(n_valid, 1)).tolist()
+
+
+def _middle_band(scene: Scene) -> int:
+    """The middle one of the bands that the file calls good."""
+    is_good = ~in_windows(scene.wavelength_nm, scene.bad_band_windows_nm)
+    is_good[list(scene.bad_bands)] = False
+    numbers = np.flatnonzero(is_good) if is_good.any() else np.arange(is_good.size)
+    return int(numbers[numbers.size // 2])
+
+
 def check_median(scene: Scene) -> str | None:
     """What :func:`explain_median` finds in a few blocks that hold valid values."""
     wanted, parts = is_bright(scene.wavelength_nm), []
@@ -86,6 +121,16 @@ def is_bright(wavelength_nm: np.ndarray) -> np.ndarray:
 
 def _blocks(members: Sequence[Scene]) -> Iterator[tuple[Scene, np.ndarray]]:
     """Blocks of all members, DN (y, x, band), in a random order that is always the same."""
+    for which, rows, cols in _windows(members):
+        try:
+            dn = members[which].read(rows, cols)
+        except SceneError:
+            continue  # damage is reported by what needs these pixels
+        yield members[which], dn
+
+
+def _windows(members: Sequence[Scene]) -> Iterator[tuple[int, slice, slice]]:
+    """Number of a member, rows and columns, in a random order that is always the same."""
     shapes = [(-(-scene.shape[0] // _SIDE), -(-scene.shape[1] // _SIDE)) for scene in members]
     ends = np.cumsum([height * width for height, width in shapes])
     n_read = min(int(ends[-1]), _MAX_BLOCKS)
@@ -97,11 +142,7 @@ def _blocks(members: Sequence[Scene]) -> Iterator[tuple[Scene, np.ndarray]]:
             slice(at * _SIDE, min((at + 1) * _SIDE, size))
             for at, size in ((row, scene.shape[0]), (col, scene.shape[1]))
         )
-        try:
-            dn = scene.read(rows, cols)
-        except SceneError:
-            continue  # damage is reported by what needs these pixels
-        yield scene, dn
+        yield which, rows, cols
 
 
 def _is_valid(scene: Scene, dn: np.ndarray) -> np.ndarray:

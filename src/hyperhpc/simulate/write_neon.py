@@ -28,6 +28,28 @@ _CHUNK = (32, 63, 27)  # what h5py guesses for a tile of 1000 x 1000 x 426, as N
 _BLOCK = (128, 16 * 63)
 _THREADS = 2
 _FILL_U1 = 241
+#: What NEON's files say of the codes of their layers: names of classes, and texts.
+_ABOUT: dict[str, dict[str, Any]] = {
+    "Cast_Shadow": {"Units": "1 = shadow, 0 = no shadow", "Description": "Cast shadow map."},
+    "Dark_Dense_Vegetation_Classification": {
+        "Class_Names": [
+            "geocoded background", "water", "DDV reference", "non-reference", "topogr. shadow",
+        ],
+    },
+    "Haze_Cloud_Water_Map": {
+        "Class_Names": [
+            "geocoded background", "shadow", "thin cirrus (water)", "medium cirrus (water)",
+            "thick cirrus (water)", "land (clear)", "saturated", "snow/ice", "thin cirrus (land)",
+            "medium cirrus (land)", "thick cirrus (land)", "thin haze (land)", "medium haze (land)",
+            "thin haze/glint (water)", "med. haze/glint (water)", "cloud (land)", "cloud (water)",
+            "water", "cirrus cloud", "cirrus cloud (thick)", "bright", "topogr. shadow",
+            "cloud shadow",
+        ],
+    },
+    "Weather_Quality_Indicator": {
+        "Description": "Cloud cover: green, or 1 = <10%; yellow, or 2 = 10-50%; red, or 3 = >50%",
+    },
+}  # fmt: skip
 _CLOUDS = "For cloud conditions information see Weather Quality Index dataset."
 _WINDOW_FILL = -100
 _DATES = (20220617, 20220623)  # flight lines were flown on these days in turn
@@ -100,6 +122,7 @@ class NeonWriter:
         for name, (sample, fill) in self._images_of(0, 0, 1, 1).items():
             size = (rows, cols, *sample.shape[2:])
             image = meta.create_dataset(name, size, sample.dtype, fillvalue=fill, **_GZIP)
+            image.attrs.update(_ABOUT.get(name.rpartition("/")[2], {}))
             self._images[name] = image
         selection = self._images["Ancillary_Imagery/Data_Selection_Index"]
         selection.attrs["Data_Files"] = ",".join(file for _, file in lines)
@@ -199,6 +222,7 @@ def _ancillary(
     zenith = 2.0 + 15.0 * np.abs(off) + tilt
     shade = truth == materials.SHADOW
     green = (truth == materials.GREEN) | (truth == materials.SHRUB)
+    water = truth == materials.WATER
     f4, u1, i4 = np.float32, np.uint8, np.int32
     small: Any = f4 if is_new else u1  # these became floats in the bidirectional product
     flat = np.ones(truth.shape)
@@ -208,12 +232,16 @@ def _ancillary(
         "Smooth_Surface_Elevation": (ground[1:-1, 1:-1], f4, -9999),
         "Path_Length": (1000.0 / np.cos(np.radians(zenith)), f4, -9999),
         "Water_Vapor_Column": (1.1 + 0.1 * (ground[1:-1, 1:-1] - 1640) / 20, f4, -9999),
-        "Cast_Shadow": (1 - shade, small, _FILL_U1),
+        "Cast_Shadow": (shade, small, _FILL_U1),
         "Illumination_Factor": (100 * np.clip(light - 0.15, 0, 1), small, _FILL_U1),
         "Sky_View_Factor": (98 - 30 * shade, small, _FILL_U1),
         "Visibility_Index_Map": (60 * flat, small, _FILL_U1),
-        "Dark_Dense_Vegetation_Classification": (np.where(green, 1, 0), u1, _FILL_U1),
-        "Haze_Cloud_Water_Map": (np.where(truth == materials.WATER, 17, 5), u1, _FILL_U1),
+        "Dark_Dense_Vegetation_Classification": (
+            np.select([water, shade, green], [1, 4, 2], 3),
+            u1,
+            _FILL_U1,
+        ),
+        "Haze_Cloud_Water_Map": (np.select([water, shade], [17, 1], 5), u1, _FILL_U1),
         "Data_Selection_Index": (cover.line + 1, i4, -1),
     }
     if is_new:

@@ -116,7 +116,7 @@ def extract(
                 yield [i + 1, *values[i], *row]
 
         write_table(folder / dest.name, ["feature", *names, *head], all_rows())
-    notes = [*features.notes]
+    notes = [*scene.warnings, *features.notes]
     if kept:
         notes.append(f"{dest.name} of an earlier call is now called {kept.name}.")
     return Extracted(dest, len(geometries), states, tuple(notes))

@@ -92,8 +92,8 @@ def ingest(
         hint = "Name another OUT, or give --restart to start from the beginning"
         check_same(folder, found, plan, hint)
         plan = found
-    for note in scene.notes:
-        progress.note(f"note: {note}")
+    for message in scene.messages:
+        progress.note(message)
     if not is_named:
         inner = replace(config, out=folder.out)
         clear = partial(_clear, folder) if config.restart else lambda: None

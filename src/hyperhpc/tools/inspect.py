@@ -72,7 +72,7 @@ def read_spectra(
                     "Choose a point inside it, or leave --bbox out",
                 )
     spectra = place_spectra(scene, points, select_bands(scene).bands, method)
-    return spectra, [*scene.notes[len(opened.notes) :], *points.notes]
+    return spectra, [*scene.notes[len(opened.notes) :], *scene.warnings, *points.notes]
 
 
 def draw_spectra(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import metadata
-from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, Grid
+from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, ZENITH_LAYER, Grid, Layer
 from hyperhpc.scene.files import FileScene, unreadable
 from hyperhpc.scene.formats import hdf5, neon_layers
 from hyperhpc.scene.formats.hdf5 import READ_ERRORS, open_file
@@ -90,9 +90,15 @@ class NeonScene(FileScene):
         found = {name: turn(im) for (name, _, turn), im in zip(there, images, strict=True)}
         return add_dates(found, (), self.flight_lines)
 
-    def quality_mask(self, names: tuple[str, ...]) -> neon_layers.QualityMask:
-        """The pixels that NEON advises against; see :meth:`Scene.quality_mask`."""
-        return neon_layers.open_quality_mask(self.path, self.dataset, self.shape, names)
+    def layers(self) -> dict[str, Layer]:
+        """NEON's quality layers and angles; see :meth:`Scene.layers`."""
+        return neon_layers.find_layers(self.path, self.dataset, self.shape)
+
+    def read_layers(
+        self, rows: slice, cols: slice, names: Collection[str]
+    ) -> dict[str, np.ndarray]:
+        """See :meth:`Scene.read_layers`."""
+        return neon_layers.read_layers(self.path, self.dataset, self.shape, rows, cols, names)
 
 
 def open_neon_scene(
@@ -213,7 +219,7 @@ def _open(
         group=reflectance.parent.name.strip("/") or reflectance.name.strip("/"),
         fwhm_nm=fwhm_nm,
         dataset=data.name,
-        zenith=neon_layers.find_image(about, neon_layers.ZENITH, data.shape),
+        zenith=neon_layers.find_image(about, ZENITH_LAYER, data.shape),
         flight_lines=flight_lines,
         has_dates=bool(date_image) or any(line.acquired for line in flight_lines),
         line_image=line_image,

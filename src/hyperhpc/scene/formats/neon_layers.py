@@ -1,44 +1,30 @@
-"""Images in a NEON file besides the cube: view angles, flight lines, days, quality layers.
+"""Images in a NEON file besides the cube: angles, flight lines, days and quality layers.
 
-They lie in the group Metadata. What the values of the quality layers mean:
-
-- ``Weather_Quality_Indicator``: cloud cover during the flight, below 10 %, 10 to 50 %, above;
-  colours in DP3.30006.001 (green, yellow, red), 1 to 3 in .002. NEON recommends the first.
-- ``Cast_Shadow``: 0 in shadow, 1 in light; 241 or -9999 where there is no data.
-- ``Haze_Cloud_Water_Map``: classes of ATCOR, whose names the file may list.
+They lie in the group Metadata. What the codes of the quality layers mean is for
+:mod:`hyperhpc.scene.quality` to find out, from the attributes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import h5py
 import numpy as np
 
-from hyperhpc.errors import SceneError
-from hyperhpc.scene.cube import NO_SOURCE, Source
+from hyperhpc.scene.cube import LAYERS, NO_SOURCE, SUN_LAYERS, Layer, Source
 from hyperhpc.scene.files import unreadable
 from hyperhpc.scene.formats.hdf5 import READ_ERRORS, open_file
 from hyperhpc.scene.metadata import plain
 from hyperhpc.scene.origins import source_from_name
 
-#: Name in tiles of DP3.30006.001; the other products write it with capitals.
-ZENITH = "to-sensor_zenith_angle"
 #: The day of each pixel, in tiles of DP3.30006.002.
 DATES = "Acquisition_Date"
 #: The flight line of each pixel, in all tiles, and the attribute that lists the lines.
 _LINES, _LISTED = "Data_Selection_Index", "Data_Files"
 
-_LAYERS = {
-    "weather": "Weather_Quality_Indicator",
-    "shadow": "Cast_Shadow",
-    "cloud": "Haze_Cloud_Water_Map",
-}
-#: ATCOR's classes of cirrus over water and land, haze over land, and clouds.
-_ATCOR_CLOUDS = (2, 3, 4, 8, 9, 10, 11, 12, 15, 16, 18, 19)
-_CLOUD_WORDS = ("cloud", "cirrus", "haze")
+#: Marks of pixels without a value in layers of bytes, and in all others.
+_BYTE_MISSING, _MISSING = 241, -9999
 
 
 def _find_dataset(metadata: Mapping[str, Any], name: str) -> h5py.Dataset | None:
@@ -90,74 +76,121 @@ def read_images(path: str, names: Sequence[str], rows: slice, cols: slice) -> li
         raise unreadable(f"{', '.join(names)} of {path}", why=error) from error
 
 
-@dataclass(frozen=True)
-class QualityMask:
-    """Hides the pixels that layers of a NEON file advise against.
+# Layers besides the cube, for masks and stores.
 
-    ``layers``: What is hidden, of ``weather``, ``shadow`` and ``cloud``, and by which image.
-    ``clouds``: Classes of Haze_Cloud_Water_Map that count as clouds.
+
+def find_layers(path: str, dataset: str, shape: tuple[int, ...]) -> dict[str, Layer]:
+    """The layers of a cube, by the names of :data:`hyperhpc.scene.cube.LAYERS`.
+
+    ``dataset``: Full name of the cube. ``shape``: Of the cube.
+
+    Raises SceneError: the file is damaged.
     """
-
-    path: str
-    layers: tuple[tuple[str, str], ...]
-    clouds: tuple[int, ...]
-
-    def hides(self, rows: slice, cols: slice) -> np.ndarray:
-        """Bool (y, x), True where any of the layers advises against a pixel."""
-        names, paths = zip(*self.layers, strict=True)
-        images = zip(names, read_images(self.path, paths, rows, cols), strict=True)
-        found = [_advises_against(name, image, self.clouds) for name, image in images]
-        return np.logical_or.reduce(found)
-
-    def fingerprint(self) -> Any:
-        """The names; the file is the scene's own."""
-        return {"quality": [name for name, _ in self.layers]}
-
-
-def _advises_against(name: str, layer: np.ndarray, clouds: tuple[int, ...]) -> np.ndarray:
-    """Bool (y, x) of one layer as stored."""
-    if name == "shadow":
-        return layer == 0
-    if name == "cloud":
-        return np.isin(layer, clouds)
-    if layer.ndim == 2:
-        return layer >= 2
-    return layer[..., 0] == 255  # yellow and red
-
-
-def open_quality_mask(
-    path: str, dataset: str, shape: tuple[int, ...], names: tuple[str, ...]
-) -> QualityMask:
-    """The pixels of a cube that quality layers advise against; see :meth:`Scene.quality_mask`."""
-    metadata = f"{dataset.rpartition('/')[0]}/Metadata"
-    layers: list[tuple[str, str]] = []
-    clouds: tuple[int, ...] = _ATCOR_CLOUDS
     try:
         with open_file(path) as file:
-            for name in names:
-                layer = _find_dataset(file.get(metadata, {}), _LAYERS[name])
-                if layer is None or layer.shape[:2] != shape[:2]:
-                    problem = "it is missing" if layer is None else f"its shape is {layer.shape}"
-                    raise SceneError(
-                        f"--mask {name} needs {_LAYERS[name]} in {path}: {problem}",
-                        "Leave out that mask, or give NEON's mosaic tiles (DP3.30006)",
-                    )
-                layers.append((name, layer.name))
-                if name == "cloud":
-                    clouds = _cloud_classes(layer.attrs.get("Class_Names"))
+            about = file.get(_metadata_of(dataset), {})
+            images = {name: _find_dataset(about, name) for name in LAYERS}
+            found = {
+                name: _describe(image)
+                for name, image in images.items()
+                if image is not None and _is_layer(image, shape)
+            }
+            has_lines = find_flight_lines(about, shape)[0] is not None
+            angles = {name: _read_sun(about, name) for name in SUN_LAYERS}
     except READ_ERRORS as error:
-        raise unreadable(f"The quality layers of {path}", why=error) from error
-    return QualityMask(path, tuple(layers), clouds)
+        raise unreadable(f"The layers of {path}", why=error) from error
+    for name, known in angles.items():
+        if len(known) == 1 or (known and has_lines):
+            attributes = {"Units": "degrees", "Description": "of the flight line of each pixel"}
+            found.setdefault(name, Layer("float32", _MISSING, 1, attributes))
+    return found
 
 
-def _cloud_classes(listed: Any) -> tuple[int, ...]:
-    """Classes whose names mean clouds; ATCOR's numbers if the file lists no names."""
-    names = plain(listed) if listed is not None else []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return _ATCOR_CLOUDS
-    found = tuple(
-        number
-        for number, name in enumerate(names)
-        if any(word in name.lower() for word in _CLOUD_WORDS) and "glint" not in name.lower()
-    )
-    return found or _ATCOR_CLOUDS
+def read_layers(
+    path: str, dataset: str, shape: tuple[int, ...], rows: slice, cols: slice,
+    names: Collection[str],
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Windows of layers; see :meth:`Scene.read_layers`.
+
+    Raises SceneError: the file is damaged.
+    """
+    try:
+        with open_file(path) as file:
+            about = file.get(_metadata_of(dataset), {})
+            images = {name: _find_dataset(about, name) for name in names}
+            places = {name: image.name for name, image in images.items() if image is not None}
+            angles = {name: _read_sun(about, name) for name in set(names) - set(places)}
+            lines, sources = find_flight_lines(about, shape) if angles else (None, ())
+    except READ_ERRORS as error:
+        raise unreadable(f"The layers of {path}", why=error) from error
+    if angles and lines:
+        places[""] = lines
+    read = read_images(path, list(places.values()), rows, cols)
+    found = {name: _native(image) for name, image in zip(places, read, strict=True)}
+    numbers = found.pop("", None)
+    for name, known in angles.items():
+        table = np.array([_angle_of(line.name, known) for line in sources] + [_MISSING], np.float32)
+        if numbers is None or len(known) == 1:
+            size = (len(range(p.start, p.stop, p.step or 1)) for p in (rows, cols))
+            found[name] = np.full(tuple(size), next(iter(known.values())), np.float32)
+        else:
+            is_line = (numbers >= 0) & (numbers < len(sources))
+            found[name] = table[np.where(is_line, numbers, len(sources))]
+    return found
+
+
+def _metadata_of(dataset: str) -> str:
+    return f"{dataset.rpartition('/')[0]}/Metadata"
+
+
+def _is_layer(image: h5py.Dataset, shape: tuple[int, ...]) -> bool:
+    """True for numbers (y, x), or a picture (y, x, 3), of a cube of this shape."""
+    return image.dtype.kind in "iuf" and image.shape in (shape[:2], (*shape[:2], 3))
+
+
+def _describe(image: h5py.Dataset) -> Layer:
+    """A layer without its values; attributes that are no text and no number are left out."""
+    attributes = {name: plain(value) for name, value in image.attrs.items()}
+    usual = _BYTE_MISSING if image.dtype.itemsize == 1 else _MISSING
+    declared = attributes.get("Data_Ignore_Value")
+    is_number = isinstance(declared, int | float) and _fits(declared, image.dtype)
+    missing = float(declared) if is_number and declared is not None else float(usual)
+    known = {name: value for name, value in attributes.items() if _is_plain(value)}
+    planes = image.shape[2] if image.ndim == 3 else 1
+    return Layer(image.dtype.newbyteorder("=").name, missing, planes, known)
+
+
+def _fits(value: float, dtype: np.dtype) -> bool:
+    """True if a number can be stored with this dtype."""
+    if dtype.kind == "f":
+        return True
+    limits = np.iinfo(dtype)
+    return float(value).is_integer() and limits.min <= value <= limits.max
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return isinstance(value, str | int | float)
+
+
+def _native(image: np.ndarray) -> np.ndarray:
+    return image.astype(image.dtype.newbyteorder("="), copy=False)
+
+
+def _read_sun(about: Mapping[str, Any], name: str) -> dict[str, float]:
+    """An angle of the sun by group of Logs: one per flight line, or one with an empty name."""
+    logs = about.get("Logs")
+    groups = dict(logs) if isinstance(logs, Mapping) else {}
+    inside = {key: group for key, group in groups.items() if isinstance(group, Mapping)}
+    values = {key: group.get(name) for key, group in {"": groups, **inside}.items()}
+    return {
+        key: float(np.ravel(value[()])[0])
+        for key, value in values.items()
+        if isinstance(value, h5py.Dataset) and value.size == 1 and value.dtype.kind in "iuf"
+    }
+
+
+def _angle_of(line: str, known: Mapping[str, float]) -> float:
+    """The angle of a flight line, whose file has the name of its group of Logs in its own."""
+    return next((angle for key, angle in known.items() if key and key in line), _MISSING)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hyperhpc.errors import SceneError
-from hyperhpc.scene.cube import THINNED_STEP, Mask, Scene, scene_fields
+from hyperhpc.scene.cube import THINNED_STEP, Layer, Mask, Scene, scene_fields
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,6 +29,16 @@ class WrappedScene(Scene):
     def read_zenith(self, rows: slice, cols: slice) -> np.ndarray | None:
         """See :meth:`Scene.read_zenith`."""
         return self.inner.read_zenith(rows, cols)
+
+    def layers(self) -> dict[str, Layer]:
+        """See :meth:`Scene.layers`."""
+        return self.inner.layers()
+
+    def read_layers(
+        self, rows: slice, cols: slice, names: Collection[str]
+    ) -> dict[str, np.ndarray]:
+        """See :meth:`Scene.read_layers`."""
+        return self.inner.read_layers(rows, cols, names)
 
     def check_files(self) -> list[str]:
         """See :meth:`Scene.check_files`."""
@@ -106,19 +116,6 @@ def mask_scene(scene: Scene, mask: Mask, note: str = "", **changes: Any) -> Mask
     if scene.thinned is not None:
         fields["thinned"] = mask_scene(scene.thinned, _Thinned(mask))
     return MaskedScene(**fields | changes, inner=scene, mask=mask, hidden_value=value)
-
-
-def note_hidden(scene: Scene, members: Sequence[Scene], names: tuple[str, ...]) -> Scene:
-    """A scene with a note on how many pixels the masks of its members leave out."""
-    n_hidden = sum(
-        int(member.mask.hides(slice(y, min(y + 512, height)), slice(0, width)).sum())
-        for member in members
-        if isinstance(member, MaskedScene)
-        for height, width, _ in [member.shape]
-        for y in range(0, height, 512)
-    )
-    note = f"{n_hidden} pixels are left out by their quality ({', '.join(names)})."
-    return replace(scene, notes=(*scene.notes, note))
 
 
 def window_shape(rows: slice, cols: slice) -> tuple[int, int]:

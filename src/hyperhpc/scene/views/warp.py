@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import SceneError
-from hyperhpc.scene.cube import Grid, Scene, scene_fields
+from hyperhpc.scene.cube import Grid, Scene, empty_layer, scene_fields
 from hyperhpc.scene.files import FileScene
 from hyperhpc.scene.georef import grid_in_pixels, is_same_crs
 from hyperhpc.scene.origins import ORIGIN_KINDS
@@ -69,6 +69,18 @@ class WarpedScene(WrappedScene):
         self._gather(out, rows, cols, lambda y, x: np.asarray(self.inner.read_zenith(y, x)))
         return out
 
+    def read_layers(
+        self, rows: slice, cols: slice, names: Collection[str]
+    ) -> dict[str, np.ndarray]:
+        """See :meth:`Scene.read_layers`."""
+        layers = self.inner.layers()
+        rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
+        found = {}
+        for name in names:
+            found[name] = empty_layer(layers[name], window_shape(rows, cols))
+            self._gather(found[name], rows, cols, partial(_read_layer, self.inner, name))
+        return found
+
     def fingerprint(self) -> dict[str, Any]:
         """See :meth:`Scene.fingerprint`."""
         return self.inner.fingerprint() | {"warped": [*self.origin, *self.steps[0], *self.steps[1]]}
@@ -109,6 +121,10 @@ class WarpedScene(WrappedScene):
 
 def _read_origin(scene: Scene, name: str, rows: slice, cols: slice) -> np.ndarray:
     return scene.read_origins(rows, cols)[name]
+
+
+def _read_layer(scene: Scene, name: str, rows: slice, cols: slice) -> np.ndarray:
+    return scene.read_layers(rows, cols, (name,))[name]
 
 
 def warp_scene(scene: FileScene) -> WarpedScene:

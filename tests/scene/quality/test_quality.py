@@ -43,8 +43,9 @@ def tile(
         else:
             stored[...] = weather
         classes = file[f"{LAYERS}/Haze_Cloud_Water_Map"]
+        classes[...] = 5
         classes[:5], classes[5:9], classes[9:11] = 15, 11, 17  # cloud, haze, water
-        file[f"{LAYERS}/Cast_Shadow"][30:35, 5:10] = 0
+        file[f"{LAYERS}/Cast_Shadow"][30:35, 5:10] = 1
     return path
 
 
@@ -65,7 +66,7 @@ def test_mask__hides_what_the_layers_advise_against(
 ) -> None:
     hidden = {
         "weather": weather > 1,
-        "shadow": layer(tile, "Cast_Shadow") == 0,
+        "shadow": layer(tile, "Cast_Shadow") == 1,
         "cloud": np.arange(SHAPE[0])[:, np.newaxis].repeat(SHAPE[1], axis=1) < 9,
     }
     expected = np.logical_or.reduce([hidden[name] for name in names])
@@ -93,6 +94,77 @@ def test_mask__reads_the_names_of_classes_where_they_are_listed(tile: Path, tmp_
     before = open_scene(path).read(slice(0, 10), slice(0, 10))
     assert (dn[3, 4] == -9999).all()
     np.testing.assert_array_equal(dn[5, 6], before[5, 6])
+
+
+def changed(tile: Path, path: Path, name: str, **attributes: Any) -> Path:
+    """A copy of a tile whose layer has these attributes only."""
+    path.write_bytes(tile.read_bytes())
+    with h5py.File(path, "r+") as file:
+        image = file[f"{LAYERS}/{name}"]
+        for known in list(image.attrs):
+            del image.attrs[known]
+        image.attrs.update(attributes)
+    return path
+
+
+@pytest.mark.parametrize(("codes", "text"), [((0, 1), "0 = no shadow"), ((1, 0), "1 = no shadow")])
+def test_mask__takes_the_code_of_shadow_from_the_file(
+    tile: Path, tmp_path: Path, codes: tuple[int, int], text: str
+) -> None:
+    lit, shade = codes
+    path = changed(tile, tmp_path / "t.h5", "Cast_Shadow", Units=f"{text}, {shade} = shadow")
+    before = layer(tile, "Cast_Shadow")
+    with h5py.File(path, "r+") as file:
+        file[f"{LAYERS}/Cast_Shadow"][...] = np.where(before == 1, shade, lit)
+    scene = opened(path, "shadow")
+    window = slice(0, SHAPE[0]), slice(0, SHAPE[1])
+    np.testing.assert_array_equal(scene.mask.hides(*window), before == 1)
+    assert f"hides code {shade} of Cast_Shadow: shadow." in " ".join(scene.notes)
+    assert not scene.warnings
+
+
+def test_mask__refuses_codes_that_cannot_be_told(tile: Path, tmp_path: Path) -> None:
+    silent = changed(tile, tmp_path / "silent.h5", "Cast_Shadow", Description="Cast shadow.")
+    with pytest.raises(SceneError, match="does not say which code means shadow") as refused:
+        opened(silent, "shadow")
+    assert "--mask shadow=1, which NEON documents" in str(refused.value.hint)
+    window = slice(0, SHAPE[0]), slice(0, SHAPE[1])
+    for code in (0, 1):
+        found = opened(silent, f"shadow={code}").mask.hides(*window)
+        np.testing.assert_array_equal(found, layer(tile, "Cast_Shadow") == code)
+    odd = changed(tile, tmp_path / "odd.h5", "Haze_Cloud_Water_Map", Class_Names=["a", "water"])
+    with pytest.raises(SceneError, match="holds 11, 15, 17, 5, which it does not explain"):
+        opened(odd, "water")
+    assert opened(odd, "water=17").mask.parts[0].codes == (17,)
+    if layer(tile, "Weather_Quality_Indicator").ndim == 3:
+        with pytest.raises(SceneError, match="is a picture, not codes"):
+            opened(tile, "weather=2")
+        with h5py.File(odd, "r+") as file:
+            file[f"{LAYERS}/Weather_Quality_Indicator"][3, 4] = 0, 0, 255
+        with pytest.raises(SceneError, match=r"holds \(0,0,255\), which it does not explain"):
+            opened(odd, "weather")
+
+
+def test_mask__warns_of_a_layer_that_hides_most(tile: Path, tmp_path: Path) -> None:
+    """As in NEON's files of 2017 and 2019, where Cast_Shadow is 1 wherever there are data."""
+    path = tmp_path / "placeholder.h5"
+    path.write_bytes(tile.read_bytes())
+    with h5py.File(path, "r+") as file:
+        shadow = file[f"{LAYERS}/Cast_Shadow"]
+        shadow[...] = np.where(shadow[...] == 241, 241, 1)
+    (warning,) = opened(path, "shadow", "haze").warnings
+    assert "--mask shadow hides 100% of the valid pixels" in warning
+    assert "Cast_Shadow" in warning
+    assert not opened(tile, "shadow", "haze").warnings
+
+
+def test_mask__hides_the_share_of_valid_pixels_that_it_says(tile: Path) -> None:
+    window = slice(0, SHAPE[0]), slice(0, SHAPE[1])
+    is_valid = (open_scene(tile).read(*window) != -9999).all(axis=2)
+    is_land = layer(tile, "Haze_Cloud_Water_Map") == 5
+    share = (is_land & is_valid).sum() / is_valid.sum()
+    (warning,) = opened(tile, "haze_cloud_water_map=5").warnings
+    assert f"hides {share:.0%} of the valid pixels" in warning
 
 
 @pytest.mark.e2e
@@ -125,7 +197,7 @@ def test_mask__refuses_what_it_cannot_do(tile: Path, tmp_path: Path) -> None:
         opened(path, "weather", "shadow")
     store = tmp_path / "scene.zarr"
     simulate(store, 20, 20, bands=12)
-    with pytest.raises(SceneError, match=r"quality layers of a NEON .* is zarr3"):
+    with pytest.raises(SceneError, match=r"Haze_Cloud_Water_Map in .*scene\.zarr: it is miss"):
         opened(store, "cloud")
 
 
@@ -133,6 +205,6 @@ def test_mask__of_a_mosaic_tells_one_number(tmp_path: Path) -> None:
     folder = simulate(tmp_path / "tiles", 40, 50, bands=8, layout="neon", tiles=(2, 2)).path
     for tile in folder.iterdir():
         with h5py.File(tile, "r+") as file:
-            file[f"{LAYERS}/Cast_Shadow"][...] = 1
-            file[f"{LAYERS}/Cast_Shadow"][3:6, 2:9] = 0
+            file[f"{LAYERS}/Cast_Shadow"][...] = 0
+            file[f"{LAYERS}/Cast_Shadow"][3:6, 2:9] = 1
     assert opened(folder, "shadow").notes[-1].startswith("84 pixels are left out")
