@@ -15,6 +15,7 @@ from rasterio.transform import Affine
 
 from cli_case import program
 from hyperhpc.report.style import RC, use_style
+from hyperhpc.simulate.scene import simulate
 from raster_case import write_envi
 
 NM = np.linspace(420.0, 2400.0, 6)
@@ -119,7 +120,7 @@ def test_environment__a_run_passes_over_files_of_the_user(tmp_path: Path, conten
     (home / ".config" / "dask" / "my.yaml").write_text(content)
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
     scene, out = tmp_path / "s.zarr", tmp_path / "out"
-    run(program("simulate", scene, "--size", "40x40", "--bands", "60"))
+    simulate(scene, 40, 40, bands=60)
     rc = str(tmp_path / "matplotlibrc")
     options = ["--clusters", "3", "--stride", "1", "--workers", "2", "--models", "lloyd"]
     run(program("run", scene, out, *options), **HOSTILE, HOME=str(home), MATPLOTLIBRC=rc)

@@ -12,20 +12,22 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from cli_case import call, check_refused, spawn
+from cli_case import call, check_refused
 from hyperhpc.simulate.scene import simulate
 from run_case import RunCase, assert_same_results
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("shared_workers")]
 
 OPTIONS = "--clusters 5 --memory-per-worker 1GiB --workers 1".split()
 
 
 @pytest.fixture(scope="module")
-def first(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> RunCase:
+def first(
+    small_scene: Path, shared_workers: None, tmp_path_factory: pytest.TempPathFactory
+) -> RunCase:
     """A run whose model is applied elsewhere."""
     out = tmp_path_factory.mktemp("applied") / "first"
-    done = spawn("run", small_scene, out, *OPTIONS)
+    done = call("run", small_scene, out, *OPTIONS)
     assert done.code == 0, done.err
     return RunCase(small_scene, out)
 
@@ -38,12 +40,13 @@ def other_year(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("no_report")
 def test_model__applied_to_its_own_scene_gives_the_same_bits(
     first: RunCase, tmp_path: Path
 ) -> None:
     out = tmp_path / "again"
     words = ("run", first.scene, out, "--apply-model", first.out / "model.json")
-    done = spawn(*words, "--workers", "1")
+    done = call(*words, "--workers", "1")
     assert done.code == 0, done.err
     assert_same_results(out, first.out)
     run = json.loads((out / "run.json").read_text("utf-8"))
@@ -57,7 +60,7 @@ def test_model__labels_another_scene_by_its_nearest_centres(
 ) -> None:
     out = tmp_path / "other"
     words = ["run", other_year, out, "--apply-model", first.out / "model.json"]
-    assert spawn(*words, "--workers", "1").code == 0
+    assert call(*words, "--workers", "1").code == 0
     case = RunCase(other_year, out)
     assert case.model == first.model
     for name in ("lloyd", "minibatch"):
@@ -73,7 +76,7 @@ def test_model__labels_another_scene_by_its_nearest_centres(
     assert "nearest centre of the models lloyd and minibatch of an earlier analysis" in page
     assert "We fitted" not in page
     # the same folder without it is another run
-    check_refused(spawn("run", other_year, out), 3, "apply_model was")
+    check_refused(call("run", other_year, out), 3, "apply_model was")
 
 
 def changed(first: RunCase, tmp_path: Path, change: Any) -> Path:
@@ -84,6 +87,7 @@ def changed(first: RunCase, tmp_path: Path, change: Any) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("no_report")
 def test_model__whose_bands_are_stored_in_another_order(first: RunCase, tmp_path: Path) -> None:
     """The bands are matched by wavelength; without clusters.json there is no spread."""
 
@@ -97,7 +101,7 @@ def test_model__whose_bands_are_stored_in_another_order(first: RunCase, tmp_path
 
     out = tmp_path / "turned"
     words = ("run", first.scene, out, "--apply-model", changed(first, tmp_path, turn))
-    done = spawn(*words, "--workers", "1")
+    done = call(*words, "--workers", "1")
     assert done.code == 0, done.err
     labels = [
         xr.open_zarr(o / "results.zarr", mask_and_scale=False)["cluster"].values

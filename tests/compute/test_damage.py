@@ -100,6 +100,7 @@ def damage_scene(whole: Path, harm: Callable[[Path], None]) -> Damaged:
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("harm", [pytest.param(cut, marks=pytest.mark.smoke), unreadable])
 def test_run__names_tile_and_file_and_resumes_when_repaired(
     whole: Path, tmp_path: Path, harm: Callable[[Path], None]
@@ -114,9 +115,9 @@ def test_run__names_tile_and_file_and_resumes_when_repaired(
     if found.chunk.is_dir():
         found.chunk.rmdir()
     shutil.copy2(copy / found.chunk.relative_to(whole), found.chunk)
-    done = spawn("run", whole, out, *OPTIONS)
+    done = call("run", whole, out, *OPTIONS)
     assert done.code == 0, done.err
-    assert spawn("run", copy, alone, *OPTIONS).code == 0
+    assert call("run", copy, alone, *OPTIONS).code == 0
     assert_same_results(out, alone)
 
 
@@ -154,21 +155,22 @@ def test_run__leaves_bad_tiles_out_of_both_passes(whole: Path, tmp_path: Path) -
     cube = zarr.open_array(copy / "reflectance" / "reflectance", mode="r+")
     cube[tile.y0 : tile.y1, tile.x0 : tile.x1] = -9999
     del cube.attrs[EMPTY_CHUNKS]  # it is emptier now
-    assert spawn("run", copy, alone, *OPTIONS).code == 0
+    assert call("run", copy, alone, *OPTIONS).code == 0
     assert_same_results(out, alone)
     # what was skipped cannot be wanted again, but the option may come late
     check_refused(call("run", whole, out, *OPTIONS), 3, "skip_bad_tiles was True, is False")
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("no_report")
 def test_run__samples_what_the_thinned_copy_still_has(tmp_path: Path) -> None:
     scene, out, alone = tmp_path / "scene.zarr", tmp_path / "out", tmp_path / "alone"
     simulate(scene, 150, 160, bands=40, seed=2, zarr_format=2)
-    assert spawn("run", scene, alone, *OPTIONS).code == 0
+    assert call("run", scene, alone, *OPTIONS).code == 0
     found = damage_scene(scene, cut)
     cut(scene / "reflectance" / "every4th" / "reflectance" / "0.0.0")
     assert call("run", scene, out, *OPTIONS).code == 4
-    assert spawn("run", scene, out, *OPTIONS, "--skip-bad-tiles").code == 7
+    assert call("run", scene, out, *OPTIONS, "--skip-bad-tiles").code == 7
     assert (out / "model.json").read_bytes() == (alone / "model.json").read_bytes()
     (entry,) = json.loads((out / "run.json").read_text("utf-8"))["bad_tiles"]
     assert entry["tile"] == found.tile.name

@@ -12,7 +12,7 @@ import pytest
 from cli_case import call, check_refused, program, spawn
 from run_case import assert_same_results
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_report")]  # but programs draw it
 
 OPTIONS = "--models lloyd --memory-per-worker 1GiB --workers 1".split()
 
@@ -61,7 +61,7 @@ def test_run__on_a_full_disk_stops_and_resumes(
     assert mount(disk, "remount,size=50m")
     if out.exists() and (out / "work" / "classify").exists():
         assert call("verify", out).code in (0, 7)
-    done = spawn("run", small_scene, out, *OPTIONS)
+    done = call("run", small_scene, out, *OPTIONS)
     assert done.code == 0, done.err
     assert_same_results(out, small_run)
     assert call("verify", out).code == 0
@@ -84,7 +84,7 @@ def test_run__that_may_not_write_any_more_stops_and_resumes(
     assert "get the permission" in said
     assert "Traceback" not in said
     assert mount(disk, "remount,rw")
-    done = spawn("run", small_scene, out, *OPTIONS)
+    done = call("run", small_scene, out, *OPTIONS)
     assert done.code == 0, done.err
     assert_same_results(out, small_run)
 
@@ -104,7 +104,7 @@ def test_run__whose_folder_is_moved_says_so(
     assert f"error: {out} was deleted or moved while it was being written" in said
     assert "Traceback" not in said
     (tmp_path / "moved").rename(out)
-    done = spawn("run", small_scene, out, *OPTIONS)
+    done = call("run", small_scene, out, *OPTIONS)
     assert done.code == 0, done.err
     assert_same_results(out, small_run)
 

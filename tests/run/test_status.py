@@ -112,6 +112,7 @@ def test_status__of_a_job_that_was_submitted(
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("how", ["signal", "file"])
 def test_run__stops_in_time_and_resumes(small_scene: Path, tmp_path: Path, how: str) -> None:
     out, stop = tmp_path / "out", tmp_path / "stop"
@@ -139,11 +140,12 @@ def test_run__stops_in_time_and_resumes(small_scene: Path, tmp_path: Path, how: 
     assert f"ive the same command again, it resumes from there: {again}\n" in said
     assert "Traceback" not in said
     assert read_status(out)["state"] == "stopped"
-    assert spawn(*words).code == 0
+    assert call(*words).code == 0
     assert read_status(out)["state"] == "complete"
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("no_report")
 def test_run__that_fails_says_why_in_its_status(small_scene: Path, tmp_path: Path) -> None:
     (tmp_path / "slurm").mkdir()  # as a job has left it: logs
     outcome = spawn("run", small_scene, tmp_path, *OPTIONS, "--clusters", "255", "--stride", "90")
@@ -151,19 +153,20 @@ def test_run__that_fails_says_why_in_its_status(small_scene: Path, tmp_path: Pat
     assert read_status(tmp_path)["state"] == "failed"
     assert "clusters" in read_status(tmp_path)["error"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["slurm", "status.txt"]
-    assert spawn("run", small_scene, tmp_path, *OPTIONS).code == 0
+    assert call("run", small_scene, tmp_path, *OPTIONS).code == 0
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("no_report")
 def test_restart__leaves_the_logs_of_the_job(small_scene: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert spawn("run", small_scene, out, *OPTIONS).code == 0
+    assert call("run", small_scene, out, *OPTIONS).code == 0
     (out / "slurm").mkdir()
     (out / "slurm" / "7.log").touch()
-    assert spawn("run", small_scene, out, *OPTIONS, "--clusters", "3", "--restart").code == 0
+    assert call("run", small_scene, out, *OPTIONS, "--clusters", "3", "--restart").code == 0
     assert (out / "slurm" / "7.log").exists()
     assert not (tmp_path / "out.old-1" / "slurm").exists()
-    assert (tmp_path / "out.old-1" / "report.html").exists()
+    assert (tmp_path / "out.old-1" / "model.json").exists()
 
 
 def test_plan__says_what_would_be_done_and_writes_nothing(

@@ -134,6 +134,7 @@ def test_verify__of_a_killed_run_looks_at_its_finished_tiles(stopped: Path) -> N
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("no_report")
 def test_run__computes_damaged_tiles_again(
     small_scene: Path, stopped: Path, small_run: Path, tmp_path: Path
 ) -> None:
@@ -150,7 +151,7 @@ def test_run__computes_damaged_tiles_again(
     assert call("verify", out).code == 7
     assert first in call("verify", out).out
     (out / "results.zarr" / "indices" / "0.0.abc.partial").touch()
-    done = spawn("run", small_scene, out, *OPTIONS)
+    done = call("run", small_scene, out, *OPTIONS)
     assert done.code == 0, done.err
     assert "warning: finished tiles were found damaged and are computed again" in done.err
     for name in harmed:
@@ -163,6 +164,7 @@ def test_run__computes_damaged_tiles_again(
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("name", ["x/0", ".zattrs"])
 def test_run__computes_all_maps_again_if_what_they_share_is_damaged(
     small_scene: Path, stopped: Path, small_run: Path, tmp_path: Path, name: str
@@ -171,7 +173,7 @@ def test_run__computes_all_maps_again_if_what_they_share_is_damaged(
     shutil.copytree(stopped, out)
     (out / "results.zarr" / name).write_bytes(b"")
     (out / "model.json").write_text("{")
-    done = spawn("run", small_scene, out, *OPTIONS)
+    done = call("run", small_scene, out, *OPTIONS)
     assert done.code == 0, done.err
     assert f"warning: results.zarr/{name} " in done.err
     assert "so that the maps of all tiles are computed again" in done.err

@@ -11,7 +11,7 @@ import pyproj
 import pytest
 import shapely
 
-from cli_case import check_refused, spawn
+from cli_case import call, check_refused
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError
 from hyperhpc.rundir.plan import choose_area
@@ -111,6 +111,7 @@ def test_aoi__takes_all_polygons_of_a_file(scene_path: Path, polygon: Any, tmp_p
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("no_report")
 def test_aoi__of_a_run(scene_path: Path, polygon: Any, tmp_path: Path) -> None:
     """Numbers of valid pixels, and the area, are those inside; another file is another run."""
     aoi = geopackage(tmp_path / "plots.gpkg", polygon)
@@ -127,15 +128,15 @@ def test_aoi__of_a_run(scene_path: Path, polygon: Any, tmp_path: Path) -> None:
         "--aoi",
         aoi,
     ]
-    done = spawn("run", scene_path, out, *options, "--memory-per-worker", "1GiB")
+    done = call("run", scene_path, out, *options, "--memory-per-worker", "1GiB")
     assert done.code == 0, done.err
     run = json.loads((out / "run.json").read_text())
     assert run["pixels"]["valid"] == int(inside(open_scene(scene_path), polygon).sum())
-    about = json.loads(spawn("info", scene_path, "--aoi", aoi, "--json").out)
+    about = json.loads(call("info", scene_path, "--aoi", aoi, "--json").out)
     assert about["shape"][:2] == run["area"]["shape"]
     aoi.unlink()
     geopackage(aoi, polygon.buffer(-3))
-    check_refused(spawn("run", scene_path, out, *options), 3, "aoi")
+    check_refused(call("run", scene_path, out, *options), 3, "aoi")
 
 
 def test_aoi__bad_files_get_one_message(scene_path: Path, polygon: Any, tmp_path: Path) -> None:

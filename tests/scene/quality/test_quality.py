@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cli_case import check_refused, spawn
+from cli_case import call, check_refused
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import open_scene
@@ -168,6 +168,7 @@ def test_mask__hides_the_share_of_valid_pixels_that_it_says(tile: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("no_report")
 def test_mask__of_a_run(tile: Path, weather: np.ndarray, tmp_path: Path) -> None:
     """Hidden pixels get no cluster, and the run says how many there are."""
     out = tmp_path / "out"
@@ -176,7 +177,7 @@ def test_mask__of_a_run(tile: Path, weather: np.ndarray, tmp_path: Path) -> None
     with h5py.File(tile) as file:
         centres = np.asarray(file["CPER/Reflectance/Metadata/Spectral_Data/Wavelength"])
     words[words.index("x=R(400)/R(2300)")] = f"x=R({centres[1]:.1f})/R({centres[2]:.1f})"
-    done = spawn("run", tile, out, *words, "--mask", "weather")
+    done = call("run", tile, out, *words, "--mask", "weather")
     assert done.code == 0, done.err
     import zarr
 
@@ -185,7 +186,7 @@ def test_mask__of_a_run(tile: Path, weather: np.ndarray, tmp_path: Path) -> None
     run = json.loads((out / "run.json").read_text("utf-8"))
     assert run["pixels"]["valid"] == int((cluster != 255).sum())
     assert f"{int((weather > 1).sum())} pixels are left out" in json.dumps(run)
-    check_refused(spawn("run", tile, out, *words), 3, "mask")
+    check_refused(call("run", tile, out, *words), 3, "mask")
 
 
 def test_mask__refuses_what_it_cannot_do(tile: Path, tmp_path: Path) -> None:
