@@ -23,7 +23,7 @@ import zarr
 from cli_case import call, check_refused, command_of, program, spawn
 from hyperhpc.config import SceneOptions
 from hyperhpc.scene import open_scene
-from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.cube import LAYERS, SUN_LAYERS, Scene
 from hyperhpc.simulate.scene import simulate
 from raster_case import listed, write_envi
 from run_case import assert_same_results
@@ -104,6 +104,7 @@ def test_ingest__of_tiles_is_the_scene_they_were_cut_from(
         days = np.where(lines < 0, 0, np.array(of_line)[lines])
     np.testing.assert_array_equal(opened.acquired, np.where(days < 0, 0, days))
     assert np.unique(opened.acquired).size == 3
+    check_layers(whole, tmp_path / "site.zarr", lines)
     # what other readers find
     about = zarr.open_group(tmp_path / "site.zarr", mode="r").attrs
     assert about["proj:code"] == "EPSG:32613"
@@ -111,18 +112,53 @@ def test_ingest__of_tiles_is_the_scene_they_were_cut_from(
     assert about["spatial:dimensions"] == ["y", "x"]
 
 
+def check_layers(whole: Path, store: Path, lines: np.ndarray) -> None:
+    """The store has NEON's layers and angles as the file has them, and hides the same pixels."""
+    raw = xr.open_zarr(store, group="reflectance", mask_and_scale=False)
+    with h5py.File(whole) as file:
+        about = file["CPER/Reflectance/Metadata"]
+        stored = {name.lower(): name for name in (*about, *about["Ancillary_Imagery"])}
+        for name in LAYERS[:6]:
+            image = about.get(stored[name.lower()], about["Ancillary_Imagery"].get(name))
+            np.testing.assert_array_equal(raw[name], image[...], err_msg=name)
+            assert raw[name].dtype == image.dtype, name
+        flown = about["Ancillary_Imagery/Data_Selection_Index"].attrs["Data_Files"].split(",")
+        for name in SUN_LAYERS:
+            of_log = {key: float(log[name][()]) for key, log in about["Logs"].items()}
+            of_line = [next(v for key, v in of_log.items() if key in file) for file in flown]
+            expected = np.where(lines < 0, -9999, np.array(of_line, np.float32)[lines])
+            np.testing.assert_array_equal(raw[name], expected, err_msg=name)
+    angles = xr.open_zarr(store, group="reflectance")["to-sensor_Zenith_Angle"]
+    window = slice(0, 150), slice(0, 130)
+    np.testing.assert_array_equal(angles, open_scene(whole).read_zenith(*window))
+    np.testing.assert_array_equal(angles, open_scene(store).read_zenith(*window))
+    masks = "weather", "shadow", "water,cloud", "terrain-shadow,haze_cloud_water_map=5"
+    for words in masks:
+        options = SceneOptions(mask=words)  # type: ignore[arg-type]
+        one, two = (open_scene(path, options=options) for path in (whole, store))
+        np.testing.assert_array_equal(whole_of(one), whole_of(two), err_msg=words)
+        assert one.notes[-2:] == two.notes[-2:]
+        for row, col, dn in two.blocks(slice(3, 140), slice(60, 130)):
+            there = slice(row, row + dn.shape[0]), slice(col, col + dn.shape[1])
+            np.testing.assert_array_equal(dn, one.read(*there), err_msg=words)
+
+
 @pytest.mark.e2e
 @pytest.mark.usefixtures("shared_workers", "no_report")
 def test_ingest__of_a_run_changes_no_bit(tmp_path: Path) -> None:
+    """Masked by the files' own layers, or by those that the store has kept."""
     simulate(tmp_path / "tiles", 120, 130, bands=60, layout="neon", tiles=(2, 2), seed=2)
     ingest(tmp_path / "tiles", tmp_path / "site.zarr")
     nm = open_scene(tmp_path / "site.zarr").wavelength_nm
     index = f"x=R({nm[20]:.1f})-R({nm[9]:.1f})"
     words = ["--indices", "", "--formula", index, "--clusters", "3", *MEMORY]
+    words += ["--mask", "shadow,water"]
     for scene, out in (("tiles", "one"), ("site.zarr", "two")):
         outcome = call("run", tmp_path / scene, tmp_path / out, *words)
         assert outcome.code == 0, outcome.err
     assert_same_results(tmp_path / "one", tmp_path / "two")
+    notes = json.loads((tmp_path / "two" / "run.json").read_text("utf-8"))["scene"]["notes"]
+    assert not any(note.startswith("0 pixels are left out") for note in notes)
 
 
 @pytest.mark.e2e

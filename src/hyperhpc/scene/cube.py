@@ -111,8 +111,9 @@ class Layer:
 #: Angles (degrees) that NEON gives for each pixel, and for each flight line.
 ZENITH_LAYER, AZIMUTH_LAYER = "to-sensor_Zenith_Angle", "to-sensor_Azimuth_Angle"
 SUN_LAYERS = ("Solar_Zenith_Angle", "Solar_Azimuth_Angle")
+ANGLE_LAYERS = (ZENITH_LAYER, AZIMUTH_LAYER, *SUN_LAYERS)
 #: All layers that a store keeps.
-LAYERS = (*CODED_LAYERS, ZENITH_LAYER, AZIMUTH_LAYER, *SUN_LAYERS)
+LAYERS = (*CODED_LAYERS, *ANGLE_LAYERS)
 
 #: Arrays in a store that say where pixels come from, see :meth:`Scene.read_origins`.
 SOURCE_ARRAY, LINE_ARRAY, DATE_ARRAY = "source", "flight_line", "acquired"
@@ -283,6 +284,11 @@ class Scene(ABC):
 def empty_layer(layer: Layer, shape: tuple[int, ...]) -> np.ndarray:
     """A window (y, x) or (y, x, plane) of a layer in which no pixel has a value."""
     return np.full((*shape, *layer.depth), layer.missing, layer.dtype)
+
+
+def to_zenith(angle: np.ndarray) -> np.ndarray:
+    """Angles of view (degrees, y, x) as float32, NaN where the number is none."""
+    return np.where((angle >= 0) & (angle < 90), angle, np.nan).astype(np.float32)
 
 
 def scene_fields(scene: Scene) -> dict[str, Any]:

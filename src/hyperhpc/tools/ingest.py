@@ -38,6 +38,7 @@ from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import LINE_ARRAY, SOURCE_ARRAY, Scene
 from hyperhpc.scene.formats import zarr_write
+from hyperhpc.scene.mosaic import layers_left_out
 from hyperhpc.scene.origins import origin_names
 from hyperhpc.workers import Workers, check_workers
 
@@ -50,12 +51,17 @@ _COPY = (
 
 @dataclass(frozen=True)
 class IngestJob:
-    """What each shard needs: ``scene`` may be transposed, ``origin`` is as it was opened."""
+    """What each shard needs.
+
+    ``scene``, ``origin``: The scene, perhaps transposed, and as it was opened.
+    ``layers``: Names of its layers that are kept.
+    """
 
     scene: Scene
     origin: Scene
     area: Area
     store: Path
+    layers: tuple[str, ...]
 
 
 def ingest(
@@ -151,11 +157,12 @@ def _write_store(scene: Scene, plan: Plan, out: Path, session: Session) -> None:
         )
         write_json(folder.plan, plan.to_json())
     _drop_damaged(store, records)
-    _announce(scene, plan, out, progress)
+    layers = tuple(scene.layers())
+    _announce(scene, plan, out, layers, progress)
     tiles = list(plan.tiles())
     with session.workers(lambda text: progress.note(f"warning: {text}")) as workers:
         read = _transpose(scene, plan.area, session, workers) if plan.is_transposed else scene
-        job = IngestJob(read, scene, plan.area, store)
+        job = IngestJob(read, scene, plan.area, store, layers)
         with progress.stage("writing the store", math.prod(plan.area.shape), tiles=len(tiles)):
             found, _ = run_tiles(workers, write_shard, job, tiles, records, progress, session.claim)
     remove_partial_files(store)  # of workers that were lost
@@ -187,16 +194,22 @@ def _drop_damaged(store: Path, records: Path) -> None:
                 break
 
 
-def _announce(scene: Scene, plan: Plan, out: Path, progress: Progress) -> None:
-    """How much will be written where, and whether there is room."""
+def _announce(
+    scene: Scene, plan: Plan, out: Path, layers: tuple[str, ...], progress: Progress
+) -> None:
+    """How much will be written where, whether there is room, and what else is kept."""
     height, width = plan.area.shape
     n_bytes = height * width * scene.shape[2] * np.dtype(scene.dtype).itemsize * 17 // 16
-    n_files = plan.n_tiles() * (2 + len(origin_names(scene))) + 20
+    n_files = plan.n_tiles() * (2 + len(origin_names(scene)) + len(layers)) + 20
     free = shutil.disk_usage(out.absolute().parent).free
     progress.note(
         f"{height} x {width} pixels of {scene.shape[2]} bands: about {n_files} files, "
         f"{n_bytes / 1e9:.2f} GB before compression, to {out}"
     )
+    if layers:
+        progress.note(f"kept with the cube: {', '.join(layers)}")
+    if lost := layers_left_out(scene):
+        progress.note(f"left out, since only some files have it in one form: {', '.join(lost)}")
     if free < n_bytes:
         progress.note(f"warning: {free / 1e9:.2f} GB are free there; it may not suffice")
 
@@ -222,17 +235,19 @@ def describe_cube(scene: Scene, area: Area) -> zarr_write.CubeDescription:
         attributes=attributes,
         title=f"Ingested by hyperhpc from {Path(scene.path).name}",
         origins={name: counted.get(name, ()) for name in origin_names(scene)},
+        layers=scene.layers(),
     )
 
 
 def write_shard(job: IngestJob, tile: Tile) -> dict[str, Any]:
-    """On a worker: one shard, its thinned copy, and where its pixels come from."""
+    """On a worker: one shard, its thinned copy, where its pixels come from, and its layers."""
     area = job.area
     rows = slice(area.row0 + tile.y0, area.row0 + tile.y1)
     cols = slice(area.col0 + tile.x0, area.col0 + tile.x1)
     dn = job.scene.read(rows, cols)
-    origins = job.origin.read_origins(rows, cols)
-    names = zarr_write.CubeStore(job.store).put(tile.y0, tile.x0, dn, origins)
+    images = job.origin.read_origins(rows, cols)
+    images |= job.origin.read_layers(rows, cols, job.layers)
+    names = zarr_write.CubeStore(job.store).put(tile.y0, tile.x0, dn, images)
     files = {name: measure_file(job.store / name) for name in names}
     written = sum(value[0] for value in files.values() if value)
     return {"bytes_read": dn.nbytes, "bytes_written": written, "files": files}

@@ -14,6 +14,8 @@ from cli_case import call, check_refused
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import open_scene
+from hyperhpc.scene.cube import LAYERS as LAYER_NAMES
+from hyperhpc.scene.mosaic import layers_left_out
 from hyperhpc.simulate.scene import simulate
 
 LAYERS = "CPER/Reflectance/Metadata/Ancillary_Imagery"
@@ -174,18 +176,24 @@ def test_mask__of_a_run(tile: Path, weather: np.ndarray, tmp_path: Path) -> None
     out = tmp_path / "out"
     index = ["--indices", "", "--formula", "x=R(400)/R(2300)"]
     words = ["--models", "lloyd", "--clusters", "2", *index, "--memory-per-worker", "1GiB"]
+    land = "haze_cloud_water_map=5"
     with h5py.File(tile) as file:
         centres = np.asarray(file["CPER/Reflectance/Metadata/Spectral_Data/Wavelength"])
     words[words.index("x=R(400)/R(2300)")] = f"x=R({centres[1]:.1f})/R({centres[2]:.1f})"
-    done = call("run", tile, out, *words, "--mask", "weather")
+    done = call("run", tile, out, *words, "--mask", f"weather,{land}")
     assert done.code == 0, done.err
     import zarr
 
     cluster = zarr.open_group(out / "results.zarr", mode="r")["cluster"][0]
-    assert (cluster[weather > 1] == 255).all()
+    hidden = (weather > 1) | (layer(tile, "Haze_Cloud_Water_Map") == 5)
+    assert (cluster[hidden] == 255).all()
     run = json.loads((out / "run.json").read_text("utf-8"))
     assert run["pixels"]["valid"] == int((cluster != 255).sum())
-    assert f"{int((weather > 1).sum())} pixels are left out" in json.dumps(run)
+    assert f"{int(hidden.sum())} pixels are left out" in json.dumps(run)
+    warning, *_ = run["warnings"]
+    assert f"--mask {land.partition('=')[0]} hides" in warning
+    assert f"warning: {warning}" in done.err.splitlines()
+    assert any("hides code 5 of Haze_Cloud_Water_Map" in choice for choice in run["choices"])
     check_refused(call("run", tile, out, *words), 3, "mask")
 
 
@@ -209,3 +217,13 @@ def test_mask__of_a_mosaic_tells_one_number(tmp_path: Path) -> None:
             file[f"{LAYERS}/Cast_Shadow"][...] = 0
             file[f"{LAYERS}/Cast_Shadow"][3:6, 2:9] = 1
     assert opened(folder, "shadow").notes[-1].startswith("84 pixels are left out")
+    first, *_ = sorted(folder.iterdir())
+    with h5py.File(first, "r+") as file:
+        del file[f"{LAYERS}/Cast_Shadow"]
+        file[f"{LAYERS}/Haze_Cloud_Water_Map"].attrs["Description"] = "another text"
+    mosaic = open_scene(folder)
+    assert layers_left_out(mosaic) == ["Cast_Shadow"]
+    assert set(LAYER_NAMES) - mosaic.layers().keys() == {"Cast_Shadow"}
+    attributes = mosaic.layers()["Haze_Cloud_Water_Map"].attributes
+    assert "Description" not in attributes
+    assert len(attributes["Class_Names"]) == 23

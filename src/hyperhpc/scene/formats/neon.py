@@ -12,7 +12,7 @@ import numpy as np
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import metadata
-from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, ZENITH_LAYER, Grid, Layer
+from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, ZENITH_LAYER, Grid, Layer, to_zenith
 from hyperhpc.scene.files import FileScene, unreadable
 from hyperhpc.scene.formats import hdf5, neon_layers
 from hyperhpc.scene.formats.hdf5 import READ_ERRORS, open_file
@@ -80,7 +80,7 @@ class NeonScene(FileScene):
         if self.zenith is None:
             return None
         (angle,) = neon_layers.read_images(self.path, (self.zenith,), rows, cols)
-        return np.where((angle >= 0) & (angle < 90), angle, np.nan).astype(np.float32)
+        return to_zenith(angle)
 
     def read_origins(self, rows: slice, cols: slice) -> dict[str, np.ndarray]:
         """Flight lines and days that NEON gives; see :meth:`Scene.read_origins`."""

@@ -8,7 +8,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -19,7 +19,17 @@ from zarr import Array
 from hyperhpc.analysis.bands import in_windows
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import georef, metadata
-from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, SOURCE_ARRAY, Grid, Source
+from hyperhpc.scene.cube import (
+    DATE_ARRAY,
+    LAYERS,
+    LINE_ARRAY,
+    SOURCE_ARRAY,
+    ZENITH_LAYER,
+    Grid,
+    Layer,
+    Source,
+    to_zenith,
+)
 from hyperhpc.scene.files import FileScene, stamp, unreadable
 from hyperhpc.scene.formats import zarr_chunks
 from hyperhpc.scene.formats import zarr_layout as layout
@@ -76,6 +86,7 @@ class ZarrScene(FileScene):
     ``order``: Positions of y, x and band among the stored dimensions.
     ``is_south_up``: True if stored rows run from south to north; they are flipped while reading.
     ``origin_arrays``: Name and path of the arrays of :meth:`read_origins`.
+    ``layer_arrays``: Name and path of the arrays of :meth:`read_layers`.
     ``files``: Names of the files it was made from; empty if unknown.
     ``n_dimensions``: Of the stored array; those that are not in ``order`` have length 1.
     ``absent_value``: No-data value that chunks hold which were never written; None if the fill
@@ -88,6 +99,7 @@ class ZarrScene(FileScene):
     order: tuple[int, int, int]
     is_south_up: bool = False
     origin_arrays: tuple[tuple[str, str], ...] = ()
+    layer_arrays: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
     n_dimensions: int = 3
     absent_value: float | None = None
@@ -115,14 +127,42 @@ class ZarrScene(FileScene):
         """Values of the arrays of origins; see :meth:`Scene.read_origins`."""
         found = {}
         for name, path in self.origin_arrays:
-            array = open_array(self.store, path, self.zarr_format)
-            try:
-                values = np.asarray(array[rows, cols])
-                found[name] = to_dates(values) if name == DATE_ARRAY else to_numbers(values)
-            except READ_ERRORS as error:
-                what = f"{path} of {self.store}"
-                raise unreadable(what, rows, cols, why=error, hint=_DAMAGED) from error
+            values = self._read_image(path, rows, cols)
+            found[name] = to_dates(values) if name == DATE_ARRAY else to_numbers(values)
         return add_dates(found, self.sources, self.flight_lines)
+
+    def layers(self) -> dict[str, Layer]:
+        """The layers that ingest has kept; see :meth:`Scene.layers`."""
+        found = {}
+        for name, path in self.layer_arrays:
+            array = open_array(self.store, path, self.zarr_format)
+            planes = 1 if array.ndim == 2 else array.shape[2]
+            attributes: dict[str, Any] = dict(array.attrs)
+            missing = float(attributes["missing"])
+            for ours in ("missing", "units", "_FillValue", "grid_mapping"):
+                attributes.pop(ours, None)
+            found[name] = Layer(array.dtype.name, missing, planes, attributes)
+        return found
+
+    def read_layers(
+        self, rows: slice, cols: slice, names: Collection[str]
+    ) -> dict[str, np.ndarray]:
+        """See :meth:`Scene.read_layers`."""
+        places = dict(self.layer_arrays)
+        return {name: self._read_image(places[name], rows, cols) for name in names}
+
+    def read_zenith(self, rows: slice, cols: slice) -> np.ndarray | None:
+        """To-sensor zenith angle; see :meth:`Scene.read_zenith`."""
+        place = dict(self.layer_arrays).get(ZENITH_LAYER)
+        return None if place is None else to_zenith(self._read_image(place, rows, cols))
+
+    def _read_image(self, path: str, rows: slice, cols: slice) -> np.ndarray:
+        array = open_array(self.store, path, self.zarr_format)
+        try:
+            return np.asarray(array[rows, cols])
+        except READ_ERRORS as error:
+            what = f"{path} of {self.store}"
+            raise unreadable(what, rows, cols, why=error, hint=_DAMAGED) from error
 
     def file_names(self) -> tuple[str, ...]:
         """The files it was made from; see :meth:`Scene.file_names`."""
@@ -251,7 +291,7 @@ def open_zarr_scene(
         **vars(values) | {"notes": (*values.notes, *wavelength_notes, *notes, *absent_notes)},
     )
     if scene._is_plain:
-        scene = replace(scene, **_find_origins(nodes, cube, scene.shape))
+        scene = replace(scene, **_find_images(nodes, cube, scene.shape))
     return replace(scene, thinned=_thinned(scene))
 
 
@@ -404,10 +444,10 @@ def _fwhm(
     return None
 
 
-def _find_origins(
+def _find_images(
     nodes: Mapping[str, Node], cube: Node, shape: tuple[int, int, int]
 ) -> dict[str, Any]:
-    """Fields of a scene in a store that say where its pixels come from."""
+    """Fields of a scene in a store: where its pixels come from, and its layers."""
     found = {
         name: node
         for name in ORIGIN_KINDS
@@ -420,8 +460,16 @@ def _find_origins(
     if isinstance(files, str):
         files = files.split("\n")
     is_known = isinstance(files, list) and all(isinstance(name, str) for name in files)
+    layers = {
+        name: node
+        for name in LAYERS
+        if (node := nodes.get(f"{cube.parent}/{name}".lstrip("/"))) is not None
+        and isinstance(node.attributes.get("missing"), int | float)  # one of ours
+        and node.shape in (shape[:2], (*shape[:2], 3))
+    }
     return {
         "origin_arrays": tuple((name, node.path) for name, node in found.items()),
+        "layer_arrays": tuple((name, node.path) for name, node in layers.items()),
         "sources": sources,
         "flight_lines": lines,
         "has_dates": DATE_ARRAY in found or any(one.acquired for one in (*sources, *lines)),

@@ -21,7 +21,17 @@ import pyproj
 import zarr
 from numcodecs import Blosc
 
-from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, SOURCE_ARRAY, THINNED_STEP, Grid, Source
+from hyperhpc.scene.cube import (
+    ANGLE_LAYERS,
+    DATE_ARRAY,
+    LAYERS,
+    LINE_ARRAY,
+    SOURCE_ARRAY,
+    THINNED_STEP,
+    Grid,
+    Layer,
+    Source,
+)
 from hyperhpc.scene.formats import zarr_chunks
 from hyperhpc.scene.georef import cf_georeference
 from hyperhpc.scene.lazy import FWHM_ABOUT, GOOD_BAND_ABOUT, flag_good_bands, packing_attributes
@@ -61,6 +71,7 @@ class CubeDescription:
     ``title``: Of the store.
     ``origins``: Arrays that say where pixels come from, of
         :data:`hyperhpc.scene.origins.ORIGIN_KINDS`, and the sources that each numbers.
+    ``layers``: Quality layers and angles, of :data:`hyperhpc.scene.cube.LAYERS`.
     """
 
     shape: tuple[int, int, int]
@@ -76,6 +87,7 @@ class CubeDescription:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
     origins: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
+    layers: Mapping[str, Layer] = field(default_factory=dict)
 
 
 def default_side(n_bands: int) -> int:
@@ -93,15 +105,15 @@ class CubeStore:
         self._path, self._threads = path, threads
         root: Any = zarr.open_group(path, mode="r+", use_consolidated=False)
         self._cube, self._thinned = root[f"{CUBE}/{CUBE}"], root[f"{CUBE}/{THINNED_GROUP}/{CUBE}"]
-        names = {name: f"{CUBE}/{name}" for name in ORIGIN_KINDS}
-        self._origins = {name: root[place] for name, place in names.items() if place in root}
+        names = {name: f"{CUBE}/{name}" for name in (*ORIGIN_KINDS, *LAYERS)}
+        self._images = {name: root[place] for name, place in names.items() if place in root}
         tall, wide, _ = self._cube.chunks
         self.block: tuple[int, int] = (self._cube.shards or (2 * tall, 2 * wide))[:2]
 
     def put(
-        self, row: int, col: int, dn: np.ndarray, origins: Mapping[str, np.ndarray] | None = None
+        self, row: int, col: int, dn: np.ndarray, images: Mapping[str, np.ndarray] | None = None
     ) -> list[str]:
-        """Store DN (y, x, band), and origins as from :meth:`Scene.read_origins`.
+        """Store DN (y, x, band), and images: origins and layers of :class:`Scene`.
 
         ``row`` and ``col`` are of the first pixel. A block must cover whole shards or reach
         the edge of the scene.
@@ -111,9 +123,9 @@ class CubeStore:
         names = self._write(self._cube, row, col, dn)
         few = dn[::THINNED_STEP, ::THINNED_STEP]
         names += self._write(self._thinned, row // THINNED_STEP, col // THINNED_STEP, few)
-        for name, array in self._origins.items():
-            if origins and name in origins:
-                names += self._write(array, row, col, origins[name])
+        for name, array in self._images.items():
+            if images and name in images:
+                names += self._write(array, row, col, images[name])
         return names
 
     def _write(self, array: zarr.Array[Any], row: int, col: int, values: np.ndarray) -> list[str]:
@@ -155,6 +167,7 @@ def create_cube_store(
         grid=thinned_grid(about.grid),
         attributes={**about.attributes, THINNED_ATTRIBUTE: THINNED_STEP},
         origins={},
+        layers={},
     )
     thinned = group.create_group(THINNED_GROUP, attributes=attributes)
     thinned_shard = (tall // THINNED_STEP, wide // THINNED_STEP)
@@ -232,6 +245,31 @@ def _create_cube(
             fill_value=missing,
             attributes=attributes | {"missing": missing, "grid_mapping": "spatial_ref"},
         )
+    for name, layer in about.layers.items():
+        create_array(
+            group,
+            name,
+            ("y", "x", "rgb")[: 2 + len(layer.depth)],
+            shape=(rows, cols, *layer.depth),
+            dtype=layer.dtype,
+            chunks=(chunk, chunk, *layer.depth),
+            shards=(*shard, *layer.depth),
+            fill_value=np.dtype(layer.dtype).type(layer.missing).item(),
+            attributes=_layer_attributes(name, layer),
+        )
+
+
+def _layer_attributes(name: str, layer: Layer) -> dict[str, Any]:
+    """What the file says of a layer, as text, numbers or flat lists of numbers."""
+    found: dict[str, Any] = {}
+    for key, value in layer.attributes.items():
+        is_text = isinstance(value, list) and any(isinstance(item, str) for item in value)
+        found[key] = "\n".join(map(str, value)) if is_text else value
+    if name in ANGLE_LAYERS:
+        found["units"] = "degree"
+    if np.dtype(layer.dtype).kind == "f":  # codes stay whole numbers in xarray
+        found["_FillValue"] = _to_json(np.dtype(layer.dtype).type(layer.missing))
+    return found | {"missing": layer.missing, "grid_mapping": "spatial_ref"}
 
 
 def _to_json(value: Any) -> Any:

@@ -98,7 +98,7 @@ def read_codes(mask: str, attributes: Mapping[str, Any]) -> dict[int, tuple[bool
 def _list_meanings(attributes: Mapping[str, Any]) -> list[tuple[int, str]]:
     """Codes and meanings in the attributes of a layer."""
     named = {name.lower(): value for name, value in attributes.items()}
-    if classes := _split(named.get("class_names"), r"[\n,]"):
+    if classes := _split(names := named.get("class_names"), "\n" if "\n" in str(names) else ","):
         listed = [_LISTED.fullmatch(text) for text in classes]
         if all(listed):
             return [(int(match[1]), match[2].strip()) for match in listed if match]

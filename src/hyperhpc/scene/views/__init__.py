@@ -85,8 +85,10 @@ class MaskedScene(WrappedScene):
 
     def blocks(self, rows: slice, cols: slice) -> Iterator[tuple[int, int, np.ndarray]]:
         """Pixels piece by piece; see :meth:`Scene.blocks`."""
+        whole = self.mask.hides(rows, cols)  # once: layers in stores are slow to read in parts
         for row, col, dn in self.inner.blocks(rows, cols):
-            hidden = self.mask.hides(slice(row, row + dn.shape[0]), slice(col, col + dn.shape[1]))
+            y, x = row - rows.start, col - cols.start
+            hidden = whole[y : y + dn.shape[0], x : x + dn.shape[1]]
             if hidden.any():
                 dn[hidden] = self.hidden_value  # may be changed until the next is requested
             yield row, col, dn
