@@ -148,17 +148,60 @@ def grid_in_pixels(n_rows: int) -> Grid:
     return Grid(xmin=0.0, ymax=float(n_rows), px=1.0, py=1.0)
 
 
-def grid_from_geotransform(text: Any) -> Grid | None:
-    """Grid from GDAL's six numbers, or None if they are no north-up transform."""
+def read_geotransform(text: Any) -> tuple[float, ...] | None:
+    """GDAL's six numbers, or None if they are not there, or give pixels no area."""
     text = plain(text)
     try:
-        numbers = [float(part) for part in (text.split() if isinstance(text, str) else text)]
+        numbers = tuple(float(part) for part in (text.split() if isinstance(text, str) else text))
     except (TypeError, ValueError, OverflowError):
         return None
     if len(numbers) != 6 or not all(map(math.isfinite, numbers)):
         return None
-    xmin, px, x_turn, ymax, y_turn, py = numbers
-    return None if x_turn or y_turn or px <= 0 or py >= 0 else Grid(xmin, ymax, px, -py)
+    _, px, x_turn, _, y_turn, py = numbers
+    return numbers if px * py != x_turn * y_turn else None
+
+
+def grid_from_geotransform(six: tuple[float, ...], n_rows: int) -> tuple[Grid, bool] | None:
+    """Grid from GDAL's six numbers, and True if rows run from south to north.
+
+    Returns None for rows that run in another direction, or columns that run to the west.
+    """
+    xmin, px, x_turn, y, y_turn, py = six
+    if x_turn or y_turn or px <= 0:
+        return None
+    return Grid(xmin, y + py * n_rows if py > 0 else y, px, abs(py)), py > 0
+
+
+#: Metres in units of length, as CF and others name them.
+_METRES = {
+    "m": 1.0, "metre": 1.0, "meter": 1.0, "metres": 1.0, "meters": 1.0, "km": 1000.0,
+    "kilometre": 1000.0, "kilometer": 1000.0, "kilometres": 1000.0, "kilometers": 1000.0,
+    "ft": 0.3048, "foot": 0.3048, "feet": 0.3048, "us_survey_foot": 1200 / 3937,
+}  # fmt: skip
+
+
+def unit_factor(unit: Any, wkt: str | None, where: str) -> float:
+    """What coordinates with this unit are multiplied by, to be in that of their CRS.
+
+    Raises SceneError: degrees in a system of lengths, or lengths in one of degrees.
+    """
+    name = str(unit).strip().lower().replace(" ", "_")
+    is_degree = name.startswith("degree")
+    if wkt is None or not (is_degree or name in _METRES):
+        return 1.0
+    from pyproj import CRS
+
+    crs = CRS.from_wkt(wkt)
+    if not (crs.is_geographic or crs.is_projected) or (crs.is_geographic and is_degree):
+        return 1.0
+    if crs.is_geographic or is_degree:
+        own = "degree" if crs.is_geographic else crs.axis_info[0].unit_name
+        raise SceneError(
+            f"{where} is in {unit}, but the unit of its reference system {crs.name} is {own}",
+            "Correct its units or the reference system",
+        )
+    factor = _METRES[name] / crs.axis_info[0].unit_conversion_factor
+    return 1.0 if math.isclose(factor, 1, rel_tol=1e-5) else factor
 
 
 def grid_from_map_info(text: str, where: str) -> tuple[Grid, int | None]:

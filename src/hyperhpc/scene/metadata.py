@@ -33,10 +33,34 @@ MAX_SIDE = 10_000_000
 HINT = "Give them in a file, one per line, as --wavelengths FILE"
 
 _INT16 = np.iinfo(np.int16)
-_NODATA_NAMES = ("data_ignore_value", "_fillvalue", "missing_value")
-_PERCENT = ("%", "percent", "per cent")
-_SCALE_NAMES = ("scale_factor", "reflectance_scale_factor")
+#: NEON and ENVI, CF, then rioxarray, odc-stac and others.
+_NODATA_NAMES = (
+    "data_ignore_value", "_fillvalue", "missing_value", "fill_value", "fillvalue", "nodata",
+    "no_data", "nodatavals", "nodata_value", "no_data_value",
+)  # fmt: skip
+_PERCENT = ("%", "percent", "per cent", "percentage", "pct")
+_SCALE_NAMES = (
+    "scale_factor", "reflectance_scale_factor", "scalefactor", "scaling_factor", "scales", "scale",
+)  # fmt: skip
+#: Names of single numbers that some programs write for each band.
+NUMBER_NAMES = {*_NODATA_NAMES, *_SCALE_NAMES, "add_offset", "offset", "offsets"}
+#: Names that may also stand for something else: they count if they hold numbers.
+_SHARED_NAMES = ("scale", "scales", "offset", "offsets")
+#: Names of offsets, and of the scale without which they mean something else.
+_OFFSETS = (("add_offset", None), ("offsets", "scales"), ("offset", "scale"))
 _MICROMETRE = re.compile(r"^(u|µ|μ)m$|^micro(n|met(er|re))s?$", re.IGNORECASE)
+#: Other units of length, with their factor to nm; CF's own is the metre.
+_LENGTHS = {
+    re.compile(rf"^({pattern})$", re.IGNORECASE): factor
+    for pattern, factor in (
+        ("m|met(er|re)s?", 1e9), ("cm|centimet(er|re)s?", 1e7), ("mm|millimet(er|re)s?", 1e6),
+        ("a|å|[aå]ngstr[oö]ms?", 0.1),
+    )
+}  # fmt: skip
+#: Units of numbers that are no wavelengths, as ENVI and others name them.
+_NO_LENGTH = re.compile(
+    r"^(wave ?numbers?|(1/cm|cm\^?-1|cm\*\*-1)|[kmgt]?hz|.*hertz|ev|index)$", re.IGNORECASE
+)
 _BAND_WINDOW = re.compile(r"^band_window_\d+_nanometers$")
 
 
@@ -146,7 +170,8 @@ def resolve_values(
     numbers.
     """
     notes: list[str] = []
-    offset = _declared(attributes, "add_offset", where, 0.0)
+    _check_sign(stored, attributes, where)
+    offset = _find_offset(attributes, where)
     integers = "uint16" if stored.name == "uint16" else "int16"
     dtype = "float32" if stored.kind == "f" or offset else integers
     if stored.name != dtype:
@@ -165,6 +190,53 @@ def resolve_values(
     linear = (1 / scale, offset)
     notes.append(f"add_offset {offset:g} is added: values are read as reflectance.")
     return Values(dtype, stored.name, 1.0, (), (*nodata, *wide), linear, limits, tuple(notes))
+
+
+def _check_sign(stored: np.dtype, attributes: Attributes, where: str) -> None:
+    """Refuse integers that NetCDF's attribute ``_Unsigned`` gives another meaning."""
+    meant = {"true": "u", "false": "i"}.get(str(attributes.get("_unsigned")).lower(), stored.kind)
+    if stored.kind in "iu" and meant != stored.kind:
+        raise SceneError(
+            f"{where} has {stored.name}, and _Unsigned {attributes.get('_unsigned')}: the numbers "
+            "have another sign than they are stored with",
+            "Open it with xarray, which decodes them, and store it again with to_zarr",
+        )
+
+
+def _find_offset(attributes: Attributes, where: str) -> float:
+    """What is added to scaled values; SceneError if it is no number, or not one for all bands."""
+    # rioxarray writes scales and offsets; STAC, and what reads it, scale and offset
+    names = [n for n, other in _OFFSETS if other is None or attributes.find(other)]
+    for name in names:
+        found = attributes.get(name)
+        if name in _SHARED_NAMES and not _is_numeric(found):
+            continue
+        if found is not None:
+            value = one_for_all_bands(found, name, where)
+            return _declared(Attributes({name: value}), name, where, 0.0)
+    return 0.0
+
+
+def _is_numeric(value: Any) -> bool:
+    """True for a number, a text of one, or a list of them."""
+    parts = list(_flatten(value))
+    return bool(parts) and None not in map(_number, parts)
+
+
+def one_for_all_bands(value: Any, name: str, where: str) -> Any:
+    """The number that a list holds for each band; anything else as it is.
+
+    Raises SceneError: the bands differ.
+    """
+    numbers = number_list(value) if isinstance(value, list) else None
+    if not numbers:
+        return value
+    if min(numbers) != max(numbers):
+        raise SceneError(
+            f"{where}: bands differ in {name}, {min(numbers):g} to {max(numbers):g}",
+            "Store all bands with one scale",
+        )
+    return numbers[0]
 
 
 def _declared(attributes: Attributes, name: str, where: str, usual: float) -> float:
@@ -200,7 +272,9 @@ def _resolve_scale(stored: np.dtype, attributes: Attributes, where: str, notes: 
         found = attributes.find(name)
         if found is None:
             continue
-        written, declared = found[0], plain(found[1])
+        written, declared = found[0], one_for_all_bands(plain(found[1]), found[0], where)
+        if name in _SHARED_NAMES and not _is_numeric(declared):
+            continue
         value = _number(declared)
         if value is None or not math.isfinite(value) or value <= 0:
             raise SceneError(
@@ -214,6 +288,9 @@ def _resolve_scale(stored: np.dtype, attributes: Attributes, where: str, notes: 
     if is_percent:
         notes.append("Values are in per cent: they are divided by 100.")
         return 100.0
+    part = _number(units) if isinstance(units, str) else None
+    if part is not None and 0 < part < 1:  # "1e-4", as UDUNITS allows
+        return to_divisor(part, "The unit", notes)
     if stored.kind == "f":
         notes.append("No scale factor is declared: the values are taken as reflectance 0-1.")
         return 1.0
@@ -258,7 +335,8 @@ def resolve_nodata(
     narrow = [value for value in kept if _fits(value, dtype)]
     wide = tuple(value for value in kept if value not in narrow)
     if dtype.kind == "f":
-        narrow = [float(np.float32(value)) for value in narrow]
+        # -9999 is -10000 in float16
+        narrow = [float(np.float32(np.array(value).astype(stored))) for value in narrow]
     elif (wide or needs_stand_in) and float(_stand_in(dtype)) not in narrow:
         narrow.append(float(_stand_in(dtype)))
     for value in wide:
@@ -340,18 +418,17 @@ def canonicalise(
     target = np.dtype(dtype)
     low, high = valid_range or (-math.inf, math.inf)
     if linear is not None:
-        hidden = np.isin(block, wide_nodata) | (block < low) | (block > high)
-        return np.where(hidden, np.nan, block * linear[0] + linear[1]).astype(target)
+        is_out = np.isin(block, wide_nodata) | (block < low) | (block > high)
+        return np.where(is_out, np.nan, block * linear[0] + linear[1]).astype(target)
     if valid_range is not None:
-        hidden = (block < low) | (block > high)
+        is_out = (block < low) | (block > high)
         block = block.astype(np.promote_types(block.dtype, target))
-        block[hidden] = _stand_in(target)
+        block[is_out] = _stand_in(target)
     if block.dtype == target:
         return block
-    if wide_nodata and block.size:
-        block = np.where(np.isin(block, wide_nodata), _stand_in(target), block).astype(
-            block.dtype, copy=False
-        )
+    hidden = np.isin(block, wide_nodata) if wide_nodata and block.size else None
+    if hidden is not None:
+        block = np.where(hidden, block.dtype.type(0), block)
     if target == np.int16 and block.size and not np.can_cast(block.dtype, target):
         for value in (block.min(), block.max()):
             if not _INT16.min <= value <= _INT16.max:
@@ -361,15 +438,18 @@ def canonicalise(
                     "Rescale the cube, or declare the value as no-data (Data_Ignore_Value)",
                 )
     with np.errstate(over="ignore"):  # beyond float32 becomes inf, never a plausible DN
-        return block.astype(target)
+        out = block.astype(target)
+    if hidden is not None:  # only now: the stored type may lack the stand-in
+        out[hidden] = _stand_in(target)
+    return out
 
 
 def resolve_wavelengths(
     values: np.ndarray, units: Any, where: str
 ) -> tuple[np.ndarray, float, tuple[str, ...]]:
-    """Band centres in nm, from those stored (band,) in nm or micrometres.
+    """Band centres in nm, from those stored (band,) in nm, micrometres or what ``units`` say.
 
-    Returns: centres (float64, nm), the factor they were multiplied by (1 or 1000), notes.
+    Returns: centres (float64, nm), the factor they were multiplied by, notes.
     Raises SceneError: a centre that is no number, not finite, or outside
     :data:`WAVELENGTH_RANGE_NM`.
     """
@@ -384,11 +464,16 @@ def resolve_wavelengths(
             f"(first: band {bad[0]})",
             "Every band needs its centre wavelength",
         )
-    factor = 1.0
     notes: tuple[str, ...] = ()
-    units = plain(units)
-    says_micrometre = isinstance(units, str) and bool(_MICROMETRE.match(units.strip()))
-    if says_micrometre or (centres.size and centres.max() < MICROMETRES_BELOW):
+    units = str(plain(units)).strip()
+    if _NO_LENGTH.match(units):
+        raise SceneError(f"{where}: the unit is {units}, so that the numbers are no lengths", HINT)
+    factor = next((nm for unit, nm in _LENGTHS.items() if unit.match(units)), 1.0)
+    says_micrometre = bool(_MICROMETRE.match(units))
+    if factor != 1:
+        centres = np.round(centres * factor, 9)
+        notes = (f"Wavelengths are stored in {units} and converted to nanometres.",)
+    elif says_micrometre or (centres.size and centres.max() < MICROMETRES_BELOW):
         factor = 1000.0
         centres = np.round(centres * factor, 9)  # 0.6567 um is 656.7 nm, not 656.6999999999999
         notes = ("Wavelengths are stored in micrometres and converted to nanometres.",)
@@ -400,6 +485,19 @@ def resolve_wavelengths(
             "Centres must be in nanometres, or in micrometres if the units attribute says so",
         )
     return centres, factor, notes
+
+
+def number_list(value: Any) -> list[float] | None:
+    """Numbers of a list, or of a text such as ``{1, 0}``; None if one of them is none.
+
+    True and false are 1 and 0; a single number is a list of one.
+    """
+    if isinstance(value, str):
+        value = re.split(r"[,\s]+", value.strip("{}[]() \t\r\n,"))
+    flags = {"true": 1.0, "false": 0.0}
+    found = [flags.get(str(part).strip().lower(), _number(part)) for part in _flatten(value)]
+    numbers = [number for number in found if number is not None]
+    return numbers if numbers and len(numbers) == len(found) else None
 
 
 def unpack(values: np.ndarray, attributes: Mapping[str, Any], where: str) -> np.ndarray:

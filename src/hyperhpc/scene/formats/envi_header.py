@@ -53,8 +53,10 @@ def _read_text(path: str) -> str:
 
 
 def split_list(text: str) -> list[str]:
-    """Parts of ``{a, b}``; the last is nothing where the text breaks off."""
+    """Parts of ``{a, b}`` or ``{a, b,}``; the last is nothing where the text breaks off."""
     parts = [part.strip() for part in text.strip().lstrip("{").split(",")]
+    if len(parts) > 1 and parts[-1] == "}":
+        parts[-2:] = [f"{parts[-2]}}}"]
     is_whole = not text.strip().startswith("{") or parts[-1].endswith("}")
     return [*parts[:-1], parts[-1].rstrip("}").strip() if is_whole else ""]
 

@@ -23,6 +23,7 @@ from hyperhpc.scene.metadata import Attributes
 
 _DATE = re.compile(r"(?<!\d)\d{4}-\d{2}-\d{2}(?!\d)")
 _DATE_NAMES = ("acquisition_time", "acquisition_date", "start_time", "acquisitiondatetime")
+_INTERLEAVES = ("BIL", "BIP", "BSQ")
 _BYTE_ORDERS = {"0": "<", "1": ">"}
 #: Dimensions of ENVI's data on disk, as positions of (y, x, band).
 _ORDERS = {"LINE": (0, 2, 1), "PIXEL": (0, 1, 2), "BAND": (2, 0, 1)}
@@ -65,7 +66,7 @@ def _open(
         check_numbers(header, shape[2], needs_centres=wavelength_nm is None)
     texts = BandTexts(dataset, shape[2], header)
     layout = None if header is None else _layout(path, header, dataset, texts, stored)
-    values = metadata.resolve_values(stored, _attributes(path, dataset, texts), path)
+    values = metadata.resolve_values(stored, _attributes(path, header, dataset, texts), path)
     mask_value, mask_notes = None, []
     if has_alpha or any(flag.name == "per_dataset" for flag in dataset.mask_flag_enums[0]):
         values, mask_value = metadata.mark_hidden(values)
@@ -131,6 +132,12 @@ def _layout(path: str, header: str, dataset: Any, texts: BandTexts, stored: np.d
             f"offset {offset})",
             f"Copy the file again, or correct {header}",
         )
+    if texts.file.get("interleave", "").strip().upper() not in _INTERLEAVES:
+        raise SceneError(
+            f"{header} does not say how the bands are interleaved: its interleave is "
+            f"{texts.file.get('interleave', 'missing')!r:.20}",
+            "Add interleave = bsq, bil or bip to the header, as the data were written",
+        )
     order = texts.file.get("byte_order", "0").strip()
     if order not in _BYTE_ORDERS:
         raise SceneError(
@@ -140,8 +147,8 @@ def _layout(path: str, header: str, dataset: Any, texts: BandTexts, stored: np.d
     return Layout(_ORDERS[_interleave(dataset)], dtype, offset, found)
 
 
-def _attributes(path: str, dataset: Any, texts: BandTexts) -> Attributes:
-    """Scale and no-data: GDAL's of the bands, then the texts of the file."""
+def _attributes(path: str, header: str | None, dataset: Any, texts: BandTexts) -> Attributes:
+    """Scale, no-data and unit: GDAL's of the bands, then the texts of the file and of the bands."""
     declared: dict[str, Any] = {}
     for name, numbers, usual, field in (
         ("scale_factor", set(dataset.scales), 1.0, "data_reflectance_gain_values"),
@@ -157,10 +164,35 @@ def _attributes(path: str, dataset: Any, texts: BandTexts) -> Attributes:
             )
         if numbers != {usual}:
             declared[name] = numbers.pop()
-    nodata = sorted({value for value in dataset.nodatavals if value is not None})
-    if nodata:
+    if nodata := _nodata(header, dataset, texts):
         declared["Data_Ignore_Value"] = nodata
-    return Attributes(declared, texts.file)
+    units = {unit for unit in dataset.units[: texts.count] if unit}
+    if len(units) == 1:
+        declared["units"] = units.pop()
+    # One list for each name: a scale that differs from band to band is refused
+    names = set().union(*texts.bands) & metadata.NUMBER_NAMES
+    of_bands = {name: [tags.get(name, "") for tags in texts.bands] for name in names}
+    file = {name: text for name, text in texts.file.items() if name != "data_ignore_value"}
+    return Attributes(declared, texts.file if header is None else file, of_bands)
+
+
+def _nodata(header: str | None, dataset: Any, texts: BandTexts) -> list[float]:
+    """No-data values of the bands; those of ENVI's header from its text.
+
+    GDAL makes 0 of a text that begins with no number, such as ``{-9999}``, or of none.
+
+    Raises SceneError: the header has a value that is no number.
+    """
+    found = sorted({value for value in dataset.nodatavals if value is not None})
+    text = read_header(header).get("data ignore value") if header else None
+    if text is None:
+        return found
+    listed = metadata.number_list(text)
+    if listed is None and text.strip("{ }"):
+        raise SceneError(
+            f"{header}: data ignore value {text!r:.60} is not a number", "Correct the header"
+        )
+    return sorted({*(listed or ()), *(value for value in found if value)})
 
 
 class _Place(NamedTuple):
@@ -180,7 +212,9 @@ def _place(
     """
     transform = dataset.transform
     if transform.is_identity:
-        notes.append("No georeference: positions are pixels.")
+        has_points = bool(dataset.gcps[0])
+        lacks = "No georeference but ground control points, which are not used"
+        notes.append(f"{lacks if has_points else 'No georeference'}: positions are pixels.")
         return _Place(grid_in_pixels(dataset.height))
     if transform.is_degenerate:
         raise SceneError(

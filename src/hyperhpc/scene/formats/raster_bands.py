@@ -100,6 +100,8 @@ def find_bands(path: str, texts: BandTexts, wavelength_nm: np.ndarray | None) ->
         if found is None:
             names = [name for name in texts.names if name]
             called = f"are called {', '.join(names[:3])}" if names else "have no names either"
+            if (units := texts.units()) and not _is_length(units):
+                called = f"have numbers of the unit {units}, which are no wavelengths"
             raise SceneError(f"{path} holds no band centres; its bands {called}", HINT)
         source, values, unit = found
         about = f"{source} of {path}"
@@ -109,14 +111,14 @@ def find_bands(path: str, texts: BandTexts, wavelength_nm: np.ndarray | None) ->
         widths = _numbers_or_note(texts, "fwhm", "FWHM", notes)
         fwhm = None if widths is None else widths * factor
     good = _numbers_or_note(texts, "bbl", "bbl", notes)
-    bad = () if good is None else tuple(np.flatnonzero(good == 0).tolist())
+    bad = () if good is None else tuple(np.flatnonzero(~(good > 0)).tolist())
     return Bands(wavelength_nm, fwhm, bad, tuple(notes))
 
 
 def _sources(texts: BandTexts) -> Iterator[tuple[str, list[str], str | None]]:
     """Name, texts and unit of the places where centres are found."""
     units = texts.units()
-    is_length = units is None or units.lower() not in ("index", "unknown")
+    is_length = _is_length(units)
     if is_length and (centres := texts.find(_CENTRES)) is not None:
         yield "wavelength", centres, units
     rounded = [tags.get("central_wavelength_um", "") for tags in texts.imagery]
@@ -135,6 +137,10 @@ def _sources(texts: BandTexts) -> Iterator[tuple[str, list[str], str | None]]:
         if _are_wavelengths(matches):
             words = [match[1] if match else "" for match in found]
             yield "band names", words, matches[0][2] or units
+
+
+def _is_length(units: str | None) -> bool:
+    return units is None or units.lower() not in ("index", "unknown")
 
 
 def _are_wavelengths(matches: list[re.Match[str]]) -> bool:
@@ -170,7 +176,9 @@ def _numbers_or_note(
     texts: BandTexts, name: str, title: str, notes: list[str]
 ) -> np.ndarray | None:
     """One number per band; None if there are none, and with a note if there are not as many."""
-    numbers = list(map(to_number, texts.find((name,)) or ()))
+    flags = {"true": "1", "false": "0"}
+    words = texts.find((name,)) or ()
+    numbers = [to_number(flags.get(word.strip().lower(), word)) for word in words]
     if len(numbers) == texts.count and None not in numbers:
         return np.array(numbers, dtype=np.float64)
     if numbers:

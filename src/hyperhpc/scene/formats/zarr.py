@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import math
 import os
 import struct
 import threading
@@ -11,7 +12,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from zarr import Array
@@ -261,13 +262,12 @@ def open_zarr_scene(
         fwhm_nm = _fwhm(read, nodes, cube, wavelength_nm.size, factor)
     bad_bands = _bad_bands(attributes, canonical(array.shape)[2], where)
     windows = metadata.resolve_windows(attributes, where)
-    flagged = _flagged(read, nodes, cube, wavelength_nm.size)
+    flagged = _flagged(read, nodes, cube, attributes, wavelength_nm.size)
     bad_bands |= flagged - set(np.flatnonzero(in_windows(wavelength_nm, windows)).tolist())
     mapping = _grid_mapping(nodes, cube, attributes)
-    grid, is_south_up, notes = _grid(read, axes, mapping, canonical(array.shape), where)
-    wkt, epsg = georef.find_crs(attributes, mapping)
-    if wkt is None:
-        notes.append("No coordinate reference system is declared.")
+    place = _place(
+        read, axes, mapping, georef.find_crs(attributes, mapping), canonical(array.shape), where
+    )
     scene = ZarrScene(
         path=path,
         format=f"zarr{version}",
@@ -275,7 +275,8 @@ def open_zarr_scene(
         wavelength_nm=wavelength_nm,
         window_nodata=_window_nodata(attributes, where),
         bad_band_windows_nm=windows,
-        grid=replace(grid, wkt=wkt, epsg=epsg),
+        grid=place.grid,
+        geotransform=place.geotransform,
         chunks=canonical(array.chunks),
         shards=None if array.shards is None else canonical(array.shards),
         group=cube.parent,
@@ -285,10 +286,10 @@ def open_zarr_scene(
         zarr_format=version,
         order=order,
         n_dimensions=array.ndim,
-        is_south_up=is_south_up,
+        is_south_up=place.is_south_up,
         bad_bands=tuple(sorted(bad_bands)),
         absent_value=absent_value,
-        **vars(values) | {"notes": (*values.notes, *wavelength_notes, *notes, *absent_notes)},
+        **vars(values) | {"notes": (*values.notes, *wavelength_notes, *place.notes, *absent_notes)},
     )
     if scene._is_plain:
         scene = replace(scene, **_find_images(nodes, cube, scene.shape))
@@ -326,8 +327,12 @@ def _read_coordinate(root: str, version: int, node: Node) -> np.ndarray:
         raise unreadable(what, why=error, hint=_DAMAGED) from error
     if values.dtype.kind == "b":
         values = values.astype(np.uint8)
+    if values.dtype.kind in "OSTU":
+        numbers = metadata.number_list(values.tolist())
+        values = values if numbers is None else np.array(numbers)
     if values.dtype.kind not in "iuf":
-        raise SceneError(f"{what} has dtype {values.dtype}; it must hold numbers")
+        hint = f"Store it as numbers. {metadata.HINT}"
+        raise SceneError(f"{what} has dtype {values.dtype}; it must hold numbers", hint)
     return unpack(values.astype(values.dtype.newbyteorder("="), copy=False), node.attributes, what)
 
 
@@ -352,32 +357,41 @@ def _pick(values: Sequence[int], positions: Sequence[int]) -> tuple[int, int, in
 
 
 def _bad_bands(attributes: Attributes, n_bands: int, where: str) -> set[int]:
-    """Positions in the attribute ``bad_bands``."""
+    """Positions in the attribute ``bad_bands``, or where its flags are 1, one for each band."""
     value = attributes.get("bad_bands")
-    if value is None:
+    if value is None or value == []:
         return set()
-    numbers = value if isinstance(value, list) else [value]
-    if not all(type(number) is int and 0 <= number < n_bands for number in numbers):
+    numbers = metadata.number_list(value) or [math.nan]
+    if len(numbers) == n_bands > 2 and set(numbers) <= {0, 1}:  # positions are never twice the same
+        return {number for number, flag in enumerate(numbers) if flag}
+    if not all(number.is_integer() and 0 <= number < n_bands for number in numbers):
         raise SceneError(
             f"{where}: bad_bands {value!r:.60} is not a list of band numbers 0-{n_bands - 1}",
             "Correct the attribute",
         )
-    return set(numbers)
+    return set(map(int, numbers))
 
 
-#: Names of coordinates and attributes of one number per band, 0 for a bad one, as EMIT has them.
+#: Names of coordinates and attributes of one number per band, 0 for a bad one, as EMIT has them ...
 _GOOD_FLAGS = ("good_wavelengths", "bbl", "good_bands", "is_good_band", "good_band")
+#: ... and of coordinates with 1 for a bad one.
+_BAD_FLAGS = ("bad_bands", "bad_band", "is_bad_band", "bad_wavelengths")
 
 
-def _flagged(read: Read, nodes: dict[str, Node], cube: Node, n: int) -> set[int]:
-    """Positions of the bands that a coordinate or a list flags as bad."""
+def _flagged(
+    read: Read, nodes: dict[str, Node], cube: Node, attributes: Attributes, n: int
+) -> set[int]:
+    """Positions of the bands that a coordinate or a list flags as bad; -1 and NaN are not good."""
     for node in nodes.values():
-        is_named = node.parent == cube.parent and node.name.lower() in _GOOD_FLAGS
-        if is_named and node.shape == (n,):
-            return set(np.flatnonzero(read(node) == 0).tolist())
-    flags = Attributes(cube.attributes).get(*_GOOD_FLAGS)
-    if isinstance(flags, list) and len(flags) == n:
-        return {number for number, flag in enumerate(flags) if flag in (0, False, "0")}
+        name = node.name.lower()
+        if node.parent == cube.parent and node.shape == (n,):
+            if name in _GOOD_FLAGS:
+                return set(np.flatnonzero(~(read(node) > 0)).tolist())
+            if name in _BAD_FLAGS:
+                return set(np.flatnonzero(read(node) > 0).tolist())
+    flags = metadata.number_list(attributes.get(*_GOOD_FLAGS)) or ()
+    if len(flags) == n:
+        return {number for number, flag in enumerate(flags) if not flag > 0}
     return set()
 
 
@@ -405,23 +419,63 @@ def _thinned(scene: ZarrScene) -> ZarrScene | None:
     )
 
 
-def _grid(
-    read: Read, axes: Axes, mapping: dict[str, Any] | None, shape: tuple[int, int, int], where: str
-) -> tuple[Grid, bool, list[str]]:
-    """Grid without CRS, whether rows must be flipped, notes."""
-    transform = georef.grid_from_geotransform((mapping or {}).get("GeoTransform"))
-    if axes.x is None or axes.y is None:
-        if transform is not None:
-            return transform, False, ["Pixel positions are taken from GeoTransform."]
+class _Place(NamedTuple):
+    """Where pixels are: fields of :class:`ZarrScene`."""
+
+    grid: Grid
+    notes: list[str]
+    is_south_up: bool = False
+    geotransform: tuple[float, ...] | None = None
+
+
+def _place(
+    read: Read,
+    axes: Axes,
+    mapping: dict[str, Any] | None,
+    crs: tuple[str | None, int | None],
+    shape: tuple[int, int, int],
+    where: str,
+) -> _Place:
+    """Grid from the coordinates, else from GeoTransform, else in pixels, which have no CRS."""
+    wkt, epsg = crs
+    lacking = [] if wkt else ["No coordinate reference system is declared."]
+    six = georef.read_geotransform((mapping or {}).get("GeoTransform"))
+    if axes.x is not None and axes.y is not None and not (shape[:2] == (1, 1) and six):
+        x, y = (_in_crs_units(read, node, wkt) for node in (axes.x, axes.y))
+        grid, is_south_up = georef.grid_from_centres(x.values, y.values, where)
+        notes = ["Rows are stored from south to north and flipped."] if is_south_up else []
+        if shape[:2] == (1, 1):
+            notes.append("One pixel only: its size is taken as 1.")
+        notes += dict.fromkeys((*x.notes, *y.notes))
+        return _Place(replace(grid, wkt=wkt, epsg=epsg), [*notes, *lacking], is_south_up)
+    if six is None:
         notes = ["No x and y coordinates: positions are pixels."]
-        return georef.grid_in_pixels(shape[0]), False, notes
-    if shape[:2] == (1, 1) and transform is not None:
-        return transform, False, []
-    grid, is_south_up = georef.grid_from_centres(read(axes.x), read(axes.y), where)
-    notes = ["Rows are stored from south to north and flipped."] if is_south_up else []
-    if shape[:2] == (1, 1):
-        notes.append("One pixel only: its size is taken as 1.")
-    return grid, is_south_up, notes
+        if wkt:
+            notes.append("The reference system is left out, since nothing says where pixels are.")
+        return _Place(georef.grid_in_pixels(shape[0]), [*notes, *lacking])
+    notes = [] if axes.x and axes.y else ["Pixel positions are taken from GeoTransform."]
+    found = georef.grid_from_geotransform(six, shape[0])
+    grid, is_south_up = found or (georef.grid_in_pixels(shape[0]), False)
+    if is_south_up:
+        notes.append("Rows are stored from south to north and flipped.")
+    grid = replace(grid, wkt=wkt, epsg=epsg)
+    return _Place(grid, [*notes, *lacking], is_south_up, None if found else six)
+
+
+class _Centres(NamedTuple):
+    """Coordinates of pixels in the unit of the CRS."""
+
+    values: np.ndarray
+    notes: list[str]
+
+
+def _in_crs_units(read: Read, node: Node, wkt: str | None) -> _Centres:
+    values, unit = read(node), Attributes(node.attributes).get("units")
+    factor = georef.unit_factor(unit, wkt, f"Coordinate {node.path}")
+    if factor == 1:
+        return _Centres(values, [])
+    note = f"Coordinates are stored in {unit} and multiplied by {factor:g}."
+    return _Centres(values.astype(np.float64) * factor, [note])
 
 
 def _window_nodata(attributes: Attributes, where: str) -> tuple[float, ...]:
