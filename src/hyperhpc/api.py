@@ -255,8 +255,9 @@ def indices(
     -------
     xarray.DataArray
         Indices (index, y, x) without unit, float32, lazy if the cube is; NaN where the pixel
-        is no-data or the value is not finite. These are the numbers that ``results.zarr`` of
-        a run with default bands holds.
+        is no-data, the value is not finite, or a denominator is zero within the rounding of
+        digital numbers. These are the numbers that ``results.zarr`` of a run with default
+        bands holds.
 
     Raises
     ------
@@ -288,7 +289,7 @@ def indices(
             nodata=scene.nodata,
             window_nodata=scene.window_nodata,
             is_window_band=selection.is_window_band,
-        )
+        ).values
         with np.errstate(over="ignore"):  # beyond float32 is infinite, hence missing
             stored = np.moveaxis(values, 0, -1).astype(np.float32)
         stored[~np.isfinite(stored)] = np.nan

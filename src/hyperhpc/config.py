@@ -269,8 +269,8 @@ class RunConfig(SceneOptions):
     )
     formula: Mapping[str, str] = option(
         {},
-        "Compute your own index too, such as g=R(550)/R(670): R(nm) is reflectance (0-1). "
-        "Repeat it for several.",
+        "Compute your own index too, such as g=R(550)/R(670): R(nm) is reflectance (0-1), "
+        "R(540,560) the mean between two wavelengths. Repeat it for several.",
         parsers.parse_formulas,
         metavar="NAME=EXPR",
         is_repeatable=True,

@@ -52,7 +52,7 @@ def scene(n: int = 500, wavelength: np.ndarray = NEON, dtype: str = "int16") -> 
 
 
 def compute(dn: np.ndarray, bound: list[BoundIndex], **options) -> np.ndarray:
-    return compute_indices(dn, bound, scale_factor=10000.0, **options)
+    return compute_indices(dn, bound, scale_factor=10000.0, **options).values
 
 
 def test_built_in__all_have_their_sources() -> None:
@@ -121,7 +121,7 @@ def test_compute_indices__missing_values_of_float_scenes() -> None:
     dn = np.full((5, 2), 0.25, np.float32)
     dn[:4, 0] = [np.inf, np.nan, -9999.1, -3.4e38]
     marks = [np.float64(-9999.1), np.float64(-3.4e38)]
-    found = compute_indices(dn, bound, scale_factor=1.0, nodata=marks)
+    found = compute_indices(dn, bound, scale_factor=1.0, nodata=marks).values
     np.testing.assert_array_equal(found, [[np.nan] * 4 + [0.0]])
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from option_case import FORMULAS, NAMES, NEARLY_FORMULAS, OPTION_FILES, REFLECTANCE, Written
 from scene_case import check_refusal
 
+from hyperhpc.analysis.evaluation import evaluate_formula
 from hyperhpc.analysis.formula import parse_formula
 from hyperhpc.analysis.indices import choose_indices
 from hyperhpc.config import load_config
@@ -36,7 +37,9 @@ def test_formulas__compute_what_they_say(campaign: Campaign) -> None:
             expected = np.broadcast_to(compute(), (6,))
         missing = np.any([np.isnan(REFLECTANCE[nm]) for nm in formula.wanted_nm], axis=0)
         expected = np.where(np.isfinite(expected) & ~missing, expected, np.nan)
-        np.testing.assert_array_equal(formula.evaluate(REFLECTANCE), expected)
+        found = evaluate_formula(formula, REFLECTANCE)
+        expected[found.causes > 0] = np.nan  # tests/analysis/test_small_integers.py says where
+        np.testing.assert_array_equal(found.values, expected)
         return "same numbers"
 
     campaign.draw("formula", 0.07, FORMULAS, look)
@@ -50,7 +53,8 @@ def test_formulas__of_any_text(campaign: Campaign) -> None:
         except HyperhpcError as error:
             return check_refusal(error)
         formula = bound.index.formula
-        values = formula.evaluate({nm: np.array([0.2, np.nan]) for nm in formula.wanted_nm})
+        reflectance = {wanted: np.array([0.2, np.nan]) for wanted in formula.wanted}
+        values = evaluate_formula(formula, reflectance).values
         assert (values.dtype, values.shape) == (np.float64, (2,))
         assert np.isnan(values[1])
         assert not np.isinf(values[0])

@@ -43,16 +43,36 @@ def independent_indices(case: RunCase) -> dict[str, np.ndarray]:
         }
 
 
+def denominators(case: RunCase) -> dict[str, tuple[np.ndarray, int]]:
+    """Sums of DN by which indices divide, and the least that is told from zero."""
+
+    def dn(nm: float) -> np.ndarray:
+        return case.dn[:, :, np.argmin(np.abs(case.wavelength_nm - nm))].astype(int)
+
+    return {
+        "ndvi": (abs(dn(858.6) + dn(648.2)), 2),
+        "mrendvi": (abs(dn(750) + dn(705) - 2 * dn(445)), 3),
+        "sipi": (abs(dn(800) - dn(680)), 2),
+        "cri1": (np.minimum(dn(510), dn(550)), 1),
+        "cri2": (np.minimum(dn(510), dn(700)), 1),
+    }
+
+
 def test_indices__equal_an_independent_computation(run_case: RunCase) -> None:
     assert list(run_case.results.index.values) == INDEX_NAMES
     assert run_case.results.indices.dtype == np.float32
+    below, undefined = denominators(run_case), run_case.json("run")["pixels"]["undefined"]
     for name, expected in independent_indices(run_case).items():
         found = run_case.results.indices.sel(index=name).values
         is_expected = run_case.is_valid & np.isfinite(expected)
+        if name in below:
+            is_expected &= below[name][0] >= below[name][1]
         np.testing.assert_array_equal(np.isfinite(found), is_expected, err_msg=name)
         np.testing.assert_allclose(
             found[is_expected], expected[is_expected], rtol=1e-6, atol=1e-12, err_msg=name
         )
+        n_undefined = int((run_case.is_valid & np.isnan(found)).sum())
+        assert sum(undefined[name].values()) == n_undefined, name
 
 
 def test_nodata__is_never_an_index_nor_a_cluster(run_case: RunCase) -> None:

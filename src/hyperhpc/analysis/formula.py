@@ -1,32 +1,30 @@
 """Index formulas: arithmetic on ``R(nm)``, checked against a whitelist, never run as code.
 
 A formula such as ``(R(858.6) - R(648.2)) / (R(858.6) + R(648.2))`` may hold numbers,
-``R(nm)``, ``+ - * / **``, brackets, and the functions ln, exp, sqrt and abs.
+``R(nm)``, ``R(low, high)``, ``+ - * / **``, brackets, and the functions ln, exp, sqrt and abs.
+:mod:`hyperhpc.analysis.evaluation` computes what is parsed here.
 """
 
 from __future__ import annotations
 
 import ast
 import math
-import operator
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
-import numpy as np
-
+from hyperhpc.analysis.bands import Window
 from hyperhpc.errors import ConfigError
 
-_OPERATORS: dict[type, Callable] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: np.true_divide,
-    ast.Pow: np.power,
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-}
-_FUNCTIONS: dict[str, Callable] = {"ln": np.log, "exp": np.exp, "sqrt": np.sqrt, "abs": np.abs}
+#: What ``R(nm)`` or ``R(low, high)`` asks for.
+Wanted = float | Window
+
+_OPERATORS: dict[type, str] = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**",
+    ast.USub: "neg", ast.UAdd: "pos",
+}  # fmt: skip
+_FUNCTIONS = frozenset({"ln", "exp", "sqrt", "abs"})
 _MAX_LENGTH = 2000
 #: A formula is walked by recursion, in workers whose stack is already deep.
 _MAX_DEPTH = 200
@@ -34,24 +32,64 @@ _MAX_DEPTH = 200
 
 @dataclass(frozen=True)
 class Formula:
-    """A parsed formula, and the wavelengths it reads, nm, ascending, without repeats."""
+    """A parsed formula.
+
+    ``wanted_nm``: Wavelengths that it reads, nm, ascending, without repeats.
+    ``windows_nm``: Windows (low, high) of which it reads the mean of all bands, likewise.
+    """
 
     text: str
     wanted_nm: tuple[float, ...]
+    windows_nm: tuple[Window, ...] = ()
 
-    def evaluate(self, reflectance: Mapping[float, np.ndarray]) -> np.ndarray:
-        """Values of the formula, float64; NaN where one is not finite.
+    @property
+    def wanted(self) -> tuple[Wanted, ...]:
+        """Everything that it reads: wavelengths, then windows."""
+        return (*self.wanted_nm, *self.windows_nm)
 
-        ``reflectance``: For each of ``wanted_nm`` the reflectance 0-1, float64, all of one
-            shape; NaN where missing.
-        """
-        with np.errstate(all="ignore"):
-            value = _compute(ast.parse(self.text, mode="eval").body, reflectance)
-        is_value = np.isfinite(value)
-        if "**" in self.text:  # NaN ** 0 and 1 ** NaN are 1: only a power can lose a NaN
-            for nm in self.wanted_nm:
-                is_value = is_value & ~np.isnan(reflectance[nm])
-        return np.where(is_value, value, np.nan)
+
+@dataclass(frozen=True)
+class Linear:
+    """A sum of bands with constant factors, plus a constant."""
+
+    factors: Mapping[Wanted, float]
+    constant: float
+
+    @property
+    def single(self) -> float | None:
+        """The factor of the only band, if nothing else is in the sum."""
+        if len(self.factors) == 1 and not self.constant:
+            return next(iter(self.factors.values()))
+        return None
+
+    def times(self, factor: float) -> Linear:
+        """All of it multiplied by a number."""
+        factors = {wanted: c * factor for wanted, c in self.factors.items()}
+        return Linear(factors, self.constant * factor)
+
+    def plus(self, other: Linear) -> Linear:
+        """The sum of both; a band of both has one factor."""
+        factors = dict(self.factors)
+        for wanted, c in other.factors.items():
+            factors[wanted] = factors.get(wanted, 0.0) + c
+        return Linear(factors, self.constant + other.constant)
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A part of a formula.
+
+    ``kind``: ``number``, ``band``, an operator, ``neg``, ``pos``, or a function.
+    ``text``: The same for equal parts of all formulas.
+    ``linear``: The part as a sum of bands; None if it is more than that.
+    """
+
+    kind: str
+    text: str
+    parts: tuple[Node, ...] = ()
+    number: float = math.nan
+    band: Wanted = math.nan
+    linear: Linear | None = None
 
 
 def parse_formula(text: str) -> Formula:
@@ -59,48 +97,88 @@ def parse_formula(text: str) -> Formula:
     text = " ".join(text.split())
     if len(text) > _MAX_LENGTH:
         raise ConfigError(f"Formula of {len(text)} characters; at most {_MAX_LENGTH} are allowed")
-    wanted: set[float] = set()
     try:
         if "#" in text:  # lines were joined, so that a comment would hide all that follows
             raise ValueError("comments are not allowed")
-        with warnings.catch_warnings():  # Python warns of "1or 2"
-            warnings.simplefilter("ignore")
-            tree = ast.parse(text, mode="eval")
-        _check(tree.body, wanted)
+        bands = {node.band for node in walk(tree_of(text)) if node.kind == "band"}
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(
             f"Formula {text!r} is not arithmetic: {error}",
-            "Write it with numbers, R(nm), + - * / **, brackets, ln, exp, sqrt and abs",
+            "Write it with numbers, R(nm), R(low, high), + - * / **, brackets, ln, exp, sqrt and "
+            "abs",
         ) from None
-    if not wanted:
+    if not bands:
         raise ConfigError(
             f"Formula {text!r} reads no band", "Name a band by its wavelength in nm: R(860)"
         )
-    return Formula(text, tuple(sorted(wanted)))
+    singles = sorted(band for band in bands if isinstance(band, float))
+    windows = sorted(band for band in bands if isinstance(band, tuple))
+    return Formula(text, tuple(singles), tuple(windows))
 
 
-def _check(node: ast.AST, wanted: set[float], depth: int = 1) -> None:
-    """Raise ValueError at the first node that is not on the whitelist."""
+@cache
+def tree_of(text: str) -> Node:
+    """The parts of a formula; ValueError at the first one that is not on the whitelist."""
+    with warnings.catch_warnings():  # Python warns of "1or 2"
+        warnings.simplefilter("ignore")
+        tree = ast.parse(text, mode="eval")
+    return _build(tree.body)
+
+
+def walk(node: Node) -> list[Node]:
+    """A part of a formula and all that it is made of."""
+    found = [node]
+    for one in found:  # which grows
+        found += one.parts
+    return found
+
+
+def _build(node: ast.AST, depth: int = 1) -> Node:
     if depth > _MAX_DEPTH:
         raise ValueError(f"more than {_MAX_DEPTH} operations are nested in one another")
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        _check(node.left, wanted, depth + 1)
-        _check(node.right, wanted, depth + 1)
-    elif isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
-        _check(node.operand, wanted, depth + 1)
-    elif isinstance(node, ast.Constant):
-        _number(node)
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        if len(node.args) != 1 or node.keywords:
-            raise ValueError(f"{node.func.id} takes one value")
-        if node.func.id == "R":
-            wanted.add(_number(node.args[0]))
-        elif node.func.id in _FUNCTIONS:
-            _check(node.args[0], wanted, depth + 1)
-        else:
-            raise ValueError(f"there is no function {node.func.id!r}")
-    else:
-        raise ValueError(f"{ast.unparse(node)[:60]!r} is not allowed")
+        parts = _build(node.left, depth + 1), _build(node.right, depth + 1)
+        kind = _OPERATORS[type(node.op)]
+        text = f"({parts[0].text} {kind} {parts[1].text})"
+        return Node(kind, text, parts, linear=_combine(kind, *(p.linear for p in parts)))
+    if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
+        part, kind = _build(node.operand, depth + 1), _OPERATORS[type(node.op)]
+        linear = part.linear and part.linear.times(-1.0 if kind == "neg" else 1.0)
+        return Node(kind, f"{kind}({part.text})", (part,), linear=linear)
+    if isinstance(node, ast.Constant):
+        number = _number(node)
+        return Node("number", repr(number), number=number, linear=Linear({}, number))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return _build_call(node, node.func.id, depth)
+    raise ValueError(f"{ast.unparse(node)[:60]!r} is not allowed")
+
+
+def _build_call(node: ast.Call, name: str, depth: int) -> Node:
+    if node.keywords or len(node.args) not in ((1, 2) if name == "R" else (1,)):
+        raise ValueError(f"{name} takes one value{', or two' if name == 'R' else ''}")
+    if name == "R":
+        ends = tuple(_number(argument) for argument in node.args)
+        if len(ends) == 2 and not ends[0] < ends[1]:
+            raise ValueError(f"R({ends[0]:g}, {ends[1]:g}) is no window from low to high")
+        band: Wanted = (ends[0], ends[1]) if len(ends) == 2 else ends[0]
+        return Node("band", f"R{ends}", band=band, linear=Linear({band: 1.0}, 0.0))
+    if name not in _FUNCTIONS:
+        raise ValueError(f"there is no function {name!r}")
+    part = _build(node.args[0], depth + 1)
+    return Node(name, f"{name}({part.text})", (part,))
+
+
+def _combine(kind: str, left: Linear | None, right: Linear | None) -> Linear | None:
+    """The linear form of two parts under an operator; None if there is none."""
+    if left is None or right is None:
+        return None
+    if kind in "+-":
+        return left.plus(right.times(-1.0 if kind == "-" else 1.0))
+    if kind == "*" and not (left.factors and right.factors):
+        return left.times(right.constant) if left.factors else right.times(left.constant)
+    if kind == "/" and not right.factors and right.constant:
+        return left.times(1 / right.constant)
+    return None
 
 
 def _number(node: ast.AST) -> float:
@@ -114,19 +192,3 @@ def _number(node: ast.AST) -> float:
     if math.isinf(number):
         raise ValueError("a number is too large")
     return number
-
-
-def _compute(node: ast.AST, reflectance: Mapping[float, np.ndarray]) -> np.ndarray:
-    """Compute a tree that :func:`_check` has accepted."""
-    if isinstance(node, ast.BinOp):
-        return _OPERATORS[type(node.op)](
-            _compute(node.left, reflectance), _compute(node.right, reflectance)
-        )
-    if isinstance(node, ast.UnaryOp):
-        return _OPERATORS[type(node.op)](_compute(node.operand, reflectance))
-    if isinstance(node, ast.Call):
-        name = node.func.id  # type: ignore[attr-defined]
-        if name == "R":
-            return reflectance[_number(node.args[0])]
-        return _FUNCTIONS[name](_compute(node.args[0], reflectance))
-    return np.float64(_number(node))  # type: ignore[return-value]

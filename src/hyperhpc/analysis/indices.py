@@ -12,14 +12,15 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from importlib import resources
 from typing import Any
 
 import numpy as np
 
-from hyperhpc.analysis.bands import TOLERANCE_NM, in_windows, nearest_band
-from hyperhpc.analysis.formula import Formula, parse_formula
+from hyperhpc.analysis.bands import TOLERANCE_NM, Window, in_windows, nearest_band
+from hyperhpc.analysis.evaluation import Evaluation, IndexValues, Precision
+from hyperhpc.analysis.formula import Formula, Wanted, parse_formula
 from hyperhpc.analysis.spectra import to_reflectance
 from hyperhpc.errors import ConfigError
 
@@ -43,10 +44,21 @@ class Index:
 
 @dataclass(frozen=True)
 class BoundIndex:
-    """An index, and the band of a scene for each wavelength of ``index.formula.wanted_nm``."""
+    """An index, and the bands of a scene that it reads.
+
+    ``bands``: The band of each wavelength of ``index.formula.wanted_nm``.
+    ``windows``: The bands of each window of ``index.formula.windows_nm``.
+    """
 
     index: Index
     bands: tuple[int, ...]
+    windows: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def groups(self) -> dict[Wanted, tuple[int, ...]]:
+        """The bands whose mean stands for each wavelength and window of the formula."""
+        singles = [(band,) for band in self.bands]
+        return dict(zip(self.index.formula.wanted, [*singles, *self.windows], strict=True))
 
 
 @cache
@@ -117,24 +129,38 @@ def choose_indices(
 
 
 def _bind(index: Index, wavelength_nm: np.ndarray, seed_bands: np.ndarray | None) -> BoundIndex:
-    wanted_nm = index.formula.wanted_nm
-    if seed_bands is None:
-        bands = [nearest_band(wavelength_nm, nm, TOLERANCE_NM) for nm in wanted_nm]
-        return BoundIndex(index, tuple(bands))
-    if index is built_in()["ndli"]:  # but not a user's formula of that name
+    if seed_bands is not None and index is built_in()["ndli"]:  # but not a user's of that name
         index = Index(index.name, index.title, parse_formula(SEED_NDLI), index.about)
-        wanted_nm = index.formula.wanted_nm
-    kept = wavelength_nm[seed_bands]
-    bands = [int(seed_bands[nearest_band(kept, nm, np.inf)]) for nm in wanted_nm]
-    return BoundIndex(index, tuple(bands))
+    formula, tolerance_nm = index.formula, TOLERANCE_NM
+    positions = np.arange(len(wavelength_nm))
+    if seed_bands is not None:
+        positions, tolerance_nm = seed_bands, np.inf
+    centres = wavelength_nm[positions]
+    bands = [positions[nearest_band(centres, nm, tolerance_nm)] for nm in formula.wanted_nm]
+    windows = [positions[_find_window(centres, window)] for window in formula.windows_nm]
+    return BoundIndex(
+        index, tuple(map(int, bands)), tuple(tuple(map(int, window)) for window in windows)
+    )
+
+
+def _find_window(centres_nm: np.ndarray, window_nm: Window) -> np.ndarray:
+    found = np.flatnonzero(in_windows(centres_nm, [window_nm]))
+    if not found.size:
+        raise ConfigError(f"No band between {window_nm[0]:g} and {window_nm[1]:g} nm")
+    return found
 
 
 def gather_bands(indices: Sequence[BoundIndex]) -> tuple[list[int], list[BoundIndex]]:
     """The bands that indices read, ascending, and the indices bound to these bands alone."""
-    bands = sorted({band for bound in indices for band in bound.bands})
+    bands = sorted({b for bound in indices for group in bound.groups.values() for b in group})
     position = {band: i for i, band in enumerate(bands)}
     return bands, [
-        BoundIndex(bound.index, tuple(position[band] for band in bound.bands)) for bound in indices
+        BoundIndex(
+            bound.index,
+            tuple(position[band] for band in bound.bands),
+            tuple(tuple(position[band] for band in window) for window in bound.windows),
+        )
+        for bound in indices
     ]
 
 
@@ -147,15 +173,19 @@ def compute_indices(
     nodata: Sequence[float] = (),
     window_nodata: Sequence[float] = (),
     is_window_band: np.ndarray | None = None,
-) -> np.ndarray:
+) -> IndexValues:
     """Values of the indices, float64 (index, ...), from DN (..., band) of all bands.
 
-    A value is NaN at no-data, where a band is missing, and where the formula is not finite.
+    A value is NaN at no-data, where a band is missing, where the formula is not finite, and
+    where a denominator or the argument of a logarithm is zero or negative within the rounding of
+    DN (:mod:`hyperhpc.analysis.evaluation`). ``causes`` (index, ...) marks the last kind.
 
+    ``indices``: All bound to the same scene, so that a wavelength means one band.
     ``is_missing``: Bool (...), pixels that are no-data.
     ``scale_factor`` and so on: As in :func:`~hyperhpc.analysis.spectra.to_reflectance`.
     """
-    out = np.empty((len(indices), *dn.shape[:-1]), dtype=np.float64)
+    shape = (len(indices), *dn.shape[:-1])
+    found = IndexValues(np.empty(shape, np.float64), np.empty(shape, np.uint8))
     reflectance = {
         band: to_reflectance(
             dn[..., band],
@@ -166,32 +196,43 @@ def compute_indices(
         )
         for band in gather_bands(indices)[0]
     }
-    for i, bound in enumerate(indices):
-        wanted_nm = bound.index.formula.wanted_nm
-        out[i] = bound.index.formula.evaluate(
-            {nm: reflectance[band] for nm, band in zip(wanted_nm, bound.bands, strict=True)}
-        )
+    groups = {wanted: bands for bound in indices for wanted, bands in bound.groups.items()}
+    means = {
+        wanted: reduce(np.add, (reflectance[band] for band in bands)) / len(bands)
+        if len(bands) > 1
+        else reflectance[bands[0]]
+        for wanted, bands in groups.items()
+    }
+    formulas = [bound.index.formula for bound in indices]
+    evaluation = Evaluation(formulas, means, Precision.of(dn.dtype, scale_factor))
+    for i, formula in enumerate(formulas):
+        found.values[i], found.causes[i] = evaluation.evaluate(formula)
     if is_missing is not None:
-        out[:, is_missing] = np.nan
-    return out
+        found.values[:, is_missing] = np.nan
+        found.causes[:, is_missing] = 0
+    return found
 
 
 def describe_index(
     bound: BoundIndex, wavelength_nm: np.ndarray, dropped_nm: Sequence[tuple[float, float]]
 ) -> dict[str, Any]:
-    """What run.json and the report hold on an index: formula, source, bands used."""
+    """What run.json and the report hold on an index: formula, source, bands used.
+
+    A band of a window has the key ``window_nm``, and its own centre as the wanted wavelength.
+    """
     index = bound.index
-    centres = wavelength_nm[list(bound.bands)]
-    is_dropped = in_windows(centres, dropped_nm)
+    bands = []
+    for wanted, group in bound.groups.items():
+        window = {"window_nm": list(wanted)} if isinstance(wanted, tuple) else {}
+        for centre in wavelength_nm[list(group)]:
+            wanted_nm = float(centre) if window else wanted
+            dropped = bool(in_windows(np.array([centre]), dropped_nm)[0])
+            entry = {"wanted_nm": wanted_nm, "centre_nm": float(centre), "dropped": dropped}
+            bands.append(entry | window)
     return {
         "name": index.name,
         "title": index.title,
         "formula": index.formula.text,
         **index.about,
-        "bands": [
-            {"wanted_nm": nm, "centre_nm": float(centre), "dropped": bool(dropped)}
-            for nm, centre, dropped in zip(
-                index.formula.wanted_nm, centres, is_dropped, strict=True
-            )
-        ],
+        "bands": bands,
     }

@@ -13,6 +13,7 @@ import zarr
 from numcodecs import BitRound
 
 from hyperhpc.analysis.agreement import confusion_table
+from hyperhpc.analysis.evaluation import CAUSES
 from hyperhpc.analysis.indices import BoundIndex, compute_indices, gather_bands
 from hyperhpc.analysis.kernel import valid_pixels
 from hyperhpc.compute.grid_file import GridFile
@@ -84,6 +85,8 @@ class _Pixels(NamedTuple):
     maps: np.ndarray
     #: uint8 (model, y, x), 255 where missing.
     labels: np.ndarray
+    #: For each cause the pixels (index) that are missing for it, int64.
+    undefined: dict[str, np.ndarray]
 
 
 def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
@@ -107,9 +110,9 @@ def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
             index_dn[y, x, i] = dn[..., band]
         for i, band in enumerate(job.colors):
             colors[y, x, i] = dn[..., band]
-    maps = _compute_maps(job, index_dn, is_valid)
+    maps, undefined = _compute_maps(job, index_dn, is_valid)
     pixel_bytes = job.scene.shape[2] * np.dtype(job.scene.stored_dtype).itemsize
-    pixels = _Pixels(is_valid, colors, maps, labels)
+    pixels = _Pixels(is_valid, colors, maps, labels, undefined)
     return _write_tile(job, tile, pixels, height * width * pixel_bytes)
 
 
@@ -118,35 +121,47 @@ def write_nodata_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
     maps = np.full((len(job.indices), *tile.shape), np.nan, dtype=np.float32)
     labels = np.full((len(job.labellers), *tile.shape), NO_CLUSTER, dtype=np.uint8)
     colors = np.zeros((*tile.shape, len(job.colors)), dtype=np.float32)
-    return _write_tile(job, tile, _Pixels(np.zeros(tile.shape, bool), colors, maps, labels), 0)
+    undefined = {name: np.zeros(len(maps), np.int64) for name in CAUSES}
+    pixels = _Pixels(np.zeros(tile.shape, bool), colors, maps, labels, undefined)
+    return _write_tile(job, tile, pixels, 0)
 
 
-def _compute_maps(job: ClassifyJob, dn: np.ndarray, is_valid: np.ndarray) -> np.ndarray:
-    """float32 (index, y, x), NaN where missing, from the bands that the indices read."""
+def _compute_maps(
+    job: ClassifyJob, dn: np.ndarray, is_valid: np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """float32 (index, y, x), NaN where missing, from the bands that the indices read.
+
+    The second value counts the pixels that are missing for each of ``CAUSES``.
+    """
     bands, indices = gather_bands(job.indices)
     flat, valid = dn.reshape(is_valid.size, dn.shape[2]), is_valid.reshape(-1)
     maps = np.empty((len(indices), len(flat)), dtype=np.float32)
+    undefined = {name: np.zeros(len(indices), np.int64) for name in CAUSES}
     for start in range(0, len(flat), INDEX_PIXELS):
         rows = slice(start, start + INDEX_PIXELS)
+        values, causes = compute_indices(
+            flat[rows],
+            indices,
+            scale_factor=job.scene.scale_factor,
+            is_missing=~valid[rows],
+            nodata=job.scene.nodata,
+            window_nodata=job.scene.window_nodata,
+            is_window_band=job.is_window_band[bands],
+        )
         with np.errstate(over="ignore"):  # too large for float32 is infinite, hence missing
-            maps[:, rows] = compute_indices(
-                flat[rows],
-                indices,
-                scale_factor=job.scene.scale_factor,
-                is_missing=~valid[rows],
-                nodata=job.scene.nodata,
-                window_nodata=job.scene.window_nodata,
-                is_window_band=job.is_window_band[bands],
-            )
+            maps[:, rows] = values
+        if causes.any():
+            for name, cause in CAUSES.items():
+                undefined[name] += (causes == cause).sum(axis=1)
     if job.index_bits < INDEX_BITS:
         maps = BitRound(job.index_bits).encode(maps).view(maps.dtype)
     maps[~np.isfinite(maps)] = np.nan
-    return maps.reshape(-1, *is_valid.shape)
+    return maps.reshape(-1, *is_valid.shape), undefined
 
 
 def _write_tile(job: ClassifyJob, tile: Tile, pixels: _Pixels, bytes_read: int) -> dict[str, Any]:
     """Write results and overview pixels of a tile; return its record."""
-    is_valid, _, maps, labels = pixels
+    is_valid, _, maps, labels, undefined = pixels
     files = _write_results(job, tile, maps, labels)
     _write_overview(job, tile, pixels)
     sizes = [labeller.n_clusters for labeller in job.labellers]
@@ -162,6 +177,7 @@ def _write_tile(job: ClassifyJob, tile: Tile, pixels: _Pixels, bytes_read: int) 
             for a, b in combinations(range(len(sizes)), 2)
         },
         "missing": np.isnan(maps).sum(axis=(1, 2)).tolist(),
+        "undefined": {name: counts.tolist() for name, counts in undefined.items()},
         "bytes_read": bytes_read,
         "bytes_written": maps.nbytes + labels.nbytes,
         "files": files,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.analysis.agreement import adjusted_rand_index
+from hyperhpc.analysis.evaluation import CAUSES
 from hyperhpc.compute import sample as sampling
 from hyperhpc.compute.classify import ClassifyJob, OverviewFiles, classify_tile, write_nodata_tile
 from hyperhpc.compute.fitting import FitJob, fit_models
@@ -250,6 +251,8 @@ def classify(
 def summarise(ctx: RunContext, records: TileRecords) -> dict[str, Any]:
     """Write clusters.json; return valid and no-data pixels, and missing values of each index.
 
+    ``undefined`` says how many of these are missing for each of ``CAUSES``.
+
     Raises SceneError: if no pixel is valid, which the sample pass would have found.
     """
     tiles = list(records.values())
@@ -274,10 +277,14 @@ def summarise(ctx: RunContext, records: TileRecords) -> dict[str, Any]:
         )
     write_json(ctx.folder.clusters, {"models": models, "agreement": agreement})
     valid, nodata = (sum(tile[key] for tile in tiles) for key in ("valid", "nodata"))
-    missing = {
-        name: sum(tile["missing"][i] for tile in tiles) for i, name in enumerate(ctx.index_names)
-    }
-    return {"total": valid + nodata, "valid": valid, "nodata": nodata, "missing": missing}
+    missing, undefined = {}, {}
+    for i, name in enumerate(ctx.index_names):
+        missing[name] = sum(tile["missing"][i] for tile in tiles)
+        undefined[name] = {
+            cause: sum(tile["undefined"][cause][i] for tile in tiles) for cause in CAUSES
+        }
+    counts = {"total": valid + nodata, "valid": valid, "nodata": nodata}
+    return counts | {"missing": missing, "undefined": undefined}
 
 
 def _totals(records: TileRecords, resumed: int) -> dict[str, Any]:

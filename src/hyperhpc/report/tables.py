@@ -13,7 +13,8 @@ from urllib.parse import quote
 import numpy as np
 from matplotlib.colors import to_hex
 
-from hyperhpc.analysis.formula import parse_formula
+from hyperhpc.analysis.evaluation import evaluate_formula
+from hyperhpc.analysis.formula import Wanted, parse_formula
 from hyperhpc.errors import ConfigError
 from hyperhpc.report import formats, style
 from hyperhpc.report.formats import MINUS, NOTHING, THIN, TIMES, number, percent, significant
@@ -405,15 +406,17 @@ def _indices(results: RunResults, entry: JsonDict, model: str) -> Table | None:
 def _index_of(index: JsonDict, nm: np.ndarray, spectra: np.ndarray) -> np.ndarray:
     """One index of all spectra (cluster, band); NaN if one of its bands is not among them."""
     nothing = np.full(len(spectra), np.nan)
-    reflectance = {}
+    groups: dict[Wanted, list[np.ndarray]] = {}
     for band in index.get("bands") or []:
         place = np.flatnonzero(np.abs(nm - float(band["centre_nm"])) < 1e-3)
         if not place.size:
             return nothing
-        reflectance[float(band["wanted_nm"])] = spectra[:, place[0]]
+        window = band.get("window_nm")
+        wanted = (float(window[0]), float(window[1])) if window else float(band["wanted_nm"])
+        groups.setdefault(wanted, []).append(spectra[:, place[0]])
+    reflectance = {wanted: np.mean(columns, axis=0) for wanted, columns in groups.items()}
     try:
-        with np.errstate(all="ignore"):
-            return np.asarray(parse_formula(str(index["formula"])).evaluate(reflectance))
+        return evaluate_formula(parse_formula(str(index["formula"])), reflectance).values
     except (ConfigError, KeyError):
         return nothing
 
