@@ -44,6 +44,18 @@ def match_labels(confusion: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(first.tolist(), second.tolist(), strict=True))
 
 
+def order_by_match(confusion: np.ndarray) -> np.ndarray:
+    """Order (int64, label b) in which the labels b follow their partners among the labels a.
+
+    Labels b without a partner come last, in their own order.
+
+    ``confusion``: int64 (label a, label b), with at least as many labels b as labels a.
+    """
+    partner = dict(match_labels(confusion))
+    matched = [partner[a] for a in range(confusion.shape[0])]
+    return np.array(matched + [b for b in range(confusion.shape[1]) if b not in matched])
+
+
 def count_agreeing_pixels(confusion: np.ndarray, matched: list[tuple[int, int]]) -> int:
     """Number of pixels whose two labels are matched."""
     return sum(int(confusion[pair]) for pair in matched)

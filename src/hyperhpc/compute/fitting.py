@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.analysis import kmeans
+from hyperhpc.analysis.agreement import confusion_table, order_by_match
 from hyperhpc.analysis.bands import nir_bands
 from hyperhpc.analysis.kernel import ClusterSums, Scaler, Scorer, sum_clusters
 from hyperhpc.analysis.kmeans import ClusterMoments, Moments, Step, order_by_nir
@@ -33,6 +34,8 @@ from hyperhpc.rundir.progress import Progress
 CHECKPOINT_INTERVAL_S = 5.0
 #: With fewer sampled pixels per cluster, chance decides where the centres are.
 MIN_PIXELS_PER_CLUSTER = 100
+#: Pixels labelled at a time where models are matched: limits memory.
+_LABEL_PIXELS = 16384
 
 
 class Checkpoint:
@@ -119,11 +122,15 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
         with progress.stage(f"fitting {name}", STARTS if name == "lloyd" else None, "steps"):
             fitted.append(finish())
     with progress.stage("measuring clusters"):
-        measured = measure_models(job.data, [labeller for labeller, _ in fitted], scaler)
+        numbered = _number_alike(job, names, [labeller for labeller, _ in fitted])
+        measured = measure_models(job.data, numbered, scaler)
     entries, spectra, labellers = {}, {}, []
-    for name, (labeller, n_iter), moment in zip(names, fitted, measured, strict=True):
-        if labeller.centres is None:
-            labeller, moment = _renumber(labeller, moment, job.wavelength_nm)
+    for name, labeller, (unnumbered, n_iter), moment in zip(
+        names, numbered, fitted, measured, strict=True
+    ):
+        if labeller is unnumbered and labeller.centres is None:
+            order = order_by_nir(_mean_dn(moment, scaler), job.wavelength_nm)
+            labeller, moment = _renumber(labeller, order), moment[order]
         _warn_of_empty_clusters(job, name, moment)
         labellers.append(labeller)
         entries[name] = _describe(job, labeller, moment, squares, n_iter)
@@ -290,7 +297,7 @@ def _number(job: FitJob, scaler: Scaler, step: Step) -> tuple[Labeller, int]:
 
 
 def _fit_estimator(job: FitJob, scaler: Scaler) -> tuple[Labeller, int | None]:
-    """Fit a model of scikit-learn; its clusters keep their own numbers."""
+    """Fit a model of scikit-learn; its clusters keep their own numbers for now."""
     config, data = job.config, job.data
     estimator = load_estimator(str(config.estimator), config.clusters, config.seed)
     estimator = estimators.fit_estimator(data, estimator, job.subsample, scaler, config.seed)
@@ -308,13 +315,48 @@ def _find_labels(estimator: Any, subsample: Subsample, scaler: Scaler) -> np.nda
     return np.unique(np.concatenate([np.unique(labels) for _, labels in parts]))
 
 
-def _renumber(
-    labeller: Labeller, moments: ClusterMoments, wavelength_nm: np.ndarray
-) -> tuple[Labeller, ClusterMoments]:
-    """Number the clusters of an estimator by ascending near-infrared reflectance."""
-    order = order_by_nir(_mean_dn(moments, labeller.scaler), wavelength_nm)
-    numbers = np.argsort(order).astype(np.uint8)  # where the order has each of them
-    return replace(labeller, numbers=numbers), moments[order]
+# --- numbers of clusters ---------------------------------------------------------------
+
+
+def _number_alike(
+    job: FitJob, names: Sequence[str], labellers: Sequence[Labeller]
+) -> list[Labeller]:
+    """Give the clusters of each further model the numbers of the first model's.
+
+    Each takes the number of the cluster with which it shares pixels of the subsample, so that
+    numbers and colours mean the same in all maps of a run. A model with fewer clusters than the
+    first one is left as it is.
+    """
+    first, *others = labellers
+    numbered = [first]
+    for name, labeller in zip(names[1:], others, strict=True):
+        if labeller.n_clusters < first.n_clusters:
+            job.warn(
+                f"{name} has {labeller.n_clusters} clusters and {names[0]} {first.n_clusters}, so "
+                "that their numbers and colours do not mean the same"
+            )
+            numbered.append(labeller)
+            continue
+        shared = job.data.call(_count_shared, first, labeller, job.subsample)
+        numbered.append(_renumber(labeller, order_by_match(shared)))
+    return numbered
+
+
+def _count_shared(first: Labeller, second: Labeller, subsample: Subsample) -> np.ndarray:
+    """On a worker: pixels of the subsample with each pair of labels, int64 (first, second)."""
+    dn = np.load(subsample.path, mmap_mode="r")
+    shared = np.zeros((first.n_clusters, second.n_clusters), np.int64)
+    for start in range(0, len(dn), _LABEL_PIXELS):
+        block = np.array(dn[start : start + _LABEL_PIXELS])
+        shared += confusion_table(first.label(block), second.label(block), *shared.shape)
+    return shared
+
+
+def _renumber(labeller: Labeller, order: np.ndarray) -> Labeller:
+    """The same model, whose clusters are numbered in this order."""
+    if labeller.centres is not None:
+        return replace(labeller, centres=labeller.centres[order])
+    return replace(labeller, numbers=np.argsort(order).astype(np.uint8))
 
 
 # --- what is stored of a model ---------------------------------------------------------

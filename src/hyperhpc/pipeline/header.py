@@ -106,8 +106,9 @@ def describe_choices(ctx: RunContext) -> list[str]:
         "bright bands do not outweigh dark ones."
     )
     choices.append(
-        "Clusters are numbered by ascending mean near-infrared reflectance, so that a "
-        "number and its colour mean the same from run to run."
+        "Clusters of the first model are numbered by ascending mean near-infrared reflectance. A "
+        "cluster of another model has the number of the one with which it shares most pixels, so "
+        "that a number and its colour mean the same in all maps."
     )
     return choices
 

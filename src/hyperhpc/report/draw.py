@@ -106,6 +106,7 @@ def _draw_models(results: RunResults) -> Iterator[ReportFigure]:
         values = {
             "model": model,
             "clusters": plural(results.n_clusters(model), "cluster"),
+            "numbers": _numbering(results, model),
             "level": _level_words(results),
             "framed": " The frame marks the close-up." if is_framed else "",
             "crs": results.crs.label,
@@ -117,6 +118,20 @@ def _draw_models(results: RunResults) -> Iterator[ReportFigure]:
         ):
             if (figure := draw()) is not None:
                 yield _report(f"{kind}_{slug(model)}", f"model:{model}", figure, kind, **values)
+
+
+def _numbering(results: RunResults, model: str) -> str:
+    """How the clusters of a model got their numbers."""
+    first = results.models[0]
+    if results.run.get("applied_model"):
+        return "numbered as in the model that was applied"
+    if model == first:
+        return "numbered by ascending near-infrared reflectance"
+    if results.n_clusters(model) < results.n_clusters(first):  # see fitting._number_alike
+        return f"numbered by ascending near-infrared reflectance, and not like those of {first}"
+    return (
+        f"with the numbers and colours of the clusters of {first} that share most of their pixels"
+    )
 
 
 def _draw_agreement(results: RunResults) -> Iterator[ReportFigure]:
