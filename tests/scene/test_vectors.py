@@ -230,3 +230,27 @@ def test_tables__a_decimal_comma_is_refused_by_name(tmp_path: Path) -> None:
     assert "Line 2" in found
     assert "'517000,5'" in found
     assert "decimal point" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,x,y\na,500001,25,4499999,5\n", "has 5 fields, and the first line names 3 columns"),
+        ('"x","y"\n"1",500001,4499999\n', "tables from R with row.names = FALSE"),
+        ("x,X,y\n1,500001,4499999\n", "has two columns called X. Delete one of them"),
+        ("x,y\n500_001,4_499_999\n", "Line 2 of --points"),
+    ],
+)
+def test_tables__numbers_are_never_moved_or_cut(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "p.csv").write_text(text)
+    assert message in refused(tmp_path / "p.csv")
+
+
+def test_tables__empty_fields_at_the_end_are_no_numbers(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("x,y\n517000.5,4526000.25,,\n")
+    assert places(read_features(tmp_path / "p.csv", "--points")) == PLACES[:1]
+
+
+def test_tables__damaged_utf_16_is_said_to_be_that(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_bytes("x,y\n1,2\n".encode("utf-16") + b"\1")
+    assert "is damaged: it begins as UTF-16. Save it as UTF-8" in refused(tmp_path / "p.csv")

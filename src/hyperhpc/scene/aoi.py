@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperhpc.errors import ConfigError
 from hyperhpc.scene.cube import Grid, Scene
-from hyperhpc.scene.vectors import Features, read_features, reproject_to_scene
+from hyperhpc.scene.vectors import Features, merge_polygons, read_features, reproject_to_scene
 from hyperhpc.scene.views import MaskedScene, mask_scene, window_shape
 
 if TYPE_CHECKING:
@@ -120,9 +120,8 @@ def _union(features: Features, path: Path) -> BaseGeometry:
     """All polygons as one geometry."""
     import shapely
 
-    parts = [part for one in features.geometries for part in _polygons(one)]
     try:
-        area = shapely.union_all(shapely.make_valid(np.array(parts, dtype=object)))
+        area = merge_polygons(*features.geometries)
     except shapely.errors.ShapelyError as error:
         raise ConfigError(
             f"--aoi {path} holds polygons that have no area: {error}", "Repair them in QGIS"
@@ -133,11 +132,3 @@ def _union(features: Features, path: Path) -> BaseGeometry:
             "Points and lines enclose no area: give polygons",
         )
     return area
-
-
-def _polygons(geometry: BaseGeometry | None) -> list[BaseGeometry]:
-    if geometry is None or geometry.is_empty:
-        return []
-    if geometry.geom_type == "Polygon":
-        return [geometry]
-    return [one for part in getattr(geometry, "geoms", ()) for one in _polygons(part)]

@@ -106,8 +106,7 @@ class FileScene(Scene):
 
 def override(scene: FileScene, scale: float | None, nodata: Sequence[float]) -> FileScene:
     """The scene with a scale and no-data values that count more than what the file declares."""
-    assumed = ("No scale factor is declared", "No no-data value is declared")
-    notes = [note for note in scene.notes if not note.startswith(assumed)]
+    notes = [note for note in scene.notes if not note.startswith(metadata.ASSUMED)]
     changes: dict[str, Any] = {}
     if scale is not None:
         divisor = metadata.to_divisor(scale, "--scale", notes)
@@ -128,17 +127,17 @@ def override(scene: FileScene, scale: float | None, nodata: Sequence[float]) -> 
     return replace(scene, **changes, notes=tuple(notes))
 
 
-def decode_text(data: bytes) -> str:
-    """Text as programs save it: UTF-8, UTF-16 with its mark at the start, else Latin-1.
+def decode_text(data: bytes) -> tuple[str, str]:
+    """Text as programs save it, and its encoding: UTF-8, UTF-16 with its mark, else Latin-1.
 
     Raises UnicodeError: a mark of UTF-16, and something else after it.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16")
+        return data.decode("utf-16"), "utf-16"
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig"), "utf-8"
     except UnicodeDecodeError:
-        return data.decode("latin-1")
+        return data.decode("latin-1"), "latin-1"
 
 
 def stamp(path: str) -> tuple[int, int]:

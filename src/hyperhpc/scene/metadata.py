@@ -21,6 +21,8 @@ from hyperhpc.errors import SceneError
 #: Assumed if an integer scene declares nothing: the values of NEON.
 DEFAULT_SCALE = 10000.0
 DEFAULT_NODATA = -9999.0
+#: How notes begin that say what was assumed about the numbers.
+ASSUMED = ("No scale factor is declared", "No no-data value is declared")
 #: Range of valid band centres after conversion (nm).
 WAVELENGTH_RANGE_NM = (300.0, 3000.0)
 #: If all centres are below this, they are micrometres, even if the units say otherwise.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import re
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.errors import ConfigError
+from hyperhpc.scene.files import decode_text
 
 #: Stands for the CRS of the scene.
 SCENE_CRS = "of the scene"
@@ -50,22 +50,29 @@ def read_point_table(
     without coordinates gets None.
 
     ``what``: The option and the file, for messages.
-    Raises ConfigError: no columns of coordinates, or a coordinate that is not a number.
+    Raises ConfigError: no columns of coordinates or two of one name, a coordinate that is not a
+    number, or more fields than columns.
     """
     import shapely
 
-    text, notes = _decode(path)
+    text, notes = _decode(path, what)
     delimiter, n_skipped = max(",;\t", key=text.partition("\n")[0].count), 0
     if named := _NAMED_DELIMITER.match(text):
         delimiter, n_skipped, text = named[1], 1, text[named.end() :]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    points, attributes = [], []
+    points: list[Any] = []
+    attributes = []
     try:
         names = {str(name).strip().lower(): name for name in reader.fieldnames or ()}
         rows = [(reader.line_num + n_skipped, row) for row in reader]
     except csv.Error as error:
         raise ConfigError(f"{what} is not a readable CSV file: {error}") from None
+    for line, row in rows:
+        _check_fields(list(reader.fieldnames or ()), row, line, what)
     x, y, crs = _choose_columns(names, [row for _, row in rows], what)
+    same = [str(name).strip().lower() for name in reader.fieldnames or ()]
+    if twice := [name for name in (x, y) if same.count(name.strip().lower()) > 1]:
+        raise ConfigError(f"{what} has two columns called {twice[0]}", "Delete one of them")
     for line, row in rows:
         place = [_read_number(row[name], line, what) for name in (x, y)]
         points.append(shapely.Point(*place) if np.isfinite(place).all() else None)
@@ -73,15 +80,26 @@ def read_point_table(
     return points, attributes, crs, notes
 
 
-def _decode(path: Path) -> tuple[str, list[str]]:
+def _decode(path: Path, what: str) -> tuple[str, list[str]]:
     """Text of a table, and what was assumed about its bytes."""
-    data = path.read_bytes()
     try:
-        is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        return data.decode("utf-16" if is_utf16 else "utf-8-sig"), []
-    except UnicodeDecodeError:
-        note = f"{path.name} is not in UTF-8 and is read as Latin-1."
-        return data.decode("latin-1"), [note]
+        text, encoding = decode_text(path.read_bytes())
+    except UnicodeError:
+        raise ConfigError(f"{what} is damaged: it begins as UTF-16", "Save it as UTF-8") from None
+    if encoding == "latin-1":
+        return text, [f"{path.name} is not in UTF-8 and is read as Latin-1."]
+    return text, []
+
+
+def _check_fields(names: list[str], row: dict[Any, Any], line: int, what: str) -> None:
+    """Refuse more fields than columns: a decimal comma, or the names of rows of R."""
+    extra = [field for field in row.get(None) or () if field.strip()]
+    if extra:
+        raise ConfigError(
+            f"Line {line} of {what} has {len(names) + len(row[None])} fields, and the first line "
+            f"names {len(names)} columns",
+            "Write numbers with a decimal point, and tables from R with row.names = FALSE",
+        )
 
 
 def _choose_columns(
@@ -115,7 +133,7 @@ def _read_number(text: str | None, line: int, what: str) -> float:
         return np.nan
     clean = (text or "").strip()
     try:
-        return float(clean)
+        return float(clean.replace("_", "?"))  # 1_000 is a number for Python alone
     except ValueError:
         hint = "Give numbers, or leave the field empty"
         if clean.count(",") == 1:

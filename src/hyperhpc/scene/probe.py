@@ -10,6 +10,7 @@ import numpy as np
 from hyperhpc.analysis.bands import in_windows, nodata_in_dtype
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.metadata import ASSUMED
 
 #: Side of a block, pixels, and how much is read to call a band empty: positions where another
 #: band holds a value, bytes, or blocks.
@@ -112,6 +113,19 @@ def explain_median(median: float) -> str | None:
         f"{low:g} to {high:g} is plausible: the values may be radiance, per cent or digital "
         "numbers of another scale"
     )
+
+
+def note_assumptions(scene: Scene, values: Sequence[float] | np.ndarray) -> list[str]:
+    """What was assumed about scale and no-data, and whether some values contradict it.
+
+    ``values``: Reflectance at 400-1300 nm that a command is about to give; NaN is passed over.
+    """
+    notes = [note for note in scene.notes if note.startswith(ASSUMED)]
+    known = np.asarray(values, dtype=np.float64)
+    known = known[np.isfinite(known)]
+    if known.size and (why := explain_median(float(np.median(known)))):
+        notes.append(f"{why}. Give --scale VALUE if they are reflectance.")
+    return notes
 
 
 def is_bright(wavelength_nm: np.ndarray) -> np.ndarray:

@@ -226,7 +226,7 @@ def reproject_to_scene(
             f"{what} names an unknown coordinate reference system: {crs:.80}", "Give its EPSG code"
         ) from None
     if source.equals(target, ignore_axis_order=True):
-        return geometries
+        return _turn_to_scene(geometries, target, scene)
     bounds = shapely.bounds(geometries)
     length = np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1]) / _PARTS
     has_length = length > 0  # no point has, and what is missing
@@ -243,4 +243,40 @@ def reproject_to_scene(
             f"{what} has coordinates that are outside {source.name}: {x:.10g}, {y:.10g}",
             "GeoJSON, and the columns lon and lat of a CSV file, take degrees, longitude first",
         )
-    return moved
+    return _turn_to_scene(moved, target, scene)
+
+
+def _turn_to_scene(geometries: np.ndarray, target: Any, scene: Scene) -> np.ndarray:
+    """Geometries moved by 360 degrees where that is nearer: 255 degrees are 105 degrees west."""
+    import shapely
+
+    if not target.is_geographic:
+        return geometries
+    bounds = shapely.bounds(geometries)
+    away = (scene.bounds[0] + scene.bounds[2] - bounds[:, 0] - bounds[:, 2]) / 2
+    turns = np.nan_to_num(np.rint(away / 360), posinf=0, neginf=0)
+    geometries = geometries.copy()
+    for turn in np.unique(turns[turns != 0]):
+        shift = np.array([360 * turn, 0])
+        moved = shapely.transform(geometries[turns == turn], lambda points, by=shift: points + by)
+        geometries[turns == turn] = moved
+    return geometries
+
+
+def merge_polygons(*geometries: Any) -> Any:
+    """The area of all polygons in geometries, also in collections; parts may overlap.
+
+    Raises shapely.errors.ShapelyError: polygons that have no area.
+    """
+    import shapely
+
+    parts = [part for one in geometries for part in _polygons(one)]
+    return shapely.union_all(shapely.make_valid(np.array(parts, dtype=object)))
+
+
+def _polygons(geometry: Any) -> list[Any]:
+    if geometry is None or geometry.is_empty:
+        return []
+    if geometry.geom_type == "Polygon":
+        return [geometry]
+    return [one for part in getattr(geometry, "geoms", ()) for one in _polygons(part)]

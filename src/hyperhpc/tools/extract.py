@@ -18,7 +18,17 @@ from hyperhpc.errors import ConfigError
 from hyperhpc.files import atomic_outputs
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import Scene
-from hyperhpc.scene.points import MISSING, POINT, GivenPoints, place_features, split_layer
+from hyperhpc.scene.point_table import is_point_table
+from hyperhpc.scene.points import (
+    MISSING,
+    POINT,
+    GivenPoints,
+    is_inside_as_degrees,
+    place_features,
+    split_layer,
+)
+from hyperhpc.scene.probe import is_bright, note_assumptions
+from hyperhpc.scene.vectors import merge_polygons
 from hyperhpc.tools.csv_table import attribute_columns, band_columns, write_table
 
 #: States of a feature.
@@ -33,7 +43,7 @@ _PIXELS_AT_ONCE = 16384
 _OUR_HEAD = re.compile(rb"feature,(.*,)?x,y,state,(row,col,nm_|pixels,valid,mean_)")
 _MAX_HEAD_BYTES = 2**20
 #: Geometry types of shapely: several points, and those without an inside.
-_MULTIPOINT, _LINES = 4, {1, 2, 5, 7}
+_MULTIPOINT, _LINES, _AREAS, _COLLECTION = 4, {1, 2, 5, 7}, (3, 6), 7
 
 
 @dataclass(frozen=True)
@@ -92,8 +102,10 @@ def extract(
     options, given = split_layer(options, given)
     scene = open_scene(scene_path, options=options)
     features = place_features(scene, given)
-    geometries = features.geometries
-    kinds = set(shapely.get_type_id(features.geometries).tolist())
+    geometries = features.geometries.copy()
+    if not buffer:
+        geometries[:] = [_as_area(one) for one in geometries]
+    kinds = set(shapely.get_type_id(geometries).tolist())
     if kinds & _LINES and not buffer:
         raise ConfigError(f"{what} holds lines, which have no inside", "Give --buffer M")
     if _MULTIPOINT in kinds and not buffer:
@@ -109,17 +121,41 @@ def extract(
             head, rows = _area_rows(scene, geometries, buffer or 0.0)
         names, values = attribute_columns(features.attributes, ["feature", *head])
         states: Counter[str] = Counter()
+        medians: list[float] = []
+        bright = np.flatnonzero(is_bright(scene.wavelength_nm))
 
         def all_rows() -> Iterator[list[Any]]:
             for i, row in enumerate(rows):
                 states[row[2]] += 1
+                if row[2] in (OK, PARTLY):
+                    known = [row[5 + band] for band in bright if np.isfinite(row[5 + band])]
+                    medians.append(float(np.median(known)) if known else np.nan)
                 yield [i + 1, *values[i], *row]
 
         write_table(folder / dest.name, ["feature", *names, *head], all_rows())
-    notes = [*scene.warnings, *features.notes]
+    notes = [*scene.warnings, *features.notes, *note_assumptions(scene, medians)]
+    is_table = given.file is None or is_point_table(given.file)
+    if set(states) == {OUTSIDE} and is_table and given.crs is None:
+        place = geometries[0].centroid
+        if is_inside_as_degrees(scene, place.x, place.y):
+            notes.append(
+                "All points lie outside the scene; as longitude and latitude they lie inside: "
+                "give --point-crs EPSG:4326."
+            )
     if kept:
         notes.append(f"{dest.name} of an earlier call is now called {kept.name}.")
     return Extracted(dest, len(geometries), states, tuple(notes))
+
+
+def _as_area(geometry: Any) -> Any:
+    """One area of a collection with polygons, or of parts that overlap; else as it is."""
+    import shapely
+
+    kind = shapely.get_type_id(geometry)
+    if kind == _COLLECTION or (kind in _AREAS and not geometry.is_valid):
+        area = merge_polygons(geometry)
+        return geometry if area.is_empty else area
+    return geometry
 
 
 def _name_for_earlier(dest: Path, source: Path | None) -> Path | None:

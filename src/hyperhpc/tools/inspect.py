@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hyperhpc.compute.selection import describe_bands, place_spectra, select_bands
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, ResourceError
@@ -13,7 +15,7 @@ from hyperhpc.rundir.bbox import Box
 from hyperhpc.rundir.plan import choose_area, note_bbox
 from hyperhpc.scene import describe, open_scene
 from hyperhpc.scene.points import GivenPoints, place_points, split_layer
-from hyperhpc.scene.probe import check_median
+from hyperhpc.scene.probe import check_median, is_bright, note_assumptions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +74,11 @@ def read_spectra(
                     "Choose a point inside it, or leave --bbox out",
                 )
     spectra = place_spectra(scene, points, select_bands(scene).bands, method)
-    return spectra, [*scene.notes[len(opened.notes) :], *scene.warnings, *points.notes]
+    bright = np.flatnonzero(is_bright(scene.wavelength_nm))
+    table = np.array([s["reflectance"] for s in spectra], dtype=np.float64)  # None is NaN
+    assumed = note_assumptions(scene, table[:, bright].ravel())
+    more = scene.notes[len(opened.notes) :]
+    return spectra, [*assumed, *more, *scene.warnings, *points.notes]
 
 
 def draw_spectra(

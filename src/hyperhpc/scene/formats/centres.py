@@ -64,7 +64,7 @@ def read_wavelengths(path: Path) -> GivenCentres:
     where = f"--wavelengths {path}"
     try:
         with open(path, "rb") as file:
-            text = decode_text(file.read(_MAX_BYTES))
+            text = decode_text(file.read(_MAX_BYTES))[0]
         table = _parse(text, where)
         index, notes = _choose_column(table)
         values = np.array(_numbers_of(table, index))

@@ -46,7 +46,7 @@ def read_header(path: str) -> dict[str, str]:
 
 def _read_text(path: str) -> str:
     try:
-        text = decode_text(Path(path).read_bytes())
+        text = decode_text(Path(path).read_bytes())[0]
     except UnicodeError:
         raise SceneError(f"{path} is not text", "Save it as UTF-8") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
