@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 import pytest
+from rasterio import Affine
 
-from cli_case import program
+from cli_case import call, program
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import Scene, open_scene
@@ -332,3 +334,58 @@ def follow_hint(path: Path, folder: Path, *words: str) -> Path:
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     return folder / f"{path.stem}.zarr"
+
+
+def test_mosaic__sources_of_other_reference_systems_are_brought_to_the_first(
+    tmp_path: Path,
+) -> None:
+    """Each pixel is the one that holds its centre, as pyproj and GDAL find it too."""
+    from rasterio.warp import Resampling, reproject
+
+    one, two = cube(40, 50), (cube(60, 50) % 3000).astype("int16")
+    place = Affine(2, 0, 500000, 0, -2, 4000100)
+    write_tiff(tmp_path / "a.tif", one, nodata=-1, transform=place)
+    x, y = pyproj.Transformer.from_crs(32613, 32614, always_xy=True).transform(500060, 4000090)
+    other = Affine(1.7, 0, round(x), 0, -1.7, round(y))
+    write_tiff(tmp_path / "b.tif", two, nodata=-1, crs="EPSG:32614", transform=other)
+    refused = call("info", tmp_path)
+    assert refused.error.endswith("their reference systems are EPSG:32613 and EPSG:32614")
+    words = shlex.split(refused.hint.partition(": ")[2])
+    assert call("info", tmp_path, *words).code == 0  # the hint as it is printed
+
+    options = SceneOptions(resample="nearest", overlap="last")
+    scene = pickle.loads(pickle.dumps(open_scene(tmp_path, options=options)))
+    height, width, _ = scene.shape
+    assert scene.grid.epsg == 32613
+    centres = np.meshgrid(scene.grid.x_centres(0, width), scene.grid.y_centres(0, height))
+    there = pyproj.Transformer.from_crs(32613, 32614, always_xy=True).transform(*centres)
+    off = (there[0] - other.c) / 1.7, (other.f - there[1]) / 1.7
+    col, row = (np.floor(v).astype(int) for v in off)
+    expected = np.full(scene.shape, -1, "int16")
+    down, across = int((scene.grid.ymax - 4000100) / 2), int((500000 - scene.grid.xmin) / 2)
+    expected[down : down + 40, across : across + 50] = one
+    inside = (row >= 0) & (row < 60) & (col >= 0) & (col < 50)
+    assert inside.sum() > 1000
+    expected[inside] = two[row[inside], col[inside]]
+    found = scene.read(slice(0, height), slice(0, width))
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(
+        scene.read(slice(3, height, 4), slice(1, width, 3)), expected[3::4, 1::3]
+    )
+
+    by_gdal = np.full((height, width), -1, "int16")
+    at = Affine(2, 0, scene.grid.xmin, 0, -2, scene.grid.ymax)
+    reproject(
+        two[..., 0].copy(), by_gdal, src_transform=other, src_crs="EPSG:32614", dst_transform=at,
+        dst_crs="EPSG:32613", resampling=Resampling.nearest, src_nodata=-1, dst_nodata=-1,
+    )  # fmt: skip
+    assert (by_gdal == found[..., 0])[inside].mean() > 0.99
+
+
+def test_mosaic__a_source_that_has_no_place_in_the_first_system_is_named(tmp_path: Path) -> None:
+    write_tiff(tmp_path / "a.tif", cube(), nodata=-1)
+    wrong = Affine(1, 0, 1e9, 0, -1, 1e9)  # metres in a file that says degrees
+    write_tiff(tmp_path / "b.tif", cube(), nodata=-1, crs="EPSG:4326", transform=wrong)
+    refused = call("info", tmp_path, "--resample", "nearest")
+    assert refused.code == 4
+    assert "b.tif does not lie where the reference system of the first scene is" in refused.error

@@ -331,7 +331,8 @@ def _differences(first: Scene, other: Scene) -> Iterator[tuple[str, Any, Any, st
         hint = f"They may be {SAME_BAND_NM} nm apart; {way_out}"
         yield f"centres of band {band + 1}", one, two, hint
     if not is_same_crs(a, b):
-        yield "reference systems", _crs_name(a), _crs_name(b), "Give files of one reference system"
+        hint = _WARP if a.wkt and b.wkt else "Give files of one reference system"
+        yield "reference systems", _crs_name(a), _crs_name(b), hint
     if not np.allclose([a.px, a.py], [b.px, b.py], rtol=1e-6, atol=0):
         yield "pixel sizes", f"{a.px:g} x {a.py:g}", f"{b.px:g} x {b.py:g}", _WARP
     for what, name in (

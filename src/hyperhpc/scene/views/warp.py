@@ -7,7 +7,8 @@ import os
 import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -104,19 +105,65 @@ class WarpedScene(WrappedScene):
         """Pieces of a window, and the nearest row and column (y, x) of the other scene."""
         side = max(1, _SIDE // max(rows.step, cols.step))
         height, width = window_shape(rows, cols)
-        (col_by_col, col_by_row), (row_by_col, row_by_row) = self.steps
         for top in range(0, height, side):
             y = rows.start + rows.step * np.arange(top, min(top + side, height)) + 0.5
             for left in range(0, width, side):
                 x = cols.start + cols.step * np.arange(left, min(left + side, width)) + 0.5
-                col = self.origin[0] + col_by_col * x + col_by_row * y[:, np.newaxis]
-                row = self.origin[1] + row_by_col * x + row_by_row * y[:, np.newaxis]
+                row, col = self._place(y[:, np.newaxis], x)
                 piece = slice(top, top + y.size), slice(left, left + x.size)
                 yield (
                     piece,
                     np.floor(row + _ON_EDGE).astype(np.int64),
                     np.floor(col + _ON_EDGE).astype(np.int64),
                 )
+
+    def _place(self, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column in the other scene of positions in this grid, in pixels from its corner.
+
+        ``y``, ``x``: Shapes (y, 1) and (x).
+        """
+        (col_by_col, col_by_row), (row_by_col, row_by_row) = self.steps
+        col = self.origin[0] + col_by_col * x + col_by_row * y
+        row = self.origin[1] + row_by_col * x + row_by_row * y
+        return row, col
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReprojectedScene(WarpedScene):
+    """Another scene on a grid of another reference system; its nearest pixels, as they are.
+
+    ``crs``: WKT of the reference systems of this grid and of the other scene.
+    ``six``: Geotransform of the other scene: GDAL's six numbers.
+    ``origin``, ``steps``: Not used: nothing is proportional.
+    """
+
+    crs: tuple[str, str]
+    six: tuple[float, ...]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """See :meth:`Scene.fingerprint`."""
+        grid = self.grid
+        numbers = [grid.xmin, grid.ymax, grid.px, grid.py, *self.six]
+        return self.inner.fingerprint() | {"reprojected": [*self.crs, *numbers]}
+
+    def _place(self, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See :meth:`WarpedScene._place`; -1 where there is no such place."""
+        there = np.broadcast_arrays(
+            self.grid.xmin + x * self.grid.px, self.grid.ymax - y * self.grid.py
+        )
+        xmin, a, b, ymax, d, e = self.six
+        place = np.array(_transformer(*self.crs, get_ident()).transform(*there))
+        place[:, ~np.isfinite(place).all(axis=0)] = np.nan
+        to_source = np.linalg.inv([[a, b], [d, e]])
+        col, row = np.tensordot(to_source, place - np.array([xmin, ymax])[:, None, None], 1)
+        return np.nan_to_num(row, nan=-1.0), np.nan_to_num(col, nan=-1.0)
+
+
+@lru_cache(maxsize=64)  # pyproj's objects are for one thread each
+def _transformer(source: str, target: str, _thread: int) -> Any:
+    from pyproj import Transformer
+
+    return Transformer.from_crs(source, target, always_xy=True)
 
 
 def _read_origin(scene: Scene, name: str, rows: slice, cols: slice) -> np.ndarray:
@@ -138,7 +185,7 @@ def warp_scene(scene: FileScene) -> WarpedScene:
 
 
 def align_scenes(scenes: Sequence[Scene]) -> list[Scene]:
-    """Scenes on the grid of the first, as far as they have its reference system."""
+    """Scenes on the grid of the first, also those of other reference systems."""
     first = scenes[0].grid
     return [scenes[0], *(_align(scene, first) for scene in scenes[1:])]
 
@@ -147,15 +194,46 @@ def _align(scene: Scene, target: Grid) -> Scene:
     grid = scene.grid
     off = (grid.xmin - target.xmin) / target.px, (grid.ymax - target.ymax) / target.py
     is_on_grid = np.allclose([grid.px, grid.py], [target.px, target.py], rtol=1e-6, atol=0)
-    has_no_place = grid == grid_in_pixels(scene.shape[0])
     is_same = is_same_crs(grid, target)
-    if has_no_place or not is_same or (is_on_grid and np.allclose(off, np.rint(off), atol=0.01)):
+    lacks = grid == grid_in_pixels(scene.shape[0]) or (not is_same and not grid.wkt)
+    if lacks or (target.wkt is None and not is_same):
+        return scene
+    if is_same and is_on_grid and np.allclose(off, np.rint(off), atol=0.01):
         return scene
     six: tuple[float, ...] = (grid.xmin, grid.px, 0.0, grid.ymax, 0.0, -grid.py)
     if isinstance(scene, WarpedScene) and isinstance(scene.inner, FileScene):  # never twice
         scene = scene.inner
         six = scene.geotransform or six
-    return _warp(scene, six, *_covering(replace(target, wkt=grid.wkt, epsg=grid.epsg), six, scene))
+    if not is_same:
+        return _reproject(scene, six, (str(target.wkt), str(grid.wkt)), target)
+    target = replace(target, wkt=grid.wkt, epsg=grid.epsg)
+    return _warp(scene, six, *_covering(target, _corners(six, scene)))
+
+
+def _reproject(
+    scene: Scene, six: tuple[float, ...], crs: tuple[str, str], target: Grid
+) -> ReprojectedScene:
+    """A scene with this geotransform in another reference system, on a grid like the target."""
+    outline = _outline(six, scene)
+    x, y = _transformer(crs[1], crs[0], get_ident()).transform(*outline)
+    if not np.isfinite([x, y]).all():
+        raise SceneError(
+            f"{scene.path} does not lie where the reference system of the first scene is defined",
+            "Give files of one region",
+        )
+    grid, shape = _covering(target, (x, y))
+    fields = _fields(scene, grid, shape)
+    return ReprojectedScene(**fields, origin=(0, 0), steps=((0, 0), (0, 0)), crs=crs, six=six)
+
+
+def _outline(six: tuple[float, ...], scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """Points on the four edges of a scene, also between its corners: edges become curves."""
+    height, width = scene.shape[:2]
+    part = np.linspace(0, 1, 65)
+    col = np.concatenate([part, part, 0 * part, 0 * part + 1]) * width
+    row = np.concatenate([0 * part, 0 * part + 1, part, part]) * height
+    xmin, a, b, ymax, d, e = six
+    return xmin + a * col + b * row, ymax + d * col + e * row
 
 
 def _warp(scene: Scene, six: tuple[float, ...], grid: Grid, shape: tuple[int, int]) -> WarpedScene:
@@ -165,12 +243,21 @@ def _warp(scene: Scene, six: tuple[float, ...], grid: Grid, shape: tuple[int, in
     # Differences first: the product of large coordinates would lose digits
     origin = to_source @ (grid.xmin - xmin, grid.ymax - ymax)
     steps = to_source @ np.diag([grid.px, -grid.py])
+    return WarpedScene(
+        **_fields(scene, grid, shape),
+        origin=(float(origin[0]), float(origin[1])),
+        steps=((float(steps[0, 0]), float(steps[0, 1])), (float(steps[1, 0]), float(steps[1, 1]))),
+    )
+
+
+def _fields(scene: Scene, grid: Grid, shape: tuple[int, int]) -> dict[str, Any]:
+    """Fields of a warped scene, but for those that say how."""
     value, nodata, notes = _mark_outside(scene)
     notes.append(
         f"Warped to north-up pixels of {grid.px:g} x {grid.py:g} (nearest neighbour): "
         f"{shape[0]} x {shape[1]} from {scene.shape[0]} x {scene.shape[1]}."
     )
-    changes: dict[str, Any] = {
+    return scene_fields(scene) | {
         "shape": (*shape, scene.shape[2]),
         "grid": grid,
         "nodata": nodata,
@@ -178,14 +265,9 @@ def _warp(scene: Scene, six: tuple[float, ...], grid: Grid, shape: tuple[int, in
         "shards": None,
         "thinned": None,
         "notes": (*scene.notes, *notes),
+        "inner": scene,
+        "outside_value": value,
     }
-    return WarpedScene(
-        **scene_fields(scene) | changes,
-        inner=scene,
-        origin=(float(origin[0]), float(origin[1])),
-        steps=((float(steps[0, 0]), float(steps[0, 1])), (float(steps[1, 0]), float(steps[1, 1]))),
-        outside_value=value,
-    )
 
 
 def _north_up(scene: FileScene, six: tuple[float, ...]) -> tuple[Grid, tuple[int, int]]:
@@ -205,16 +287,22 @@ def _north_up(scene: FileScene, six: tuple[float, ...]) -> tuple[Grid, tuple[int
     if max(abs(a), abs(e)) < tiny or max(abs(b), abs(d)) < tiny:
         shape = (width, height) if is_turned else (height, width)
         return replace(scene.grid, xmin=x0 + x.min(), ymax=y0 + y.max(), px=px, py=py), shape
-    return _covering(replace(scene.grid, xmin=0.0, ymax=0.0, px=px, py=py), six, scene)
+    target = replace(scene.grid, xmin=0.0, ymax=0.0, px=px, py=py)
+    return _covering(target, _corners(six, scene))
 
 
-def _covering(grid: Grid, six: tuple[float, ...], scene: Scene) -> tuple[Grid, tuple[int, int]]:
-    """The part of a grid, without an end, that holds all pixels of a scene; rows and columns."""
+def _corners(six: tuple[float, ...], scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """X and y of the corners of a scene."""
     x0, a, b, y0, d, e = six
     height, width = scene.shape[:2]
+    x = x0 + np.array([0, a * width, b * height, a * width + b * height])
+    return x, y0 + np.array([0, d * width, e * height, d * width + e * height])
+
+
+def _covering(grid: Grid, place: tuple[np.ndarray, np.ndarray]) -> tuple[Grid, tuple[int, int]]:
+    """The part of a grid, without an end, that holds all these x and y; rows and columns."""
     # Counted from the corner of the grid; a millionth of a pixel is no further pixel
-    x = (x0 - grid.xmin + np.array([0, a * width, b * height, a * width + b * height])) / grid.px
-    y = (grid.ymax - y0 - np.array([0, d * width, e * height, d * width + e * height])) / grid.py
+    x, y = (place[0] - grid.xmin) / grid.px, (grid.ymax - place[1]) / grid.py
     left, right = math.floor(x.min() + 1e-6), math.ceil(x.max() - 1e-6)
     top, bottom = math.floor(y.min() + 1e-6), math.ceil(y.max() - 1e-6)
     return grid.part(top, left), (bottom - top, right - left)
