@@ -15,11 +15,18 @@ from PIL import Image
 from hyperhpc.report import formats as f
 from hyperhpc.report import plot_spectra
 from hyperhpc.report.index_maps import index_figure, indices_figure, measure_index
-from hyperhpc.report.maps import choose_close_up, cluster_figure, colour_labels
+from hyperhpc.report.maps import (
+    CloseUp,
+    choose_close_up,
+    close_up_figure,
+    cluster_figure,
+    colour_labels,
+    quicklook_figure,
+)
 from hyperhpc.report.pictures import BUDGET, Picture, within_budget
 from hyperhpc.report.png import encode_png, encode_webp
 from hyperhpc.report.spectra import cluster_spectra_figure, spectra_figure
-from hyperhpc.report.style import _SIGHTS, NODATA, _oklab, cluster_colours
+from hyperhpc.report.style import _SIGHTS, GAMMA, NODATA, _oklab, cluster_colours, rgba
 from hyperhpc.report.tables import point_table
 from hyperhpc.results import TARGET_PX, open_results, reduce_mean
 from hyperhpc.scene.georef import describe_crs
@@ -150,6 +157,34 @@ def test_spectra__leave_out_a_row_without_coordinates_and_keep_its_number(tmp_pa
     table = point_table(results)
     assert [row[0].text for row in table.rows] == ["P1", "P2", "P3"]
     assert table.rows[1][1].text == table.rows[1][3].text == "\u2013"
+
+
+def test_colour_limits__are_percentiles_of_red_green_and_blue_together(tmp_path):
+    write_case(tmp_path, shape=(40, 50), points=0, indices=(), models=())
+    pyramid = open_results(tmp_path).pyramid
+    values = pyramid.quicklook((0, 1, 2, 3)).astype(np.float64)
+    visible, infrared = np.nanpercentile(values[..., :3], (2, 98)), values[..., 3]
+    red, green, blue, near = pyramid.colour_limits
+    assert red == green == blue == pytest.approx(visible)
+    assert near == pytest.approx(np.nanpercentile(infrared, (2, 98)))
+
+
+def test_rgba__keeps_grey_grey_and_hides_what_has_a_missing_colour():
+    values = np.array([[[0.1] * 3, [0.2, 0.1, 0.05], [0.9] * 3, [0.1, np.nan, 0.1]]])
+    image = rgba(values, [(0.0, 0.4)] * 3)[0]
+    grey = round(255 * 0.25 ** (1 / GAMMA))
+    assert image.tolist()[0] == [grey, grey, grey, 255]
+    assert image[1, 0] > image[1, 1] > image[1, 2]
+    assert image.tolist()[2:] == [[255] * 4, [0] * 4]
+
+
+def test_closeup__has_the_colours_of_the_map(tmp_path):
+    write_case(tmp_path, shape=(40, 50), points=0, indices=(), models=("lloyd",))
+    results = open_results(tmp_path)
+    window = CloseUp(slice(10, 20), slice(5, 25), (515005, 515025, 4525980, 4525990), True)
+    whole = quicklook_figure(results).axes[0].images[0].get_array()
+    part = close_up_figure(results, "lloyd", window).axes[0].images[0].get_array()
+    np.testing.assert_array_equal(part, whole[10:20, 5:25])
 
 
 @pytest.mark.slow

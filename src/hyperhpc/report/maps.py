@@ -123,7 +123,7 @@ def quicklook_figure(results: RunResults) -> Figure | None:
         colours.append(("Colour infrared", (3, 0, 1), "near infrared, red, green"))
     elif (values := pyramid.quicklook((0, 1, 2))) is None:
         return None
-    limits = style.stretch(values)
+    limits = pyramid.colour_limits
     names = dict(zip((0, 1, 2, 3), pyramid.quicklook_nm, strict=False))
     panels = []
     for title, bands, words in colours:
@@ -191,7 +191,7 @@ def close_up_figure(results: RunResults, model: str, close_up: CloseUp | None) -
     if colour := close_up.colour(results.pyramid):
         values, extent = colour
         detail = "full resolution" if finest == 1 else f"1/{finest} resolution"
-        image = style.rgba(values, style.stretch(values))
+        image = style.rgba(values, results.pyramid.colour_limits[:3])
         panels.append(("True colour", detail, image, extent, finest == 1))
     image = colour_labels(labels, n)
     panels.append((f"Clusters, {model}", size, image, close_up.extent, False))

@@ -67,7 +67,7 @@ def spectra_figure(results: RunResults) -> Figure:
         x, y = (PAGE - w) / 2 + 0.15, 4.5
     chart = sheet.axes(0.62, 0.32, chart_w, 3.62)
     _draw_points(sheet, chart, results.spectra, results.good_ranges, results.crs.is_degrees)
-    image = style.rgba(quicklook, style.stretch(quicklook))
+    image = style.rgba(quicklook, results.pyramid.colour_limits[:3])
     ax = sheet.map(x, y, w, h, image, extent, results.crs, view=view, is_smooth=True)
     halo = [pe.withStroke(linewidth=1.6, foreground="white")]
     for i, spectrum in enumerate(results.spectra):

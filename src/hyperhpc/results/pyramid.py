@@ -113,10 +113,28 @@ class Pyramid:
 
         Returns: float32, NaN where no-data; None if the store lacks one of these colours.
         """
-        array = self._array(self.level, "quicklook")
-        if array is None or array.shape[0] <= max(colours):
+        if len(self._colours) <= max(colours):
             return None
-        return np.stack([reduce_mean(np.asarray(array[c])) for c in colours], axis=-1)
+        return np.stack([self._colours[c] for c in colours], axis=-1)
+
+    @cached_property
+    def _colours(self) -> list[FloatMap]:
+        """Every colour of the quicklook at the drawing level, reduced to ``TARGET_PX``."""
+        array = self._array(self.level, "quicklook")
+        if array is None:
+            return []
+        return [reduce_mean(np.asarray(array[c])) for c in range(array.shape[0])]
+
+    @cached_property
+    def colour_limits(self) -> list[tuple[float, float]]:
+        """Reflectance drawn darkest and brightest for each colour of the quicklook.
+
+        2 and 98 % of the valid values. Red, green and blue have the same limits, so that what
+        reflects all three alike is grey and hues are kept; near infrared, in which leaves are
+        several times brighter, has its own.
+        """
+        visible, infrared = _stretch(self._colours[:3]), self._colours[3:]
+        return [visible] * min(3, len(self._colours)) + [_stretch([c]) for c in infrared]
 
     def index(self, name: str) -> FloatMap | None:
         """One index (y, x) at the drawing level, not reduced further; NaN is missing."""
@@ -166,6 +184,15 @@ def _edges(
     if known:  # the size of a single pixel does not follow from its centre
         return float(known[0]), float(known[1])
     return float(centres[0]) - level / 2, float(centres[0]) + level / 2
+
+
+def _stretch(maps: Sequence[FloatMap]) -> tuple[float, float]:
+    """2 and 98 % of the finite values of all maps together, never equal."""
+    thin = [values.ravel()[:: max(1, values.size // 500_000)] for values in maps]
+    together = np.concatenate(thin) if thin else np.empty(0, np.float32)
+    finite = together[np.isfinite(together)]
+    low, high = np.percentile(finite, (2, 98)) if finite.size else (0.0, 1.0)
+    return (float(low), float(high)) if high > low else (float(low) - 0.05, float(low) + 0.05)
 
 
 def _factor(shape: tuple[int, ...]) -> int:

@@ -91,21 +91,13 @@ class MapLayers:
     def paint(self, layer: MapLayer, values: np.ndarray) -> np.ndarray:
         """Colours of values (position, y, x): uint8 RGBA (y, x, 4), transparent if missing."""
         if layer.variable == QUICKLOOK.name:
-            limits = [self.colour_limits[position] for position in layer.positions]
+            known = self.viewed.overview.colour_limits
+            limits = [known[position] for position in layer.positions]
             return style.rgba(np.moveaxis(values, 0, -1), limits)
         if layer.variable == CLUSTER.name:
             return colour_labels(values[0], self.viewed.results.n_clusters(layer.name))
         index_map = self.index_map(layer.name)
         return coloured(values[0], index_map.limits, index_map.colours)
-
-    @cached_property
-    def colour_limits(self) -> list[tuple[float, float]]:
-        """Reflectance drawn black and at full brightness, for each colour of the quicklook."""
-        overview = self.viewed.overview
-        n_colours = min(4, len(overview.quicklook_nm))
-        quicklook = overview.quicklook(tuple(range(n_colours)))
-        assert quicklook is not None
-        return style.stretch(quicklook)
 
     def index_map(self, name: str) -> IndexMap:
         """Limits and colours of an index, as in the report; kept after the first call."""
