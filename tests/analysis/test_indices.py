@@ -22,7 +22,9 @@ from hyperhpc.errors import ConfigError
 
 #: NEON's grid: 426 centres about 5 nm apart.
 NEON = 383.534 + 5.00791 * np.arange(426)
-NAMES = list(built_in())
+ALL = list(built_in())
+#: What ``--indices all`` means.
+NAMES = [name for name in ALL if name != "cai_2030"]
 
 Reflectance = Callable[[float], np.ndarray]
 
@@ -60,7 +62,7 @@ def test_built_in__all_have_their_sources() -> None:
     assert {"ndvi", "cai", "ndli", "mrendvi", "sipi", "ndni", "cri1", "cri2"} <= known.keys()
     for index in known.values():
         assert set(index.about) == {
-            "long_name", "doi", "citation", "unit", "range", "diverging"
+            "long_name", "doi", "citation", "wavelengths", "unit", "range", "diverging"
         }  # fmt: skip
         assert index.about["doi"].startswith("10.") or index.name == "sipi"  # a journal without
         low, high = index.about["range"]
@@ -86,6 +88,29 @@ def test_compute_indices__papers(order: str, dtype: str) -> None:
     cube = compute(dn.reshape(20, 25, -1), bound)
     np.testing.assert_array_equal(cube.reshape(len(NAMES), -1), compute(dn, bound))
     assert compute(dn, []).shape == (0, 500)
+
+
+def test_compute_indices__means_of_windows() -> None:
+    """CAI of Daughtry: means over 20 nm, of all bands that are there."""
+    dn = scene()
+    bound, _ = choose_indices(["cai_2030"], {"two": "R(400, 410) / R(700)"}, NEON)
+    assert [len(window) for window in bound[0].windows] == [4, 4, 4]
+
+    def mean(low: float, high: float) -> np.ndarray:
+        return dn[:, (low <= NEON) & (high >= NEON)].mean(axis=1, dtype=np.float64) / 10000
+
+    found = compute(dn, bound)
+    np.testing.assert_allclose(
+        found[0], (mean(2021, 2041) + mean(2201, 2221)) / 2 - mean(2091, 2111), atol=1e-15
+    )
+    np.testing.assert_allclose(found[1], mean(400, 410) / nearest(dn, NEON)(700), rtol=1e-12)
+    described = describe_index(bound[1], NEON, [(0.0, 405.0)])["bands"]
+    assert [band.get("window_nm") for band in described] == [None, [400, 410], [400, 410]]
+    assert [band["dropped"] for band in described] == [False, True, False]
+    dn[3, bound[0].windows[1][2]] = -9999
+    assert np.isnan(compute(dn, bound, nodata=[-9999.0])[0]).nonzero()[0].tolist() == [3]
+    with pytest.raises(ConfigError, match="Index far: No band between 3000 and 3010 nm"):
+        choose_indices([], {"far": "R(3000, 3010)"}, NEON)
 
 
 def test_compute_indices__missing_values() -> None:
@@ -247,7 +272,7 @@ def test_compute_indices__real_neon_scene(shared_data: Path) -> None:
 def test_choose__ignores_the_case_of_names() -> None:
     names, _ = choose_indices(["NDVI", "Cai"], {"Own": "R(800)"}, NEON)
     assert [bound.index.name for bound in names] == ["ndvi", "cai", "Own"]
-    assert len(choose_indices(["ALL"], {}, NEON)[0]) == len(built_in())
+    assert len(choose_indices(["ALL"], {}, NEON)[0]) == len(NAMES)
     for asked, formulas in ((["ndvi", "NDVI"], {}), (["all"], {"NDVI": "R(800)"})):
         with pytest.raises(ConfigError, match="Index given twice: ndvi"):
             choose_indices(asked, formulas, NEON)

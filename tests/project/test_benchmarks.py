@@ -24,6 +24,7 @@ import outputs  # noqa: E402
 import reading  # noqa: E402
 import record  # noqa: E402
 import scenes  # noqa: E402
+import science  # noqa: E402
 import tiles  # noqa: E402
 import whole  # noqa: E402
 
@@ -240,3 +241,13 @@ def test_outputs__fewer_bits_take_less_room() -> None:
     for name in ("lz4 5, shuffle", "zstd 1, bitshuffle"):
         assert sizes[f"11 bits, {name}: size"] < sizes[f"23 bits, {name}: size"] < 1
     assert all(value > 0 for row in found.rows for value in row.values)
+
+
+# --- what the science page says ---------------------------------------------------------
+
+
+def test_science__every_table_has_its_place_on_the_page() -> None:
+    page = science.PAGE.read_text("utf-8")
+    assert re.findall(r"^<!-- ([\w-]+) -->$", page, re.MULTILINE)[::2] == list(science.SECTIONS)
+    rows = [["scene", "pixels"], ["a", "1"]]
+    assert science.as_markdown(rows) == "| scene | pixels |\n|---|---|\n| a | 1 |"

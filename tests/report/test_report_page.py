@@ -13,6 +13,9 @@ from PIL import Image
 
 from hyperhpc.errors import ConfigError
 from hyperhpc.report import figures, write_report
+from hyperhpc.report.tables import index_notes, index_table, index_values
+from hyperhpc.results import RunResults
+from hyperhpc.rundir.folder import RunFolder
 from report_case import write_case
 
 _VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -223,19 +226,41 @@ def test_index_table__shows_bands_and_statistics_of_the_store(run):
     import zarr
 
     out, _, page, data = run
-    rows = page.tables["table-indices"][1:]
     stored = zarr.open_group(out / "overview.zarr", mode="r")["1/indices"]
-    for i, (row, entry) in enumerate(zip(rows, data["run"]["indices"]["computed"], strict=True)):
+    entries = data["run"]["indices"]["computed"]
+    tables = [page.tables[f"table-{name}"][1:] for name in ("indices", "index-values")]
+    for i, (row, spread, entry) in enumerate(zip(*tables, entries, strict=True)):
         assert row[0][0].startswith(entry["title"])
         for band in entry["bands"]:
             assert f"{band['wanted_nm']:.1f} \u2192 {band['centre_nm']:.1f}" in row[2][0]
         values = np.asarray(stored[i])
         finite = values[np.isfinite(values)]
-        shown = [row[j][1] for j in (4, 5, 6)]
-        np.testing.assert_allclose(shown, np.percentile(finite, (2, 50, 98)), rtol=1e-6)
-        assert row[7][1] == pytest.approx(1 - finite.size / values.size)
+        shown = [cell[1] for cell in spread[1:7]]
+        percentiles = np.percentile(finite, (2, 25, 50, 75, 98))
+        np.testing.assert_allclose(shown, [*percentiles, finite.mean(dtype=float)], rtol=1e-6)
+        assert spread[7][1] == pytest.approx(1 - finite.size / values.size)
     assert "pri" in page.text
     assert "7.2 nm away" in page.text
+
+
+def test_index_table__says_why_values_are_missing() -> None:
+    entry = {
+        "name": "cai_2030", "wavelengths": "those of the paper", "note": "Carbon dioxide",
+        "bands": [{"wanted_nm": 2026.1, "centre_nm": 2026.1, "dropped": True,
+                   "window_nm": [2021.0, 2041.0]}],
+    }  # fmt: skip
+    undefined = {"near_zero": 1200, "not_positive": 3}
+    run = {"indices": {"computed": [entry]}, "pixels": {"undefined": {"cai_2030": undefined}}}
+    folder = RunFolder(Path("nowhere"))
+    results = RunResults(folder, run, folder.overview, is_strict=False)
+    ((row,), (spread,)) = (t.rows for t in (index_table(results), index_values(results, [])))
+    assert row[1].note == "Wavelengths: those of the paper"
+    assert index_notes(results) == [("cai_2030", "Carbon dioxide")]
+    assert row[2].text == "2021\u20132041 \u2192 2026.1*"
+    assert spread[7].note == (
+        "1\u202f200: a denominator is zero within the rounding of digital numbers; "
+        "3: 1 / R or ln(R) of R that is not positive"
+    )
 
 
 def test_stage_table__adds_up(run):
@@ -361,8 +386,8 @@ def test_report__of_odd_runs(tmp_path, quick, case):
         assert area == ("\u2013", None)
         assert "no coordinate reference system" in page.text
     if "all_nan" in options:
-        row = page.tables["table-indices"][2]
-        assert row[5] == ("\u2013", None)
+        row = page.tables["table-index-values"][2]
+        assert row[3] == ("\u2013", None)
         assert row[7][1] == 1.0
 
 

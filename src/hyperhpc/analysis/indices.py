@@ -33,13 +33,15 @@ class Index:
     """An index by wavelengths.
 
     ``name``, ``title``: Short name (``ndvi``) and how it is written (``NDVI``).
-    ``about``: doi, citation, unit, range, diverging and long_name, for the report.
+    ``about``: doi, citation, wavelengths, unit, range, diverging and long_name, for the report.
+    ``is_default``: True if ``all`` means it too.
     """
 
     name: str
     title: str
     formula: Formula
     about: Mapping[str, Any]
+    is_default: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,13 @@ class BoundIndex:
 
 @cache
 def built_in() -> dict[str, Index]:
-    """The eight indices of ``indices.toml``, in its order."""
+    """The indices of ``indices.toml``, in its order."""
     text = resources.files("hyperhpc.analysis").joinpath("indices.toml").read_text("utf-8")
-    return {
-        name: Index(name, entry.pop("title"), parse_formula(entry.pop("formula")), entry)
-        for name, entry in tomllib.loads(text).items()
-    }
+    found = {}
+    for name, entry in tomllib.loads(text).items():
+        title, formula = entry.pop("title"), parse_formula(entry.pop("formula"))
+        found[name] = Index(name, title, formula, entry, entry.pop("default", True))
+    return found
 
 
 def user_index(name: str, formula: str) -> Index:
@@ -78,7 +81,7 @@ def user_index(name: str, formula: str) -> Index:
             f"{name!r} cannot name an index", "Use letters, digits and _, at most 32, e.g. pri"
         )
     about: dict[str, Any] = {"doi": "", "citation": "user's own formula", "unit": ""}
-    about |= {"range": None, "diverging": False, "long_name": name}
+    about |= {"wavelengths": "", "range": None, "diverging": False, "long_name": name}
     return Index(name, name, parse_formula(formula), about)
 
 
@@ -92,7 +95,7 @@ def choose_indices(
     """Bind the indices asked for to the bands of a scene.
 
     ``names``: Names of built-in indices, in any case; the single name ``all`` takes all those
-        whose bands the scene has.
+        of the default whose bands the scene has.
     ``formulas``: The user's own indices, name to formula. Their names keep their case, but must
         differ from all others in more than case.
     ``seed_compat_bands``: If given, reproduce the tutorial: bands are looked up among these
@@ -105,7 +108,7 @@ def choose_indices(
     known = built_in()
     wanted = [name.lower() for name in names]
     if take_all := wanted == ["all"]:
-        wanted = list(known)
+        wanted = [name for name, index in known.items() if index.is_default]
     for name in wanted:
         if name not in known:
             raise ConfigError(

@@ -14,6 +14,7 @@ import numpy as np
 
 from hyperhpc.analysis.agreement import adjusted_rand_index
 from hyperhpc.analysis.evaluation import CAUSES
+from hyperhpc.analysis.residuals import measure_carbon_dioxide
 from hyperhpc.compute import sample as sampling
 from hyperhpc.compute.classify import ClassifyJob, OverviewFiles, classify_tile, write_nodata_tile
 from hyperhpc.compute.fitting import FitJob, fit_models
@@ -126,6 +127,7 @@ def take_sample(ctx: RunContext, stages: Stages, scene: Scene, workers: Workers)
     if not any(record["valid"] for record in records.values()):
         _check_any_valid(ctx, stages, job, workers, bad)
     _check_reflectance(ctx, sample)
+    _note_carbon_dioxide(ctx, stages.record, sample)
     stages.record.add_bad_tiles(describe_bad_tiles(plan.tiles(), plan.area, bad))
     is_copy_read = sampling.uses_thinned_copy(scene, plan.area, config.stride)
     used = (name for name, record in records.items() if record["sampled"] and not is_copy_read)
@@ -142,6 +144,19 @@ def _check_reflectance(ctx: RunContext, sample: Sample) -> None:
     if why := explain_median(float(np.median(values)) / ctx.scene.scale_factor):
         hint = "If they are reflectance, say what to divide them by: --scale 100, or --scale 10000"
         raise SceneError(why, hint)
+
+
+def _note_carbon_dioxide(ctx: RunContext, record: RunRecord, sample: Sample) -> None:
+    """Say at CAI if the residual of carbon dioxide exceeds its signal, by pixels of all over."""
+    if "cai" not in ctx.index_names:
+        return
+    numbers = range(0, sample.n_blocks, max(1, sample.n_blocks // 16))
+    parts = [part[:: max(1, len(part) // 1024)].copy() for part in sample.blocks(numbers)]
+    centres_nm = ctx.scene.wavelength_nm[ctx.selection.bands]
+    dn, scale_factor = np.concatenate(parts), ctx.scene.scale_factor
+    found = measure_carbon_dioxide(dn, centres_nm, scale_factor) if len(dn) else None
+    if found and found.exceeds_signal:
+        record.note_index("cai", found.describe())
 
 
 def _check_any_valid(

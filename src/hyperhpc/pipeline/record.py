@@ -47,6 +47,12 @@ class RunRecord:
         """Record valid and no-data pixels of the area, and missing values of each index."""
         self._values["pixels"] = dict(counts)
 
+    def note_index(self, name: str, text: str) -> None:
+        """Say something on an index that the report shows at it."""
+        for entry in self._values["indices"]["computed"]:
+            if entry["name"] == name:
+                entry["note"] = text
+
     def add_bad_tiles(self, entries: Sequence[dict[str, Any]]) -> None:
         """Record tiles that were left as no-data, and warn of each that is new."""
         for entry in entries:

@@ -159,7 +159,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-").lower() or "x"
 
 
-# The wavelength of ``R(858.6)``.
+# The wavelength of ``R(858.6)``; a window, ``R(2021, 2041)``, is left as it is.
 _WAVELENGTH = re.compile(r"(?<=R)\(\s*(\d+(?:\.\d+)?)\s*\)")
 _LOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 

@@ -36,6 +36,7 @@ class IndexMap:
     ``image``: (y, x, 4) uint8, transparent where the index has no value.
     ``limits``: Ends of the colour range; None if there is no value at all.
     ``p2``, ``median``, ``p98``: Percentiles over the pixels that have a value; None likewise.
+    ``q1``, ``q3``, ``mean``: Quartiles and mean over the same pixels.
     ``n_missing``, ``n_pixels``: Pixels without a value, and all of them: of the whole area
         where the run counted them (``is_counted``), else of the overview.
     """
@@ -53,6 +54,9 @@ class IndexMap:
     n_missing: int
     n_pixels: int
     is_counted: bool
+    q1: float | None = None
+    q3: float | None = None
+    mean: float | None = None
 
     @property
     def share_missing(self) -> float | None:
@@ -80,12 +84,13 @@ def measure_index(results: RunResults, entry: JsonDict) -> IndexMap | None:
         return None
     is_finite = np.isfinite(values)
     finite = values[is_finite]
-    p2 = median = p98 = None
+    p2 = q1 = median = q3 = p98 = mean = None
     limits, extend, counts = None, "neither", np.zeros(_BINS, np.int64)
     is_diverging = bool(entry.get("diverging"))
     if finite.size:
         thin = finite[:: max(1, finite.size // 1_000_000)]
-        p2, median, p98 = (float(p) for p in np.percentile(thin, (2, 50, 98)))
+        p2, q1, median, q3, p98 = map(float, np.percentile(thin, (2, 25, 50, 75, 98)))
+        mean = float(finite.mean(dtype=np.float64))
         limits = style.apart(p2, p98)
         if is_diverging:
             most = max(abs(limits[0]), abs(limits[1]))
@@ -106,6 +111,7 @@ def measure_index(results: RunResults, entry: JsonDict) -> IndexMap | None:
     return IndexMap(
         entry, coloured(drawn, limits, colours), pyramid.drawn_extent(drawn), colours,
         limits, extend, counts, p2, median, p98, n_missing, n_pixels, is_counted,
+        q1, q3, mean,
     )  # fmt: skip
 
 

@@ -45,7 +45,9 @@ def render(results: RunResults, pictures: list[Picture], index_maps: list[IndexM
         figures=sections,
         cards=tables.cards(results),
         points=tables.point_table(results),
-        indices=tables.index_table(results, index_maps),
+        indices=tables.index_table(results),
+        index_values=tables.index_values(results, index_maps),
+        index_notes=tables.index_notes(results),
         models=[
             (m, tables.cluster_table(results, m), tables.cluster_tables(results, m))
             for m in results.models

@@ -58,7 +58,7 @@ _OKLAB_OF_CONES = np.array([[0.2104542553, 1.9779984951, 0.0259040371],
 
 _COLOUR_MAPS = {
     "ndvi": "YlGn", "mrendvi": "YlGn",
-    "cai": "YlOrBr", "ndli": "YlOrBr",
+    "cai": "BrBG_r", "cai_2030": "BrBG_r", "ndli": "YlOrBr",  # dry plant matter is brown
     "ndni": "PuBu", "sipi": "BuPu",
     "cri1": "OrRd", "cri2": "OrRd",
 }  # fmt: skip
@@ -72,9 +72,9 @@ def use_style() -> AbstractContextManager[None]:
 
 def colour_map(index: str, *, diverging: bool) -> Colormap:
     """Colours of one index: by what it stands for, or two-sided where zero has a meaning."""
+    name = _COLOUR_MAPS.get(index.lower(), "BrBG" if diverging else "viridis")
     if diverging:
-        return mpl.colormaps["BrBG"]
-    name = _COLOUR_MAPS.get(index.lower(), "viridis")
+        return mpl.colormaps[name]
     # The palest tints are left out: next to the no-data grey they would look like no data.
     shades = mpl.colormaps[name](np.linspace(0.0 if name == "viridis" else 0.1, 1, 256))
     return LinearSegmentedColormap.from_list(name, shades)

@@ -130,47 +130,90 @@ def _distances(spectra: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return np.array([np.sqrt(np.mean(((spectra - one) / unit) ** 2, axis=1)) for one in spectra])
 
 
-def index_table(results: RunResults, maps: list[IndexMap]) -> Table | None:
-    """What each index is, which bands it used, and how its values are spread."""
-    measured = {str(index.entry["name"]): index for index in maps}
+def index_table(results: RunResults) -> Table | None:
+    """What each index is, and which bands it used."""
     rows = []
     for entry in results.computed:
-        bands = [_used(band) for band in entry.get("bands") or []]
         limits = entry.get("range")
         expected = f"{limits[0]:g} to {limits[1]:g}".replace("-", MINUS) if limits else NOTHING
-        index = measured.get(str(entry["name"]))
-        p2, median, p98 = (index.p2, index.median, index.p98) if index else (None, None, None)
-        is_odd = limits is not None and median is not None and not limits[0] <= median <= limits[1]
         address, link = doi_link(entry.get("doi")) or (None, None)
+        about = [str(entry.get("long_name") or "")]
+        if wavelengths := entry.get("wavelengths"):
+            about.append(f"Wavelengths: {wavelengths}")
         rows.append([
-            _text(entry.get("title") or entry["name"], mark="strong",
-                  note=str(entry.get("note") or "")),
+            _text(entry.get("title") or entry["name"], mark="strong"),
             _text(f"doi:{address}" if address else entry.get("citation") or "", href=link,
                   parts=formats.formula_parts(entry.get("formula") or NOTHING),
-                  note=str(entry.get("long_name") or "")),
-            _text("\n".join(bands)),
+                  note=". ".join(part for part in about if part)),
+            _text("\n".join(_used(band) for band in entry.get("bands") or [])),
             _text(expected, value=limits[0] if limits else None,
                   note=str(entry.get("unit") or "")),
-            _num(p2, significant),
-            _num(median, significant, mark="warn" if is_odd else ""),
-            _num(p98, significant),
-            _num(index.share_missing if index else None, percent),
         ])  # fmt: skip
+    if not rows:
+        return None
+    caption = _caption("indices")
+    if any("*" in row[2].text for row in rows):
+        caption += " * This band lies in a window dropped for clustering."
+    head = ["Index", "Formula and source", "Bands (nm)", "Expected"]
+    return Table("indices", caption, head, rows, n_text=4)
+
+
+def index_values(results: RunResults, maps: list[IndexMap]) -> Table | None:
+    """How the values of each index are spread, and why some are missing."""
+    measured = {str(index.entry["name"]): index for index in maps}
+    undefined = (results.run.get("pixels") or {}).get("undefined") or {}
+    rows = [
+        _values_row(entry, measured.get(str(entry["name"])), undefined.get(entry["name"]) or {})
+        for entry in results.computed
+    ]
     if not rows:
         return None
     level = results.pyramid.level if results.pyramid else 1
     where = "all pixels" if level == 1 else f"the overview at 1/{level} of the resolution"
-    caption = _caption("indices", where=where)
-    if any("*" in row[2].text for row in rows):
-        caption += " * This band lies in a window dropped for clustering."
-    if any(row[5].mark for row in rows):
+    caption = _caption("index-values", where=where)
+    if any(row[3].mark for row in rows):
         caption += " ! The median lies outside the expected range of this index."
-    head = ["Index", "Formula and source", "Bands (nm)", "Expected", "2 %", "Median", "98 %"]
-    return Table("indices", caption, [*head, "Missing"], rows, n_text=4)
+    head = ["Index", "2 %", "25 %", "Median", "75 %", "98 %", "Mean", "Missing"]
+    return Table("index-values", caption, head, rows)
+
+
+def _values_row(entry: JsonDict, index: IndexMap | None, undefined: dict[str, int]) -> list[Cell]:
+    limits, median = entry.get("range"), index.median if index else None
+    is_odd = limits is not None and median is not None and not limits[0] <= median <= limits[1]
+    causes = [
+        f"{number(n)}: {words}"
+        for cause, words in formats.captions()["causes"].items()
+        if (n := undefined.get(cause))
+    ]
+    return [
+        _text(entry.get("title") or entry["name"], mark="strong"),
+        _num(index.p2 if index else None, significant),
+        _num(index.q1 if index else None, significant),
+        _num(median, significant, mark="warn" if is_odd else ""),
+        _num(index.q3 if index else None, significant),
+        _num(index.p98 if index else None, significant),
+        _num(index.mean if index else None, significant),
+        _num(index.share_missing if index else None, percent, note="; ".join(causes)),
+    ]
+
+
+def index_notes(results: RunResults) -> list[tuple[str, str]]:
+    """Title of an index, and what the run has found out about it."""
+    return [
+        (str(entry.get("title") or entry["name"]), str(entry["note"]))
+        for entry in results.computed
+        if entry.get("note")
+    ]
 
 
 def _used(band: JsonDict) -> str:
-    """``648.2 to 647.0 (distance)``: a wavelength, the centre taken for it, how far it is."""
+    """``648.2 to 647.0 (distance)``: a wavelength, the centre taken for it, how far it is.
+
+    A band of a window is shown with the window.
+    """
+    if window := band.get("window_nm"):
+        mark = "*" if band.get("dropped") else ""
+        return f"{window[0]:g}\u2013{window[1]:g} \u2192 {float(band['centre_nm']):.1f}{mark}"
     wanted, centre = float(band["wanted_nm"]), float(band["centre_nm"])
     gap = number(centre - wanted, 1)
     sign = "" if gap.startswith(MINUS) or gap == "0.0" else "+"

@@ -1,0 +1,167 @@
+"""What docs/science.md says was measured: on real scenes, and on simulated ones with known truth.
+
+``python benchmarks/science.py`` prints all tables; with names of sections, only these.
+``--write`` puts them into docs/science.md, between ``<!-- NAME -->`` and ``<!-- end -->``.
+The real scenes lie in shared/data next to this checkout, or in ``$HYPERHPC_SHARED/data``.
+A section is one function and one row of ``SECTIONS``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from hyperhpc.analysis.evaluation import CAUSES, IndexValues
+from hyperhpc.analysis.indices import choose_indices, compute_indices
+from hyperhpc.analysis.kernel import valid_pixels
+from hyperhpc.analysis.residuals import measure_carbon_dioxide
+from hyperhpc.compute.selection import select_bands
+from hyperhpc.scene import open_scene
+from hyperhpc.simulate.scene import simulate
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("HYPERHPC_SHARED", ROOT.parent / "shared")) / "data"
+PAGE = ROOT / "docs" / "science.md"
+SJER = "neon_sjer_h5/NEON_SJER_2017_subset.h5"
+#: NEON's grid of 426 bands without those that the IDTReeS files leave out (0-based).
+NEON_BANDS = 426
+IDTREES_LEFT_OUT = np.r_[192:210, 283:315, 419:426]
+
+Rows = list[list[str]]
+
+
+class Pixels(NamedTuple):
+    """Valid pixels of a scene: DN (pixel, band), centres (band), divisor, no-data values."""
+
+    dn: np.ndarray
+    wavelength_nm: np.ndarray
+    scale_factor: float
+    nodata: Sequence[float]
+
+
+def _open(path: Path) -> Pixels:
+    scene = open_scene(path)
+    height, width, n_bands = scene.shape
+    dn = scene.read(slice(0, height), slice(0, width)).reshape(-1, n_bands)
+    is_valid = valid_pixels(dn, scene.nodata, select_bands(scene).bands)
+    return Pixels(dn[is_valid], scene.wavelength_nm, scene.scale_factor, scene.nodata)
+
+
+def _open_bare(path: Path, wavelength_nm: np.ndarray) -> Pixels:
+    """A NEON GeoTIFF that holds no wavelengths."""
+    import rasterio
+
+    with rasterio.open(path) as file:
+        dn = np.moveaxis(file.read(), 0, -1).reshape(-1, len(wavelength_nm))
+    return Pixels(dn[(dn >= 0).all(axis=1)], wavelength_nm, 10000.0, [-9999.0])
+
+
+@cache
+def scenes() -> dict[str, Pixels]:
+    """The scenes by name, real ones first."""
+    neon_nm = open_scene(DATA / SJER).wavelength_nm
+    tiles = [_open(path) for path in sorted((DATA / "enmap_potsdam/images").glob("*.tif"))]
+    idtrees_nm = np.delete(neon_nm, IDTREES_LEFT_OUT)
+    idtrees = sorted((DATA / "neon_idtrees").glob("*.tif"))
+    return {
+        "NEON SJER 2017": _open(DATA / SJER),
+        "NEON SJER_052": _open_bare(DATA / "neon_sjer_tif/SJER_052_hyperspectral.tif", neon_nm),
+        **{f"NEON {path.stem[:4]}": _open_bare(path, idtrees_nm) for path in idtrees},
+        "EnMAP Potsdam": tiles[0]._replace(dn=np.concatenate([tile.dn for tile in tiles])),
+        "EMIT": _open(next(p for p in (DATA / "emit").iterdir() if p.suffix != ".hdr")),
+        "simulated, 400 x 400": _simulate(),
+    }
+
+
+def _simulate() -> Pixels:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scene.zarr"
+        simulate(path, 400, 400)
+        return _open(path)
+
+
+def _index(pixels: Pixels, names: Sequence[str]) -> IndexValues:
+    bound, _ = choose_indices(names, {}, pixels.wavelength_nm)
+    how = {"scale_factor": pixels.scale_factor, "nodata": pixels.nodata}
+    return compute_indices(pixels.dn, bound, **how)
+
+
+# --- sections -------------------------------------------------------------------------
+
+
+def carbon_dioxide() -> Rows:
+    """CAI against the index that does not read 2000 nm."""
+    rows = [["scene", "pixels", "cai", "cai_2030", "r", "shift by CO2", "sd of cai_2030", "said"]]
+    for name, pixels in scenes().items():
+        found = measure_carbon_dioxide(pixels.dn, pixels.wavelength_nm, pixels.scale_factor)
+        assert found is not None
+        cai, other = _index(pixels, ["cai", "cai_2030"]).values
+        r = np.corrcoef(cai, other)[0, 1]
+        numbers = [f"{np.median(cai):+.4f}", f"{np.median(other):+.4f}", f"{r:+.2f}"]
+        numbers += [f"{-found.shift:+.4f}", f"{found.spread:.4f}"]
+        said = "yes" if found.exceeds_signal else "no"
+        rows.append([name, f"{len(cai):,}", *numbers, said])
+    return rows
+
+
+def carotenoids() -> Rows:
+    """Percentiles of CRI1 and CRI2."""
+    rows = [["scene", "CRI1: 2 %", "median", "98 %", "CRI2: 2 %", "median", "98 %"]]
+    for name, pixels in scenes().items():
+        values = _index(pixels, ["cri1", "cri2"]).values
+        found = np.nanpercentile(values, (2, 50, 98), axis=1).T
+        rows.append([name, *(f"{value:.1f}" for value in found.ravel())])
+    return rows
+
+
+def denominators() -> Rows:
+    """Pixels whose denominator is zero within the rounding of digital numbers."""
+    names = ["ndvi", "ndli", "mrendvi", "sipi", "ndni", "cri1", "cri2"]
+    rows = [["scene", "pixels", *names]]
+    for name, pixels in scenes().items():
+        causes = _index(pixels, names).causes
+        cells = [
+            " + ".join(str(int((row == cause).sum())) for cause in CAUSES.values())
+            for row in causes
+        ]
+        rows.append([name, f"{len(pixels.dn):,}", *cells])
+    return rows
+
+
+SECTIONS: dict[str, Callable[[], Rows]] = {
+    "carbon-dioxide": carbon_dioxide,
+    "carotenoids": carotenoids,
+    "denominators": denominators,
+}
+
+
+def as_markdown(rows: Rows) -> str:
+    """A table in Markdown; the first row is its head."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print sections, or write them into the page."""
+    is_written = "--write" in arguments
+    chosen = [name for name in arguments if not name.startswith("-")] or list(SECTIONS)
+    page = PAGE.read_text("utf-8") if is_written else ""
+    for name in chosen:
+        table = as_markdown(SECTIONS[name]())
+        print(f"{name}\n\n{table}\n", flush=True)
+        place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        page = place.sub(lambda found, table=table: f"{found[1]}\n{table}\n\n{found[2]}", page)
+    if is_written:
+        PAGE.write_text(page, "utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
