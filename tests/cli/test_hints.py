@@ -22,11 +22,12 @@ import hyperhpc
 from cli_case import call, program
 from hyperhpc.cli.commands import cli
 from hyperhpc.config import RunConfig, SceneOptions
-from hyperhpc.errors import ConfigError
+from hyperhpc.errors import ConfigError, HyperhpcError
 from hyperhpc.scene import Scene, open_scene
 from hyperhpc.simulate import materials
 from hyperhpc.tools.choose_k import prepare_trial
 from raster_case import MAP_INFO, centres, cube, listed, write_envi, write_tiff
+from run_case import RunCase
 
 SOURCES = Path(hyperhpc.__file__).parent
 #: Programs of others that hints name, each typed by a test here.
@@ -154,3 +155,66 @@ def test_hints__name_commands_that_exist() -> None:
         re.findall(r'(?:: |\["|&& )(gdal\w+|ogr\w*2\w+|g?un?zip|sed|rio|h5repack)\b', text)
     )
     assert others <= OTHERS
+
+
+def lose_model(out: Path) -> Any:
+    (out / "model.json").unlink()
+    return hyperhpc.open_run(out).model
+
+
+def lose_overview(out: Path) -> Any:
+    from hyperhpc.view.viewed_run import open_viewed_run
+
+    shutil.rmtree(out / "overview.zarr")
+    return open_viewed_run(out, None, out)
+
+
+def damage_map(out: Path) -> Any:
+    (chunk, *_) = sorted((out / "results.zarr" / "indices").glob("[0-9]*"))
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    return hyperhpc.open_run(out).results["indices"].load()
+
+
+def lose_results(out: Path) -> Any:
+    shutil.rmtree(out / "results.zarr")
+    return hyperhpc.open_run(out).results
+
+
+def lose_tiles(out: Path) -> Any:
+    from hyperhpc.tools.verify import verify
+
+    (out / "run.json").unlink()
+    return verify(out)
+
+
+def hold_lock(out: Path) -> Any:
+    from hyperhpc.rundir.lock import hold_lock
+
+    with hold_lock(out, print), hold_lock(out, print):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("fault", "command", "code"),
+    [
+        (lose_model, "verify", 7),
+        (lose_overview, "verify", 7),
+        (damage_map, "verify", 7),
+        (lose_results, "verify", 7),
+        (lose_tiles, "status", 0),
+        (hold_lock, "status", 0),
+    ],
+)
+def test_hint__says_more_about_a_damaged_run(
+    run_case: RunCase, tmp_path: Path, fault: Any, command: str, code: int
+) -> None:
+    """The command of the hint runs on the fault that it is printed for."""
+    out = tmp_path / "a run's folder"
+    shutil.copytree(run_case.out, out)
+    with pytest.raises(HyperhpcError) as caught:
+        fault(out)
+    words = shlex.split(str(caught.value.hint).partition(": ")[2])
+    assert words == ["hyperhpc", command, str(out)]
+    done = call(*words[1:])
+    assert done.code == code, done.err
+    assert done.out

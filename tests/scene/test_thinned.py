@@ -143,3 +143,21 @@ def test_sample__of_many_tiles_at_once_is_the_same(
         assert (work / "sample.dat").read_bytes() == (tmp_path / "1/sample.dat").read_bytes()
     assert found[0][0] > 0
     assert len({count for pair in found for count in pair}) == 1
+
+
+def test_copy__of_floats_whose_fill_value_is_nan_is_used(tmp_path: Path) -> None:
+    """NaN does not equal itself, but is the same fill value."""
+    values = np.random.default_rng(0).random((9, 8, 3)).astype("float32")
+    cube = xr.Dataset(
+        {"reflectance": (("y", "x", "wavelength"), values)},
+        coords={"y": 9.0 - np.arange(9), "x": np.arange(8.0), "wavelength": [500.0, 600.0, 700.0]},
+    )
+    few = cube.isel(y=slice(0, 9, 4), x=slice(0, 8, 4))
+    few["reflectance"].attrs["thinned_step"] = 4
+    for part, group in ((cube, None), (few, "every4th")):
+        part.to_zarr(tmp_path / "s", group=group, zarr_format=2, mode="a", consolidated=False)
+    assert np.isnan(zarr.open_array(tmp_path / "s" / "reflectance").fill_value)
+    scene = open_scene(tmp_path / "s")
+    assert scene.thinned is not None
+    found = scene.thinned.read(slice(0, 3), slice(0, 2))
+    np.testing.assert_array_equal(found, values[::4, ::4])

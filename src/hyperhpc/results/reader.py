@@ -353,7 +353,13 @@ def _open_maps(path: Path, group: str | None = None) -> xr.Dataset:
     """A store of maps, lazy; labels stay integers, which xarray by itself makes floats with NaN."""
     import xarray as xr
 
-    return xr.open_zarr(open_summed(path), group=group, mask_and_scale=False)
+    try:
+        return xr.open_zarr(open_summed(path), group=group, mask_and_scale=False)
+    except (OSError, KeyError, ValueError) as error:
+        raise ConfigError(
+            f"{path} cannot be read: {cause(error)}",
+            f"See what is damaged: hyperhpc verify {shlex.quote(str(path.parent))}",
+        ) from None
 
 
 def _open_group(path: Path, what: str) -> _Part:

@@ -88,8 +88,13 @@ def make_overview(
     """Write overviews of the finished tiles of an unfinished run into a temporary folder.
 
     Returns: path of the store, and what is missing in it, in words. Without any finished tile,
-    None if ``is_optional``, else IncompleteRunError is raised.
+    None if ``is_optional``, else IncompleteRunError is raised; also for a finished run.
     """
+    if is_finished(folder):
+        raise IncompleteRunError(
+            f"{folder.out} lacks {folder.overview.name}, though its run is finished",
+            f"See what is damaged: hyperhpc verify {shlex.quote(str(folder.out))}",
+        )
     plan = Plan.from_json(read_json(folder.plan))
     records, n_tiles = folder.records("classify"), plan.n_tiles()
     missing = [tile for tile in plan.tiles() if not (records / f"{tile.name}.json").exists()]

@@ -405,7 +405,9 @@ def _thinned(scene: ZarrScene) -> ZarrScene | None:
         return None
     array: Any = open_array(scene.store, path, scene.zarr_format)
     own = open_array(scene.store, scene.array, scene.zarr_format)
-    if array.dtype != own.dtype or array.fill_value != own.fill_value:
+    fills = (array.fill_value, own.fill_value)
+    is_same_fill = fills[0] == fills[1] or all(fill != fill for fill in fills)  # NaN
+    if array.dtype != own.dtype or not is_same_fill:
         return None
     return replace(
         scene,
