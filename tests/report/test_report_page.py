@@ -392,6 +392,24 @@ def test_report__of_odd_runs(tmp_path, quick, case):
 
 
 @pytest.mark.slow
+def test_report__shows_the_noise_of_the_bands_and_marks_interpolated_ones(tmp_path, quick):
+    run = write_case(tmp_path, shape=(12, 12), indices=("ndvi", "sipi"), points=0, models=())
+    nm = np.arange(500.0, 1000.0, 5.0)
+    noise = [None, *np.linspace(1e-3, 2e-3, len(nm) - 2).tolist(), None]
+    run["band_quality"] = {"wavelength_nm": nm.tolist(), "noise": noise}
+    run["band_quality"] |= {"signal": [0.2] * len(nm), "interpolated_nm": [[795.0, 840.0]]}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    page = read_page(write_report(tmp_path))
+    assert "figure-noise" in page.ids
+    assert (tmp_path / "figures" / "noise.png").exists()
+    assert "Hatched: interpolated bands (795\u2013840\u202fnm)." in page.text
+    assert "\u2020 This band was interpolated from its neighbours." in page.text
+    marked = {row[0][0]: "\u2020" in row[2][0] for row in page.tables["table-indices"][1:]}
+    used = {e["title"]: [b["centre_nm"] for b in e["bands"]] for e in run["indices"]["computed"]}
+    assert marked == {name: any(795 <= at <= 840 for at in b) for name, b in used.items()}
+
+
+@pytest.mark.slow
 def test_report__without_agreement_in_clusters_json(tmp_path, quick):
     write_case(tmp_path, shape=(12, 12), indices=(), points=0, clusters=2)
     clusters = json.loads((tmp_path / "clusters.json").read_text())

@@ -239,6 +239,18 @@ def test_run_json__records_what_was_done(run_case: RunCase) -> None:
     assert run["versions"]["numpy"] == np.__version__
 
 
+def test_run_json__has_the_noise_of_each_good_band(run_case: RunCase) -> None:
+    quality = run_case.json("run")["band_quality"]
+    assert quality["wavelength_nm"] == run_case.model["wavelength_nm"]
+    np.testing.assert_allclose(
+        quality["signal"], np.median(run_case.sample / 10000, axis=0), rtol=1e-12
+    )
+    noise = np.array(quality["noise"], dtype=np.float64)  # None is NaN
+    assert np.isnan(noise).sum() == 2 * 3  # at the ends of three rows of bands
+    assert 0 < np.nanmin(noise) < np.nanmax(noise) < 0.05
+    assert quality["interpolated_nm"] == []
+
+
 def test_model_json__holds_nothing_of_the_day(run_case: RunCase) -> None:
     assert set(run_case.model) == {"wavelength_nm", "mean", "scale", "n_pixels_fit", "models"}
     for entry in run_case.model["models"].values():

@@ -12,6 +12,7 @@ import numpy as np
 
 from hyperhpc.analysis.kernel import Scaler
 from hyperhpc.analysis.kmeans import Fit, fit_in_memory
+from hyperhpc.analysis.noise import BandQuality, measure_bands
 from hyperhpc.analysis.starts import draw_seeds, fit_start, merge_bands
 from hyperhpc.compute.sample import Sample
 from hyperhpc.compute.sums import SampleOnWorkers
@@ -68,6 +69,18 @@ def write_subsample(sample: Sample, seed: int, subsample: Subsample) -> None:
             dn = sample.values.read_pixels(start, stop)[positions[rows] - start]
             all_file.write(dn.data)
             coarse_file.write(np.ascontiguousarray(dn[-rows.start % step :: step]).data)
+
+
+def measure_subsample(
+    subsample: Subsample, wavelength_nm: np.ndarray, scale_factor: float
+) -> BandQuality | None:
+    """On a worker: noise of the bands, and which were interpolated; None without the file."""
+    if not subsample.path.exists():
+        return None
+    step = max(1, -(-len(np.load(subsample.path, mmap_mode="r")) // MAX_COARSE_PIXELS))
+    return measure_bands(
+        np.load(subsample.path, mmap_mode="r")[::step], wavelength_nm, scale_factor
+    )
 
 
 def write_merged(subsample: Subsample, scaler: Scaler) -> None:

@@ -14,14 +14,16 @@ import numpy as np
 
 from hyperhpc.analysis.agreement import adjusted_rand_index
 from hyperhpc.analysis.evaluation import CAUSES
+from hyperhpc.analysis.noise import BandQuality
 from hyperhpc.analysis.residuals import measure_carbon_dioxide
 from hyperhpc.compute import sample as sampling
 from hyperhpc.compute.classify import ClassifyJob, OverviewFiles, classify_tile, write_nodata_tile
 from hyperhpc.compute.fitting import FitJob, fit_models
-from hyperhpc.compute.models import Labeller
+from hyperhpc.compute.models import Labeller, nan_to_none
 from hyperhpc.compute.overview import OverviewMetadata, finest_step, write_overview
 from hyperhpc.compute.results_store import create_results, drop_damaged_tiles, is_store_intact
 from hyperhpc.compute.sample import Sample, SampleJob
+from hyperhpc.compute.starts import Subsample, measure_subsample
 from hyperhpc.compute.stores import set_attributes
 from hyperhpc.compute.sums import SampleOnWorkers
 from hyperhpc.compute.tiles import SkipPolicy, collect_bad_tiles, describe_bad_tiles, run_tiles
@@ -197,8 +199,43 @@ def fit(ctx: RunContext, stages: Stages, sample: Sample, workers: Workers) -> li
     scale_factor, warn = ctx.scene.scale_factor, stages.record.warn
     job = FitJob(ctx.config, data, ctx.folder, good_nm, scale_factor, warn)
     labellers = fit_models(job, stages.session.progress)
+    if not stages.record.has_band_quality:
+        subsample = Subsample.at(ctx.folder.work)
+        _record_bands(ctx, stages, data.call(measure_subsample, subsample, good_nm, scale_factor))
     stages.record.add_stage({"name": "fit", "seconds": round(time.perf_counter() - start, 3)})
     return labellers
+
+
+def _record_bands(ctx: RunContext, stages: Stages, quality: BandQuality | None) -> None:
+    """Record the noise of the bands, and warn of interpolated ones and of the indices of them."""
+    if quality is None:
+        return
+    good_nm = ctx.scene.wavelength_nm[ctx.selection.bands]
+    runs = quality.straight_runs(good_nm)
+    stages.record.set_band_quality(
+        {
+            "wavelength_nm": good_nm.tolist(),
+            "noise": nan_to_none(quality.noise),
+            "signal": quality.signal.tolist(),
+            "interpolated_nm": [list(run) for run in runs],
+        }
+    )
+    if not runs:
+        return
+    numbers = set(ctx.selection.bands[quality.is_straight].tolist())
+    used = {
+        bound.index.name: ", ".join(f"{ctx.scene.wavelength_nm[band]:.1f}" for band in bands)
+        for bound in ctx.indices
+        if (bands := sorted(numbers.intersection(bound.bands)))
+    }
+    users = "; no index uses them"
+    if used:
+        users = "; used by " + ", ".join(f"{name} ({nm} nm)" for name, nm in used.items())
+    stages.record.warn(
+        f"the bands at {', '.join(f'{a:.1f}-{b:.1f}' for a, b in runs)} nm lie on a straight line "
+        "between their neighbours in every pixel looked at, as interpolated bands do: they "
+        f"hold no measurement of their own{users}"
+    )
 
 
 def classify_job(ctx: RunContext, scene: Scene, labellers: list[Labeller]) -> ClassifyJob:

@@ -29,7 +29,17 @@ class RunRecord:
             "peak_memory_mib": before.get("peak_memory_mib", {}),
             "bad_tiles": before.get("bad_tiles", []),
             "warnings": before.get("warnings", []),
+            "band_quality": before.get("band_quality"),
         }
+
+    @property
+    def has_band_quality(self) -> bool:
+        """Whether an earlier call has measured the bands."""
+        return self._values["band_quality"] is not None
+
+    def set_band_quality(self, facts: Mapping[str, Any]) -> None:
+        """Record noise and signal (reflectance) of the good bands, and interpolated ranges, nm."""
+        self._values["band_quality"] = dict(facts)
 
     def known_bad_tiles(self) -> dict[str, str]:
         """Tiles that are left as no-data, and why, as far as is known."""

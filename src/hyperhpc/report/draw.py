@@ -13,6 +13,7 @@ from hyperhpc.report.comparison import agreement_figure
 from hyperhpc.report.formats import captions, listing, plural, score, slug, windows
 from hyperhpc.report.index_maps import IndexMap, index_figure, indices_figure, measure_index
 from hyperhpc.report.maps import choose_close_up, close_up_figure, cluster_figure, quicklook_figure
+from hyperhpc.report.noise import noise_figure
 from hyperhpc.report.spectra import cluster_spectra_figure, spectra_figure
 from hyperhpc.results import RunResults
 
@@ -76,6 +77,10 @@ def _draw_scene(results: RunResults) -> Iterator[ReportFigure]:
         points = plural(len(results.spectra), "point")
         figure = spectra_figure(results)
         yield _report("spectra", "spectra", figure, "spectra", points=points, grey=grey)
+    if (figure := noise_figure(results)) is not None:
+        straight = results.interpolated_nm
+        hatched = f" Hatched: interpolated bands ({windows(straight)})." if straight else ""
+        yield _report("noise", "noise", figure, "noise", hatched=hatched)
 
 
 def _draw_indices(

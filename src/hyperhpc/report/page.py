@@ -32,7 +32,7 @@ def render(results: RunResults, pictures: list[Picture], index_maps: list[IndexM
     """The page as text."""
     sections: dict[str, list[tuple[int, Picture]]] = {}
     models = [f"model:{model}" for model in results.models]
-    order = ["quicklook", "spectra", "indices", *models, "agreement"]
+    order = ["quicklook", "spectra", "noise", "indices", *models, "agreement"]
     pictures = sorted(pictures, key=lambda p: order.index(p.section))
     for n, picture in enumerate(pictures, 1):
         sections.setdefault(picture.section, []).append((n, picture))

@@ -134,6 +134,7 @@ def index_table(results: RunResults) -> Table | None:
     """What each index is, and which bands it used."""
     rows = []
     for entry in results.computed:
+        bands = [_used(band, results.interpolated_nm) for band in entry.get("bands") or []]
         limits = entry.get("range")
         expected = f"{limits[0]:g} to {limits[1]:g}".replace("-", MINUS) if limits else NOTHING
         address, link = doi_link(entry.get("doi")) or (None, None)
@@ -145,7 +146,7 @@ def index_table(results: RunResults) -> Table | None:
             _text(f"doi:{address}" if address else entry.get("citation") or "", href=link,
                   parts=formats.formula_parts(entry.get("formula") or NOTHING),
                   note=". ".join(part for part in about if part)),
-            _text("\n".join(_used(band) for band in entry.get("bands") or [])),
+            _text("\n".join(bands)),
             _text(expected, value=limits[0] if limits else None,
                   note=str(entry.get("unit") or "")),
         ])  # fmt: skip
@@ -154,6 +155,8 @@ def index_table(results: RunResults) -> Table | None:
     caption = _caption("indices")
     if any("*" in row[2].text for row in rows):
         caption += " * This band lies in a window dropped for clustering."
+    if any("†" in row[2].text for row in rows):
+        caption += " † This band was interpolated from its neighbours."
     head = ["Index", "Formula and source", "Bands (nm)", "Expected"]
     return Table("indices", caption, head, rows, n_text=4)
 
@@ -206,18 +209,18 @@ def index_notes(results: RunResults) -> list[tuple[str, str]]:
     ]
 
 
-def _used(band: JsonDict) -> str:
+def _used(band: JsonDict, interpolated_nm: Sequence[Sequence[float]] = ()) -> str:
     """``648.2 to 647.0 (distance)``: a wavelength, the centre taken for it, how far it is.
 
     A band of a window is shown with the window.
     """
-    if window := band.get("window_nm"):
-        mark = "*" if band.get("dropped") else ""
-        return f"{window[0]:g}\u2013{window[1]:g} \u2192 {float(band['centre_nm']):.1f}{mark}"
     wanted, centre = float(band["wanted_nm"]), float(band["centre_nm"])
+    mark = "*" if band.get("dropped") else ""
+    mark += "†" if any(low <= centre <= high for low, high in interpolated_nm) else ""
+    if window := band.get("window_nm"):
+        return f"{window[0]:g}\u2013{window[1]:g} \u2192 {centre:.1f}{mark}"
     gap = number(centre - wanted, 1)
     sign = "" if gap.startswith(MINUS) or gap == "0.0" else "+"
-    mark = "*" if band.get("dropped") else ""
     return f"{wanted:.1f} \u2192 {centre:.1f} ({sign}{gap}){mark}"
 
 

@@ -235,6 +235,11 @@ class RunResults:
         return (self.run.get("bands") or {}).get("good_nm") or None
 
     @property
+    def interpolated_nm(self) -> list[list[float]]:
+        """First and last centre, nm, of each row of bands that were interpolated."""
+        return (self.run.get("band_quality") or {}).get("interpolated_nm") or []
+
+    @property
     def computed(self) -> list[JsonDict]:
         """Entries of run.json for the indices that were computed, in order."""
         return (self.run.get("indices") or {}).get("computed") or []
