@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -25,11 +26,12 @@ from hyperhpc.report.maps import (
 )
 from hyperhpc.report.pictures import BUDGET, Picture, within_budget
 from hyperhpc.report.png import encode_png, encode_webp
+from hyperhpc.report.sheet import Sheet
 from hyperhpc.report.spectra import cluster_spectra_figure, spectra_figure
 from hyperhpc.report.style import _SIGHTS, GAMMA, NODATA, _oklab, cluster_colours, rgba
 from hyperhpc.report.tables import point_table
 from hyperhpc.results import TARGET_PX, open_results, reduce_mean
-from hyperhpc.scene.georef import describe_crs
+from hyperhpc.scene.georef import NO_CRS, describe_crs
 from report_case import WAVELENGTH, write_case
 
 GOOD = [[401.0, 1337.0], [1447.0, 1788.0], [1958.0, 2449.0]]
@@ -235,12 +237,41 @@ def test_maps__have_ticks_in_km_whatever_their_size(tmp_path, side):
     axis = figure.axes[0].xaxis
     words = [label.get_text().replace("\u202f", "") for label in axis.get_majorticklabels()]
     assert len(words) >= 2
-    assert words[-1].endswith("km")
+    names = [text.get_text() for text in figure.texts]
+    assert names.count("Easting (km)") == names.count("Northing (km)") == 1
     at = axis.get_majorticklocs()
-    shown = [float(word.removesuffix("km")) for word in words]
+    shown = [float(word) for word in words]
     np.testing.assert_allclose(shown, at / 1000, atol=1e-9)
     if side == 30:
         assert at.tolist() == [515000, 515010, 515020, 515030]
+
+
+def test_map__without_georeference_counts_rows_from_above():
+    sheet = Sheet(4.0, 4.0)
+    crs = replace(NO_CRS, n_rows=50)  # the scene; the map shows its rows 10 to 40
+    image, view = np.zeros((30, 20, 4), np.uint8), (0.0, 20.0, 10.0, 40.0)
+    ax = sheet.map(1, 1, 2, 3, image, view, crs, view=view, is_named=True)
+    rows = [float(label.get_text()) for label in ax.get_yticklabels()]
+    assert rows == [50 - y for y in ax.get_yticks()]
+    assert {10.0, 40.0} <= set(rows)
+    assert [text.get_text() for text in sheet.figure.texts] == ["Column (pixels)", "Row (pixels)"]
+
+
+@pytest.mark.parametrize(
+    ("epsg", "names"),
+    [
+        (32613, ("Easting (km)", "Northing (km)")),
+        (4326, ("Longitude (°)", "Latitude (°)")),
+        (None, ("x (unit unknown)", "y (unit unknown)")),
+    ],
+)
+def test_axis_names__say_what_the_coordinates_are(tmp_path, epsg, names):
+    write_case(tmp_path, shape=(8, 9), points=0, epsg=epsg, indices=(), models=())
+    results = open_results(tmp_path)
+    assert results.crs.axis_names == names
+    pixels = replace(results, run=results.run | {"scene": {
+        "shape": [8, 9, 426], "bounds": [0.0, 0.0, 9.0, 8.0], "epsg": epsg}})  # fmt: skip
+    assert pixels.crs.n_rows == (8 if epsg is None else None)
 
 
 @pytest.mark.slow

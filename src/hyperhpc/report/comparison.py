@@ -102,7 +102,8 @@ def _draw_pair(
         sheet.heading(at, y + 0.08, title)
         sheet.remark(at, y + 0.27, words)
         box = at, y + TITLE + 0.16, w, h
-        sheet.map(*box, image, extent, crs, view=view, show_y=i == 0, is_smooth=i == 2)
+        flags = {"show_y": i == 0, "is_named": i == 0, "is_smooth": i == 2}
+        sheet.map(*box, image, extent, crs, view=view, **flags)
     bar = min(w - 1.0, 1.4)
     cax = sheet.axes(x + 2 * pitch + w - bar - 0.1, y + TITLE + 0.16 + h + 0.3, bar, 0.07)
     colours = ScalarMappable(Normalize(0, 1), ramp)

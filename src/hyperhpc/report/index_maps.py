@@ -152,6 +152,7 @@ def indices_figure(results: RunResults, maps: list[IndexMap]) -> Figure | None:
         ax = sheet.map(
             x, y + _OVER, w, h, index.image, index.extent, results.crs, view=view, is_smooth=True,
             show_x=i + n_cols >= len(maps) or is_flat, show_y=col == 0,
+            is_named=i == (n_rows - 1) * n_cols,
         )  # fmt: skip
         if index.limits is None:
             _say_empty(ax, "no value\nanywhere", fontsize=7.5)
@@ -178,7 +179,7 @@ def index_figure(results: RunResults, index: IndexMap) -> Figure:
     sheet = Sheet(width, _OVER + h + below, has_footer=True)
     _heading(sheet, LEFT, 0.08, width - LEFT - MARGIN, index)
     picture = index.image, index.extent, results.crs
-    ax = sheet.map(LEFT, _OVER, w, h, *picture, view=view, is_smooth=True)
+    ax = sheet.map(LEFT, _OVER, w, h, *picture, view=view, is_smooth=True, is_named=True)
     if index.limits is None:
         _say_empty(ax, "no value anywhere")
     elif is_flat:

@@ -166,7 +166,7 @@ def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) ->
     sheet = Sheet(width, height, has_footer=True)
     sheet.heading(LEFT, 0.1, f"Clusters, {model}")
     image, extent = colour_labels(labels, n), pyramid.drawn_extent(labels)
-    ax = sheet.map(LEFT, TITLE, w, h, image, extent, results.crs, view=view)
+    ax = sheet.map(LEFT, TITLE, w, h, image, extent, results.crs, view=view, is_named=True)
     if close_up is not None and close_up.is_part:
         x0, x1, y0, y1 = close_up.extent
         # White under black is seen on every colour of the palette.
@@ -266,7 +266,7 @@ def _map_sheet(
             sheet.remark(x + w, y + 0.12, words, ha="right")
         sheet.map(
             x, y + TITLE, w, h, image, extent, results.crs,
-            view=view, is_smooth=is_smooth, show_y=col == 0,
+            view=view, is_smooth=is_smooth, show_y=col == 0, is_named=i == (n_rows - 1) * n_cols,
         )  # fmt: skip
     sheet.footer(results.crs, view, w)
     return sheet.figure

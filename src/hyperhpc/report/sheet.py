@@ -77,7 +77,8 @@ class Sheet:
         ax.axis("off")
         left, right, bottom, top = view
         metres = crs.metres_per_unit((bottom + top) / 2)
-        length, label = _bar(width / abs(right - left), metres, min(1.5, 0.3 * room))
+        unit = "units" if crs.n_rows is None else "pixels"
+        length, label = _bar(width / abs(right - left), metres, min(1.5, 0.3 * room), unit)
         base = 0.2
         for i in range(4):
             face = style.INK if i % 2 == 0 else "white"
@@ -104,7 +105,7 @@ class Sheet:
     def map(
         self, x: float, y: float, w: float, h: float, image: npt.NDArray[Any], extent: Extent,
         crs: MapCrs, *, view: Extent, is_smooth: bool = False, show_x: bool = True,
-        show_y: bool = True,
+        show_y: bool = True, is_named: bool = False,
     ) -> Axes:  # fmt: skip
         """An RGBA picture with coordinate ticks, in equal aspect.
 
@@ -114,6 +115,7 @@ class Sheet:
         ``view``: Edges to show.
         ``is_smooth``: Whether neighbouring pixels may be blended where the picture is shrunk
             (never labels).
+        ``is_named``: Say what the coordinates are; once on a sheet is enough.
         """
         ax = self.axes(x, y, w, h)
         ax.set_facecolor(style.NODATA)
@@ -124,21 +126,40 @@ class Sheet:
         ax.tick_params(pad=2, length=2.5)
         box = ax.get_position()
         w, h = box.width * self.width, box.height * self.height
+        if is_named:
+            self._name_axes(x, y, w, h, crs)
         _ticks(ax.xaxis, left, right, w, crs, show=show_x)
         _ticks(ax.yaxis, bottom, top, h, crs, show=show_y)
         _turn_labels(ax.xaxis, left, right, w, ("left", "right"))
         _turn_labels(ax.yaxis, bottom, top, h, ("bottom", "top"))
         return ax
 
+    def _name_axes(self, x: float, y: float, w: float, h: float, crs: MapCrs) -> None:
+        """The names of both axes outside the labels of their ticks."""
+        x_name, y_name = crs.axis_names
+        # Under the middle of a wide map there may be a colour bar.
+        is_wide = w > 2.2 * h
+        at, ha = (x, "left") if is_wide else (x + w / 2, "center")
+        self.remark(at, y + h + 0.19, x_name, ha=ha)
+        # A name longer than the side begins at its lower end.
+        is_long = 0.06 * len(y_name) > h
+        at, va = (y + h, "bottom") if is_long else (y + h / 2, "center")
+        self.remark(x - 0.19, at, y_name, rotation=90, ha="right", va=va)
 
-def _bar(inches_per_unit: float, metres: float | None, longest: float) -> tuple[float, str]:
-    """Length in inches and label of the longest 1-2-5 bar that is at most ``longest``."""
+
+def _bar(
+    inches_per_unit: float, metres: float | None, longest: float, unit: str
+) -> tuple[float, str]:
+    """Length in inches and label of the longest 1-2-5 bar that is at most ``longest``.
+
+    ``unit``: Of the coordinates, where they are not metres.
+    """
     inches_per_step = inches_per_unit if metres is None else inches_per_unit / metres
     most = longest / inches_per_step
     power = 10.0 ** math.floor(math.log10(most))
     step = next(f * power for f in (5, 2, 1) if f * power <= most * (1 + 1e-9))
     if metres is None:
-        label = f"{step:g}{THIN}units"
+        label = f"{step:g}{THIN}{unit}"
     elif step >= 1000:
         label = f"{number(step / 1000)}{THIN}km"
     else:
@@ -201,8 +222,13 @@ def _turn_labels(
 
 def _ticks(axis: Any, low: float, high: float, inches: float, crs: MapCrs, *, show: bool) -> None:
     factor = 1000.0 / crs.unit_m if crs.kind == "projected" else 1.0
-    unit = {"geographic": "°", "projected": "km"}.get(crs.kind, "")
-    start, end = sorted((low / factor, high / factor))
+    n_rows = crs.n_rows if isinstance(axis, YAxis) else None
+
+    def turn(value: Any) -> Any:
+        """A coordinate as it is shown, and the other way round: rows count from above."""
+        return value if n_rows is None else n_rows - value
+
+    start, end = sorted((turn(low / factor), turn(high / factor)))
     # As many labels as stand side by side; the first that fits is taken.
     for n_bins in (5, 4, 3, 2, 1):
         ticks = MaxNLocator(nbins=n_bins, steps=[1, 2, 5, 10]).tick_values(start, end)
@@ -213,22 +239,20 @@ def _ticks(axis: Any, low: float, high: float, inches: float, crs: MapCrs, *, sh
         step = ticks[1] - ticks[0]
         decimals = _decimals(step)
         widest = 0.056 * max(len(number(t, decimals)) for t in ticks) + 0.12
-        # The last label carries the unit and, at a corner, stands wholly to one side.
-        if step / (end - start) * inches > 1.5 * widest + 0.2 * bool(unit):
+        # The last label, at a corner, stands wholly to one side.
+        if step / (end - start) * inches > 1.5 * widest:
             break
     else:
         # Room for one: in the middle, to a tenth of the axis.
         decimals = _decimals((end - start) / 10)
         ticks = [round((start + end) / 2, decimals)]
-    axis.set_ticks(np.clip(np.asarray(ticks) * factor, min(low, high), max(low, high)))
-    last = len(ticks) - 1
+    places = turn(np.asarray(ticks)) * factor
+    axis.set_ticks(np.clip(places, min(low, high), max(low, high)))
 
-    def label(value: float, at: int | None) -> str:
-        # The unit once, on the last tick: an axis title would cost a line per map.
-        text = number(value / factor, decimals)
-        return f"{text}{THIN}{unit}" if unit and at == last else text
+    def label(value: float, _: int | None) -> str:
+        return number(turn(value / factor), decimals) if show else ""
 
-    axis.set_major_formatter(FuncFormatter(label) if show else FuncFormatter(lambda *_: ""))
+    axis.set_major_formatter(FuncFormatter(label))
 
 
 def _decimals(step: float) -> int:

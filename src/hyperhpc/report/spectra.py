@@ -68,7 +68,8 @@ def spectra_figure(results: RunResults) -> Figure:
     chart = sheet.axes(0.62, 0.32, chart_w, 3.62)
     _draw_points(sheet, chart, results.spectra, results.good_ranges, results.crs.is_degrees)
     image = style.rgba(quicklook, results.pyramid.colour_limits[:3])
-    ax = sheet.map(x, y, w, h, image, extent, results.crs, view=view, is_smooth=True)
+    picture = image, extent, results.crs
+    ax = sheet.map(x, y, w, h, *picture, view=view, is_smooth=True, is_named=True)
     halo = [pe.withStroke(linewidth=1.6, foreground="white")]
     for i, spectrum in enumerate(results.spectra):
         x, y = spectrum["x"], spectrum["y"]

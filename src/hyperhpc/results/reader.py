@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -292,7 +292,11 @@ class RunResults:
         if self.store is not None and "spatial_ref" in self.store:
             attrs = self.store["spatial_ref"].attrs
             wkt = str(attrs.get("crs_wkt") or attrs.get("spatial_ref") or "") or None
-        return describe_crs(self.scene.get("epsg"), wkt)
+        crs = describe_crs(self.scene.get("epsg"), wkt)
+        rows, cols, *_ = self.scene.get("shape") or (0, 0)
+        if crs.kind == "unknown" and self.scene.get("bounds") == [0.0, 0.0, cols, rows]:
+            return replace(crs, n_rows=int(rows))
+        return crs
 
 
 def open_results(

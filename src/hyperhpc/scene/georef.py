@@ -309,11 +309,24 @@ class MapCrs:
 
     ``kind``: ``projected``, ``geographic`` or ``unknown``.
     ``unit_m``: Metres per unit of a projected system; 1 otherwise.
+    ``n_rows``: Rows of a scene whose positions are pixels, y counting from its last row
+        (:func:`grid_in_pixels`); None if it has coordinates.
     """
 
     label: str
     kind: str
     unit_m: float = 1.0
+    n_rows: int | None = None
+
+    @property
+    def axis_names(self) -> tuple[str, str]:
+        """What x and y are, with their units as a drawing prints them."""
+        if self.n_rows is not None:
+            return "Column (pixels)", "Row (pixels)"
+        return {
+            "projected": ("Easting (km)", "Northing (km)"),
+            "geographic": ("Longitude (°)", "Latitude (°)"),
+        }.get(self.kind, ("x (unit unknown)", "y (unit unknown)"))
 
     @property
     def is_degrees(self) -> bool:
