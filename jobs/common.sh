@@ -99,10 +99,14 @@ add_parent() {
 
 # prepare_command COMMAND...: what runs it in the image, in the array `command_in_image`.
 prepare_command() {
-  local mounts=() folder
+  local mounts=() folder word
   if [ "$PWD" != / ]; then add_mount "$PWD"; fi
   add_parent "$out"
   add_parent "$scene"
+  for word in "$@"; do # files of options: --points FILE, --aoi=FILE
+    if [[ $word == --*=* ]]; then word=${word#*=}; fi
+    if [ -f "$word" ]; then add_parent "$(realpath -ms -- "$word")"; fi
+  done
   for folder in $binds "$TMPDIR" "${HYPERHPC_BRIDGE:-}"; do
     if [ -n "$folder" ]; then add_mount "$folder"; fi
   done

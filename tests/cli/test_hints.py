@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+import h5py
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 
 import hyperhpc
 from cli_case import call, program
 from hyperhpc.cli.commands import cli
+from hyperhpc.compute.selection import reflectance_converter
 from hyperhpc.config import RunConfig, SceneOptions
 from hyperhpc.errors import ConfigError, HyperhpcError
 from hyperhpc.scene import Scene, open_scene
@@ -218,3 +221,31 @@ def test_hint__says_more_about_a_damaged_run(
     done = call(*words[1:])
     assert done.code == code, done.err
     assert done.out
+
+
+def test_hint__stores_netcdf_as_zarr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its Python is run here; xarray's packed numbers keep scale, no-data and centres."""
+    values = np.random.default_rng(0).integers(100, 5000, (6, 7, 4)) / 1e4
+    values[2, 3] = np.nan
+    nm = [450.0, 550.0, 650.0, 850.0]
+    coordinates = {"y": 99.5 - np.arange(6), "x": 0.5 + np.arange(7), "wavelength": nm}
+    packed = {"dtype": "int16", "scale_factor": 2e-4, "_FillValue": -32768}
+    cube = xr.Dataset({"reflectance": (("y", "x", "wavelength"), values)}, coords=coordinates)
+    cube.to_netcdf(tmp_path / "a scene.nc", engine="scipy", encoding={"reflectance": packed})
+    refused = call("info", tmp_path / "a scene.nc")
+    words = shlex.split(refused.hint.partition(": ")[2])
+    assert words[:2] == ["python", "-c"]
+    monkeypatch.chdir(tmp_path)
+    exec(words[2], {})
+    scene = open_scene(tmp_path / "a scene.zarr")
+    found = reflectance_converter(scene)(scene.read(slice(0, 6), slice(0, 7)))
+    np.testing.assert_allclose(found, values, atol=1.01e-4)
+    assert scene.wavelength_nm.tolist() == nm
+
+
+def test_hint__of_netcdf_4_is_the_same(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "s.nc", "w") as file:
+        file.attrs["_NCProperties"] = "version=2,h5netcdf=1.8"
+        file["reflectance"] = np.zeros((3, 3, 3))
+    refused = call("info", tmp_path / "s.nc")
+    assert "write one, in a Python with xarray, zarr and netCDF4: python -c" in refused.hint

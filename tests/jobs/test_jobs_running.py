@@ -7,6 +7,7 @@ and the files in OUT are real. The real Slurm is in tests/slurm.
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -129,6 +130,18 @@ def test_job__binds_what_a_link_points_to_and_never_hides_the_image(cluster: Clu
     functions = f'. "{JOBS}/common.sh"; mounts=(); add_parent /opt/scene; echo "${{mounts[@]}}"'
     done = cluster.bash("-c", functions, out="x", SLURM_JOB_ID="1")
     assert done.stdout == "\n"  # not there, so nothing; /opt itself would hide the image's
+
+
+def test_job__binds_the_folders_of_files_in_options(cluster: Cluster) -> None:
+    places = [cluster.folder / name / "plots.gpkg" for name in ("far away", "near")]
+    for path in places:
+        path.parent.mkdir()
+        path.touch()
+    far, near = (shlex.quote(str(path)) for path in places)
+    words = f"--points {far} --aoi={near} --clusters 3 --layer plots"
+    submitted(cluster, "gang", ARGS=words).run_job()
+    mounts = mounts_of(cluster.calls("apptainer")[0])
+    assert {str(path.parent) for path in places} <= set(mounts)
 
 
 def test_job__tmpdir_that_is_not_there_is_replaced(cluster: Cluster) -> None:

@@ -20,7 +20,7 @@ from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, SceneError
 from hyperhpc.files import is_unfinished_store
 from hyperhpc.scene.cube import Grid, Scene
-from hyperhpc.scene.files import FileScene, override
+from hyperhpc.scene.files import FileScene, netcdf_hint, override
 from hyperhpc.scene.formats import FORMATS, find_format
 from hyperhpc.scene.formats.centres import GivenCentres, read_wavelengths
 from hyperhpc.scene.formats.envi_header import read_header_centres, starts_as_header
@@ -166,10 +166,10 @@ def _unknown_format(path: str) -> SceneError:
         start = file.read(8)
     if not start:
         return SceneError(f"{path} is an empty file", "Copy or download it again")
-    return SceneError(
-        f"{path} is not of a known format ({known}): it begins with {start!r}",
-        "ENVI data need their header (.hdr) in the same folder; unpack an archive first",
-    )
+    hint = "ENVI data need their header (.hdr) in the same folder; unpack an archive first"
+    if start.startswith(b"CDF"):
+        hint = netcdf_hint(path)
+    return SceneError(f"{path} is not of a known format ({known}): it begins with {start!r}", hint)
 
 
 def _check_finished(path: str) -> None:

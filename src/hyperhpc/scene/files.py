@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import shlex
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -138,6 +139,19 @@ def decode_text(data: bytes) -> tuple[str, str]:
         return data.decode("utf-8-sig"), "utf-8"
     except UnicodeDecodeError:
         return data.decode("latin-1"), "latin-1"
+
+
+def netcdf_hint(path: str) -> str:
+    """What to type about a NetCDF file: xarray keeps its coordinates and attributes."""
+    store = f"{os.path.splitext(os.path.basename(path))[0]}.zarr"
+    code = (
+        f"import xarray; xarray.open_dataset({path!r}, mask_and_scale=False)"
+        f".to_zarr({store!r}, zarr_format=2)"
+    )
+    return (
+        "NetCDF is read as a Zarr store; write one, in a Python with xarray, zarr and netCDF4: "
+        f"python -c {shlex.quote(code)}"
+    )
 
 
 def stamp(path: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import numpy as np
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import metadata
 from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, ZENITH_LAYER, Grid, Layer, to_zenith
-from hyperhpc.scene.files import FileScene, unreadable
+from hyperhpc.scene.files import FileScene, netcdf_hint, unreadable
 from hyperhpc.scene.formats import hdf5, neon_layers
 from hyperhpc.scene.formats.hdf5 import READ_ERRORS, open_file
 from hyperhpc.scene.georef import find_first_crs, grid_from_map_info, grid_in_pixels
@@ -137,6 +137,8 @@ def _find(path: str, file: h5py.File, group: str | None) -> h5py.Dataset:
         hint = "Give a NEON reflectance file (DP1.30006 or DP3.30006)"
         if any("Radiance" in site for site in file.values() if hasattr(site, "keys")):
             hint = "This is a radiance file; reflectance is product DP1.30006 or DP3.30006"
+        if "_NCProperties" in file.attrs or path.lower().endswith((".nc", ".nc4")):
+            hint = netcdf_hint(path)
         raise SceneError(f"{what} holds no Reflectance_Data (in the file: {members})", hint)
     if len(found) > 1:
         sites = [name.split("/")[1] for name in found]
