@@ -86,3 +86,10 @@ def test_extract__points_in_degrees_are_noticed(tmp_path: Path) -> None:
     assert "as longitude and latitude they lie inside: give --point-crs EPSG:4326." in done.err
     (row,), _ = extract(tmp_path, *words, "--point-crs", "EPSG:4326")
     assert row["state"] == "ok"
+
+
+def test_spectrum__outside_the_polygons_is_said(tmp_path: Path) -> None:
+    write_tiff(tmp_path / "s.tif", DN, nodata=-9999)
+    aoi = write_vectors(tmp_path / "a.gpkg", [box(4, 4, 16, 16)], "Polygon")
+    done = call("spectrum", tmp_path / "s.tif", "--point", f"{LEFT + 1},{TOP - 1}", "--aoi", aoi)
+    assert done.hint == "Choose a point inside the flown area and the polygons of --aoi"

@@ -136,7 +136,8 @@ def spectra_at(
         row, col = _find_pixel(scene, x, y)
         point, grid = f"Point {x:.10g},{y:.10g}", scene.grid
         problem = f"{point} (row {row}, column {col}) is no-data"
-        values = spectrum((row, col), problem, "Choose a point inside the flown area")
+        inside = "the flown area" + (" and the polygons of --aoi" if scene.aoi_bounds else "")
+        values = spectrum((row, col), problem, f"Choose a point inside {inside}")
         if method == "linear":
             place = (grid.ymax - y) / grid.py - 0.5, (x - grid.xmin) / grid.px - 0.5
             problem = f"{point} does not have four valid neighbours"
