@@ -9,28 +9,34 @@ from typing import Any
 
 import numpy as np
 
+from hyperhpc.analysis.quantiles import GroupQuantiles
 from hyperhpc.errors import ConfigError
 from hyperhpc.results import RunResults
 from hyperhpc.schema import NO_CLUSTER
 from hyperhpc.tools.csv_table import attribute_columns, band_columns, write_table
+
+#: Statistics of each index in each cluster, in the order of the columns.
+STATISTICS = ("mean", "q25", "median", "q75")
 
 
 def write_clusters(path: Path, results: RunResults, models: Sequence[str]) -> None:
     """One row per model and cluster.
 
     Columns: model, cluster; pixels of the map, their share of all pixels with a cluster,
-    area_m2 and area_ha (empty where the size of a pixel in metres is not known); mean_NAME
-    of each index over these pixels (missing values left out); spectrum_pixels, the number of
-    fitted pixels; mean_NM and sd_NM over these, reflectance 0-1 at each good band.
+    area_m2 and area_ha (empty where the size of a pixel in metres is not known); mean_NAME,
+    q25_NAME, median_NAME and q75_NAME of each index over these pixels (missing values left
+    out); spectrum_pixels, the number of fitted pixels; mean_NM and sd_NM over these,
+    reflectance 0-1 at each good band.
     """
     centres = results.model["wavelength_nm"]
     area = results.area.get("pixel_area_m2")
     head = [
         "model", "cluster", "pixels", "share", "area_m2", "area_ha",
-        *(f"mean_{name}" for name in results.index_names), "spectrum_pixels",
+        *(f"{what}_{name}" for name in results.index_names for what in STATISTICS),
+        "spectrum_pixels",
         *band_columns("mean", centres), *band_columns("sd", centres),
     ]  # fmt: skip
-    means = index_means(results, models)
+    statistics = index_statistics(results, models)
     rows = []
     for model in models:
         entry = results.cluster_entry(model)
@@ -38,33 +44,48 @@ def write_clusters(path: Path, results: RunResults, models: Sequence[str]) -> No
         for k, pixels in enumerate(entry["pixels"]):
             m2 = None if area is None else pixels * float(area)
             size = [pixels, pixels / total if total else None, m2, m2 and m2 / 1e4]
-            row = [model, k, *size, *means[model][k].tolist(), entry["counts"][k]]
+            row = [model, k, *size, *statistics[model][k].ravel().tolist(), entry["counts"][k]]
             for spectrum in (entry["mean"][k], entry["sd"][k]):
                 row += spectrum or [None] * len(centres)  # a cluster without pixels
             rows.append(row)
     write_table(path, head, rows)
 
 
-def index_means(results: RunResults, models: Sequence[str]) -> dict[str, np.ndarray]:
-    """Mean of each index in each cluster at full resolution, computed strip by strip.
+def index_statistics(results: RunResults, models: Sequence[str]) -> dict[str, np.ndarray]:
+    """Each index in each cluster at full resolution, computed strip by strip.
 
-    Returns: by model: float64 (cluster, index), NaN where no pixel has a value.
+    Exact, whatever the strips: the maps are read three times, and memory holds one strip and
+    histograms of at most 12 x 2048 bins per cluster and model.
+
+    Returns: by model: float64 (cluster, index, statistic of ``STATISTICS``), NaN where no
+    pixel has a value.
     """
     n_indices = len(results.index_names)
-    sums = {m: np.zeros((results.n_clusters(m), n_indices)) for m in models}
-    counts = {m: np.zeros(sums[m].shape, np.int64) for m in models}
-    for rows in results.strips():
-        labels = {m: results.labels(m, rows) for m in models}
-        for i, name in enumerate(results.index_names):
-            values = results.values(name, rows)
-            has_value = np.isfinite(values)
+    found = {
+        m: np.full((results.n_clusters(m), n_indices, len(STATISTICS)), np.nan) for m in models
+    }
+    for i, name in enumerate(results.index_names):
+        sums = {m: np.zeros(len(found[m])) for m in models}
+        quartiles = {m: GroupQuantiles(len(found[m])) for m in models}
+        for number in range(GroupQuantiles.n_passes):
+            for rows in results.strips():
+                values = results.values(name, rows)
+                has_value = np.isfinite(values)
+                for m in models:
+                    labels = results.labels(m, rows)
+                    is_used = has_value & (labels != NO_CLUSTER)
+                    used, kept = labels[is_used], values[is_used]
+                    quartiles[m].add(kept, used)
+                    if number == 0:
+                        sums[m] += np.bincount(used, kept, len(found[m]))
             for m in models:
-                is_used = has_value & (labels[m] != NO_CLUSTER)
-                used, n = labels[m][is_used], len(sums[m])
-                sums[m][:, i] += np.bincount(used, values[is_used], n)
-                counts[m][:, i] += np.bincount(used, minlength=n)
-    with np.errstate(invalid="ignore"):
-        return {m: sums[m] / np.where(counts[m], counts[m], np.nan) for m in models}
+                quartiles[m].end_pass()
+        for m in models:
+            n = quartiles[m].n
+            with np.errstate(invalid="ignore"):
+                found[m][:, i, 0] = sums[m] / np.where(n, n, np.nan)
+            found[m][:, i, 1:] = quartiles[m].values().T
+    return found
 
 
 def write_points(path: Path, results: RunResults) -> None:
