@@ -208,8 +208,10 @@ def test_export__table_of_clusters_is_as_computed_from_the_arrays(
         assert float(row["area_m2"]) == pytest.approx(mine.sum())
         assert float(row["area_ha"]) == pytest.approx(mine.sum() / 1e4)
         for name in INDEX_NAMES:
-            true = np.nanmean(results["indices"].sel(index=name).values[mine], dtype=float)
-            assert float(row[f"mean_{name}"]) == pytest.approx(true, rel=1e-9)
+            values = results["indices"].sel(index=name).values[mine].astype(float)
+            assert float(row[f"mean_{name}"]) == pytest.approx(np.nanmean(values), rel=1e-9)
+            shown = [float(row[f"{what}_{name}"]) for what in ("q25", "median", "q75")]
+            np.testing.assert_allclose(shown, np.nanquantile(values, (0.25, 0.5, 0.75)), 1e-9)
         fitted = sample[mine[::4, ::4][run_case.is_valid[::4, ::4]]]
         if row["model"] == "lloyd":  # of mini-batch the sample's labels are those of the fit
             assert int(row["spectrum_pixels"]) == len(fitted)

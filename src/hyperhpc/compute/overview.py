@@ -1,8 +1,9 @@
 """The overview store: the levels of detail that every picture is drawn from.
 
 The classify pass writes the finest level as grid files (every 4th pixel; every 2nd or every
-one of a small area). A pixel of a coarser level is the mean of 4 x 4 pixels of the level
-before, or their most frequent cluster.
+one of a small area). A pixel of a coarser level stands for 4 x 4 pixels of the level before: their
+mean reflectance, their median index (a ratio may be extreme in a single pixel, and its mean
+would spread that over the level), their most frequent cluster. Missing pixels are left out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from hyperhpc.compute.stores import consolidate, create_group, create_store
 from hyperhpc.files import atomic_write, remove_partial_files, remove_path
 from hyperhpc.rundir.folder import read_json, write_json
 from hyperhpc.scene.cube import Grid
-from hyperhpc.schema import CLUSTER, COLORS, NO_CLUSTER, OVERVIEW, Variable
+from hyperhpc.schema import CLUSTER, COLORS, INDICES, NO_CLUSTER, OVERVIEW, QUICKLOOK, Variable
 
 #: A finest level of every 1st or 2nd pixel has at most this many on its longer side.
 MAX_FINE_SIDE = 1400
@@ -140,7 +141,7 @@ def _fill(
             continue
         y, x = (slice(span.start * FACTOR, span.stop * FACTOR) for span in window)
         finer_array: zarr.Array = root[f"{finer}/{variable.name}"]  # type: ignore[assignment]
-        reduce = _most_frequent if variable is CLUSTER else _mean
+        reduce = _REDUCE[variable.name]  # a copy, on a worker
         for layer in range(array.shape[0]):
             pixels = np.asarray(finer_array[layer, y, x])
             array[layer, *window] = reduce(_split_squares(pixels, variable))
@@ -165,6 +166,16 @@ def _mean(pixels: list[np.ndarray]) -> np.ndarray:
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
+def _median(pixels: list[np.ndarray]) -> np.ndarray:
+    """The median of the pixels that are not NaN; NaN if all are."""
+    values = np.sort(np.stack(pixels, axis=-1), axis=-1)  # NaN come last
+    count = (~np.isnan(values)).sum(axis=-1, keepdims=True)
+    middle = [np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(pixels) - 1)]
+    below, above = (np.take_along_axis(values, place, -1)[..., 0] for place in middle)
+    # An infinity is no index, so that half of each is finite, and of equal ones it is exact
+    return np.where(count[..., 0] > 0, below / 2 + above / 2, np.nan)
+
+
 def _most_frequent(pixels: list[np.ndarray]) -> np.ndarray:
     """The most frequent label, the lowest of equally frequent ones; missing only if all are."""
     best = np.full(pixels[0].shape, NO_CLUSTER, dtype=np.uint8)
@@ -178,3 +189,6 @@ def _most_frequent(pixels: list[np.ndarray]) -> np.ndarray:
         np.copyto(best, label, where=is_better)
         np.copyto(most, times, where=is_better)
     return best
+
+
+_REDUCE = {QUICKLOOK.name: _mean, INDICES.name: _median, CLUSTER.name: _most_frequent}
