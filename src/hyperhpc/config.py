@@ -238,12 +238,11 @@ class RunConfig(SceneOptions):
         default_text="the whole scene",
         metavar="XMIN,YMIN,XMAX,YMAX",
     )
-    drop: tuple[tuple[float, float], ...] | None = option(
+    drop: tuple[tuple[float, float], ...] | str | None = option(
         None,
-        "Leave out the bands from LO to HI nm; repeat it for several windows.",
-        parsers.parse_list(
-            parsers.parse_numbers(2, "-", "write LO-HI in nm, for example 1340-1445")
-        ),
+        "Leave out the bands from LO to HI nm; repeat it for several windows. The word auto leaves "
+        "out what the default does, and the bands with most noise.",
+        parsers.parse_drop,
         default_text="water vapour and the noisy ends",
         metavar="LO-HI",
         is_repeatable=True,
@@ -420,7 +419,7 @@ class RunConfig(SceneOptions):
             problems.append(f"estimator = {self.estimator!r}: write module:Class")
         problems += [
             f"drop {low:g}-{high:g}: the first must not be larger"
-            for low, high in self.drop or ()
+            for low, high in (() if isinstance(self.drop, str) else self.drop or ())
             if low > high
         ]
         problems += [

@@ -17,6 +17,9 @@ from hyperhpc.errors import ConfigError
 
 Parser = Callable[[Any], Any]
 
+#: Word of ``--drop`` that has the bands with most noise left out.
+AUTO = "auto"
+
 
 def parse_text(value: Any) -> str:
     """Text as it is."""
@@ -130,6 +133,15 @@ def parse_numbers(count: int, between: str = ",", needed: str = "") -> Parser:
         return numbers
 
     return parse
+
+
+def parse_drop(value: Any) -> tuple[tuple[float, ...], ...] | str:
+    """``auto`` alone, or a list of windows LO-HI, nm."""
+    if value in (AUTO, [AUTO], (AUTO,)):
+        return AUTO
+    needed = f"write LO-HI in nm, for example 1340-1445, or {AUTO} alone"
+    windows: tuple[tuple[float, ...], ...] = parse_list(parse_numbers(2, "-", needed))(value)
+    return windows
 
 
 def parse_number(value: Any) -> float:

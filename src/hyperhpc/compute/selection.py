@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,17 @@ from hyperhpc.analysis.bands import (
     in_windows,
     seed_bands,
 )
+from hyperhpc.analysis.noise import measure_bands
 from hyperhpc.analysis.spectra import linear_spectrum, to_reflectance
+from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError
+from hyperhpc.parsers import AUTO
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.points import PlacedPoints, is_inside_as_degrees
+from hyperhpc.scene.probe import sample_pixels
 
+#: ``--drop auto`` leaves out bands whose median reflectance is below so many times their noise.
+MIN_SIGNAL_TO_NOISE = 10.0
 #: State of a point, or an area, without coordinates.
 NO_GEOMETRY = "no geometry"
 
@@ -41,18 +47,48 @@ class Selection:
 
 
 def select_bands(
-    scene: Scene, drop: Sequence[Window] | None = None, *, seed_compat: bool = False
+    scene: Scene, drop: Sequence[Window] | str | None = None, *, seed_compat: bool = False
 ) -> Selection:
     """Choose the good bands by wavelength and the file's flags, or by the tutorial's positions.
 
     Raises ConfigError: if no band is left, or if ``seed_compat`` finds other than 426 bands.
     """
+    assert not isinstance(drop, str), "resolve_drop comes first"
     centres = scene.wavelength_nm
     is_window_band = _in_water_windows(scene)
     if seed_compat:
         return Selection((), seed_bands(len(centres)), is_window_band)
     windows = drop_windows(scene.bad_band_windows_nm, drop)
     return Selection(windows, good_bands(centres, windows, scene.bad_bands), is_window_band)
+
+
+def resolve_drop(scene: Scene, config: RunConfig) -> tuple[Scene, RunConfig]:
+    """Put windows in the place of ``--drop auto``, and say in a note which ones it has added.
+
+    Bands are measured in blocks of pixels that are chosen at random, always the same: those whose
+    median reflectance is less than ten times their noise are left out.
+    """
+    if config.drop != AUTO:
+        return scene, config
+    windows, centres = drop_windows(scene.bad_band_windows_nm), scene.wavelength_nm
+    bands = good_bands(centres, windows, scene.bad_bands)
+    dn = sample_pixels(scene, bands)
+    quality = measure_bands(dn, centres[bands], scene.scale_factor)
+    is_noisy = np.zeros(len(bands), dtype=bool)
+    if quality is not None:
+        is_noisy = quality.signal < MIN_SIGNAL_TO_NOISE * np.nan_to_num(quality.noise)
+    noisy = bands[is_noisy]
+    runs = [centres[a:b] for a, b in band_runs(noisy)]
+    added = [(float(run.min()), float(run.max())) for run in runs]
+    note = "--drop auto has found no band whose reflectance is less than ten times its noise"
+    if added:
+        note = (
+            f"--drop auto leaves out {len(noisy)} bands whose median reflectance is less than ten "
+            f"times their noise: {', '.join(f'{a:.1f}-{b:.1f}' for a, b in added)} nm"
+        )
+    ends = float(centres.min()), float(centres.max())  # JSON has no infinite numbers
+    finite = [(max(lo, min(ends[0], hi)), min(hi, max(ends[1], lo))) for lo, hi in windows]
+    return (replace(scene, notes=(*scene.notes, note)), replace(config, drop=(*finite, *added)))
 
 
 def water_windows_nm(scene: Scene) -> tuple[Window, ...]:

@@ -15,7 +15,7 @@ from hyperhpc.compute.applied import read_applied
 from hyperhpc.compute.fitting import check_models
 from hyperhpc.compute.overview import finest_step
 from hyperhpc.compute.sample import tiles_per_side, uses_thinned_copy
-from hyperhpc.compute.selection import place_spectra, select_bands, usable_centres_nm
+from hyperhpc.compute.selection import place_spectra, resolve_drop, select_bands, usable_centres_nm
 from hyperhpc.config import RunConfig
 from hyperhpc.pipeline.context import RunContext
 from hyperhpc.rundir.folder import check_folder
@@ -46,6 +46,7 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
     options, given = split_layer(config.scene_options, given)
     scene = note_bbox(open_scene(config.scene, options=options), config.bbox)
     check_thinned(scene)
+    scene, config = resolve_drop(scene, config)
     selection, applied = select_bands(scene, config.drop, seed_compat=config.seed_compat), None
     if config.apply_model:
         applied = read_applied(config.apply_model, config.models, scene)

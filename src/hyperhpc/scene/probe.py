@@ -17,6 +17,8 @@ from hyperhpc.scene.metadata import ASSUMED
 _SIDE, _ENOUGH_PIXELS, _MAX_BYTES, _MAX_BLOCKS = 64, 100_000, 2**30, 2000
 #: Blocks with valid values that ``info`` takes a median of, and all that it reads for them.
 _N_MEDIAN, _N_LOOKED_AT = 8, 100
+#: Valid pixels that the noise of bands is measured in before a run.
+_SAMPLE_PIXELS = 20_000
 #: Median reflectance of land, ice and water at these wavelengths (nm) lies within these.
 _PLAUSIBLE_NM, _PLAUSIBLE = (400, 1300), (0.002, 1.2)
 
@@ -88,6 +90,24 @@ def _middle_band(scene: Scene) -> int:
     is_good[list(scene.bad_bands)] = False
     numbers = np.flatnonzero(is_good) if is_good.any() else np.arange(is_good.size)
     return int(numbers[numbers.size // 2])
+
+
+def sample_pixels(scene: Scene, bands: np.ndarray) -> np.ndarray:
+    """DN (pixel, band) of some thousands of pixels that are valid in all of these bands.
+
+    Blocks are read in a random order that is always the same; of a block with many valid pixels
+    every fourth is taken.
+    """
+    parts, n_pixels = [np.empty((0, len(bands)), scene.dtype)], 0
+    for number, (_, dn) in enumerate(_blocks([scene])):
+        is_valid = _is_valid(scene, dn)[..., bands].all(axis=-1)
+        part = dn[is_valid][:, bands]
+        part = part[:: 1 if part.shape[0] < _SAMPLE_PIXELS // 4 else 4]
+        parts.append(part)
+        n_pixels += len(part)
+        if n_pixels >= _SAMPLE_PIXELS or number == _N_LOOKED_AT:
+            break
+    return np.concatenate(parts)
 
 
 def check_median(scene: Scene) -> str | None:

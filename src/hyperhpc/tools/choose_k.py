@@ -17,7 +17,7 @@ from hyperhpc.analysis.kernel import Scorer, label_pixels
 from hyperhpc.analysis.kmeans import fit_scaler, measure_moments
 from hyperhpc.analysis.starts import fit_start, merge_bands
 from hyperhpc.compute.sample import Sample, SampleJob, sample_tile
-from hyperhpc.compute.selection import select_bands
+from hyperhpc.compute.selection import resolve_drop, select_bands
 from hyperhpc.compute.starts import MAX_COARSE_PIXELS, Subsample, write_subsample
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError
@@ -90,6 +90,7 @@ def prepare_trial(config: RunConfig, ks: Sequence[int]) -> Trial:
             f"{scene.path} is stored band by band: each sampled pixel would cost a whole image",
             f"Store it by pixels: {shlex.join(words)}",
         )
+    scene, config = resolve_drop(scene, config)
     bands = select_bands(scene, config.drop).bands
     stride = max(1, math.isqrt(math.prod(plan.area.shape) // (2 * MAX_COARSE_PIXELS)))
     if stride > 2:  # a multiple of this step can be read from a thinned copy
