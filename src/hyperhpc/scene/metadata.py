@@ -281,7 +281,7 @@ def _resolve_scale(stored: np.dtype, attributes: Attributes, where: str, notes: 
         if value is None or not math.isfinite(value) or value <= 0:
             raise SceneError(
                 f"{where} has {written} {declared!r:.60}; it must be a positive number",
-                "Correct the attribute, or give --scale VALUE",
+                "Correct the attribute",
             )
         if value != 1:  # xarray and rioxarray write 1 with everything
             # CF says that its own attribute multiplies, so that this is not worth a note

@@ -167,9 +167,9 @@ def note_hidden(scene: Scene, members: Sequence[Scene]) -> Scene:
         each, together = _count_hidden(mask)
         counts += each
         n_hidden += together
-    told = dict.fromkeys(part.describe() for _, mask in masked for part in mask.parts)
+    meanings = dict.fromkeys(part.describe() for _, mask in masked for part in mask.parts)
     shares = count_hidden([(inner, mask.hides_each) for inner, mask in masked])
-    notes = [f"{text}." for text in told]
+    notes = [f"{text}." for text in meanings]
     if len(names) > 1:
         listed = ", ".join(f"{n} by {name}" for name, n in zip(names, counts, strict=True))
         notes.append(f"Pixels left out: {listed}.")
