@@ -8,6 +8,7 @@ tracker removes them, but what kills a whole job kills the tracker as well.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import context
@@ -124,6 +125,8 @@ def configure_dask(*, is_secure: bool = True) -> Iterator[str]:
     """Set Dask's configuration and a scratch folder, which is removed at the end."""
     import dask
 
+    # A thread may be asking the scheduler when the client is closed: its question is dropped
+    warnings.filterwarnings("ignore", "coroutine 'PooledRPCCall", RuntimeWarning)
     defaults = dask.config.merge(*dask.config.defaults)
     keys = {"distributed.comm.tls": dask.config.get("distributed.comm.tls", {})}
     with (
