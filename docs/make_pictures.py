@@ -27,7 +27,7 @@ TUTORIAL = (
     ("tutorial-spectrum", "spectra", 900),
     ("tutorial-indices", "indices", 640),
     ("tutorial-clusters", "clusters_lloyd", 800),
-    ("tutorial-closeup", "closeup_lloyd", 900),
+    ("tutorial-quicklook", "quicklook", 900),
 )
 #: Points of the picture of the viewer: water, grass, trees (m, in the simulated scene).
 POINTS = ((517117.0, 4525823.0), (517200.5, 4525800.5), (517290.0, 4525690.0))

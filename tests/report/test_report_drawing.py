@@ -15,6 +15,7 @@ from PIL import Image
 
 from hyperhpc.report import formats as f
 from hyperhpc.report import plot_spectra
+from hyperhpc.report.draw import draw_figures
 from hyperhpc.report.index_maps import index_figure, indices_figure, measure_index
 from hyperhpc.report.maps import (
     CloseUp,
@@ -183,10 +184,21 @@ def test_rgba__keeps_grey_grey_and_hides_what_has_a_missing_colour():
 def test_closeup__has_the_colours_of_the_map(tmp_path):
     write_case(tmp_path, shape=(40, 50), points=0, indices=(), models=("lloyd",))
     results = open_results(tmp_path)
-    window = CloseUp(slice(10, 20), slice(5, 25), (515005, 515025, 4525980, 4525990), True)
+    window = CloseUp(slice(10, 20), slice(5, 25), (515005, 515025, 4525980, 4525990))
     whole = quicklook_figure(results).axes[0].images[0].get_array()
     part = close_up_figure(results, "lloyd", window).axes[0].images[0].get_array()
     np.testing.assert_array_equal(part, whole[10:20, 5:25])
+
+
+@pytest.mark.parametrize(("shape", "is_there"), [((8, 9), False), ((10, 20), True)])
+def test_closeup__is_not_the_map_once_more(tmp_path, monkeypatch, shape, is_there):
+    monkeypatch.setattr("hyperhpc.report.maps.SIDE_PX", 10)
+    write_case(tmp_path, shape=shape, points=0, indices=(), models=("lloyd",))
+    results = open_results(tmp_path)
+    closeup = choose_close_up(results, "lloyd")
+    assert (closeup is not None) == is_there
+    drawn = [figure.name for figure in draw_figures(results, [], has_index_maps=False)]
+    assert ("closeup_lloyd" in drawn) == is_there
 
 
 @pytest.mark.slow
@@ -194,7 +206,6 @@ def test_closeup__is_where_the_variety_is_and_shows_those_pixels(tmp_path):
     write_case(tmp_path, shape=(700, 1300), points=0, indices=("ndvi",), models=("lloyd",))
     results = open_results(tmp_path)
     closeup = choose_close_up(results, "lloyd")
-    assert closeup.is_part
     labels = results.labels("lloyd", closeup.rows, closeup.cols)
     assert labels.shape == (500, 500)
     assert (labels != 255).mean() > 0.95

@@ -118,8 +118,7 @@ def test_figures__are_decodable_opaque_and_not_blank(run):
     indices = {f"index_{i['name']}" for i in data["run"]["indices"]["computed"]}
     assert names == indices | {
         "quicklook", "spectra", "indices", "clusters_lloyd", "clusters_minibatch",
-        "closeup_lloyd", "closeup_minibatch", "cluster_spectra_lloyd",
-        "cluster_spectra_minibatch", "agreement_lloyd_minibatch",
+        "cluster_spectra_lloyd", "cluster_spectra_minibatch", "agreement_lloyd_minibatch",
     }  # fmt: skip
     for name in names:
         with Image.open(out / "figures" / f"{name}.png") as image:

@@ -106,14 +106,13 @@ def _draw_models(results: RunResults) -> Iterator[ReportFigure]:
     # One window for all models, so that they can be compared.
     found = (choose_close_up(results, model) for model in results.models)
     close_up = next((window for window in found if window is not None), None)
-    is_framed = close_up is not None and close_up.is_part
     for model in results.models:
         values = {
             "model": model,
             "clusters": plural(results.n_clusters(model), "cluster"),
             "numbers": _numbering(results, model),
             "level": _level_words(results),
-            "framed": " The frame marks the close-up." if is_framed else "",
+            "framed": " The frame marks the close-up." if close_up else "",
             "crs": results.crs.label,
         }
         for kind, draw in (

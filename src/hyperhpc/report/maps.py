@@ -31,7 +31,6 @@ class CloseUp:
     rows: slice
     cols: slice
     extent: Extent
-    is_part: bool
 
     def colour(self, pyramid: Pyramid) -> tuple[FloatMap, Extent] | None:
         """True colour of the window from the finest level, with that piece's outer edges."""
@@ -52,6 +51,7 @@ class CloseUp:
 def choose_close_up(results: RunResults, model: str) -> CloseUp | None:
     """The window of up to ``SIDE_PX`` pixels a side with most valid pixels and variety.
 
+    None if it would be more than half of the area: then it would be the map once more.
     The score of a window is its share of valid pixels times the entropy of its labels,
     from a thinned overview. Of equal scores the first one wins, so that the window is the same
     in every report.
@@ -64,9 +64,11 @@ def choose_close_up(results: RunResults, model: str) -> CloseUp | None:
     if labels is None or n == 0:
         return None
     rows, cols = int(shape[0]), int(shape[1])
+    height, width = min(SIDE_PX, rows), min(SIDE_PX, cols)
+    if height * width > rows * cols / 2:
+        return None
     step = max(1, -(-max(labels.shape) // _SEARCH_PX))
     thin = labels[step // 2 :: step, step // 2 :: step]
-    height, width = min(SIDE_PX, rows), min(SIDE_PX, cols)
     # Window size in thinned pixels; the scene may be so large that it is one of them.
     box = tuple(
         max(1, min(t, round(t * s / full)))
@@ -82,8 +84,7 @@ def choose_close_up(results: RunResults, model: str) -> CloseUp | None:
     dx, dy = (right - left) / cols, (bottom - top) / rows
     x_edges = left + col * dx, left + (col + width) * dx
     extent = *x_edges, top + (row + height) * dy, top + row * dy
-    is_part = (height, width) != (rows, cols)
-    return CloseUp(slice(row, row + height), slice(col, col + width), extent, is_part)
+    return CloseUp(slice(row, row + height), slice(col, col + width), extent)
 
 
 def _score(labels: npt.NDArray[np.uint8], n: int, box: tuple[int, int]) -> npt.NDArray[np.float64]:
@@ -167,7 +168,7 @@ def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) ->
     sheet.heading(LEFT, 0.1, f"Clusters, {model}")
     image, extent = colour_labels(labels, n), pyramid.drawn_extent(labels)
     ax = sheet.map(LEFT, TITLE, w, h, image, extent, results.crs, view=view, is_named=True)
-    if close_up is not None and close_up.is_part:
+    if close_up is not None:
         x0, x1, y0, y1 = close_up.extent
         # White under black is seen on every colour of the palette.
         for colour, lw in (("white", 2.6), (style.INK, 1.1)):
