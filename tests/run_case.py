@@ -58,10 +58,16 @@ class RunCase:
         return self.json("model")
 
     @cached_property
+    def every(self) -> tuple[slice, slice]:
+        """Rows and columns of the sample: as far apart as 2,000 valid pixels allow."""
+        stride = next(n for n in (4, 3, 2, 1) if self.is_valid[::n, ::n].sum() >= 2000 or n == 1)
+        return slice(None, None, stride), slice(None, None, stride)
+
+    @cached_property
     def sample(self) -> np.ndarray:
-        """Fitted pixels (pixel, good band), float64 DN: every 4th row and column, valid."""
-        picked = self.dn[::4, ::4][:, :, self.good]
-        return picked[self.is_valid[::4, ::4]].astype(np.float64)
+        """Fitted pixels (pixel, good band), float64 DN: those valid of :attr:`every`."""
+        picked = self.dn[self.every][:, :, self.good]
+        return picked[self.is_valid[self.every]].astype(np.float64)
 
     def scaled(self, dn: np.ndarray) -> np.ndarray:
         """Scaled values by model.json, of DN with good bands last."""

@@ -38,6 +38,9 @@ FIGURES = ("page", "all")
 RESAMPLING = ("nearest",)
 #: 255 marks a missing label, so 0-254 can be used.
 MAX_CLUSTERS = 255
+#: Rows and columns from one fitted pixel to the next, unless these are fewer than enough; 4 is
+#: THINNED_STEP: only its multiples read a store's extra copy (decisions 0011 and 0036).
+STRIDE, ENOUGH_PIXELS = 4, 2000
 #: Bits of the fraction of a float32.
 INDEX_BITS = 23
 #: The largest random_state that scikit-learn takes.
@@ -252,10 +255,11 @@ class RunConfig(SceneOptions):
         f"Group the pixels into this number of clusters (1 to {MAX_CLUSTERS}).",
         limits=(1, MAX_CLUSTERS),
     )
-    stride: int = option(
-        4,  # THINNED_STEP: only its multiples read a store's extra copy (decision 0011)
+    stride: int | None = option(
+        None,
         "Fit the models to every n-th row and column of pixels; all pixels get a cluster.",
         limits=(1, math.inf),
+        default_text=f"{STRIDE}, less where that leaves fewer than {ENOUGH_PIXELS} pixels",
     )
     models: tuple[str, ...] = option(
         MODELS, "Fit these k-means models, with commas between.", choices=MODELS

@@ -125,7 +125,7 @@ def test_one_valid_pixel_in_the_whole_scene(tmp_path: Path, clusters: int) -> No
     outcome, out = run(tmp_path, dn, "--clusters", str(clusters))
     if clusters == 2:
         assert outcome.code == 3
-        assert "1 valid sampled pixels are fewer than 2 clusters" in outcome.error
+        assert "1 valid sampled pixels are too few for 2 clusters" in outcome.error
         assert not out.exists()
         return
     assert outcome.code == 0, outcome.err

@@ -35,7 +35,7 @@ def problem_of(**flags: Any) -> str:
 def test_load_config__defaults() -> None:
     config = load()
     assert config == RunConfig(scene=Path("scene"), out=Path("out"))
-    assert (config.clusters, config.stride, config.seed) == (8, 4, 0)
+    assert (config.clusters, config.stride, config.seed) == (8, None, 0)
     assert config.models == ("lloyd", "minibatch")
     assert config.indices == ("all",)
     assert config.memory_bytes == 4 * 2**30

@@ -183,7 +183,7 @@ def test_run__of_another_run_and_of_a_changed_scene(tmp_path: Path) -> None:
     simulate(scene, 64, 64, bands=30)
     assert call("run", scene, out).code == STARTED
     assert call("run", scene, out, "--workers", "1").code == STARTED  # changes no result
-    check_refused(call("run", scene, out, "--stride", "2"), 3, "stride was 4, is 2")
+    check_refused(call("run", scene, out, "--stride", "2"), 3, "stride was unset, is 2")
     for path in (scene, tmp_path / "scene.zarr.truth.zarr"):
         path.rename(path.with_name(f"old-{path.name}"))
     simulate(scene, 64, 65, bands=30)

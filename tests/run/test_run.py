@@ -97,8 +97,15 @@ def test_labels__are_the_nearest_centres_of_model_json(run_case: RunCase, model:
     assert (found == distances.argmin(axis=1)).mean() > 0.9999
 
 
-def test_model__is_fitted_to_every_fourth_valid_pixel(run_case: RunCase) -> None:
+def test_model__is_fitted_to_every_third_valid_pixel(run_case: RunCase) -> None:
+    """Of every fourth, fewer than 2,000 are valid."""
     model, sample = run_case.model, run_case.sample
+    assert run_case.is_valid[::4, ::4].size >= 2000 > run_case.is_valid[::4, ::4].sum()
+    run = run_case.json("run")
+    assert run["options"]["stride"] == run_case.every[0].step == 3
+    why = "every third row and column (those of every 4th are fewer than 2,000)"
+    assert any(why in choice for choice in run["choices"])
+    assert run_case.json("plan")["options"]["stride"] is None
     assert model["n_pixels_fit"] == len(sample)
     np.testing.assert_array_equal(model["wavelength_nm"], run_case.wavelength_nm[run_case.good])
     np.testing.assert_allclose(model["mean"], sample.mean(axis=0) / 10000, rtol=1e-12)

@@ -268,7 +268,8 @@ def test_run__no_valid_pixel(tmp_path: Path) -> None:
 def test_run__fewer_valid_pixels_than_clusters(tmp_path: Path) -> None:
     simulate(tmp_path / "scene.zarr", 64, 64, bands=30, nodata_fraction=0.0)
     outcome = run_for_real(tmp_path / "scene.zarr", tmp_path, "--stride", "32")
-    check_refused(outcome, 3, "4 valid sampled pixels", "8 clusters")
+    needs = "4 valid sampled pixels are too few for 8 clusters, which need 40: 5 per cluster"
+    check_refused(outcome, 3, needs, "Give --stride 1")
 
 
 @pytest.mark.e2e
@@ -280,4 +281,5 @@ def test_run__data_between_the_sampled_pixels(tmp_path: Path) -> None:
     values = array[:]
     values[::4, ::4] = -9999
     array[:] = values
-    check_refused(run_for_real(scene, tmp_path), 3, "0 valid sampled", "8 clusters", "--stride")
+    outcome = run_for_real(scene, tmp_path, "--stride", "4")
+    check_refused(outcome, 3, "0 valid sampled", "8 clusters", "--stride 1")

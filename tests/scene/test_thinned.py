@@ -80,7 +80,9 @@ def test_picked_from__the_copy_if_it_has_all(with_copy: Path, rows: range, is_th
 
 @pytest.mark.e2e
 @pytest.mark.usefixtures("shared_workers", "no_report")
-@pytest.mark.parametrize("options", ["", "--stride 3", "--bbox 517006,4525880,517140,4525990"])
+@pytest.mark.parametrize(
+    "options", ["--stride 4", "--stride 3", "--bbox 517006,4525880,517140,4525990"]
+)
 def test_run__same_bits_with_and_without(
     with_copy: Path, without: Path, tmp_path: Path, options: str
 ) -> None:
@@ -94,7 +96,7 @@ def test_run__same_bits_with_and_without(
         next(s["bytes_read"] for s in json.loads((out / "run.json").read_text())["stages"])
         for out in (own, other)
     ]
-    assert (read[0] < read[1] / 12) == (options == "")
+    assert (read[0] < read[1] / 12) == (options == "--stride 4")
 
 
 def test_copy__that_is_none_of_this_cube_is_refused_in_words(

@@ -199,7 +199,7 @@ def test_export__table_of_clusters_is_as_computed_from_the_arrays(
     ]
     results = run_case.results
     n_valid = run_case.is_valid.sum()
-    sample = run_case.dn[::4, ::4][run_case.is_valid[::4, ::4]] / 10000.0
+    sample = run_case.dn[run_case.every][run_case.is_valid[run_case.every]] / 10000.0
     for row in rows:
         labels = results["cluster"].sel(model=row["model"]).values
         mine = labels == int(row["cluster"])
@@ -212,7 +212,7 @@ def test_export__table_of_clusters_is_as_computed_from_the_arrays(
             assert float(row[f"mean_{name}"]) == pytest.approx(np.nanmean(values), rel=1e-9)
             shown = [float(row[f"{what}_{name}"]) for what in ("q25", "median", "q75")]
             np.testing.assert_allclose(shown, np.nanquantile(values, (0.25, 0.5, 0.75)), 1e-9)
-        fitted = sample[mine[::4, ::4][run_case.is_valid[::4, ::4]]]
+        fitted = sample[mine[run_case.every][run_case.is_valid[run_case.every]]]
         if row["model"] == "lloyd":  # of mini-batch the sample's labels are those of the fit
             assert int(row["spectrum_pixels"]) == len(fitted)
             for band in np.flatnonzero(run_case.good)[::50]:

@@ -32,6 +32,9 @@ from hyperhpc.rundir.progress import Progress
 
 #: Seconds of iterations that may be lost when a fit is stopped.
 CHECKPOINT_INTERVAL_S = 5.0
+#: Fewer pixels per cluster are refused: the inertia is half as much again, or more, as that of a
+#: model fitted to all pixels (decision 0036).
+FEWEST_PER_CLUSTER = 5
 #: With fewer sampled pixels per cluster, chance decides where the centres are.
 MIN_PIXELS_PER_CLUSTER = 100
 #: Pixels labelled at a time where models are matched: limits memory.
@@ -174,16 +177,30 @@ def _read_fitted(job: FitJob) -> dict[str, Any] | None:
 
 def _check_sample(job: FitJob) -> None:
     n_valid, n_clusters = int(job.data.sample.is_valid().sum()), job.config.clusters
-    if n_valid < n_clusters:
-        raise ConfigError(
-            f"{n_valid} valid sampled pixels are fewer than {n_clusters} clusters",
-            "Give a smaller --stride or fewer --clusters",
-        )
-    if n_valid < MIN_PIXELS_PER_CLUSTER * n_clusters and job.config.stride > 1:
+    stride = job.config.stride or 1
+    check_n_pixels(n_valid, n_clusters, stride)
+    if n_valid < MIN_PIXELS_PER_CLUSTER * n_clusters and stride > 1:
         job.warn(
             f"{n_valid} sampled pixels are few for {n_clusters} clusters; --stride "
-            f"{job.config.stride} leaves out the others, --stride 1 would take all"
+            f"{stride} leaves out the others, --stride 1 would take all"
         )
+
+
+def check_n_pixels(n_valid: int, n_clusters: int, stride: int) -> None:
+    """Refuse more clusters than pixels can carry.
+
+    Raises ConfigError: fewer than :data:`FEWEST_PER_CLUSTER` pixels per cluster, or none at all.
+    """
+    needed = n_clusters * FEWEST_PER_CLUSTER if n_clusters > 1 else 1
+    if n_valid >= needed:
+        return
+    ways = [f"--clusters {n_valid // FEWEST_PER_CLUSTER}"] if n_valid >= FEWEST_PER_CLUSTER else []
+    ways += ["--stride 1"] if stride > 1 else []
+    raise ConfigError(
+        f"{n_valid} valid sampled pixels are too few for {n_clusters} clusters, which need "
+        f"{needed}: {FEWEST_PER_CLUSTER} per cluster",
+        f"Give {' or '.join(ways)}" if ways else "Give a larger area",
+    )
 
 
 def _warn_of_constant_bands(job: FitJob, moments: Moments) -> None:

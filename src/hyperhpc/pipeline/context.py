@@ -11,7 +11,7 @@ from hyperhpc.compute.applied import AppliedModel
 from hyperhpc.compute.selection import Selection
 from hyperhpc.config import RunConfig
 from hyperhpc.rundir.folder import RunFolder
-from hyperhpc.rundir.plan import Plan
+from hyperhpc.rundir.plan import Plan, list_strides
 from hyperhpc.scene.cube import Grid, Scene
 
 
@@ -46,6 +46,14 @@ class RunContext:
     def grid(self) -> Grid:
         """Georeference of the area."""
         return self.scene.grid.part(self.plan.area.row0, self.plan.area.col0)
+
+    @property
+    def stride(self) -> int:
+        """Rows and columns from one sampled pixel to the next; the first to be tried, if several.
+
+        After the sample was taken, that of the sample.
+        """
+        return list_strides(self.config.stride, self.plan.area.shape)[0]
 
     @property
     def n_pixels(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from hyperhpc.analysis.indices import describe_index
 from hyperhpc.compute.applied import TOLERANCE_NM
 from hyperhpc.compute.selection import describe_bands
-from hyperhpc.config import INDEX_BITS
+from hyperhpc.config import ENOUGH_PIXELS, INDEX_BITS, STRIDE
 from hyperhpc.pipeline.context import RunContext
 from hyperhpc.rundir.folder import describe_machine, read_versions
 from hyperhpc.scene import describe
@@ -31,7 +31,7 @@ def run_header(ctx: RunContext, command: str) -> dict[str, Any]:
             "col0": area.col0,
             "pixel_area_m2": pixel_area_m2(scene.grid),
         },
-        "options": config.result_options() | {"drop_windows_nm": bands["dropped_windows_nm"]},
+        "options": describe_options(ctx),
         "applied_model": ctx.applied
         and {"path": str(config.apply_model), "sha256": ctx.applied.digest},
         "bands": bands,
@@ -53,6 +53,12 @@ def run_header(ctx: RunContext, command: str) -> dict[str, Any]:
         "versions": read_versions(),
         "choices": describe_choices(ctx),
     }
+
+
+def describe_options(ctx: RunContext) -> dict[str, Any]:
+    """The options that change results, with what was chosen where they say nothing."""
+    windows = describe_bands(ctx.scene, ctx.selection)["dropped_windows_nm"]
+    return ctx.config.result_options() | {"stride": ctx.stride, "drop_windows_nm": windows}
 
 
 def describe_choices(ctx: RunContext) -> list[str]:
@@ -101,8 +107,8 @@ def describe_choices(ctx: RunContext) -> list[str]:
     if ctx.applied:
         return choices
     choices.append(
-        f"Models were fitted to the valid pixels of {_every(config.stride)} row and "
-        "column, scaled to zero mean and unit standard deviation per band, so that "
+        f"Models were fitted to the valid pixels of {say_every(ctx.stride)} row and column"
+        f"{_why_less(ctx)}, scaled to zero mean and unit standard deviation per band, so that "
         "bright bands do not outweigh dark ones."
     )
     choices.append(
@@ -113,7 +119,14 @@ def describe_choices(ctx: RunContext) -> list[str]:
     return choices
 
 
-def _every(stride: int) -> str:
+def _why_less(ctx: RunContext) -> str:
+    """Why the stride is smaller than usual."""
+    if ctx.plan.options.get("stride") is not None or ctx.stride == STRIDE:
+        return ""
+    return f" (those of {say_every(STRIDE)} are fewer than {ENOUGH_PIXELS:,})"
+
+
+def say_every(stride: int) -> str:
     """``every``, ``every second``, ``every 4th``."""
     if stride <= 3:
         return ("every", "every second", "every third")[stride - 1]

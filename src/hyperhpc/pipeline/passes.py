@@ -28,12 +28,15 @@ from hyperhpc.compute.stores import set_attributes
 from hyperhpc.compute.sums import SampleOnWorkers
 from hyperhpc.compute.tiles import SkipPolicy, collect_bad_tiles, describe_bad_tiles, run_tiles
 from hyperhpc.compute.transpose import explain_transposing, transpose_scene
+from hyperhpc.config import ENOUGH_PIXELS, STRIDE
 from hyperhpc.errors import SceneError
 from hyperhpc.files import remove_partial_files
 from hyperhpc.pipeline.context import RunContext
+from hyperhpc.pipeline.header import say_every
 from hyperhpc.pipeline.managed import Session
 from hyperhpc.pipeline.record import RunRecord
 from hyperhpc.rundir.folder import read_json, write_json
+from hyperhpc.rundir.plan import list_strides
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.probe import explain_median, is_bright
 from hyperhpc.schema import COLORS_NM
@@ -69,11 +72,13 @@ class Stages:
 class TakenSample:
     """The outcome of the sample pass.
 
+    ``stride``: Rows and columns from one pixel to the next.
     ``bad``: Tiles that cannot be read, and why.
     ``used``: Tiles of the scene itself of which pixels are in the sample.
     """
 
     sample: Sample
+    stride: int
     bad: dict[str, str]
     used: frozenset[str]
 
@@ -92,26 +97,55 @@ def transpose(ctx: RunContext, stages: Stages, workers: Workers) -> Scene:
 
 
 def take_sample(ctx: RunContext, stages: Stages, scene: Scene, workers: Workers) -> TakenSample:
-    """The sample pass: every ``stride``-th row and column, of the bands of the models.
+    """The sample pass: every n-th row and column, of the bands of the models.
+
+    It is repeated with a smaller n, unless that was given, while it leaves too few valid pixels.
 
     Raises SceneError: the scene has no valid pixel.
     """
+    session, config = stages.session, ctx.config
+    strides = list_strides(config.stride, ctx.plan.area.shape)
+    has_valid = False
+    for stride in strides:
+        taken, n_valid = _take_one(
+            ctx, stages, scene, workers, stride, is_first=stride == strides[0]
+        )
+        if not (n_valid or has_valid):
+            _check_any_valid(ctx, stages, scene, workers, taken)
+        has_valid = True
+        if n_valid >= ENOUGH_PIXELS:
+            break
+    if config.stride is None and taken.stride < STRIDE:
+        session.progress.note(
+            f"note: models are fitted to {n_valid} pixels, of {say_every(taken.stride)} row and "
+            f"column; those of {say_every(STRIDE)} are fewer than {ENOUGH_PIXELS}"
+        )
+    _check_reflectance(ctx, taken.sample)
+    _note_carbon_dioxide(ctx, stages.record, taken.sample)
+    stages.record.add_bad_tiles(describe_bad_tiles(ctx.plan.tiles(), ctx.plan.area, taken.bad))
+    return taken
+
+
+def _take_one(
+    ctx: RunContext, stages: Stages, scene: Scene, workers: Workers, stride: int, *, is_first: bool
+) -> tuple[TakenSample, int]:
+    """The sample of one stride, and its number of valid pixels."""
     session, plan, config = stages.session, ctx.plan, ctx.config
     skip_policy = (
         SkipPolicy(sampling.write_nodata_sample, {}, frozenset()) if config.skip_bad_tiles else None
     )
-    sample = Sample.at(
-        ctx.folder.work, plan.area, config.stride, len(ctx.selection.bands), ctx.scene.dtype
-    )
-    folder = ctx.folder.records("sample")
+    # Each stride has files of its own, so that a run that was stopped knows which it has tried
+    name = "sample" if is_first else f"sample-{stride}"
+    folder = ctx.folder.records(name)
+    work = ctx.folder.work if is_first else ctx.folder.work / f"{name}-files"
+    work.mkdir(exist_ok=True)
+    sample = Sample.at(work, plan.area, stride, len(ctx.selection.bands), ctx.scene.dtype)
     if not (sample.values.is_complete() and sample.mask.is_complete()):
         shutil.rmtree(folder, ignore_errors=True)
         sample.values.create()
         sample.mask.create()
-    job = SampleJob(scene, plan.area, config.stride, ctx.selection.bands, sample)
-    times = sampling.tiles_per_side(
-        scene, plan, config.stride, skips_bad_tiles=config.skip_bad_tiles
-    )
+    job = SampleJob(scene, plan.area, stride, ctx.selection.bands, sample)
+    times = sampling.tiles_per_side(scene, plan, stride, skips_bad_tiles=config.skip_bad_tiles)
     tiles = list(plan.tiles(times))
     with stages.stage("sample", "reading the sample", ctx.n_pixels, len(tiles)) as entry:
         records, resumed = run_tiles(
@@ -125,15 +159,10 @@ def take_sample(ctx: RunContext, stages: Stages, scene: Scene, workers: Workers)
             skip_policy,
         )
         entry.update(_totals(records, resumed))
-    bad = collect_bad_tiles(records)
-    if not any(record["valid"] for record in records.values()):
-        _check_any_valid(ctx, stages, job, workers, bad)
-    _check_reflectance(ctx, sample)
-    _note_carbon_dioxide(ctx, stages.record, sample)
-    stages.record.add_bad_tiles(describe_bad_tiles(plan.tiles(), plan.area, bad))
-    is_copy_read = sampling.uses_thinned_copy(scene, plan.area, config.stride)
+    is_copy_read = sampling.uses_thinned_copy(scene, plan.area, stride)
     used = (name for name, record in records.items() if record["sampled"] and not is_copy_read)
-    return TakenSample(sample, bad, frozenset(used))
+    taken = TakenSample(sample, stride, collect_bad_tiles(records), frozenset(used))
+    return taken, sum(record["valid"] for record in records.values())
 
 
 def _check_reflectance(ctx: RunContext, sample: Sample) -> None:
@@ -162,10 +191,11 @@ def _note_carbon_dioxide(ctx: RunContext, record: RunRecord, sample: Sample) -> 
 
 
 def _check_any_valid(
-    ctx: RunContext, stages: Stages, job: SampleJob, workers: Workers, bad: Mapping[str, str]
+    ctx: RunContext, stages: Stages, scene: Scene, workers: Workers, taken: TakenSample
 ) -> None:
     """Tell a scene without a valid pixel from a sample that has missed them all."""
-    session, folder = stages.session, ctx.folder.records("count")
+    session, folder, bad = stages.session, ctx.folder.records("count"), taken.bad
+    job = SampleJob(scene, ctx.plan.area, taken.stride, ctx.selection.bands, taken.sample)
     tiles = [tile for tile in ctx.plan.tiles() if tile.name not in bad]
     with stages.stage("count", "looking for data", ctx.n_pixels):
         records, _ = run_tiles(

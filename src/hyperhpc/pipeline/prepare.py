@@ -116,11 +116,11 @@ def estimate(ctx: RunContext, workers: int) -> dict[str, Any]:
     plan, scene, config = ctx.plan, ctx.scene, ctx.config
     is_needed = {"transpose": plan.is_transposed, "sample": not ctx.applied, "classify": True}
     passes = [name for name, needed in is_needed.items() if needed]
-    sampled = 0 if ctx.applied else n_sampled(plan.area.shape, config.stride)
+    sampled = 0 if ctx.applied else n_sampled(plan.area.shape, ctx.stride)
     n_read: dict[str, float] = dict.fromkeys(passes, ctx.n_pixels)
-    if "sample" in passes and uses_thinned_copy(scene, plan.area, config.stride):
+    if "sample" in passes and uses_thinned_copy(scene, plan.area, ctx.stride):
         n_read["sample"] = ctx.n_pixels / THINNED_STEP**2
-    times = tiles_per_side(scene, plan, config.stride, skips_bad_tiles=config.skip_bad_tiles)
+    times = tiles_per_side(scene, plan, ctx.stride, skips_bad_tiles=config.skip_bad_tiles)
     n_maps = len(ctx.indices) + len(ctx.model_names)
     stored_bytes = scene.shape[2] * np.dtype(scene.stored_dtype).itemsize
     threads = workers * config.threads_per_worker

@@ -53,6 +53,10 @@ class RunRecord:
         self._stages[entry["name"]] = {**empty, **entry, "seconds": seconds}
         self.write()
 
+    def revise(self, options: Mapping[str, Any], choices: Sequence[str]) -> None:
+        """Record the options and choices as they are known once the sample was taken."""
+        self._values |= {"options": dict(options), "choices": list(choices)}
+
     def set_pixels(self, counts: Mapping[str, Any]) -> None:
         """Record valid and no-data pixels of the area, and missing values of each index."""
         self._values["pixels"] = dict(counts)

@@ -12,7 +12,7 @@ from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError, SceneError
 from hyperhpc.pipeline import passes
 from hyperhpc.pipeline.context import RunContext
-from hyperhpc.pipeline.header import run_header
+from hyperhpc.pipeline.header import describe_choices, describe_options, run_header
 from hyperhpc.pipeline.managed import Session, managed_run
 from hyperhpc.pipeline.passes import Stages, TileRecords
 from hyperhpc.pipeline.prepare import prepare
@@ -121,6 +121,8 @@ def _run_passes(ctx: RunContext, stages: Stages, workers: Workers) -> TileRecord
         labellers = ctx.applied.labellers(scene)
     else:
         taken = passes.take_sample(ctx, stages, scene, workers)
+        ctx = replace(ctx, config=replace(ctx.config, stride=taken.stride))
+        stages.record.revise(describe_options(ctx), describe_choices(ctx))
         labellers = passes.fit(ctx, stages, taken.sample, workers)
         bad, used = bad | taken.bad, taken.used
     return passes.classify(ctx, stages, scene, labellers, workers, bad, used)

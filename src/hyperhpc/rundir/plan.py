@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.config import RunConfig
+from hyperhpc.config import ENOUGH_PIXELS, STRIDE, RunConfig
 from hyperhpc.errors import ConfigError, ResourceError
 from hyperhpc.rundir import memory
 from hyperhpc.rundir.bbox import Box, box_text, check_order, overlaps
@@ -198,11 +198,26 @@ def make_plan(scene: Scene, config: RunConfig) -> Plan:
     return Plan(area, tile, is_transposed, config.result_options(), scene.fingerprint())
 
 
+def list_strides(given: int | None, shape: tuple[int, int]) -> list[int]:
+    """Strides of the sample to try in turn, until one leaves enough valid pixels.
+
+    ``given``: By the user; it is taken whatever it leaves.
+    ``shape``: Rows and columns of the area.
+    """
+    if given is not None:
+        return [given]
+    return [
+        stride
+        for stride in range(STRIDE, 0, -1)
+        if stride == 1 or memory.n_sampled(shape, stride) >= ENOUGH_PIXELS
+    ]
+
+
 def _check_memory(scene: Scene, area: Area, config: RunConfig) -> None:
     """Raise ResourceError if a worker can hold neither a small tile nor the subsample."""
-    threads = config.threads_per_worker
+    threads, stride = config.threads_per_worker, list_strides(config.stride, area.shape)[0]
     tiles = memory.tiles_peak(SMALL_TILE**2 * memory.pixel_bytes(scene), threads)
-    n_pixels = min(memory.SUBSAMPLE, memory.n_sampled(area.shape, config.stride))
+    n_pixels = min(memory.SUBSAMPLE, memory.n_sampled(area.shape, stride))
     starts = memory.starts_peak(scene.shape[2] * np.dtype(scene.dtype).itemsize, n_pixels)
     need = memory.needed_mib(max(tiles, starts))
     if config.memory_bytes < need * 2**20:
