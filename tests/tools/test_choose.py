@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from cli_case import call, check_refused
 from hyperhpc.analysis.agreement import (
     ClusterScores,
     find_elbow,
-    mean_stability,
+    measure_resampling_stability,
+    measure_seed_stability,
     recommend_k,
     score_clustering,
 )
 from hyperhpc.config import load_config
-from hyperhpc.tools.choose_k import MAX_COARSE_PIXELS, prepare_trial
+from hyperhpc.tools.choose_k import MAX_COARSE_PIXELS, draw_subsamples, prepare_trial
 from raster_case import write_envi
 
 N_BANDS, N_KINDS = 30, 5
@@ -50,7 +52,7 @@ def scene(cube: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def found(scene: Path, shared_workers: None) -> dict[str, Any]:
     done = call("choose-k", scene, "--k", "2..9", "--json")
     assert done.code == 0, done.err
-    assert "choose-k: 5 fits of each k to at most 4320 pixels of 60 x 72" in done.err
+    assert "choose-k: 10 fits of each k to at most 4320 pixels of 60 x 72" in done.err
     assert "MB of memory" in done.err
     return json.loads(done.out)
 
@@ -80,8 +82,9 @@ def test_choose_k__is_as_scikit_learn_has_it(found: dict[str, Any], cube: np.nda
     inertia = [row["inertia"] for row in found["table"]]
     assert inertia == sorted(inertia, reverse=True)
     five = found["table"][N_KINDS - 2]
-    assert five["stability"] == 1
-    assert found["table"][-1]["stability"] < 0.9
+    assert five["seed_stability"] == five["resampling_stability"] == 1
+    assert found["table"][-1]["seed_stability"] < 0.9
+    assert found["table"][-1]["resampling_stability"] < 0.9
 
 
 @pytest.mark.e2e
@@ -91,6 +94,7 @@ def test_choose_k__gives_the_same_again_and_writes_it(
     folder = tmp_path / "new" / "choice"
     done = call("choose-k", scene, "--k", "2..9", "--out", folder)
     assert done.code == 0, done.err
+    assert "stability over  stability under" in done.out
     assert f"recommended: {N_KINDS} clusters; " in done.out
     names = {"choose-k.csv", "choose-k.png", "choose-k.json"}
     assert {path.name for path in folder.iterdir()} == names
@@ -165,20 +169,47 @@ def test_judge__scores_are_scikit_learn_s_and_none_where_there_are_none() -> Non
     assert score_clustering(scaled, np.zeros(200, int), few) == (None, None)
 
 
-def test_mean_stability__is_the_mean_over_pairs() -> None:
+def test_seed_stability__is_the_mean_over_pairs() -> None:
     rng = np.random.default_rng(5)
     labels = [rng.integers(0, 4, 300) for _ in range(4)]
     labels[1] = (labels[0] + 1) % 4  # the same under other numbers
     true = np.mean([adjusted_rand_score(a, b) for a, b in combinations(labels, 2)])
-    assert mean_stability(labels, 4) == pytest.approx(true)
-    assert mean_stability(labels[:2], 4) == 1
+    assert measure_seed_stability(labels, 4) == pytest.approx(true)
+    assert measure_seed_stability(labels[:2], 4) == 1
+
+
+def test_resampling_stability__is_of_the_pixels_that_two_fits_share() -> None:
+    picks = draw_subsamples(500, 7)
+    assert [len(pick) for pick in picks] == [400] * 5
+    assert all((np.diff(pick) > 0).all() for pick in picks)
+    assert len({pick.tobytes() for pick in picks}) == 5
+    for again, pick in zip(draw_subsamples(500, 7), picks, strict=True):
+        np.testing.assert_array_equal(again, pick)
+    rng = np.random.default_rng(6)
+    labels = [rng.integers(0, 3, 500) for _ in picks]
+    shared = [(np.intersect1d(picks[i], picks[j]), i, j) for i, j in combinations(range(5), 2)]
+    true = np.mean([adjusted_rand_score(labels[i][both], labels[j][both]) for both, i, j in shared])
+    assert measure_resampling_stability(labels, picks) == pytest.approx(true)
+    one = rng.integers(0, 3, 500)
+    elsewhere = [np.where(np.isin(np.arange(500), pick), one, 9) for pick in picks]
+    assert measure_resampling_stability(elsewhere, picks) == 1
+
+
+def test_resampling_stability__falls_where_the_seeds_still_agree() -> None:
+    """Two kinds of pixels in three clusters: which of the two is cut in half is chance."""
+    rng = np.random.default_rng(8)
+    side = rng.integers(0, 2, 600)
+    picks = draw_subsamples(600, 0)
+    cuts = [np.where(side == n % 2, 2, side) * (rng.random(600) < 0.5) for n in range(5)]
+    assert measure_seed_stability([cuts[0]] * 5, 3) == 1
+    assert measure_resampling_stability(cuts, picks) < 0.9
 
 
 def judged(
     inertia: list[float], silhouette: list[float], stability: list[float]
 ) -> list[ClusterScores]:
     return [
-        ClusterScores(k, i, i / 100, s, 1.0, t)
+        ClusterScores(k, i, i / 100, s, 1.0, 1.0, t)
         for k, (i, s, t) in enumerate(zip(inertia, silhouette, stability, strict=True), 2)
     ]
 
@@ -191,7 +222,10 @@ def test_recommend__weighs_elbow_stability_and_silhouette() -> None:
     k, reason = recommend_k(entries)
     assert k == 5  # 2 is below the elbow, 6 is unstable
     assert "0.600" in reason
+    seeds = [replace(e, seed_stability=e.resampling_stability, resampling_stability=1.0)
+             for e in entries]  # fmt: skip
+    assert recommend_k(seeds)[0] == 5  # either kind of stability decides
     k, reason = recommend_k(judged(inertia, silhouette, [1, 1, 0.2, 0.3, 0.7, 0.1]))
     assert k == 6
-    assert "no fit agrees" in reason
+    assert "no fits agree" in reason
     assert recommend_k(judged([5.0], [0.1], [1]))[0] == 2

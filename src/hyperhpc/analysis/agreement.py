@@ -6,6 +6,8 @@ Adjusted Rand index: Hubert and Arabie (1985), doi:10.1007/BF01908075. Matching 
 Kuhn (1955), doi:10.1002/nav.3800020109. Silhouette: Rousseeuw (1987),
 doi:10.1016/0377-0427(87)90125-7. Davies-Bouldin index: Davies and Bouldin (1979),
 doi:10.1109/TPAMI.1979.4766909. Elbow: Satopaa et al. (2011), doi:10.1109/ICDCSW.2011.20.
+Stability under resampling: Ben-Hur, Elisseeff and Guyon (2002), Pacific Symposium on
+Biocomputing 7, 6-17.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from math import comb
 
 import numpy as np
 
-#: Fits whose mean adjusted Rand index between seeds is lower are called unstable.
+#: Fits whose mean adjusted Rand index between seeds, or between subsamples, is lower are called
+#: unstable.
 MIN_STABILITY = 0.9
 
 
@@ -86,7 +89,10 @@ class ClusterScores:
     ``unexplained``: The inertia as a share of the scaled variance, 0-1.
     ``silhouette``: Mean over a few pixels, -1 to 1, higher is better.
     ``davies_bouldin``: At least 0, lower is better; None if all pixels are in one cluster.
-    ``stability``: Mean adjusted Rand index between the fits of different seeds.
+    ``seed_stability``: Mean adjusted Rand index between fits of the same pixels from different
+        seeds.
+    ``resampling_stability``: The same between fits of different random subsamples, on the pixels
+        that two of them have in common.
     """
 
     k: int
@@ -94,12 +100,39 @@ class ClusterScores:
     unexplained: float
     silhouette: float | None
     davies_bouldin: float | None
-    stability: float
+    seed_stability: float
+    resampling_stability: float
+
+    @property
+    def stability(self) -> float:
+        """The lower one of both."""
+        return min(self.seed_stability, self.resampling_stability)
 
 
-def mean_stability(labels: Sequence[np.ndarray], k: int) -> float:
+def measure_seed_stability(labels: Sequence[np.ndarray], k: int) -> float:
     """Mean adjusted Rand index of all pairs of labellings (pixel,) with labels below k."""
     scores = [adjusted_rand_index(confusion_table(a, b, k, k)) for a, b in combinations(labels, 2)]
+    return float(np.mean(scores)) if scores else 1.0
+
+
+def measure_resampling_stability(
+    labels: Sequence[np.ndarray], picks: Sequence[np.ndarray]
+) -> float:
+    """Mean adjusted Rand index of all pairs of fits, on the pixels both were fitted to.
+
+    A fit of a random part of the pixels finds the same clusters again if these are in the data,
+    and others if chance has made them (Ben-Hur et al. 2002). Fits from different seeds may agree
+    all the same: they see the same pixels.
+
+    ``labels``: Of all pixels (pixel,), by each fit.
+    ``picks``: Positions of the pixels that each fit was made of, ascending.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    scores = []
+    for (a, pick_a), (b, pick_b) in combinations(zip(labels, picks, strict=True), 2):
+        common = np.intersect1d(pick_a, pick_b, assume_unique=True)
+        scores.append(adjusted_rand_score(a[common], b[common]))
     return float(np.mean(scores)) if scores else 1.0
 
 
@@ -137,8 +170,8 @@ def recommend_k(scores: Sequence[ClusterScores]) -> tuple[int, str]:
     """One k, and a sentence that says why.
 
     Numbers below the elbow of the inertia leave much unexplained. From the elbow on, among
-    the numbers whose fits agree between seeds, the one with the highest silhouette is
-    recommended. The silhouette alone would nearly always choose two: dark and bright.
+    the numbers whose fits agree between seeds and between subsamples, the one with the highest
+    silhouette is recommended. The silhouette alone would nearly always choose two: dark and bright.
     """
     elbow = find_elbow(scores)
     candidates = [s for s in scores if s.k >= elbow]
@@ -146,14 +179,15 @@ def recommend_k(scores: Sequence[ClusterScores]) -> tuple[int, str]:
     if not stable:
         best = max(candidates, key=lambda s: s.stability)
         return best.k, (
-            f"from the elbow of the inertia (k = {elbow}) on, no fit agrees between seeds "
-            f"with an adjusted Rand index of {MIN_STABILITY}; k = {best.k} comes nearest with "
-            f"{best.stability:.3f}."
+            f"from the elbow of the inertia (k = {elbow}) on, no fits agree between seeds and "
+            f"between subsamples with an adjusted Rand index of {MIN_STABILITY}; k = {best.k} "
+            f"comes nearest with {best.seed_stability:.3f} and {best.resampling_stability:.3f}."
         )
     best = max(stable, key=lambda s: -1.0 if s.silhouette is None else s.silhouette)
     silhouette = "none" if best.silhouette is None else f"{best.silhouette:.3f}"
     return best.k, (
         f"of the numbers from the elbow of the inertia (k = {elbow}) on whose fits agree "
-        f"between seeds ({len(stable)} of {len(candidates)}), k = {best.k} has the highest "
-        f"silhouette ({silhouette}; stability {best.stability:.3f})."
+        f"between seeds and between subsamples ({len(stable)} of {len(candidates)}), k = {best.k} "
+        f"has the highest silhouette ({silhouette}; stability {best.seed_stability:.3f} and "
+        f"{best.resampling_stability:.3f})."
     )

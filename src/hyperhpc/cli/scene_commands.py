@@ -287,8 +287,9 @@ def _read_range(context: Any, parameter: Any, value: str) -> list[int]:
 def choose_k(scene: Path, ks: list[int], out: Path | None, as_json: bool, **options: Any) -> None:
     """Try numbers of clusters on few pixels of SCENE, and recommend one.
 
-    Each number is fitted from several seeds to at most 25,000 pixels and judged by inertia,
-    silhouette, Davies-Bouldin index and stability. Memory and time are shown beforehand.
+    Each number is fitted to at most 25,000 pixels, and judged by inertia, silhouette,
+    Davies-Bouldin index, and two kinds of stability: over seeds, and under resampling. Memory and
+    time are shown beforehand.
     """
     from hyperhpc.config import load_config
     from hyperhpc.tools.choose_k import choose_k as choose
@@ -306,13 +307,14 @@ def choose_k(scene: Path, ks: list[int], out: Path | None, as_json: bool, **opti
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
-    click.echo("  k  unexplained  silhouette  Davies-B.  stability")
+    click.echo("                                           stability over  stability under")
+    click.echo("  k  unexplained  silhouette  Davies-B.             seeds       resampling")
     for row in found["table"]:
         scores = (row[name] for name in ("silhouette", "davies_bouldin"))
         silhouette, davies_bouldin = ("" if v is None else f"{v:.3f}" for v in scores)
         click.echo(
             f"{row['k']:>3} {row['unexplained']:>12.2%} {silhouette:>11} {davies_bouldin:>10} "
-            f"{row['stability']:>10.3f}"
+            f"{row['seed_stability']:>17.3f} {row['resampling_stability']:>16.3f}"
         )
     click.echo(f"recommended: {found['recommended']} clusters; {found['reason']}")
 

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -206,7 +207,7 @@ _CHARTS = (
     ("unexplained", "Variance left unexplained", "the elbow counts"),
     ("silhouette", "Silhouette", "high is good"),
     ("davies_bouldin", "Davies-Bouldin index", "low is good"),
-    ("stability", "Stability over seeds", "mean adjusted Rand index; high is good"),
+    ("seed_stability", "Stability", "mean adjusted Rand index; high is good"),
 )
 
 
@@ -224,8 +225,9 @@ def choice_figure(found: dict[str, Any]) -> Figure:
         words = f"{found['reason'][0].upper()}{found['reason'][1:]}"
         sheet.remark(left, 0.29, words, fontsize=6.5)
         about = (
-            f"{number(found['pixels'])} pixels, {found['bands']} bands, {found['seeds']} seeds;"
-            f" silhouette of {number(found['silhouette_pixels'])} pixels"
+            f"{number(found['pixels'])} pixels, {found['bands']} bands, {found['seeds']} seeds, "
+            f"{found['subsamples']} subsamples of {found['subsample_share']:.0%}; silhouette of "
+            f"{number(found['silhouette_pixels'])} pixels"
         )
         sheet.remark(left, 0.45, about, fontsize=6.5)
         for i, (key, title, good) in enumerate(_CHARTS):
@@ -242,8 +244,17 @@ def choice_figure(found: dict[str, Any]) -> Figure:
             ax.spines[["top", "right"]].set_visible(False)
             if key == "unexplained":
                 ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-            if key == "stability":
-                ax.set_ylim(min(0.0, *(v for _, v in points)), 1.03)
+            if key == "seed_stability":
+                _add_resampling(ax, found["table"], [value for _, value in points])
             if row:
                 ax.set_xlabel("number of clusters k")
         return sheet.figure
+
+
+def _add_resampling(ax: Axes, table: list[dict[str, Any]], over_seeds: list[float]) -> None:
+    """Draw the second stability next to the one over seeds, and name both."""
+    ks, values = [row["k"] for row in table], [row["resampling_stability"] for row in table]
+    ax.lines[-1].set_label("over seeds (same pixels)")
+    ax.plot(ks, values, color="#CC79A7", marker="s", ms=3.0, ls="--", label="under resampling")
+    ax.set_ylim(min(0.0, *over_seeds, *values), 1.03)
+    ax.legend(loc="lower left", fontsize=6.5, facecolor="white", framealpha=1, edgecolor="none")

@@ -14,8 +14,9 @@ import numpy as np
 
 from hyperhpc.analysis import agreement
 from hyperhpc.analysis.kernel import Scorer, label_pixels
-from hyperhpc.analysis.kmeans import fit_scaler, measure_moments
+from hyperhpc.analysis.kmeans import Fit, fit_scaler, measure_moments
 from hyperhpc.analysis.starts import fit_start, merge_bands
+from hyperhpc.compute.fitting import FEWEST_PER_CLUSTER
 from hyperhpc.compute.sample import Sample, SampleJob, sample_tile
 from hyperhpc.compute.selection import resolve_drop, select_bands
 from hyperhpc.compute.starts import MAX_COARSE_PIXELS, Subsample, write_subsample
@@ -29,8 +30,8 @@ from hyperhpc.scene.cube import THINNED_STEP, Scene
 from hyperhpc.tools.csv_table import write_table
 from hyperhpc.workers import scratch_folder
 
-#: Fits of each k, from different seeds.
-N_SEEDS = 5
+#: Fits of each k: of all pixels from different seeds, and of random subsamples of this share.
+N_SEEDS, N_SUBSAMPLES, SUBSAMPLE_SHARE = 5, 5, 0.8
 #: Pixels of the silhouette, which needs all distances between them.
 SILHOUETTE_PIXELS = 2000
 #: Measured on one core: pixels read per second, and values (pixel x band x cluster) of a
@@ -66,13 +67,14 @@ class Trial:
         if self.scene.thinned is not None and self.stride % THINNED_STEP == 0:
             n_read //= THINNED_STEP**2
         values = self.n_pixels * len(self.bands)
-        fits = N_SEEDS * sum(self.ks) * values * _PASSES / _FIT_RATE
+        n_fits = N_SEEDS + N_SUBSAMPLES * SUBSAMPLE_SHARE
+        fits = n_fits * sum(self.ks) * values * _PASSES / _FIT_RATE
         seconds = 3 + n_read / _READ_RATE + fits
-        nbytes = _BASE_BYTES + values * (np.dtype(self.scene.dtype).itemsize + 24)
+        nbytes = _BASE_BYTES + values * (2 * np.dtype(self.scene.dtype).itemsize + 24)
         return (
-            f"{N_SEEDS} fits of each k to at most {self.n_pixels} pixels of {rows} x {cols}, "
-            f"taken {self.stride} apart; about {nbytes / 1e6:.0f} MB of memory and "
-            f"{max(1, round(seconds / 60))} min"
+            f"{N_SEEDS + N_SUBSAMPLES} fits of each k to at most {self.n_pixels} pixels of "
+            f"{rows} x {cols}, taken {self.stride} apart; about {nbytes / 1e6:.0f} MB of memory "
+            f"and {max(1, round(seconds / 60))} min"
         )
 
 
@@ -99,15 +101,18 @@ def prepare_trial(config: RunConfig, ks: Sequence[int]) -> Trial:
 
 
 def choose_k(trial: Trial, progress: Progress) -> dict[str, Any]:
-    """Fit each number of clusters from several seeds, as in a run, and score it.
+    """Fit each number of clusters, as in a run, and score it.
+
+    It is fitted to the same pixels from several seeds, and to several random subsamples of them.
 
     Returns: the keys of ``hyperhpc choose-k --json``.
     Raises ConfigError: there are too few valid pixels.
     """
     dn = _read_sample(trial, progress)
-    if len(dn) <= max(trial.ks):
+    if len(dn) < max(trial.ks) * FEWEST_PER_CLUSTER:
         raise ConfigError(
-            f"{len(dn)} valid sampled pixels are too few for {max(trial.ks)} clusters",
+            f"{len(dn)} valid sampled pixels are too few for {max(trial.ks)} clusters, which need "
+            f"{max(trial.ks) * FEWEST_PER_CLUSTER}: {FEWEST_PER_CLUSTER} per cluster",
             "Give a larger area or smaller numbers",
         )
     config, is_integer = trial.config, np.issubdtype(dn.dtype, np.integer)
@@ -117,21 +122,38 @@ def choose_k(trial: Trial, progress: Progress) -> dict[str, Any]:
     squares = measure_moments(dn, scaler.offset).squares.astype(np.float64)
     scaled, merged = scaler.transform(dn), merge_bands(dn, scaler)
     total = float((scaled**2).sum())
+    picks = draw_subsamples(len(dn), config.seed)
     few = np.linspace(0, len(dn) - 1, min(SILHOUETTE_PIXELS, len(dn))).astype(int)
     judged = []
-    with progress.stage("fitting", len(trial.ks) * N_SEEDS, "fits"):
+
+    def label(fit: Fit) -> np.ndarray:
+        return label_pixels(dn, [Scorer(fit.centres, scaler)])[0]
+
+    with progress.stage("fitting", len(trial.ks) * (N_SEEDS + N_SUBSAMPLES), "fits"):
         for k in trial.ks:
             fits = []
             for n in range(N_SEEDS):  # random numbers as for the starts of a run
                 rng = np.random.default_rng([config.seed, 2, n])
                 fits.append(fit_start(dn, merged, k, scaler, squares, rng))
                 progress.advance(1)
-            labels = [label_pixels(dn, [Scorer(fit.centres, scaler)])[0] for fit in fits]
+            labels = [label(fit) for fit in fits]
+            resampled = []
+            for n, pick in enumerate(picks):
+                rng = np.random.default_rng([config.seed, 2, n])
+                part = dn[pick]
+                own = measure_moments(part, scaler.offset).squares.astype(np.float64)
+                fit = fit_start(part, merged[pick], k, scaler, own, rng)
+                resampled.append(label(fit))
+                progress.advance(1)
             best = min(range(N_SEEDS), key=lambda i: fits[i].inertia)
             inertia = fits[best].inertia
             silhouette, davies_bouldin = agreement.score_clustering(scaled, labels[best], few)
             unexplained = inertia / total if total else 0.0
-            scores = (unexplained, silhouette, davies_bouldin, agreement.mean_stability(labels, k))
+            stabilities = (
+                agreement.measure_seed_stability(labels, k),
+                agreement.measure_resampling_stability(resampled, picks),
+            )
+            scores = (unexplained, silhouette, davies_bouldin, *stabilities)
             judged.append(agreement.ClusterScores(k, inertia, *scores))
     k, reason = agreement.recommend_k(judged)
     return {
@@ -142,11 +164,22 @@ def choose_k(trial: Trial, progress: Progress) -> dict[str, Any]:
         "silhouette_pixels": len(few),
         "bands": len(trial.bands),
         "seeds": N_SEEDS,
+        "subsamples": N_SUBSAMPLES,
+        "subsample_share": SUBSAMPLE_SHARE,
         "table": [asdict(entry) for entry in judged],
         "elbow": agreement.find_elbow(judged),
         "recommended": k,
         "reason": reason,
     }
+
+
+def draw_subsamples(n_pixels: int, seed: int) -> list[np.ndarray]:
+    """Positions (ascending) of the pixels of each random subsample: always the same ones."""
+    size = math.ceil(n_pixels * SUBSAMPLE_SHARE)
+    return [
+        np.sort(np.random.default_rng([seed, 3, n]).choice(n_pixels, size, replace=False))
+        for n in range(N_SUBSAMPLES)
+    ]
 
 
 def _read_sample(trial: Trial, progress: Progress) -> np.ndarray:
