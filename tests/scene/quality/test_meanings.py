@@ -98,4 +98,5 @@ def test_read_codes__of_classes(mask: str, codes: list[int]) -> None:
     words = " ".join(name.replace(" ", "_") for name in names)
     assert hidden(mask, flag_values=list(range(len(names))), flag_meanings=words) == codes
     assert hidden(mask, Class_Names=["clear", "other"]) is None
+    assert hidden(mask, flag_values=["x", float("nan")], flag_meanings="cloud water") is None
     assert hidden(mask) is None

@@ -106,9 +106,14 @@ def _list_meanings(attributes: Mapping[str, Any]) -> list[tuple[int, str]]:
     values, meanings = named.get("flag_values"), _split(named.get("flag_meanings"), r"\s+")
     if isinstance(values, list) and meanings and len(values) == len(meanings):
         words = [meaning.replace("_", " ") for meaning in meanings]
-        return [(int(value), word) for value, word in zip(values, words, strict=True)]
+        pairs = zip(values, words, strict=True)
+        return [(int(value), word) for value, word in pairs if _is_whole(value)]
     texts = [value for value in named.values() if isinstance(value, str)]
     return [pair for text in texts for pair in parse_meanings(text)]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
 
 
 def _split(value: Any, separator: str) -> list[str]:
