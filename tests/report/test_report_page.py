@@ -145,7 +145,7 @@ def test_page__stands_alone(run):
     # The lightbox's own picture is empty until a click; every figure speaks.
     assert page.alts[-1] == ""
     assert all(alt and len(alt) > 10 for alt in page.alts[:-1])
-    assert len(page.alts) == 11
+    assert len(page.alts) == 9
 
 
 @pytest.mark.slow
