@@ -16,7 +16,7 @@ from PIL import Image
 from hyperhpc.report import formats as f
 from hyperhpc.report import plot_spectra
 from hyperhpc.report.draw import draw_figures
-from hyperhpc.report.index_maps import index_figure, indices_figure, measure_index
+from hyperhpc.report.index_maps import _limits, index_figure, indices_figure, measure_index
 from hyperhpc.report.maps import (
     CloseUp,
     choose_close_up,
@@ -222,12 +222,31 @@ def test_measure_index__ranges_are_robust_and_a_diverging_one_is_centred(tmp_pat
     write_case(tmp_path, shape=(60, 60), points=0, indices=("ndvi", "cai"))
     results = open_results(tmp_path)
     ndvi, cai = (measure_index(results, e) for e in results.computed)
-    assert ndvi.limits == pytest.approx((ndvi.p2, ndvi.p98))
+    values = results.pyramid.index("ndvi")
+    red, _, _, near = np.moveaxis(results.pyramid.quicklook((0, 1, 2, 3)), -1, 0)
+    is_land = (near >= 0.05) & (near >= red)
+    assert 0 < np.isfinite(near[~is_land]).sum() < is_land.sum()
+    assert ndvi.limits == pytest.approx(np.nanpercentile(values[is_land], (2, 98)))
     assert cai.limits[0] == -cai.limits[1]
     assert ndvi.extend == "both"
-    values = results.pyramid.index("ndvi")
     np.testing.assert_array_equal(ndvi.image[..., 3] == 0, np.isnan(values))
     assert ndvi.n_missing == np.isnan(values).sum()
+
+
+@pytest.mark.parametrize(
+    ("values", "is_land", "entry", "expected"),
+    [
+        ([0.2, 0.4, 9.0], None, {"range": [0.0, 1.0]}, (0.208, 1.0)),
+        ([5.0, 6.0, 7.0], None, {"range": [0.0, 1.0]}, (5.04, 6.96)),  # the range says nothing
+        ([0.2, 0.4, -9.0], [1, 1, 0], {}, (0.204, 0.396)),
+        ([0.2, 0.4, 0.6], [0, 0, 0], {}, (0.208, 0.592)),  # no land at all
+        ([-0.3, 0.1, 0.1], None, {"range": [-0.1, 0.5], "diverging": True}, (-0.1, 0.1)),
+    ],
+)
+def test_limits__of_an_index_are_those_of_land_within_its_range(values, is_land, entry, expected):
+    drawn = np.array([[*values, np.nan]], np.float32)
+    land = None if is_land is None else np.array([[*is_land, 0]], bool)
+    assert _limits(drawn, land, entry) == pytest.approx(expected, rel=1e-6)
 
 
 def test_measure_index__takes_the_runs_own_count_of_missing_pixels(tmp_path):

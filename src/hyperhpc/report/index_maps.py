@@ -82,8 +82,8 @@ def measure_index(results: RunResults, entry: JsonDict) -> IndexMap | None:
     values = pyramid.index(str(entry["name"])) if pyramid else None
     if values is None or pyramid is None:
         return None
-    is_finite = np.isfinite(values)
-    finite = values[is_finite]
+    drawn = reduce_mean(values)
+    finite = values[np.isfinite(values)]
     p2 = q1 = median = q3 = p98 = mean = None
     limits, extend, counts = None, "neither", np.zeros(_BINS, np.int64)
     is_diverging = bool(entry.get("diverging"))
@@ -91,16 +91,12 @@ def measure_index(results: RunResults, entry: JsonDict) -> IndexMap | None:
         thin = finite[:: max(1, finite.size // 1_000_000)]
         p2, q1, median, q3, p98 = map(float, np.percentile(thin, (2, 25, 50, 75, 98)))
         mean = float(finite.mean(dtype=np.float64))
-        limits = style.apart(p2, p98)
-        if is_diverging:
-            most = max(abs(limits[0]), abs(limits[1]))
-            limits = -most, most
+        limits = _limits(drawn, pyramid.is_land, entry)
         under, over = finite.min() < limits[0], finite.max() > limits[1]
         extend = {(1, 1): "both", (1, 0): "min", (0, 1): "max"}.get(
             (int(under), int(over)), "neither"
         )
         counts = np.histogram(thin, bins=_BINS, range=limits)[0]
-    drawn = reduce_mean(values)
     colours = style.colour_map(str(entry["name"]), diverging=is_diverging)
     n_missing, n_pixels = int(values.size - finite.size), int(values.size)
     counted = (results.run.get("pixels") or {}).get("missing") or {}
@@ -113,6 +109,25 @@ def measure_index(results: RunResults, entry: JsonDict) -> IndexMap | None:
         limits, extend, counts, p2, median, p98, n_missing, n_pixels, is_counted,
         q1, q3, mean,
     )  # fmt: skip
+
+
+def _limits(
+    drawn: npt.NDArray[np.float32], is_land: npt.NDArray[np.bool_] | None, entry: JsonDict
+) -> tuple[float, float]:
+    """Ends of the colours: 2 and 98 % of the land, not beyond the range that is expected.
+
+    The range counts only where the median lies in it: a scene in which an index is beside its
+    range would have one colour. Limits of a diverging index are at the same distance from 0.
+    """
+    kept = np.isfinite(drawn)
+    if is_land is not None and is_land.shape == drawn.shape and (kept & is_land).any():
+        kept &= is_land
+    low, median, high = map(float, np.percentile(drawn[kept], (2, 50, 98)))
+    if (expected := entry.get("range")) and expected[0] <= median <= expected[1]:
+        low, high = max(low, float(expected[0])), min(high, float(expected[1]))
+    low, high = style.apart(low, high)
+    most = max(abs(low), abs(high))
+    return (-most, most) if entry.get("diverging") else (low, high)
 
 
 def coloured(

@@ -21,6 +21,10 @@ _COARSE_PX = 1000
 # Counting the most frequent label takes one pass per cluster; with more clusters than this
 # the central pixel of each block is taken.
 _MAX_COUNTED_CLUSTERS = 32
+#: Near-infrared reflectance that land in the sun has: water and deep shade have less.
+LAND_NIR = 0.05
+#: With a smaller share of land a scene is one of water, and its pictures are of water.
+LAND_SHARE = 0.1
 
 #: Edges on the map: left, right, bottom, top.
 Extent = tuple[float, float, float, float]
@@ -135,6 +139,20 @@ class Pyramid:
         """
         visible, infrared = _stretch(self._colours[:3]), self._colours[3:]
         return [visible] * min(3, len(self._colours)) + [_stretch([c]) for c in infrared]
+
+    @cached_property
+    def is_land(self) -> npt.NDArray[np.bool_] | None:
+        """Pixels (y, x) of the quicklook that are neither water nor in deep shade.
+
+        NDVI of at least 0 and near-infrared reflectance of at least ``LAND_NIR``. None if the
+        store lacks a colour, or if less than ``LAND_SHARE`` of the valid pixels are land.
+        """
+        if len(self._colours) < 4:
+            return None
+        red, near = self._colours[0], self._colours[3]
+        is_land = (near >= red) & (near >= LAND_NIR)
+        n_valid = np.count_nonzero(np.isfinite(near))
+        return is_land if np.count_nonzero(is_land) >= max(LAND_SHARE * n_valid, 1) else None
 
     def index(self, name: str) -> FloatMap | None:
         """One index (y, x) at the drawing level, not reduced further; NaN is missing."""
