@@ -15,16 +15,22 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import xarray as xr
+from sklearn.metrics import adjusted_rand_score
 
+import hyperhpc
+from hyperhpc.analysis.bands import drop_windows, good_bands
 from hyperhpc.analysis.evaluation import CAUSES, IndexValues
 from hyperhpc.analysis.indices import choose_indices, compute_indices
 from hyperhpc.analysis.kernel import valid_pixels
+from hyperhpc.analysis.noise import measure_bands
 from hyperhpc.analysis.residuals import measure_carbon_dioxide
-from hyperhpc.compute.selection import select_bands
+from hyperhpc.compute.selection import MIN_SIGNAL_TO_NOISE, select_bands
 from hyperhpc.scene import open_scene
+from hyperhpc.schema import NO_CLUSTER
 from hyperhpc.simulate.scene import simulate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,10 +142,64 @@ def denominators() -> Rows:
     return rows
 
 
+def noise() -> Rows:
+    """Noise of the bands that a run keeps, those that --drop auto leaves out, interpolated ones."""
+    rows = [
+        ["scene", "bands", "signal over noise: 5 %", "median", "below 10, nm", "interpolated, nm"]
+    ]
+    for name, pixels in scenes().items():
+        bands = good_bands(pixels.wavelength_nm, drop_windows(()), _flagged(pixels))
+        nm = pixels.wavelength_nm[bands]
+        found = measure_bands(pixels.dn[:, bands], nm, pixels.scale_factor)
+        assert found is not None
+        ratio = found.signal / found.noise
+        low, median = np.nanpercentile(ratio, (5, 50))
+        with np.errstate(invalid="ignore"):
+            noisy = ", ".join(f"{centre:.0f}" for centre in nm[ratio < MIN_SIGNAL_TO_NOISE])
+        runs = ", ".join(f"{first:.0f}-{last:.0f}" for first, last in found.straight_runs(nm))
+        words = [f"{low:.0f}", f"{median:.0f}", noisy or "none", runs or "none"]
+        rows.append([name, str(len(bands)), *words])
+    return rows
+
+
+def _flagged(pixels: Pixels) -> list[int]:
+    """Bands that hold one value in all pixels: no measurement."""
+    return np.flatnonzero((pixels.dn == pixels.dn[0]).all(axis=0)).tolist()
+
+
+def fit() -> Rows:
+    """Clusters against the true classes of a simulated scene, by what the models are fitted to."""
+    rows = [["options", "fitted pixels", "bands", "lloyd", "minibatch"]]
+    kinds: dict[str, dict[str, Any]] = {
+        "(default)": {},
+        "--stride 1": {"stride": 1},
+        "--stride 16": {"stride": 16},
+        "--drop 0-1 (all bands)": {"drop": [(0, 1)]},
+        "--drop auto": {"drop": "auto"},
+        "--clusters 6": {"clusters": 6},
+        "--clusters 12": {"clusters": 12},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scene.zarr"
+        simulate(path, 400, 400)
+        truth = xr.open_zarr(f"{path}.truth.zarr")["true_class"].values
+        for number, (words, options) in enumerate(kinds.items()):
+            found = hyperhpc.run(path, Path(folder) / str(number), indices=["ndvi"], **options)
+            scores = []
+            for model in ("lloyd", "minibatch"):
+                labels = found.labels(model, slice(None))
+                is_valid = labels != NO_CLUSTER
+                scores.append(f"{adjusted_rand_score(truth[is_valid], labels[is_valid]):.3f}")
+            rows.append([words, f"{found.model['n_pixels_fit']:,}", str(found.n_good), *scores])
+    return rows
+
+
 SECTIONS: dict[str, Callable[[], Rows]] = {
     "carbon-dioxide": carbon_dioxide,
     "carotenoids": carotenoids,
     "denominators": denominators,
+    "noise": noise,
+    "fit": fit,
 }
 
 
