@@ -17,6 +17,7 @@ from hyperhpc.report import formats as f
 from hyperhpc.report import plot_spectra
 from hyperhpc.report.draw import draw_figures
 from hyperhpc.report.index_maps import _limits, index_figure, indices_figure, measure_index
+from hyperhpc.report.keys import TALL_ROW, cluster_spectra, draw_key
 from hyperhpc.report.maps import (
     CloseUp,
     choose_close_up,
@@ -160,6 +161,31 @@ def test_spectra__leave_out_a_row_without_coordinates_and_keep_its_number(tmp_pa
     table = point_table(results)
     assert [row[0].text for row in table.rows] == ["P1", "P2", "P3"]
     assert table.rows[1][1].text == table.rows[1][3].text == "\u2013"
+
+
+def test_key__of_clusters_has_spectra_to_one_scale_and_their_ndvi(tmp_path):
+    write_case(tmp_path, shape=(8, 9), points=0, indices=(), models=("lloyd",), clusters=5)
+    results = open_results(tmp_path)
+    spectra = cluster_spectra(results, "lloyd")
+    nm = np.array(results.model["wavelength_nm"])
+    mean = np.array(results.cluster_entry("lloyd")["mean"])
+    near, red = (mean[:, np.abs(nm - wanted).argmin()] for wanted in (858.6, 648.2))
+    assert spectra.ndvi == pytest.approx((near - red) / (near + red))
+    sheet = Sheet(4.0, 3.0)
+    draw_key(sheet, 0.1, 0.1, [[f"C{k}"] for k in range(5)], cluster_colours(5), 3, 0, spectra)
+    lines = sheet.figure.axes[0].collections[-1].get_segments()
+    heights = [np.nanmax(0.36 - (line[:, 1] % TALL_ROW)) for line in lines]
+    assert heights == pytest.approx(0.2 * mean.max(axis=1) / mean.max(), rel=1e-6)
+    words = [text.get_text() for text in sheet.figure.texts]
+    assert words.count(f"NDVI {f.number(spectra.ndvi[0], 2)}") >= 1
+
+
+def test_key__of_clusters_does_without_spectra(tmp_path):
+    write_case(tmp_path, shape=(8, 9), points=0, indices=(), models=("lloyd",), clusters=3)
+    (tmp_path / "clusters.json").unlink()
+    results = open_results(tmp_path)
+    assert cluster_spectra(results, "lloyd") is None
+    assert cluster_figure(results, "lloyd", None) is not None
 
 
 def test_colour_limits__are_percentiles_of_red_green_and_blue_together(tmp_path):

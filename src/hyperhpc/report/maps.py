@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from hyperhpc.report import style
-from hyperhpc.report.formats import THIN, TIMES, hectare_decimals, number, percent
+from hyperhpc.report.formats import TIMES
+from hyperhpc.report.keys import KEY_WIDTH, ROW, TALL_ROW, cluster_keys, cluster_spectra, draw_key
 from hyperhpc.report.sheet import LEFT, MARGIN, PAGE, TICKS_BELOW, Sheet, aspect_of, columns, fit
 from hyperhpc.results import Extent, FloatMap, Pyramid, RunResults
 from hyperhpc.schema import NO_CLUSTER
@@ -110,7 +109,6 @@ def _window_sums(mask: npt.NDArray[np.bool_], box: tuple[int, int]) -> npt.NDArr
 Panel = tuple[str, str, npt.NDArray[np.uint8], Extent, bool]
 
 TITLE = 0.3
-ROW, KEY_WIDTH = 0.19, 1.72  # inches of a key's line
 _MAX_KEYS = 60
 
 
@@ -147,23 +145,24 @@ def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) ->
     shown = list(range(n))
     if n > _MAX_KEYS:  # the largest, still in label order
         shown = sorted(sorted(shown, key=lambda k: -(pixels[k] if total else 0))[:_MAX_KEYS])
-    keys = _keys(results, pixels, total, shown)
+    keys, spectra = cluster_keys(results, pixels, total, shown), cluster_spectra(results, model)
+    pitch = ROW if spectra is None else TALL_ROW
 
     aspect = aspect_of(view, results.crs)
     # The key stands right of the map, or below a map much wider than high.
     if aspect < 2.2:
         w, h = fit(aspect, PAGE - LEFT - KEY_WIDTH - 0.2, 7.6, labels.shape[1])
-        key_rows = max(10, int(h / ROW))
+        key_rows = max(10, int(h / pitch)) if spectra is None else max(4, int(h / pitch))
         key_cols = -(-len(keys) // key_rows)
         width = max(5.0, LEFT + w + 0.2 + key_cols * KEY_WIDTH)
-        height = TITLE + max(h + TICKS_BELOW, min(len(keys), key_rows) * ROW + 0.15)
+        height = TITLE + max(h + TICKS_BELOW, min(len(keys), key_rows) * pitch + 0.25)
         key_x, key_y = LEFT + w + 0.2, TITLE
     else:
         w, h = fit(aspect, PAGE - LEFT - MARGIN, 7.6, labels.shape[1])
         width, key_cols = PAGE, int((PAGE - LEFT) // KEY_WIDTH)
         key_rows = -(-len(keys) // key_cols)
         key_x, key_y = LEFT, TITLE + h + TICKS_BELOW + 0.05
-        height = key_y + key_rows * ROW + 0.1
+        height = key_y + key_rows * pitch + 0.2
     sheet = Sheet(width, height, has_footer=True)
     sheet.heading(LEFT, 0.1, f"Clusters, {model}")
     image, extent = colour_labels(labels, n), pyramid.drawn_extent(labels)
@@ -175,7 +174,8 @@ def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) ->
             frame = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, lw=lw)
             ax.add_patch(frame).set_clip_on(False)
     colours = style.cluster_colours(n)
-    draw_key(sheet, key_x, key_y, keys, [colours[k] for k in shown], key_rows, n - len(shown))
+    key_colours = [colours[k] for k in shown]
+    draw_key(sheet, key_x, key_y, keys, key_colours, key_rows, n - len(shown), spectra)
     sheet.footer(results.crs, view, w)
     return sheet.figure
 
@@ -222,25 +222,6 @@ def whole_view(results: RunResults) -> Extent:
     return left, right, bottom, top
 
 
-def _keys(results: RunResults, pixels: list[int], total: int, shown: list[int]) -> list[list[str]]:
-    """Name, share and area of each cluster, the latter two where they are known."""
-    if not total:
-        return [[f"C{k}"] for k in shown]
-    whole = results.hectares(total)
-    decimals = max(0, hectare_decimals(whole) - 1) if whole else 0
-    if whole is None or whole >= 0.1:
-        unit, factor = "ha", 1.0
-    else:
-        unit, factor, decimals = "m²", 1e4, 0
-    keys = []
-    for k in shown:
-        key = [f"C{k}", percent(pixels[k] / total)]
-        if (hectares := results.hectares(pixels[k])) is not None:
-            key.append(f"{number(hectares * factor, decimals)}{THIN}{unit}")
-        keys.append(key)
-    return keys
-
-
 def _map_sheet(
     results: RunResults, panels: list[Panel], view: Extent, n_pixels: int | None = None
 ) -> Figure:
@@ -271,25 +252,3 @@ def _map_sheet(
         )  # fmt: skip
     sheet.footer(results.crs, view, w)
     return sheet.figure
-
-
-def draw_key(
-    sheet: Sheet, x: float, y: float, keys: list[list[str]], colours: Sequence[Any], rows: int,
-    more: int,
-) -> None:  # fmt: skip
-    """Swatches with a name, and numbers if there are any, in columns of so many rows."""
-    for i, (name, *numbers) in enumerate(keys):
-        col, row = divmod(i, rows)
-        left, top = x + col * KEY_WIDTH, y + row * ROW
-        swatch = Rectangle(
-            (left / sheet.width, 1 - (top + 0.13) / sheet.height),
-            0.17 / sheet.width, 0.12 / sheet.height,
-            facecolor=colours[i], edgecolor="#00000040", lw=0.4,
-            transform=sheet.figure.transFigure,
-        )  # fmt: skip
-        sheet.figure.add_artist(swatch)
-        sheet.text(left + 0.24, top + 0.07, name, fontsize=7, va="center")
-        for text, end in zip(numbers, (0.98, 1.62), strict=False):
-            sheet.remark(left + end, top + 0.07, text, va="center", ha="right")
-    if more:
-        sheet.remark(x, y + rows * ROW + 0.02, f"and {more} more, in the table")

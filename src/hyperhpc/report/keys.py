@@ -1,0 +1,142 @@
+"""Keys of maps of clusters: colour, name, share and area, and what the cluster looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.collections import LineCollection
+from matplotlib.patches import Rectangle
+
+from hyperhpc.report import style
+from hyperhpc.report.formats import THIN, hectare_decimals, number, percent
+from hyperhpc.report.sheet import Sheet
+from hyperhpc.report.spectra import joined, runs_of
+from hyperhpc.results import RunResults
+
+# Inches of a key's line, and of one that has a spectrum under it.
+ROW, TALL_ROW, KEY_WIDTH = 0.19, 0.43, 1.72
+# With more clusters than this a key with spectra would be longer than the map.
+_MAX_SPECTRA = 32
+# Where NDVI is measured (as the index of this name), and how far a band may lie from it, nm.
+_NIR_NM, _RED_NM, _FAR_NM = 858.6, 648.2, 20.0
+
+
+@dataclass(frozen=True)
+class ClusterSpectra:
+    """Mean spectra of clusters as the lines of a key.
+
+    ``nm``, ``lines``: Wavelengths (point,) and reflectance (cluster, point), NaN between the
+        pieces of a line.
+    ``ndvi``: NDVI of each mean spectrum; NaN where it has none.
+    """
+
+    nm: npt.NDArray[np.float64]
+    lines: npt.NDArray[np.float64]
+    ndvi: npt.NDArray[np.float64]
+
+
+def cluster_spectra(results: RunResults, model: str) -> ClusterSpectra | None:
+    """The mean spectra for a key; None if they are not known, or too many."""
+    means = results.cluster_entry(model).get("mean") or []
+    nm = np.asarray(results.model.get("wavelength_nm") or [], dtype=np.float64)
+    if not 0 < len(means) <= _MAX_SPECTRA or not nm.size:
+        return None
+    spectra = np.array(means, dtype=np.float64)  # None is NaN: an empty cluster
+    if not (runs := runs_of(nm, results.good_ranges)):
+        return None
+    lines = [joined(runs, one[np.newaxis]) for one in spectra]
+    return ClusterSpectra(lines[0][0], np.stack([line for _, line in lines]), _ndvi(nm, spectra))
+
+
+def _ndvi(nm: npt.NDArray[np.float64], spectra: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    at = [int(np.abs(nm - wanted).argmin()) for wanted in (_NIR_NM, _RED_NM)]
+    near, red = spectra[:, at[0]], spectra[:, at[1]]
+    total = near + red
+    is_known = (total > 0) & (np.abs(nm[at] - (_NIR_NM, _RED_NM)).max() <= _FAR_NM)
+    return np.divide(near - red, total, out=np.full(len(spectra), np.nan), where=is_known)
+
+
+def cluster_keys(
+    results: RunResults, pixels: list[int], total: int, shown: list[int]
+) -> list[list[str]]:
+    """Name, share and area of each cluster, the latter two where they are known."""
+    if not total:
+        return [[f"C{k}"] for k in shown]
+    whole = results.hectares(total)
+    decimals = max(0, hectare_decimals(whole) - 1) if whole else 0
+    if whole is None or whole >= 0.1:
+        unit, factor = "ha", 1.0
+    else:
+        unit, factor, decimals = "m²", 1e4, 0
+    keys = []
+    for k in shown:
+        key = [f"C{k}", percent(pixels[k] / total)]
+        if (hectares := results.hectares(pixels[k])) is not None:
+            key.append(f"{number(hectares * factor, decimals)}{THIN}{unit}")
+        keys.append(key)
+    return keys
+
+
+def draw_key(
+    sheet: Sheet, x: float, y: float, keys: list[list[str]], colours: Sequence[Any], rows: int,
+    more: int, spectra: ClusterSpectra | None = None,
+) -> None:  # fmt: skip
+    """Swatches with a name, and numbers if there are any, in columns of so many rows.
+
+    ``spectra``: Of the same clusters in the same order; each row is then ``TALL_ROW`` high.
+    """
+    pitch, swatch_h = (ROW, 0.12) if spectra is None else (TALL_ROW, 0.34)
+    for i, (name, *numbers) in enumerate(keys):
+        col, row = divmod(i, rows)
+        left, top = x + col * KEY_WIDTH, y + row * pitch
+        swatch = Rectangle(
+            (left / sheet.width, 1 - (top + 0.01 + swatch_h) / sheet.height),
+            0.17 / sheet.width, swatch_h / sheet.height,
+            facecolor=colours[i], edgecolor="#00000040", lw=0.4,
+            transform=sheet.figure.transFigure,
+        )  # fmt: skip
+        sheet.figure.add_artist(swatch)
+        sheet.text(left + 0.24, top + 0.07, name, fontsize=7, va="center")
+        for text, end in zip(numbers, (0.98, 1.62), strict=False):
+            sheet.remark(left + end, top + 0.07, text, va="center", ha="right")
+        if spectra is not None and np.isfinite(spectra.ndvi[i]):
+            words = f"NDVI {number(float(spectra.ndvi[i]), 2)}"
+            sheet.remark(left + 1.62, top + 0.26, words, va="center", ha="right")
+    if spectra is not None:
+        _draw_lines(sheet, x, y, colours, rows, spectra)
+    end = y + min(rows, len(keys)) * pitch + 0.02
+    if spectra is not None:
+        highest, nm = np.nanmax(spectra.lines, initial=0), spectra.nm[np.isfinite(spectra.nm)]
+        words = f"curves: 0 to {number(highest, 2)}, {nm.min():.0f} to {nm.max():.0f}{THIN}nm"
+        sheet.remark(x, end, words, fontsize=6)
+    if more:
+        sheet.remark(x, end + 0.12 * (spectra is not None), f"and {more} more, in the table")
+
+
+def _draw_lines(
+    sheet: Sheet, x: float, y: float, colours: Sequence[Any], rows: int, spectra: ClusterSpectra
+) -> None:
+    """The spectra of all clusters to one scale: the axes of each would cost more than the map."""
+    n = len(spectra.lines)
+    width, height = -(-n // rows) * KEY_WIDTH, min(rows, n) * TALL_ROW
+    ax = sheet.axes(x, y, width, height)
+    ax.set(xlim=(0, width), ylim=(height, 0))  # inches from the top left corner
+    ax.axis("off")
+    low, high = np.nanmin(spectra.nm), np.nanmax(spectra.nm)
+    across = 0.24 + 0.78 * (spectra.nm - low) / max(high - low, 1e-9)
+    up = 0.2 * spectra.lines / max(np.nanmax(spectra.lines, initial=0), 1e-9)
+    places = [divmod(i, rows) for i in range(n)]
+    lines = [
+        np.column_stack([col * KEY_WIDTH + across, row * TALL_ROW + 0.36 - up[i]])
+        for i, (col, row) in enumerate(places)
+    ]
+    starts = [(col * KEY_WIDTH + 0.24, row * TALL_ROW + 0.36) for col, row in places]
+    floors = [[(left, floor), (left + 0.78, floor)] for left, floor in starts]
+    ax.add_collection(LineCollection(floors, colors="#c9ced4", linewidths=0.4))
+    pale = [line for line, colour in zip(lines, colours, strict=True) if style.is_light(colour)]
+    ax.add_collection(LineCollection(pale, colors="#6b6b60", linewidths=1.7))
+    ax.add_collection(LineCollection(lines, colors=list(colours), linewidths=0.9))
