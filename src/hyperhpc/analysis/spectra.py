@@ -36,7 +36,8 @@ def to_reflectance(
     if np.any(is_window_band):
         for value in nodata_in_dtype(window_nodata, dn.dtype):
             reflectance[(dn == value) & is_window_band] = np.nan
-    reflectance[~np.isfinite(reflectance)] = np.nan  # 1 / inf would be a value
+    if not np.issubdtype(dn.dtype, np.integer):
+        reflectance[~np.isfinite(reflectance)] = np.nan  # 1 / inf would be a value
     return reflectance
 
 
