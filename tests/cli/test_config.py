@@ -76,6 +76,7 @@ def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
     memory_per_worker = "512MiB"
     launcher = "local"
     dashboard = true
+    figures = "all"
     restart = false
     [formula]
     pri = "(R(531) - R(570)) / (R(531) + R(570))"
