@@ -148,6 +148,14 @@ def test_page__stands_alone(run):
     assert len(page.alts) == 9
 
 
+def test_page__says_why_pixels_have_no_data(tmp_path, quick):
+    case = write_case(tmp_path, shape=(8, 9), points=0, indices=(), models=())
+    case["pixels"]["nodata_causes"] = {"outside the area of interest": 3, "hidden by --mask": 1234}
+    (tmp_path / "run.json").write_text(json.dumps(case))
+    text = read_page(write_report(tmp_path)).text
+    assert "pixels: 3 outside the area of interest; 1\u202f234 hidden by --mask" in text
+
+
 @pytest.mark.slow
 def test_page__escapes_what_it_shows(tmp_path, quick):
     case = write_case(tmp_path / "out", shape=(20, 20), points=0, indices=(), models=())

@@ -23,6 +23,7 @@ from hyperhpc.rundir.folder import disk_error
 from hyperhpc.rundir.integrity import Sums, measure_tile
 from hyperhpc.rundir.plan import Area, Tile
 from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.views import count_causes
 from hyperhpc.schema import CLUSTER, COLORS, INDICES, NO_CLUSTER, QUICKLOOK
 
 #: Pixels whose indices are computed at a time: limits the float64 values of their bands.
@@ -85,6 +86,8 @@ class _Pixels(NamedTuple):
     maps: np.ndarray
     #: uint8 (model, y, x), 255 where missing.
     labels: np.ndarray
+    #: Pixels that are not valid, by cause.
+    causes: dict[str, int]
     #: For each cause the pixels (index) that are missing for it, int64.
     undefined: dict[str, np.ndarray]
 
@@ -112,7 +115,8 @@ def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
             colors[y, x, i] = dn[..., band]
     maps, undefined = _compute_maps(job, index_dn, is_valid)
     pixel_bytes = job.scene.shape[2] * np.dtype(job.scene.stored_dtype).itemsize
-    pixels = _Pixels(is_valid, colors, maps, labels, undefined)
+    causes = count_causes(job.scene, rows, cols, ~is_valid)
+    pixels = _Pixels(is_valid, colors, maps, labels, causes, undefined)
     return _write_tile(job, tile, pixels, height * width * pixel_bytes)
 
 
@@ -122,7 +126,8 @@ def write_nodata_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
     labels = np.full((len(job.labellers), *tile.shape), NO_CLUSTER, dtype=np.uint8)
     colors = np.zeros((*tile.shape, len(job.colors)), dtype=np.float32)
     undefined = {name: np.zeros(len(maps), np.int64) for name in CAUSES}
-    pixels = _Pixels(np.zeros(tile.shape, bool), colors, maps, labels, undefined)
+    causes = {"in a tile that cannot be read": tile.shape[0] * tile.shape[1]}
+    pixels = _Pixels(np.zeros(tile.shape, bool), colors, maps, labels, causes, undefined)
     return _write_tile(job, tile, pixels, 0)
 
 
@@ -161,7 +166,7 @@ def _compute_maps(
 
 def _write_tile(job: ClassifyJob, tile: Tile, pixels: _Pixels, bytes_read: int) -> dict[str, Any]:
     """Write results and overview pixels of a tile; return its record."""
-    is_valid, _, maps, labels, undefined = pixels
+    is_valid, _, maps, labels, causes, undefined = pixels
     files = _write_results(job, tile, maps, labels)
     _write_overview(job, tile, pixels)
     sizes = [labeller.n_clusters for labeller in job.labellers]
@@ -169,6 +174,7 @@ def _write_tile(job: ClassifyJob, tile: Tile, pixels: _Pixels, bytes_read: int) 
     return {
         "valid": int(is_valid.sum()),
         "nodata": int((~is_valid).sum()),
+        "causes": causes,
         "pixels": [
             np.bincount(row, minlength=size).tolist() for row, size in zip(flat, sizes, strict=True)
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -333,7 +334,8 @@ def classify(
 def summarise(ctx: RunContext, records: TileRecords) -> dict[str, Any]:
     """Write clusters.json; return valid and no-data pixels, and missing values of each index.
 
-    ``undefined`` says how many of these are missing for each of ``CAUSES``.
+    ``undefined`` says how many of these are missing for each of ``CAUSES``; ``nodata_causes``
+    why the no-data pixels are, as far as the tiles say (those of older runs do not).
 
     Raises SceneError: if no pixel is valid, which the sample pass would have found.
     """
@@ -365,7 +367,11 @@ def summarise(ctx: RunContext, records: TileRecords) -> dict[str, Any]:
         undefined[name] = {
             cause: sum(tile["undefined"][cause][i] for tile in tiles) for cause in CAUSES
         }
+    causes: Counter[str] = Counter()
+    for tile in tiles:
+        causes.update(tile.get("causes", {}))
     counts = {"total": valid + nodata, "valid": valid, "nodata": nodata}
+    counts["nodata_causes"] = {cause: n for cause, n in causes.items() if n}
     return counts | {"missing": missing, "undefined": undefined}
 
 

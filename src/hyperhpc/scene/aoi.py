@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -33,6 +33,7 @@ class AoiMask:
     wkb: bytes
     grid: Grid
     digest: str
+    cause: ClassVar[str] = "outside the area of interest"
 
     def hides(self, rows: slice, cols: slice) -> np.ndarray:
         """Bool (y, x), True outside."""

@@ -124,6 +124,10 @@ NO_SOURCE, NO_DATE = 65535, 0
 class Mask(Protocol):
     """Says which pixels of a scene are left out. Small, and can be pickled."""
 
+    @property
+    def cause(self) -> str:
+        """Why its pixels are left out, in a few words."""
+
     def hides(self, rows: slice, cols: slice) -> np.ndarray:
         """Bool (y, x), True where a pixel is left out; slices as in :meth:`Scene.read`."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import shapely
 
 from cli_case import call, check_refused
 from hyperhpc.config import SceneOptions
@@ -16,7 +17,9 @@ from hyperhpc.errors import SceneError
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import LAYERS as LAYER_NAMES
 from hyperhpc.scene.mosaic import layers_left_out
+from hyperhpc.scene.views import count_causes
 from hyperhpc.simulate.scene import simulate
+from vector_case import geopackage
 
 LAYERS = "CPER/Reflectance/Metadata/Ancillary_Imagery"
 SHAPE = (60, 70)
@@ -169,6 +172,25 @@ def test_mask__hides_the_share_of_valid_pixels_that_it_says(tile: Path) -> None:
     assert f"hides {share:.0%} of the valid pixels" in warning
 
 
+def test_count_causes__names_masks_from_the_outside_in(tile: Path, tmp_path: Path) -> None:
+    rows, cols = slice(3, 50), slice(10, 64)
+    grid = open_scene(tile).grid
+    box = shapely.box(*grid.bounds((6, 45), (20, 70)))  # no pixel centre is on its edge
+    options = SceneOptions(mask=("shadow", "cloud"), aoi=geopackage(tmp_path / "a.gpkg", box))
+    scene = open_scene(tile, options=options)
+    is_missing = (scene.read(rows, cols) == -9999).all(axis=2)
+
+    y, x = np.mgrid[rows, cols]
+    is_outside = (y < 6) | (y >= 45) | (x < 20)
+    codes = layer(tile, "Haze_Cloud_Water_Map")[rows, cols]
+    is_hidden = (codes == 11) | (codes == 15) | (layer(tile, "Cast_Shadow")[rows, cols] == 1)
+    assert count_causes(scene, rows, cols, is_missing) == {
+        "outside the area of interest": is_outside.sum(),
+        "hidden by --mask": (is_hidden & ~is_outside).sum(),
+        "no data in the file": (is_missing & ~is_outside & ~is_hidden).sum(),
+    }
+
+
 @pytest.mark.e2e
 @pytest.mark.usefixtures("no_report")
 def test_mask__of_a_run(tile: Path, weather: np.ndarray, tmp_path: Path) -> None:
@@ -190,6 +212,9 @@ def test_mask__of_a_run(tile: Path, weather: np.ndarray, tmp_path: Path) -> None
     run = json.loads((out / "run.json").read_text("utf-8"))
     assert run["pixels"]["valid"] == int((cluster != 255).sum())
     assert f"{int(hidden.sum())} pixels are left out" in json.dumps(run)
+    causes = run["pixels"]["nodata_causes"]
+    assert causes["hidden by --mask"] == hidden.sum()
+    assert sum(causes.values()) == run["pixels"]["nodata"]
     warning, *_ = run["warnings"]
     assert f"--mask {land.partition('=')[0]} hides" in warning
     assert f"warning: {warning}" in done.err.splitlines()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -85,6 +85,7 @@ class QualityMask:
 
     scene: Scene
     parts: tuple[LayerMask, ...]
+    cause: ClassVar[str] = "hidden by --mask"
 
     def hides(self, rows: slice, cols: slice) -> np.ndarray:
         """Bool (y, x), True where any of the layers advises against a pixel."""

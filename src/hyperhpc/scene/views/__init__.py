@@ -45,6 +45,9 @@ class WrappedScene(Scene):
         return self.inner.check_files()
 
 
+#: The cause of pixels that no mask hides.
+NO_DATA = "no data in the file"
+
 # Masks: pixels that are left out read as no-data in every band.
 
 
@@ -53,6 +56,10 @@ class _Thinned:
     """The mask of a thinned copy, from the mask of the whole scene."""
 
     whole: Mask
+
+    @property
+    def cause(self) -> str:
+        return self.whole.cause
 
     def hides(self, rows: slice, cols: slice) -> np.ndarray:
         spans = (
@@ -96,6 +103,23 @@ class MaskedScene(WrappedScene):
     def fingerprint(self) -> dict[str, Any]:
         """See :meth:`Scene.fingerprint`."""
         return self.inner.fingerprint() | {"mask": self.mask.fingerprint()}
+
+
+def count_causes(scene: Scene, rows: slice, cols: slice, is_missing: np.ndarray) -> dict[str, int]:
+    """Why pixels of a window are missing: the number of pixels for each cause.
+
+    ``is_missing``: Bool (y, x). A pixel that several masks hide counts for the outermost one,
+    and one that no mask of the whole scene hides is ``no data in the file``; in a mosaic, that
+    includes what the masks of its members hide.
+    """
+    causes, left = {}, is_missing
+    while isinstance(scene, WrappedScene) and left.any():
+        if isinstance(scene, MaskedScene):
+            hidden = left & scene.mask.hides(rows, cols)
+            causes[scene.mask.cause] = int(hidden.sum())
+            left = left & ~hidden
+        scene = scene.inner
+    return causes | {NO_DATA: int(left.sum())}
 
 
 def mask_scene(scene: Scene, mask: Mask, note: str = "", **changes: Any) -> MaskedScene:
