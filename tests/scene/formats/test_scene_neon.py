@@ -437,3 +437,38 @@ def test_origins__are_those_of_neon(
     if is_listed:
         assert [one.acquired for one in scene.flight_lines] == ["2016-08-07", "2022-06-23"]
         assert found["flight_line"].tolist() == [[0, 1, 65535], [1, 1, 7]]
+
+
+@pytest.mark.parametrize("filters", [{"compression": 3}, {"compression": "lzf"}])
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "int32", "float32"])
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_read__chunks_never_written_are_no_data(
+    tmp_path: Path, filters: dict[str, Any], dtype: str, *, is_declared: bool
+) -> None:
+    """HDF5 itself gives zeros, which would be dark pixels; lzf is left to HDF5."""
+    path = write(tmp_path / "tile.h5", chunks=None)
+    values = (CUBE % 9000 + 1).astype(dtype)
+    with h5py.File(path, "r+") as file:
+        group = file["SERC/Reflectance"]
+        kept = {name: group["Reflectance_Data"].attrs[name] for name in ("Scale_Factor",)}
+        kept |= (
+            {"Data_Ignore_Value": 65535.0 if dtype == "uint16" else -9999.0} if is_declared else {}
+        )
+        del group["Reflectance_Data"]
+        cube = group.create_dataset(
+            "Reflectance_Data", CUBE.shape, dtype, chunks=(32, 63, 27), **filters
+        )
+        cube[:32, :63] = values[:32, :63]
+        cube[64:, 63:126, 27:] = values[64:, 63:126, 27:]
+        cube.attrs.update(kept)
+    is_written = np.zeros(CUBE.shape, dtype=bool)
+    is_written[:32, :63] = True
+    is_written[64:, 63:126, 27:] = True
+    scene = opened(path)
+    assert "15 chunks were never written: they are no-data." in " ".join(scene.notes)
+    found = scene.read(ALL, ALL)
+    is_valid = np.isfinite(found) if found.dtype.kind == "f" else np.ones(found.shape, dtype=bool)
+    for value in scene.nodata:
+        is_valid &= found != value
+    np.testing.assert_array_equal(is_valid, is_written)
+    np.testing.assert_array_equal(found[is_valid], values[is_written])

@@ -156,11 +156,13 @@ _BANDS_AT_ONCE = 16
 class ChunkReader:
     """Reads windows of one dataset; made by :func:`chunk_reader`."""
 
-    def __init__(self, data: h5py.Dataset, filters: tuple[int, ...]) -> None:
+    def __init__(
+        self, data: h5py.Dataset, filters: tuple[int, ...], absent_value: float | None
+    ) -> None:
         self._data, self._filters, self._dtype = data, filters, data.dtype
         self._chunk: tuple[int, int, int] = data.chunks
         self._n_bytes = math.prod(self._chunk) * data.dtype.itemsize
-        self._fill = data.fillvalue
+        self._fill = data.fillvalue if absent_value is None else absent_value
         self._file: int = data.file.id.get_vfd_handle()
         self._places: dict[tuple[int, ...], h5py.h5d.StoreInfo] | None = None
 
@@ -230,8 +232,39 @@ class ChunkReader:
         return found
 
 
-def chunk_reader(data: h5py.Dataset) -> ChunkReader | None:
-    """A reader of a cube, or None where HDF5 itself has to read it."""
+def count_absent(data: h5py.Dataset) -> int:
+    """How many chunks were never written, of a dataset that says nothing of what they hold.
+
+    HDF5 would read them as zeros. 0 if there is a fill value, or a damaged list of chunks.
+    """
+    if data.chunks is None or data.fillvalue:
+        return 0
+    n_chunks = math.prod(
+        -(-size // side) for size, side in zip(data.shape, data.chunks, strict=True)
+    )
+    try:
+        return max(0, n_chunks - int(data.id.get_num_chunks()))
+    except READ_ERRORS:
+        return 0
+
+
+def fill_absent(
+    data: h5py.Dataset, out: np.ndarray, window: tuple[slice, slice, slice], value: float
+) -> None:
+    """Put a value where a window of a dataset, read by HDF5, touches chunks never written."""
+    written: set[tuple[int, ...]] = set()
+    data.id.chunk_iter(lambda info: written.add(info.chunk_offset))
+    for touched in itertools.product(*map(_touched, window, data.chunks, data.shape)):
+        start, _, here = zip(*touched, strict=True)
+        if start not in written:
+            out[here] = value
+
+
+def chunk_reader(data: h5py.Dataset, absent_value: float | None = None) -> ChunkReader | None:
+    """A reader of a cube, or None where HDF5 itself has to read it.
+
+    ``absent_value``: What chunks that were never written hold, instead of the fill value.
+    """
     if data.chunks is None or data.ndim != 3 or data.dtype.kind not in "iuf":
         return None
     if data.file.driver != "sec2" or data.file.userblock_size:
@@ -240,7 +273,7 @@ def chunk_reader(data: h5py.Dataset) -> ChunkReader | None:
     filters = tuple(creation.get_filter(k)[0] for k in range(creation.get_nfilters()))
     if not set(filters) <= {_DEFLATE, _SHUFFLE} or len(set(filters)) < len(filters):
         return None
-    return ChunkReader(data, filters)
+    return ChunkReader(data, filters, absent_value)
 
 
 def _touched(window: slice, side: int, size: int) -> list[tuple[int, slice, slice]]:

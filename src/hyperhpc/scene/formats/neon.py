@@ -35,12 +35,15 @@ class NeonScene(FileScene):
     ``dataset``: Path of Reflectance_Data inside the file.
     ``zenith``, ``line_image``, ``date_image``: Paths of the to-sensor zenith angles, of the numbers
         of the flight lines and of the days, or None.
+    ``absent_value``: No-data value that chunks hold which were never written; None if the fill
+        value says so, or none is absent.
     """
 
     dataset: str
     zenith: str | None = None
     line_image: str | None = None
     date_image: str | None = None
+    absent_value: float | None = None
 
     @property
     def cube_name(self) -> str:
@@ -52,9 +55,12 @@ class NeonScene(FileScene):
         try:
             with open_file(self.path) as file:
                 data = file[self.dataset]
-                if reader := hdf5.chunk_reader(data):
+                if reader := hdf5.chunk_reader(data, self.absent_value):
                     return reader.read(rows, cols, bands)
-                return self._fetch_rows(data, rows, cols, bands)
+                found = self._fetch_rows(data, rows, cols, bands)
+                if self.absent_value is not None:
+                    hdf5.fill_absent(data, found, (rows, cols, bands), self.absent_value)
+                return found
         except READ_ERRORS as error:
             raise unreadable(self.cube_name, rows, cols, bands, why=error) from error
 
@@ -193,7 +199,11 @@ def _open(
     attributes = Attributes(data.attrs, reflectance.attrs, reflectance.parent.attrs)
     attributes.forget("units", "unit")  # never per cent; HDF5 may read a damaged text for ever
     values = metadata.resolve_values(data.dtype, attributes, where)
+    absent_value = None
     notes = list(values.notes)
+    if n_absent := hdf5.count_absent(data):
+        values, absent_value = metadata.mark_hidden(values)
+        notes.append(f"{n_absent} chunks were never written: they are no-data.")
 
     fwhm_nm = None
     if wavelength_nm is None:
@@ -226,6 +236,7 @@ def _open(
         has_dates=bool(date_image) or any(line.acquired for line in flight_lines),
         line_image=line_image,
         date_image=date_image,
+        absent_value=absent_value,
         **vars(values) | {"notes": tuple(notes)},
     )
 
