@@ -156,6 +156,23 @@ def test_page__says_why_pixels_have_no_data(tmp_path, quick):
     assert "pixels: 3 outside the area of interest; 1\u202f234 hidden by --mask" in text
 
 
+def test_page__names_days_lines_sun_and_view(tmp_path, quick):
+    case = write_case(tmp_path, shape=(8, 9), points=0, indices=(), models=())
+    case["scene"]["acquisition"] = {
+        "dates": ["2017-06-01", "2017-06-02", "2017-06-05"],
+        "flight_lines": [f"L{i}" for i in range(8)],
+        "Solar_Zenith_Angle": [29.04, 38.0],
+        "Solar_Azimuth_Angle": [120.0, 120.0],
+        "to-sensor_Zenith_Angle": [2.0, 17.0],
+    }
+    (tmp_path / "run.json").write_text(json.dumps(case))
+    text = read_page(write_report(tmp_path)).text
+    assert "2017-06-01 to 2017-06-05" in text
+    assert "8 lines: L0, L1, L2, L3, L4, L5 ..." in text
+    assert "zenith 29.0 to 38.0°, azimuth 120.0°" in text
+    assert "zenith 2.0 to 17.0°" in text
+
+
 @pytest.mark.slow
 def test_page__escapes_what_it_shows(tmp_path, quick):
     case = write_case(tmp_path / "out", shape=(20, 20), points=0, indices=(), models=())

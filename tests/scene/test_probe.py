@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -11,6 +12,8 @@ import xarray as xr
 from cli_case import call
 from hyperhpc.compute.selection import select_bands
 from hyperhpc.scene import open_scene, probe
+from hyperhpc.scene.cube import ZENITH_LAYER
+from hyperhpc.simulate.scene import simulate
 
 NM = np.linspace(450.0, 2300.0, 8)
 _DN = np.random.default_rng(0).integers(100, 6000, (150, 140, 8)).astype(np.int16)
@@ -82,3 +85,30 @@ def test_info__says_that_numbers_are_no_reflectance(
     dn = (_DN * np.float32(1e-4 * factor)).astype(np.float32)
     said = call("info", str(store(tmp_path / "s.zarr", dn))).out
     assert ("The median reflectance at 400-1300 nm is" in said) == is_odd
+
+
+@pytest.mark.parametrize("most", [2**20, 100], ids=["every pixel", "some pixels"])
+def test_describe_acquisition__of_a_neon_tile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(probe, "_THIN_PIXELS", most)
+    path = tmp_path / "tile.h5"
+    simulate(path, 40, 50, bands=4, seed=4, layout="neon")
+    found = probe.describe_acquisition(open_scene(path))
+    with h5py.File(path) as file:
+        about = file["CPER/Reflectance/Metadata"]
+        suns = {k: float(v["Solar_Zenith_Angle"][()]) for k, v in about["Logs"].items()}
+        view = {k.lower(): v for k, v in about.items()}["to-sensor_zenith_angle"][:]
+    dates = {f"{d[:4]}-{d[4:6]}-{d[6:]}" for line in found["flight_lines"] for d in [line[18:26]]}
+    assert found["dates"] == sorted(dates)
+    assert len(found["flight_lines"]) == len(suns)
+    view = view[view != -9999]
+    for name, values in (("Solar_Zenith_Angle", list(suns.values())), (ZENITH_LAYER, view)):
+        low, high = found[name]
+        assert min(values) - 0.01 <= low <= high <= max(values) + 0.01
+    if most > 2000:
+        assert found[ZENITH_LAYER] == pytest.approx([view.min(), view.max()], abs=0.01)
+
+
+def test_describe_acquisition__of_a_scene_that_says_nothing(tmp_path: Path) -> None:
+    assert probe.describe_acquisition(open_scene(store(tmp_path / "s.zarr", _DN))) == {}

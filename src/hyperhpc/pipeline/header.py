@@ -12,6 +12,7 @@ from hyperhpc.pipeline.context import RunContext
 from hyperhpc.rundir.folder import describe_machine, read_versions
 from hyperhpc.scene import describe
 from hyperhpc.scene.georef import pixel_area_m2
+from hyperhpc.scene.probe import describe_acquisition
 from hyperhpc.version import __version__
 
 
@@ -23,7 +24,8 @@ def run_header(ctx: RunContext, command: str) -> dict[str, Any]:
         "hyperhpc": __version__,
         "command": command,
         "scene": {"path": str(config.scene), **describe(scene)}
-        | {"n_good_bands": len(ctx.selection.bands)},
+        | {"n_good_bands": len(ctx.selection.bands)}
+        | {"acquisition": describe_acquisition(scene)},
         "area": {
             "bounds": scene.grid.bounds((area.row0, area.row1), (area.col0, area.col1)),
             "shape": list(area.shape),

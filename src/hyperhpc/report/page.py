@@ -12,7 +12,7 @@ from hyperhpc.report.formats import THIN, TIMES, number
 from hyperhpc.report.index_maps import IndexMap
 from hyperhpc.report.methods import methods
 from hyperhpc.report.pictures import Picture, draw_pictures, within_budget
-from hyperhpc.results import RunResults
+from hyperhpc.results import JsonDict, RunResults
 
 
 def write(results: RunResults, *, has_index_maps: bool = False) -> Path:
@@ -92,7 +92,40 @@ def _facts(results: RunResults) -> list[tuple[str, str]]:
         "Wavelengths": wavelength and f"{wavelength[0]:.1f}\u2013{wavelength[1]:.1f}{THIN}nm",
         "Bad-band windows in the file": bad is not None and formats.windows(bad),
     }  # fmt: skip
+    facts |= _acquisition(scene.get("acquisition") or {})
     return [(name, str(value)) for name, value in facts.items() if value]
+
+
+#: Facts on light and view: name, the layers of zenith and azimuth.
+_ANGLES = (
+    ("Sun", "Solar_Zenith_Angle", "Solar_Azimuth_Angle"),
+    ("View", "to-sensor_Zenith_Angle", "to-sensor_Azimuth_Angle"),
+)
+# A mosaic of a site may have a hundred flight lines.
+_MAX_LINES = 6
+
+
+def _acquisition(known: JsonDict) -> dict[str, str]:
+    """Dates, flight lines, sun and view, as far as the scene says."""
+    dates, lines = known.get("dates") or [], known.get("flight_lines") or []
+    facts = {
+        "Acquired": " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "",
+        "Flight lines": formats.plural(len(lines), "line") + ": " + ", ".join(lines[:_MAX_LINES])
+        + (" ..." if len(lines) > _MAX_LINES else "") if lines else "",
+    }  # fmt: skip
+    for name, *layers in _ANGLES:
+        parts = [
+            f"{what} {_angle_range(*known[layer])}"
+            for what, layer in zip(("zenith", "azimuth"), layers, strict=True)
+            if layer in known
+        ]
+        facts[name] = ", ".join(parts)
+    return facts
+
+
+def _angle_range(low: float, high: float) -> str:
+    texts = dict.fromkeys(number(value, 1) for value in (low, high))
+    return f"{' to '.join(texts)}°"
 
 
 def _grid(shape: list[int]) -> str:

@@ -1,15 +1,16 @@
-"""A look at some blocks of pixels: bands without a value, and numbers that are no reflectance."""
+"""A look at some pixels: bands without a value, numbers that are no reflectance, days, angles."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from hyperhpc.analysis.bands import in_windows, nodata_in_dtype
 from hyperhpc.errors import SceneError
-from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.cube import ANGLE_LAYERS, DATE_ARRAY, NO_DATE, Scene
 from hyperhpc.scene.metadata import ASSUMED
 
 #: Side of a block, pixels, and how much is read to call a band empty: positions where another
@@ -19,6 +20,9 @@ _SIDE, _ENOUGH_PIXELS, _MAX_BYTES, _MAX_BLOCKS = 64, 100_000, 2**30, 2000
 _N_MEDIAN, _N_LOOKED_AT = 8, 100
 #: Valid pixels that the noise of bands is measured in before a run.
 _SAMPLE_PIXELS = 20_000
+#: Images of angles and days are read at every few pixels of a scene of at most so many, at so many
+#: rows and columns of a larger one.
+_THIN_PIXELS, _THIN_SIDE, _FEW = 2**20, 64, 6
 #: Median reflectance of land, ice and water at these wavelengths (nm) lies within these.
 _PLAUSIBLE_NM, _PLAUSIBLE = (400, 1300), (0.002, 1.2)
 
@@ -195,3 +199,57 @@ def _describe(scene: Scene, empty: np.ndarray, n_pixels: int) -> str:
         f"{len(empty)} {what} no valid value in the {n_pixels} pixels read for this, and "
         f"{'is' if len(empty) == 1 else 'are'} left out: {', '.join(centres)}{more}."
     )
+
+
+def describe_acquisition(scene: Scene) -> dict[str, Any]:
+    """When the pixels were acquired, and by what light, as far as the scene says.
+
+    Returns: JSON-ready, without what is not known: ``dates`` (YYYY-MM-DD, ascending),
+    ``flight_lines`` (names), and for each of ``ANGLE_LAYERS`` its smallest and largest angle in
+    degrees. Dates and angles are those of some pixels all over the scene. Nothing of a file
+    that is damaged there: a run that needs no angles does not stop for them.
+    """
+    try:
+        return _read_acquisition(scene)
+    except SceneError:
+        return {}
+
+
+def _read_acquisition(scene: Scene) -> dict[str, Any]:
+    known = [source.acquired for source in (*scene.sources, *scene.flight_lines)]
+    dates = {date for date in known if date}
+    names = [name for name in ANGLE_LAYERS if name in scene.layers()]
+    angles: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for rows, cols in _thin_windows(scene.shape[:2]) if names or scene.has_dates else ():
+        for name, values in scene.read_layers(rows, cols, names).items():
+            angles[name].append(values[(values >= 0) & (values <= 360)].astype(np.float64))
+        if scene.has_dates:
+            dates |= _days(scene.read_origins(rows, cols)[DATE_ARRAY])
+    found: dict[str, Any] = {}
+    if dates:
+        found["dates"] = sorted(dates)
+    if scene.flight_lines:
+        found["flight_lines"] = [line.name for line in scene.flight_lines]
+    for name, parts in angles.items():
+        if (values := np.concatenate(parts)).size:
+            found[name] = [round(float(values.min()), 2), round(float(values.max()), 2)]
+    return found
+
+
+def _thin_windows(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    """Windows of few pixels all over a scene; a large one is not read whole for them."""
+    if shape[0] * shape[1] <= _THIN_PIXELS:
+        steps = (max(1, side // _THIN_SIDE) for side in shape)
+        row_step, col_step = steps
+        yield slice(0, shape[0], row_step), slice(0, shape[1], col_step)
+        return
+    rows, cols = (np.linspace(0, side - 1, _FEW + 2).astype(int)[1:-1] for side in shape)
+    for row in rows.tolist():
+        for col in cols.tolist():
+            yield slice(row, row + 1), slice(col, col + 1)
+
+
+def _days(image: np.ndarray) -> set[str]:
+    """Days as YYYY-MM-DD from YYYYMMDD."""
+    days = (str(day) for day in np.unique(image[image != NO_DATE]))
+    return {f"{day[:4]}-{day[4:6]}-{day[6:]}" for day in days}
