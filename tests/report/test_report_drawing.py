@@ -29,7 +29,7 @@ from hyperhpc.report.maps import (
 from hyperhpc.report.pictures import BUDGET, Picture, within_budget
 from hyperhpc.report.png import encode_png, encode_webp
 from hyperhpc.report.sheet import Sheet
-from hyperhpc.report.spectra import cluster_spectra_figure, spectra_figure
+from hyperhpc.report.spectra import cluster_spectra_figure, overlaps, spectra_figure
 from hyperhpc.report.style import _SIGHTS, GAMMA, NODATA, _oklab, cluster_colours, rgba
 from hyperhpc.report.tables import point_table
 from hyperhpc.results import TARGET_PX, open_results, reduce_mean
@@ -77,6 +77,24 @@ def test_plot_spectra__keeps_overlapping_detectors_apart():
     figure = plot_spectra([_point(nm, np.linspace(0.1, 0.4, len(nm)))])
     assert [len(line) for line in _lines(figure)] == [83, 154]
     assert all((np.diff(line[:, 0]) > 0).all() for line in _lines(figure))
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_overlaps__are_what_two_detectors_measure(step):
+    nm = np.r_[np.arange(420, 1000, 7.0), np.arange(902, 2440, 10.0)][::step]
+    assert overlaps(nm) == [(902.0, 994.0)]
+    assert overlaps(WAVELENGTH[::step]) == overlaps(np.empty(0)) == []
+
+
+def test_captions__name_the_overlap_of_two_detectors(tmp_path):
+    write_case(tmp_path, shape=(8, 9), points=1, indices=(), models=("lloyd",))
+    results = open_results(tmp_path)
+    nm = results.model["wavelength_nm"]
+    nm[100:] = [v - 3 * (nm[100] - nm[99]) for v in nm[100:]]  # two bands overlap
+    captions = {fig.name: fig.caption for fig in draw_figures(results, [], has_index_maps=False)}
+    between = f.windows([[nm[100], nm[99]]])
+    assert f"Two detectors measure {between}:" in captions["cluster_spectra_lloyd"]
+    assert "detectors" not in captions["spectra"]
 
 
 def test_plot_spectra__takes_descending_bands_and_no_points_at_all():

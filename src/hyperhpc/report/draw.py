@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from hyperhpc.report import style
@@ -14,7 +15,7 @@ from hyperhpc.report.formats import captions, listing, plural, score, slug, wind
 from hyperhpc.report.index_maps import IndexMap, index_figure, indices_figure, measure_index
 from hyperhpc.report.maps import choose_close_up, close_up_figure, cluster_figure, quicklook_figure
 from hyperhpc.report.noise import noise_figure
-from hyperhpc.report.spectra import cluster_spectra_figure, spectra_figure
+from hyperhpc.report.spectra import cluster_spectra_figure, overlaps, spectra_figure
 from hyperhpc.results import RunResults
 
 
@@ -75,12 +76,22 @@ def _draw_scene(results: RunResults) -> Iterator[ReportFigure]:
         dropped = (results.run.get("bands") or {}).get("dropped_windows_nm") or []
         grey = f" Grey: dropped bands ({windows(dropped)}), not drawn." if dropped else ""
         points = plural(len(results.spectra), "point")
+        overlap = _overlap_words(results.spectra[0]["wavelength_nm"])
         figure = spectra_figure(results)
-        yield _report("spectra", "spectra", figure, "spectra", points=points, grey=grey)
+        yield _report(
+            "spectra", "spectra", figure, "spectra", points=points, grey=grey, overlap=overlap
+        )
     if (figure := noise_figure(results)) is not None:
         straight = results.interpolated_nm
         hatched = f" Hatched: interpolated bands ({windows(straight)})." if straight else ""
         yield _report("noise", "noise", figure, "noise", hatched=hatched)
+
+
+def _overlap_words(nm: Sequence[float]) -> str:
+    """A sentence on wavelengths that two detectors measure; empty if there are none."""
+    if not (ranges := overlaps(np.asarray(nm, dtype=np.float64))):
+        return ""
+    return f" Two detectors measure {windows(ranges)}: there each has a line of its own."
 
 
 def _draw_indices(
@@ -114,6 +125,7 @@ def _draw_models(results: RunResults) -> Iterator[ReportFigure]:
             "level": _level_words(results),
             "framed": " The frame marks the close-up." if close_up else "",
             "crs": results.crs.label,
+            "overlap": _overlap_words(results.model.get("wavelength_nm") or []),
         }
         for kind, draw in (
             ("clusters", partial(cluster_figure, results, model, close_up)),

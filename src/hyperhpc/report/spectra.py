@@ -155,11 +155,7 @@ def runs_of(nm: Vector, good_ranges: Ranges | None) -> list[_Run]:
     Sensors with two overlapping detectors store 902 nm after 993 nm; sorting the whole
     spectrum would draw a saw, so that each ascending stretch is a line by itself.
     """
-    is_descending = len(nm) > 1 and np.median(np.diff(nm)) < 0
-    order = np.arange(len(nm))[:: -1 if is_descending else 1]
-    cuts = np.flatnonzero(np.diff(nm[order]) < 0) + 1
-    if len(cuts) > 4:  # no order at all: then by wavelength
-        order, cuts = np.argsort(nm, kind="stable"), cuts[:0]
+    order, cuts = _detectors(nm)
     runs = []
     for piece in np.split(order, cuts):
         for low, high in _steady_ranges(nm) if good_ranges is None else good_ranges:
@@ -167,6 +163,23 @@ def runs_of(nm: Vector, good_ranges: Ranges | None) -> list[_Run]:
             if len(at):
                 runs.append(_Run(at, nm[at]))
     return runs
+
+
+def overlaps(nm: Vector) -> list[tuple[float, float]]:
+    """Ranges of wavelengths (nm) that two detectors measure, from bands as they are stored."""
+    order, cuts = _detectors(nm)
+    ascending = nm[order]
+    return [(float(ascending[cut]), float(ascending[cut - 1])) for cut in cuts]
+
+
+def _detectors(nm: Vector) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Bands in ascending order within each detector, and where in it the next one begins."""
+    is_descending = len(nm) > 1 and np.median(np.diff(nm)) < 0
+    order = np.arange(len(nm))[:: -1 if is_descending else 1]
+    cuts = np.flatnonzero(np.diff(nm[order]) < 0) + 1
+    if len(cuts) > 4:  # no order at all: then by wavelength
+        order, cuts = np.argsort(nm, kind="stable"), cuts[:0]
+    return order, cuts
 
 
 def _steady_ranges(nm: Vector) -> list[tuple[float, float]]:
