@@ -116,7 +116,7 @@ def _limits(
 ) -> tuple[float, float]:
     """Ends of the colours: 2 and 98 % of the land, not beyond the range that is expected.
 
-    The range counts only where the median lies in it: a scene in which an index is beside its
+    The range counts only where the median lies in it: a scene in which an index leaves its
     range would have one colour. Limits of a diverging index are at the same distance from 0.
     """
     kept = np.isfinite(drawn)
