@@ -162,8 +162,14 @@ class Cluster:
         return [line.split()[0] for line in lines if line.split()[1] == "idle"]
 
     def power_off(self, host: str) -> None:
-        """Pull the plug: everything on the host is gone at once."""
+        """Pull the plug: everything on the host is gone at once.
+
+        Slurm is informed, as by a health check: a SlurmdTimeout short enough for the tests to wait
+        for would take healthy nodes of a busy machine for lost too.
+        """
         self._step("power_off", host)
+        down = ["scontrol", "update", f"nodename={host}", "state=down", "reason=lost"]
+        self.on(LOGIN, *down, user="root")
 
     def power_on(self, host: str) -> None:
         """Start a host again. Its /tmp is empty."""

@@ -40,7 +40,7 @@ def node_of_driver(run: Submitted) -> str:
 def test_elastic__replaces_workers_that_are_preempted_or_lose_their_node(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    # Three times as long: Slurm gives a node 10 s before it takes it for lost
+    # Three times as long: workers are replaced twice while it lasts
     fit = ("--models", "lloyd", "--clusters", "120", "--stride", "1")
     run = submit(cluster, cluster.folder("lost") / "out", *fit, MODE="elastic", WORKERS=4)
     run.wait_stage("fitting")
@@ -67,7 +67,8 @@ def test_elastic__replaces_workers_that_are_preempted_or_lose_their_node(
     run.must_complete()
     assert re.search(rf"on {preempted} ended: PREEMPTED; another is submitted", run.log())
     lost_line = f"a worker on 10.77.0.1{lost[1]} was lost; its tiles are processed again"
-    assert lost_line in run.log()
+    log = run.log()
+    assert lost_line in log, log
     assert_same_results(run.out, run_here(cluster, tmp_path / "here", fit))
     cluster.wait_state(urgent, "COMPLETED")
 
