@@ -35,6 +35,7 @@ CODED_LAYERS = (
 )  # fmt: skip
 BANDS = ("same", "intersect")
 FIGURES = ("page", "all")
+CLUSTER_COLORS = ("palette", "spectral")
 RESAMPLING = ("nearest",)
 #: 255 marks a missing label, so 0-254 can be used.
 MAX_CLUSTERS = 255
@@ -387,6 +388,16 @@ class RunConfig(SceneOptions):
         "Draw the figures that the report shows, or also a map of each index by itself with its "
         "histogram (all).",
         choices=FIGURES,
+        section="General",
+        changes_results=False,
+    )
+
+    cluster_colors: str = option(
+        "palette",
+        "Give clusters the colours of a palette by their numbers, or colours by their mean spectra "
+        "(spectral): water blue, vegetation green, soil brown, all else grey, brighter where "
+        "the cluster is.",
+        choices=CLUSTER_COLORS,
         section="General",
         changes_results=False,
     )

@@ -77,6 +77,7 @@ def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
     launcher = "local"
     dashboard = true
     figures = "all"
+    cluster_colors = "spectral"
     restart = false
     [formula]
     pri = "(R(531) - R(570)) / (R(531) + R(570))"
@@ -172,7 +173,9 @@ def test_load_config__reports_all_problems_at_once(tmp_path: Path) -> None:
     for part in ("'clusterz' is not an option", "'scene' is not", "seed = inf", "stride = 0",
                  "'a'", "'b'", "clusters = 999: 1 to 255", "'much'", "'x'"):  # fmt: skip
         assert part in caught.value.message
-    assert "The options are address aoi apply_model bands bbox clusters" in str(caught.value.hint)
+    assert "The options are address aoi apply_model bands bbox cluster_colors" in str(
+        caught.value.hint
+    )
 
 
 @pytest.mark.parametrize(

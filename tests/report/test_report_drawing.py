@@ -30,8 +30,17 @@ from hyperhpc.report.pictures import BUDGET, Picture, within_budget
 from hyperhpc.report.png import encode_png, encode_webp
 from hyperhpc.report.sheet import Sheet
 from hyperhpc.report.spectra import cluster_spectra_figure, overlaps, spectra_figure
-from hyperhpc.report.style import _SIGHTS, GAMMA, NODATA, _oklab, cluster_colours, rgba
-from hyperhpc.report.tables import point_table
+from hyperhpc.report.style import (
+    _SIGHTS,
+    GAMMA,
+    NODATA,
+    _oklab,
+    cluster_colours,
+    model_colours,
+    rgba,
+    spectral_colours,
+)
+from hyperhpc.report.tables import cluster_table, point_table
 from hyperhpc.results import TARGET_PX, open_results, reduce_mean
 from hyperhpc.scene.georef import NO_CRS, describe_crs
 from report_case import WAVELENGTH, write_case
@@ -139,8 +148,60 @@ def test_cluster_colours__stay_apart_for_every_kind_of_sight():
         assert gaps.min() > 0.07  # that of Okabe and Ito's own set
 
 
+def _named_hue(colour):
+    red, green, blue = colour
+    if max(colour) - min(colour) < 0.02:
+        return "grey"
+    return {red: "brown", green: "green", blue: "blue"}[max(colour)]
+
+
+def test_spectral_colours__have_the_hue_of_what_a_cluster_may_be():
+    nm = np.array([480.0, 650.0, 860.0, 1650.0, 2200.0])
+    spectra = {
+        "blue": [[0.06, 0.04, 0.01, 0.0, 0.0], [0.1, 0.12, 0.1, 0.02, 0.01]],
+        "green": [[0.03, 0.04, 0.5, 0.2, 0.1], [0.06, 0.12, 0.3, 0.3, 0.2]],
+        "brown": [[0.08, 0.2, 0.28, 0.35, 0.3]],
+        "grey": [[0.3, 0.33, 0.35, 0.35, 0.33], [np.nan] * 5],
+    }
+    names = [name for name, group in spectra.items() for _ in group]
+    colours = spectral_colours(nm, np.array([one for group in spectra.values() for one in group]))
+    assert [_named_hue(colour) for colour in colours] == names
+
+
+@pytest.mark.parametrize("n", [1, 8, 20])
+def test_spectral_colours__differ_in_lightness_and_from_no_data(n):
+    rng = np.random.default_rng(n)
+    spectra = rng.random((n, 1)) * rng.uniform(0.2, 1.0, (n, 5))
+    colours = spectral_colours(np.array([480.0, 650.0, 860.0, 1650.0, 2200.0]), spectra)
+    lightness = _oklab(np.array([*colours, to_rgb(NODATA)]), _SIGHTS[0])[:, 0]
+    by_mean = lightness[:-1][np.argsort(spectra.mean(axis=1))]
+    assert (np.diff(by_mean) > 0.3 / n).all()
+    assert by_mean[-1] < lightness[-1] - 0.05
+    for sight in _SIGHTS:
+        seen = _oklab(np.array(colours), sight)
+        gaps = np.linalg.norm(seen[:, None] - seen[None], axis=-1) + np.eye(n)
+        assert gaps.min() > 0.2 / n
+
+
+def test_model_colours__are_those_that_run_json_asks_for(tmp_path):
+    run = write_case(tmp_path, shape=(8, 9), points=0, indices=(), models=("lloyd",), clusters=5)
+    assert model_colours(open_results(tmp_path), "lloyd") == cluster_colours(5)
+    (tmp_path / "run.json").write_text(json.dumps(run | {"cluster_colors": "spectral"}))
+    results = open_results(tmp_path)
+    spectra = np.array(results.cluster_entry("lloyd")["mean"])
+    expected = spectral_colours(np.array(results.model["wavelength_nm"]), spectra)
+    assert model_colours(results, "lloyd") == expected != cluster_colours(5)
+    (swatch, *_) = cluster_table(results, "lloyd").rows[0]
+    assert to_rgb(swatch.swatch) == pytest.approx(expected[0], abs=0.003)
+    image = cluster_figure(results, "lloyd", None).axes[0].images[0].get_array()
+    shown = {tuple(pixel[:3]) for pixel in image.reshape(-1, 4) if pixel[3]}
+    assert shown <= {tuple(round(255 * part) for part in colour) for colour in expected}
+    (tmp_path / "clusters.json").unlink()
+    assert model_colours(open_results(tmp_path), "lloyd") == cluster_colours(5)
+
+
 def test_colour_labels__no_cluster_is_transparent():
-    image = colour_labels(np.array([[0, 1, 255, 7]], np.uint8), 2)
+    image = colour_labels(np.array([[0, 1, 255, 7]], np.uint8), cluster_colours(2))
     assert image[0, :, 3].tolist() == [255, 255, 0, 0]
     np.testing.assert_allclose(image[0, 1, :3] / 255, cluster_colours(2)[1], atol=0.003)
 

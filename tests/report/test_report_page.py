@@ -13,9 +13,12 @@ from PIL import Image
 
 from hyperhpc.errors import ConfigError
 from hyperhpc.report import figures, write_report
+from hyperhpc.report.style import cluster_colours, model_colours
 from hyperhpc.report.tables import index_notes, index_table, index_values
-from hyperhpc.results import RunResults
+from hyperhpc.results import RunResults, open_results
 from hyperhpc.rundir.folder import RunFolder
+from hyperhpc.tools.export.geotiff import colour_table
+from hyperhpc.tools.preview import report_run
 from report_case import write_case
 
 _VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -321,6 +324,21 @@ def test_page__names_points_choices_command_versions_and_methods(run):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_report__keeps_the_colours_of_clusters_for_what_is_drawn_later(tmp_path, quick):
+    write_case(tmp_path, shape=(8, 9), points=0, indices=(), models=("lloyd",))
+    (tmp_path / "plan.json").write_text("{}")
+    report_run(tmp_path, print, cluster_colors="spectral")
+    report_run(tmp_path, print)
+    results = open_results(tmp_path)
+    assert results.run["cluster_colors"] == "spectral"
+    spectral = [tuple(round(255 * v) for v in c) for c in model_colours(results, "lloyd")]
+    assert spectral != [tuple(round(255 * v) for v in c) for c in cluster_colours(8)]
+    table = colour_table(results, "lloyd")
+    assert [table[k][:3] for k in range(8)] == spectral
+    assert "Colours follow the mean spectra" in read_page(tmp_path / "report.html").text
+
+
 def test_report__again_gives_the_same_page(tmp_path, quick):
     write_case(tmp_path, shape=(12, 12), indices=("ndvi",), points=1, models=())
     before = write_report(tmp_path).read_bytes()

@@ -31,14 +31,16 @@ def status(out: Path, as_json: bool) -> None:
 @click.command(epilog="Example: hyperhpc report out --figures all")
 @click.argument("out", type=AnyPath())
 @table_option("figures")
-def report(out: Path, figures: str | None) -> None:
+@table_option("cluster_colors")
+def report(out: Path, figures: str | None, cluster_colors: str | None) -> None:
     """Draw the report again, or the report of an unfinished run, from what is on disk.
 
     The scene is not read. The report of an unfinished run lists the tiles that are missing.
+    `view` and `export` take the colours of the clusters that were given last.
     """
     from hyperhpc.tools.preview import report_run
 
-    click.echo(f"report: {report_run(out, print_error, figures or 'page')}")
+    click.echo(f"report: {report_run(out, print_error, figures or 'page', cluster_colors)}")
 
 
 @click.command(epilog="Example: hyperhpc view out --scene /data/scene.zarr --port 5006")

@@ -34,6 +34,7 @@ def run_header(ctx: RunContext, command: str) -> dict[str, Any]:
             "pixel_area_m2": pixel_area_m2(scene.grid),
         },
         "options": describe_options(ctx),
+        "cluster_colors": config.cluster_colors,
         "applied_model": ctx.applied
         and {"path": str(config.apply_model), "sha256": ctx.applied.digest},
         "bands": bands,

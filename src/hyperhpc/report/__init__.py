@@ -19,7 +19,7 @@ __all__ = ["figures", "plot_spectra", "write_report"]
 
 def write_report(
     out: str | Path, *, complete: bool = False, overview: Path | None = None,
-    gaps: Sequence[str] = (), figures: str = "page",
+    gaps: Sequence[str] = (), figures: str = "page", cluster_colors: str | None = None,
 ) -> Path:  # fmt: skip
     """Draw ``OUT/figures/*.png`` and write the self-contained page ``OUT/report.html``.
 
@@ -30,6 +30,7 @@ def write_report(
     ``overview``: Where reduced maps lie, if not in ``OUT/overview.zarr``.
     ``gaps``: What is missing in them, one sentence each.
     ``figures``: ``page`` draws what the page shows, ``all`` also a map of each index by itself.
+    ``cluster_colors``: ``palette`` or ``spectral``; None: as run.json says.
 
     Returns the page. Raises ConfigError: ``out`` is not the folder of a run.
     """
@@ -38,6 +39,8 @@ def write_report(
 
     results = open_results(out, overview=overview)
     run = results.run | ({"complete": True} if complete else {})
+    if cluster_colors is not None:
+        run = run | {"cluster_colors": cluster_colors}
     return write(replace(results, run=run, gaps=tuple(gaps)), has_index_maps=figures == "all")
 
 

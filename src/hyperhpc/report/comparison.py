@@ -87,15 +87,15 @@ def _draw_pair(
     pair, (x, y, w, h, pitch) = compared.pair, place
     rows, cols = compared.first.shape
     extent = (view[0], view[0] + cols * block[0], view[3] - rows * block[1], view[3])
-    n = len(_names(pair))
+    palette = style.cluster_colours(len(_names(pair)))
     ramp = mpl.colormaps[_RAMP]
     differing = np.round(255 * ramp(np.nan_to_num(compared.differing))).astype(np.uint8)
     differing[np.isnan(compared.differing)] = 0
     share = pair["share_agreeing"]
     panels = [
-        (runs[0], f"clusters, {pair['models'][0]}", colour_labels(compared.first, n)),
+        (runs[0], f"clusters, {pair['models'][0]}", colour_labels(compared.first, palette)),
         (runs[1], f"clusters, {pair['models'][1]}, in the colours that match",
-         colour_labels(_recoloured(compared.second, pair), n)),
+         colour_labels(_recoloured(compared.second, pair), palette)),
         (f"{percent(None if share is None else 1 - share)} of pixels differ",
          f"adjusted Rand index {score(pair['adjusted_rand_index'])}", differing),
     ]  # fmt: skip

@@ -124,6 +124,7 @@ def _draw_models(results: RunResults) -> Iterator[ReportFigure]:
             "numbers": _numbering(results, model),
             "level": _level_words(results),
             "framed": " The frame marks the close-up." if close_up else "",
+            "colours": _colour_words(results),
             "crs": results.crs.label,
             "overlap": _overlap_words(results.model.get("wavelength_nm") or []),
         }
@@ -134,6 +135,16 @@ def _draw_models(results: RunResults) -> Iterator[ReportFigure]:
         ):
             if (figure := draw()) is not None:
                 yield _report(f"{kind}_{slug(model)}", f"model:{model}", figure, kind, **values)
+
+
+def _colour_words(results: RunResults) -> str:
+    """A sentence on the colours of clusters; empty for the palette, which says nothing of them."""
+    if results.run.get("cluster_colors") != "spectral":
+        return ""
+    return (
+        " Colours follow the mean spectra: water is blue, vegetation green, soil brown, all else"
+        " grey; the brighter a cluster, the lighter its colour."
+    )
 
 
 def _numbering(results: RunResults, model: str) -> str:

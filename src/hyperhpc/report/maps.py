@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -165,7 +166,8 @@ def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) ->
         height = key_y + key_rows * pitch + 0.2
     sheet = Sheet(width, height, has_footer=True)
     sheet.heading(LEFT, 0.1, f"Clusters, {model}")
-    image, extent = colour_labels(labels, n), pyramid.drawn_extent(labels)
+    colours = style.model_colours(results, model)
+    image, extent = colour_labels(labels, colours), pyramid.drawn_extent(labels)
     ax = sheet.map(LEFT, TITLE, w, h, image, extent, results.crs, view=view, is_named=True)
     if close_up is not None:
         x0, x1, y0, y1 = close_up.extent
@@ -173,7 +175,6 @@ def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) ->
         for colour, lw in (("white", 2.6), (style.INK, 1.1)):
             frame = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, lw=lw)
             ax.add_patch(frame).set_clip_on(False)
-    colours = style.cluster_colours(n)
     key_colours = [colours[k] for k in shown]
     draw_key(sheet, key_x, key_y, keys, key_colours, key_rows, n - len(shown), spectra)
     sheet.footer(results.crs, view, w)
@@ -185,7 +186,6 @@ def close_up_figure(results: RunResults, model: str, close_up: CloseUp | None) -
     if close_up is None or model not in results.model_names or results.pyramid is None:
         return None
     labels = results.labels(model, close_up.rows, close_up.cols)
-    n = results.n_clusters(model)
     size = f"{labels.shape[1]} {TIMES} {labels.shape[0]} pixels"
     panels: list[Panel] = []
     finest = results.pyramid.levels[0]
@@ -194,17 +194,21 @@ def close_up_figure(results: RunResults, model: str, close_up: CloseUp | None) -
         detail = "full resolution" if finest == 1 else f"1/{finest} resolution"
         image = style.rgba(values, results.pyramid.colour_limits[:3])
         panels.append(("True colour", detail, image, extent, finest == 1))
-    image = colour_labels(labels, n)
+    image = colour_labels(labels, style.model_colours(results, model))
     panels.append((f"Clusters, {model}", size, image, close_up.extent, False))
     return _map_sheet(results, panels, close_up.extent, n_pixels=labels.shape[1])
 
 
-def colour_labels(labels: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.uint8]:
-    """RGBA of labels; everything that is no cluster is transparent."""
+def colour_labels(
+    labels: npt.NDArray[np.uint8], colours: Sequence[tuple[float, float, float]]
+) -> npt.NDArray[np.uint8]:
+    """RGBA of labels; everything that is no cluster is transparent.
+
+    ``colours``: RGB in 0-1 of clusters 0, 1 ...
+    """
     table = np.zeros((256, 4), np.uint8)
-    colours = np.asarray(style.cluster_colours(n)).reshape(-1, 3)
-    table[:n, :3] = np.round(colours * 255)
-    table[:n, 3] = 255
+    table[: len(colours), :3] = np.round(np.reshape(colours, (-1, 3)) * 255)
+    table[: len(colours), 3] = 255
     table[NO_CLUSTER] = 0
     return table[labels]
 

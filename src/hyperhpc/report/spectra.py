@@ -92,7 +92,7 @@ def cluster_spectra_figure(results: RunResults, model: str) -> Figure | None:
     if not entry or not wavelength:
         return None
     means, sds = (np.array(entry[key], dtype=np.float64) for key in ("mean", "sd"))  # None is NaN
-    colours = style.cluster_colours(len(means))
+    colours = style.model_colours(results, model)
     runs = runs_of(np.asarray(wavelength, float), results.good_ranges)
     chosen = list(range(len(means)))
     if len(chosen) > _MAX_PANELS:  # the largest, still in label order

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
 
+from hyperhpc.results import RunResults
+
 #: Dots per inch of every picture, as printers of journals ask for.
 DPI = 300
 
@@ -113,6 +115,50 @@ def cluster_colours(n: int) -> tuple[tuple[float, float, float], ...]:
         base.append((float(best[0]), float(best[1]), float(best[2])))
         take(best)
     return tuple(base)
+
+
+def model_colours(results: RunResults, model: str) -> tuple[tuple[float, float, float], ...]:
+    """Colours of the clusters of a model, as ``cluster_colors`` of run.json asks for them.
+
+    Those of the palette too if the mean spectra are not on disk.
+    """
+    n, means = results.n_clusters(model), results.cluster_entry(model).get("mean") or []
+    nm = np.asarray(results.model.get("wavelength_nm") or [], dtype=np.float64)
+    if results.run.get("cluster_colors") != "spectral" or not means or not nm.size:
+        return cluster_colours(n)
+    return spectral_colours(nm, np.array(means, dtype=np.float64))
+
+
+def spectral_colours(
+    nm: npt.NDArray[np.float64], spectra: npt.NDArray[np.float64]
+) -> tuple[tuple[float, float, float], ...]:
+    """Colours of clusters as RGB in 0-1 by their mean spectra.
+
+    ``nm``: Wavelengths (band,). ``spectra``: Reflectance (cluster, band); NaN of an empty cluster.
+
+    The hue says what a cluster may be: blue for water (NDVI below 0, or near infrared below 5 %),
+    green for vegetation (NDVI of 0.3 and more; yellowish where it is low), brown for soil (red 1.4
+    times blue or more), grey for all else. The lightness is that of the rank of its mean
+    reflectance, in equal steps: who confuses hues can still tell clusters apart.
+    """
+    blue, red, near = (spectra[:, np.abs(nm - wanted).argmin()] for wanted in (480, 650, 860))
+    total = np.where(near + red > 0, near + red, np.nan)
+    ndvi = (near - red) / total
+    kinds = (
+        ((ndvi < 0) | (near < 0.05), 255.0, 0.1),
+        (ndvi >= 0.3, 100 + 45 * np.clip((ndvi - 0.3) / 0.5, 0, 1), 0.12),
+        (red >= 1.4 * blue, 65.0, 0.08),
+    )
+    conditions = [condition for condition, _, _ in kinds]
+    hue = np.radians(np.select(conditions, [hue for _, hue, _ in kinds], 0.0))
+    chroma = np.select(conditions, [chroma for _, _, chroma in kinds], 0.0)
+    rank = np.argsort(np.argsort(np.nan_to_num(spectra).mean(axis=1), kind="stable"))
+    light = 0.32 + 0.52 * (rank + 0.5) / len(spectra)
+    lab = np.stack([light, chroma * np.cos(hue), chroma * np.sin(hue)], axis=-1)
+    linear = (lab @ np.linalg.inv(_OKLAB_OF_CONES)) ** 3 @ np.linalg.inv(_CONES_OF_LINEAR)
+    linear = np.clip(linear, 0, 1)
+    rgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return tuple((float(r), float(g), float(b)) for r, g, b in rgb)
 
 
 def _oklab(rgb: npt.ArrayLike, sight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

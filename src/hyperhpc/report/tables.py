@@ -84,7 +84,7 @@ def cluster_table(results: RunResults, model: str) -> Table | None:
     total, total_ha = sum(pixels), results.hectares(sum(pixels))
     decimals = formats.hectare_decimals(total_ha) if total_ha is not None else 0
     nearest = _nearest_centres(results.model, model)
-    colours = style.cluster_colours(len(pixels))
+    colours = style.model_colours(results, model)
     rows = [
         [
             _name(k, swatch=to_hex(colours[k])),

@@ -18,7 +18,7 @@ from hyperhpc.compute.grid_file import GridFile
 from hyperhpc.compute.overview import OverviewMetadata, write_overview
 from hyperhpc.compute.tiles import shorten
 from hyperhpc.errors import IncompleteRunError
-from hyperhpc.rundir.folder import RunFolder, find_run_folder, read_json
+from hyperhpc.rundir.folder import RunFolder, find_run_folder, read_json, write_json
 from hyperhpc.rundir.plan import Plan, Tile
 from hyperhpc.schema import CLUSTER, INDICES, QUICKLOOK, fill_value
 from hyperhpc.workers import scratch_folder
@@ -48,10 +48,14 @@ class PartialGridFile(GridFile):
         return window
 
 
-def report_run(out: Path, notify: Callable[[str], None], figures: str = "page") -> Path:
+def report_run(
+    out: Path, notify: Callable[[str], None], figures: str = "page",
+    cluster_colors: str | None = None,
+) -> Path:  # fmt: skip
     """Draw the report of a run from what is on disk, notify of what it lacks; return its path.
 
-    ``figures``: As for :func:`hyperhpc.report.write_report`.
+    ``figures``, ``cluster_colors``: As for :func:`hyperhpc.report.write_report`. The colours are
+        kept in run.json of a finished run, for what is drawn of it later.
 
     Raises ConfigError: there is no run; IncompleteRunError: nothing can be drawn yet, or a file
     is damaged.
@@ -61,10 +65,12 @@ def report_run(out: Path, notify: Callable[[str], None], figures: str = "page") 
 
     folder = find_run_folder(out)
     if folder.overview.exists():
-        if not is_finished(folder):
+        if is_finished(folder):
+            _keep_colors(folder, cluster_colors)
+        else:
             notify(f"note: the run in {out} is not finished; the page says what is missing")
         try:
-            return write_report(out, figures=figures)
+            return write_report(out, figures=figures, cluster_colors=cluster_colors)
         except (KeyError, OSError, RuntimeError, ValueError) as error:
             found = verify(out)
             for name, what in found.damaged.items():
@@ -74,7 +80,15 @@ def report_run(out: Path, notify: Callable[[str], None], figures: str = "page") 
         has_spectra = folder.spectra.exists() and bool(read_json(folder.spectra))
         overview, gap = make_overview(folder, Path(scratch), is_optional=has_spectra)
         notify(f"note: the run in {out} is not finished; missing: {gap}")
-        return write_report(out, overview=overview, gaps=[gap], figures=figures)
+        return write_report(
+            out, overview=overview, gaps=[gap], figures=figures, cluster_colors=cluster_colors
+        )
+
+
+def _keep_colors(folder: RunFolder, cluster_colors: str | None) -> None:
+    run = read_json(folder.run)
+    if cluster_colors not in (None, run.get("cluster_colors", "palette")):
+        write_json(folder.run, run | {"cluster_colors": cluster_colors})
 
 
 def is_finished(folder: RunFolder) -> bool:

@@ -95,7 +95,7 @@ class MapLayers:
             limits = [known[position] for position in layer.positions]
             return style.rgba(np.moveaxis(values, 0, -1), limits)
         if layer.variable == CLUSTER.name:
-            return colour_labels(values[0], self.viewed.results.n_clusters(layer.name))
+            return colour_labels(values[0], style.model_colours(self.viewed.results, layer.name))
         index_map = self.index_map(layer.name)
         return coloured(values[0], index_map.limits, index_map.colours)
 

@@ -49,7 +49,7 @@ def cluster_legend(results: RunResults, model: str) -> str:
     total = sum(p for p in pixels if p)
     return str(_PANEL.cluster_legend(
         (to_hex(colour), pixels[k] / total if total else None)
-        for k, colour in enumerate(style.cluster_colours(results.n_clusters(model)))
+        for k, colour in enumerate(style.model_colours(results, model))
     ))  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def points_table(results: RunResults, points: Sequence[Point]) -> str:
         ("row, column", [f"{p.row}, {p.col}" for p in points]),
     ]
     clusters = {
-        model: [to_hex(c) for c in style.cluster_colours(results.n_clusters(model))]
+        model: [to_hex(c) for c in style.model_colours(results, model)]
         for model in (points[0].labels if points else ())
     }
     titles = {str(e["name"]): str(e.get("title") or e["name"]) for e in results.computed}

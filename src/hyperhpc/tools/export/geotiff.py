@@ -112,7 +112,7 @@ def _write_plain(path: Path, results: RunResults, bands: Sequence[Band], **optio
             file.set_band_description(number, band.name)
             file.update_tags(number, **band.tags)
         if bands[0].n_clusters and len(bands) == 1:  # TIFF has one colour table for a file
-            file.write_colormap(1, colour_table(bands[0].n_clusters))
+            file.write_colormap(1, colour_table(results, bands[0].name))
         for rows in results.strips():
             for number, band in enumerate(bands, 1):
                 window = ((rows.start, rows.stop), (0, width))
@@ -132,11 +132,11 @@ def _check_written(path: Path, results: RunResults, bands: Sequence[Band]) -> No
                     raise OSError("the file read back differs from the maps")
 
 
-def colour_table(n: int) -> dict[int, tuple[int, int, int, int]]:
-    """RGBA (0-255) of clusters 0 to n-1, as in the report; no-data is transparent."""
-    from hyperhpc.report.style import cluster_colours
+def colour_table(results: RunResults, model: str) -> dict[int, tuple[int, int, int, int]]:
+    """RGBA (0-255) of the clusters of a model, as in the report; no-data is transparent."""
+    from hyperhpc.report.style import model_colours
 
     table = {255: (0, 0, 0, 0)}
-    for k, (red, green, blue) in enumerate(cluster_colours(n)):
+    for k, (red, green, blue) in enumerate(model_colours(results, model)):
         table[k] = round(red * 255), round(green * 255), round(blue * 255), 255
     return table

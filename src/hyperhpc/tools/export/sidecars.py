@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from hyperhpc.report.index_maps import measure_index
-from hyperhpc.report.style import cluster_colours
+from hyperhpc.report.style import model_colours
 from hyperhpc.results import RunResults, open_results
 from hyperhpc.tools.export.bands import Band, index_entry
 from hyperhpc.tools.export.geotiff import colour_table
@@ -48,24 +48,28 @@ def write_sidecars(folder: Path, dest: str, results: RunResults, bands: Sequence
 
     names = sidecar_names(dest, bands)
     for number, (name, band) in enumerate(zip(names, bands, strict=False), 1):
-        style = _class_style(band) if band.n_clusters else _ramp_style(results, band)
+        style = _class_style(results, band) if band.n_clusters else _ramp_style(results, band)
         write(name, "style.qml.j2", number=number, **style)
     if bands[0].n_clusters:
         classes = [
-            list(zip(_colours(band), results.cluster_entry(band.name)["pixels"], strict=True))
+            list(
+                zip(
+                    _colours(results, band), results.cluster_entry(band.name)["pixels"], strict=True
+                )
+            )
             for band in bands
         ]
         write(names[-1], "categories.aux.xml.j2", bands=classes)
 
 
-def _colours(band: Band) -> list[tuple[int, int, int]]:
-    table = colour_table(band.n_clusters)
+def _colours(results: RunResults, band: Band) -> list[tuple[int, int, int]]:
+    table = colour_table(results, band.name)
     return [table[k][:3] for k in range(band.n_clusters)]
 
 
-def _class_style(band: Band) -> dict[str, Any]:
+def _class_style(results: RunResults, band: Band) -> dict[str, Any]:
     """Value, colour and name of each class."""
-    colours = enumerate(map(to_hex, cluster_colours(band.n_clusters)))
+    colours = enumerate(map(to_hex, model_colours(results, band.name)))
     return {"limits": None, "entries": [(k, colour, f"C{k}") for k, colour in colours]}
 
 
