@@ -25,7 +25,7 @@ from browser_case import Browser, browser, served, wait_for  # noqa: E402 - from
 #: Pictures of the tutorial: name, figure of the report, width in pixels.
 TUTORIAL = (
     ("tutorial-spectrum", "spectra", 900),
-    ("tutorial-indices", "indices", 640),
+    ("tutorial-indices", "indices", 600),
     ("tutorial-clusters", "clusters_lloyd", 800),
     ("tutorial-quicklook", "quicklook", 900),
 )
