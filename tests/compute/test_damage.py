@@ -165,12 +165,13 @@ def test_run__leaves_bad_tiles_out_of_both_passes(whole: Path, tmp_path: Path) -
 @pytest.mark.usefixtures("no_report")
 def test_run__samples_what_the_thinned_copy_still_has(tmp_path: Path) -> None:
     scene, out, alone = tmp_path / "scene.zarr", tmp_path / "out", tmp_path / "alone"
+    step = ("--stride", "4")  # that of the copy; so small a scene would get a smaller one
     simulate(scene, 150, 160, bands=40, seed=2, zarr_format=2)
-    assert call("run", scene, alone, *OPTIONS).code == 0
+    assert call("run", scene, alone, *OPTIONS, *step).code == 0
     found = damage_scene(scene, cut)
     cut(scene / "reflectance" / "every4th" / "reflectance" / "0.0.0")
-    assert call("run", scene, out, *OPTIONS).code == 4
-    assert call("run", scene, out, *OPTIONS, "--skip-bad-tiles").code == 7
+    assert call("run", scene, out, *OPTIONS, *step).code == 4
+    assert call("run", scene, out, *OPTIONS, *step, "--skip-bad-tiles").code == 7
     assert (out / "model.json").read_bytes() == (alone / "model.json").read_bytes()
     (entry,) = json.loads((out / "run.json").read_text("utf-8"))["bad_tiles"]
     assert entry["tile"] == found.tile.name
