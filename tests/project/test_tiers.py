@@ -8,6 +8,9 @@ import pytest
 
 from tiers import MARKS
 
+#: Each test starts pytest again, whose plugins take a second or two to load.
+pytestmark = pytest.mark.slow
+
 _TESTS = """
     import time
     import pytest
@@ -45,7 +48,6 @@ _TESTS = """
 def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A folder of tests, with a limit of CPU time that is soon reached."""
     monkeypatch.delenv("CI", raising=False)
-    monkeypatch.setattr("tiers._HEAVY", ())  # the test would pay for them
     pytester.makepyfile(_TESTS)
     markers = "\n".join(f"  {mark}: x" for mark in (*MARKS, "smoke"))
     pytester.makeini(
