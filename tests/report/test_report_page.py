@@ -106,6 +106,7 @@ def test_write_report__gives_the_page_and_leaves_nothing_half_written(run):
     assert not [p for p in out.rglob("*") if ".part" in p.name]
 
 
+@pytest.mark.slow
 def test_write_report__draws_each_index_by_itself_only_if_asked(tmp_path, quick):
     write_case(tmp_path, shape=(12, 12), indices=("ndvi",), points=0, models=("lloyd",))
     write_report(tmp_path)
