@@ -166,11 +166,15 @@ def _take_one(
     return taken, sum(record["valid"] for record in records.values())
 
 
+def _blocks_all_over(sample: Sample) -> Iterator[np.ndarray]:
+    """Valid pixels, DN (pixel, band), of some blocks spread over the sample; see Sample.blocks."""
+    return sample.blocks(range(0, sample.n_blocks, max(1, sample.n_blocks // 16)))
+
+
 def _check_reflectance(ctx: RunContext, sample: Sample) -> None:
     """Refuse numbers that cannot be reflectance, by the median of blocks all over the sample."""
     is_wanted = is_bright(ctx.scene.wavelength_nm[ctx.selection.bands])
-    numbers = range(0, sample.n_blocks, max(1, sample.n_blocks // 16))
-    values = np.concatenate([part[::16, is_wanted].ravel() for part in sample.blocks(numbers)])
+    values = np.concatenate([part[::16, is_wanted].ravel() for part in _blocks_all_over(sample)])
     if not values.size:
         return
     if why := explain_median(float(np.median(values)) / ctx.scene.scale_factor):
@@ -182,8 +186,7 @@ def _note_carbon_dioxide(ctx: RunContext, record: RunRecord, sample: Sample) -> 
     """Say at CAI if the residual of carbon dioxide exceeds its signal, by pixels of all over."""
     if "cai" not in ctx.index_names:
         return
-    numbers = range(0, sample.n_blocks, max(1, sample.n_blocks // 16))
-    parts = [part[:: max(1, len(part) // 1024)].copy() for part in sample.blocks(numbers)]
+    parts = [part[:: max(1, len(part) // 1024)].copy() for part in _blocks_all_over(sample)]
     centres_nm = ctx.scene.wavelength_nm[ctx.selection.bands]
     dn, scale_factor = np.concatenate(parts), ctx.scene.scale_factor
     found = measure_carbon_dioxide(dn, centres_nm, scale_factor) if len(dn) else None
