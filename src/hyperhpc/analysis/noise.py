@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hyperhpc.analysis.bands import band_runs
+
 #: Standard deviation over median absolute deviation, of a normal distribution.
 _SD_OF_MAD = 1.4826
 #: Neighbours farther apart than this many times the median spacing lie across a gap.
@@ -53,7 +55,7 @@ class BandQuality:
         """First and last wavelength, nm, of each row of interpolated bands."""
         return [
             (float(wavelength_nm[start]), float(wavelength_nm[stop - 1]))
-            for start, stop in _runs(self.is_straight)
+            for start, stop in band_runs(np.flatnonzero(self.is_straight))
         ]
 
 
@@ -114,13 +116,7 @@ def _find_straight(largest: np.ndarray, limit: np.ndarray) -> npt.NDArray[np.boo
         known = largest[np.isfinite(largest) & ~is_straight]
     if not known.size or np.median(known) < _CLEARLY_BENT * np.median(limit):
         return np.zeros(len(largest), dtype=bool)
-    for start, stop in _runs(is_straight):
+    for start, stop in band_runs(np.flatnonzero(is_straight)):
         if stop - start < _MIN_STRAIGHT:
             is_straight[start:stop] = False
     return is_straight
-
-
-def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
-    """First position of each run of True, and the one after its last."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

@@ -75,12 +75,9 @@ def measure_subsample(
     subsample: Subsample, wavelength_nm: np.ndarray, scale_factor: float
 ) -> BandQuality | None:
     """On a worker: noise of the bands, and which were interpolated; None without the file."""
-    if not subsample.path.exists():
+    if not subsample.coarse.exists():
         return None
-    step = max(1, -(-len(np.load(subsample.path, mmap_mode="r")) // MAX_COARSE_PIXELS))
-    return measure_bands(
-        np.load(subsample.path, mmap_mode="r")[::step], wavelength_nm, scale_factor
-    )
+    return measure_bands(np.load(subsample.coarse), wavelength_nm, scale_factor)
 
 
 def write_merged(subsample: Subsample, scaler: Scaler) -> None:
