@@ -23,8 +23,8 @@ def mirror(window: slice, size: int) -> slice:
 
 
 def length(window: slice) -> int:
-    """Number of indices in a normalised slice."""
-    return len(range(window.start, window.stop, window.step))
+    """Number of indices in a normalised slice, which may have no step."""
+    return len(range(window.start, window.stop, window.step or 1))
 
 
 def intersect(window: slice, first: int, size: int) -> tuple[slice, slice] | None:

@@ -17,6 +17,7 @@ from hyperhpc.scene.files import unreadable
 from hyperhpc.scene.formats.hdf5 import READ_ERRORS, open_file
 from hyperhpc.scene.metadata import plain
 from hyperhpc.scene.origins import source_from_name
+from hyperhpc.scene.window import length
 
 #: The day of each pixel, in tiles of DP3.30006.002.
 DATES = "Acquisition_Date"
@@ -131,8 +132,8 @@ def read_layers(
     for name, known in angles.items():
         table = np.array([_angle_of(line.name, known) for line in sources] + [_MISSING], np.float32)
         if numbers is None or len(known) == 1:
-            size = (len(range(p.start, p.stop, p.step or 1)) for p in (rows, cols))
-            found[name] = np.full(tuple(size), next(iter(known.values())), np.float32)
+            size = length(rows), length(cols)
+            found[name] = np.full(size, next(iter(known.values())), np.float32)
         else:
             is_line = (numbers >= 0) & (numbers < len(sources))
             found[name] = table[np.where(is_line, numbers, len(sources))]

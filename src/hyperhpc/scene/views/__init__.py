@@ -10,6 +10,7 @@ import numpy as np
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import THINNED_STEP, Layer, Mask, Scene, scene_fields
+from hyperhpc.scene.window import length
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,8 +147,7 @@ def mask_scene(scene: Scene, mask: Mask, note: str = "", **changes: Any) -> Mask
 
 def window_shape(rows: slice, cols: slice) -> tuple[int, int]:
     """Shape of what a window with start and stop holds."""
-    height, width = (len(range(part.start, part.stop, part.step or 1)) for part in (rows, cols))
-    return height, width
+    return length(rows), length(cols)
 
 
 # Scenes with different bands, brought to the same ones.
