@@ -23,6 +23,7 @@ from hyperhpc.rundir.folder import disk_error
 from hyperhpc.rundir.integrity import Sums, measure_tile
 from hyperhpc.rundir.plan import Area, Tile
 from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.formats.zarr_guard import GuardedStore
 from hyperhpc.scene.views import count_causes
 from hyperhpc.schema import CLUSTER, COLORS, INDICES, NO_CLUSTER, QUICKLOOK
 
@@ -192,7 +193,7 @@ def _write_tile(job: ClassifyJob, tile: Tile, pixels: _Pixels, bytes_read: int) 
 
 def _write_results(job: ClassifyJob, tile: Tile, maps: np.ndarray, labels: np.ndarray) -> Sums:
     try:
-        group = zarr.open_group(str(job.results), mode="r+", use_consolidated=False)
+        group = zarr.open_group(GuardedStore(job.results), mode="r+", use_consolidated=False)
         window = (slice(None), slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
         if len(maps):
             group["indices"][window] = maps  # type: ignore[index]

@@ -25,6 +25,7 @@ from hyperhpc.compute.stores import consolidate, create_group, create_store
 from hyperhpc.files import atomic_write, remove_partial_files, remove_path
 from hyperhpc.rundir.folder import read_json, write_json
 from hyperhpc.scene.cube import Grid
+from hyperhpc.scene.formats.zarr_guard import GuardedStore
 from hyperhpc.schema import CLUSTER, COLORS, INDICES, NO_CLUSTER, OVERVIEW, QUICKLOOK, Variable
 
 #: A finest level of every 1st or 2nd pixel has at most this many on its longer side.
@@ -133,7 +134,7 @@ def _fill(
     path: Path, level: str, sources: dict[Variable, GridFile], finer: str | None, window: Window
 ) -> None:
     """Fill one window of all arrays of a level, from the grid files or the finer level."""
-    root = zarr.open_group(str(path), mode="r+")
+    root = zarr.open_group(GuardedStore(path), mode="r+")
     for variable, source in sources.items():
         array: zarr.Array = root[f"{level}/{variable.name}"]  # type: ignore[assignment]
         if finer is None:

@@ -15,6 +15,7 @@ import zarr
 from numcodecs import Blosc
 
 from hyperhpc.scene.cube import Grid
+from hyperhpc.scene.formats.zarr_guard import GuardedStore
 from hyperhpc.scene.georef import cf_georeference
 from hyperhpc.schema import Variable, fill_value
 
@@ -41,7 +42,7 @@ def set_attributes(path: Path, **attributes: Any) -> None:
     Both are written even if nothing changes: a run killed between the two has left right
     attributes but wrong consolidated metadata, which some readers use.
     """
-    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    group = zarr.open_group(GuardedStore(path), mode="r+", use_consolidated=False)
     group.attrs.update(attributes)
     consolidate(path)
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import zarr
-from zarr.storage import LocalStore
 
-from hyperhpc.errors import IncompleteRunError
+from hyperhpc.errors import IncompleteRunError, SceneError
 from hyperhpc.rundir.folder import RunFolder, write_json
 from hyperhpc.rundir.plan import Tile
+from hyperhpc.scene.formats.zarr_guard import GuardedStore
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -112,7 +112,7 @@ def files_of(root: Path) -> list[str]:
     return [str(path.relative_to(root)) for path in sorted(root.rglob("*")) if path.is_file()]
 
 
-class SummedStore(LocalStore):
+class SummedStore(GuardedStore):
     """Read-only store that raises IncompleteRunError for a file that has changed.
 
     Without checksums most flipped bits decode to other numbers, and a chunk that is missing
@@ -131,22 +131,25 @@ class SummedStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Read a file; None if there is no such file, and there was none."""
-        buffer = await super().get(key, prototype, byte_range)
+        out = self.root.parent
+        hint = f"See all that is damaged: hyperhpc verify {shlex.quote(str(out))}"
+        try:
+            buffer = await super().get(key, prototype, byte_range)
+        except SceneError as error:
+            raise IncompleteRunError(error.message, hint) from None
         if key in self.sums and byte_range is None:
             found = None
             if buffer is not None:
                 data = buffer.to_bytes()
                 found = [len(data), f"{google_crc32c.value(data):08x}"]
             if what := _describe_change(found, self.sums[key]):
-                out = self.root.parent
                 raise IncompleteRunError(
-                    f"{self.root.name}/{key} of {out} {what}, so it cannot be read",
-                    f"See all that is damaged: hyperhpc verify {shlex.quote(str(out))}",
+                    f"{self.root.name}/{key} of {out} {what}, so it cannot be read", hint
                 )
         return buffer
 
 
-def open_summed(path: Path) -> LocalStore:
+def open_summed(path: Path) -> SummedStore:
     """The store at ``path``; its files are compared if there is a checksums.json next to it.
 
     Raises IncompleteRunError: checksums.json is damaged.
@@ -157,7 +160,7 @@ def open_summed(path: Path) -> LocalStore:
         start = f"{path.name}/"
         sums = {k.removeprefix(start): files[k] for k in files if k.startswith(start)}
     except FileNotFoundError:  # the run has not finished
-        return LocalStore(path, read_only=True)
+        return SummedStore(path, {})
     except (AttributeError, KeyError, OSError, TypeError, ValueError):
         raise IncompleteRunError(
             f"{checksums} is damaged",

@@ -53,7 +53,7 @@ def regular(*shape: int) -> dict[str, Any]:
         ),
         ({"chunk_grid": regular(0, NX, NB)}, "declares chunks of"),
         ({"attributes": {"Scale_Factor": 10**400}}, "must be a positive number"),
-        ({"data_type": "\0\n\x1b[2J"}, "cannot be read"),
+        ({"data_type": "\0\n\x1b[2J"}, "names the data type"),
     ],
 )
 def test_open__zarr_metadata(tmp_path: Path, values: dict[str, Any], message: str) -> None:

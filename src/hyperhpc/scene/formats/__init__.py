@@ -3,8 +3,8 @@
 neon (NEON's HDF5 files; neon_layers: their images besides the cube) | hdf5 (checks and fast
 chunks) | raster (ENVI and GeoTIFF; raster_read: their windows; raster_bands: their bands;
 envi_header: the text of ENVI's headers) | zarr (zarr_layout: what a store holds; zarr_chunks: fast
-chunks; zarr_write: new stores) | centres (files of band centres alone). ``docs/add-a-format.md``
-shows how to add a format.
+chunks; zarr_guard: which codecs are read; zarr_write: new stores) | centres (files of band centres
+alone). ``docs/add-a-format.md`` shows how to add a format.
 """
 
 from __future__ import annotations

@@ -28,9 +28,9 @@ from zarr.abc.codec import BytesBytesCodec
 from zarr.abc.store import ByteRequest, RangeByteRequest
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import LocalStore
 
 from hyperhpc.files import atomic_write
+from hyperhpc.scene.formats.zarr_guard import METADATA, GuardedStore
 
 # Writing shards, twice as fast as zarr's own pipeline, which copies each chunk several times
 # and searches for empty ones in a separate pass (docs/decisions/0014).
@@ -348,10 +348,8 @@ def _codecs(array: Array) -> list[str] | None:
 # without a checksum (hence crc32c in the stores written here), and a shard with its index
 # first, truncated within its last chunk and read whole.
 
-_METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
-
-class CheckedStore(LocalStore):
+class CheckedStore(GuardedStore):
     """Local store, read-only, that raises OSError for a chunk shorter than it should be."""
 
     def __init__(self, root: str) -> None:
@@ -369,7 +367,7 @@ class CheckedStore(LocalStore):
         Raises OSError: it is empty, or ends within the range or within its Blosc block.
         """
         buffer = await super().get(key, prototype, byte_range)
-        if buffer is None or key.rpartition("/")[2] in _METADATA:
+        if buffer is None or key.rpartition("/")[2] in METADATA:
             return buffer
         size = len(buffer)
         if size == 0:

@@ -33,6 +33,7 @@ from hyperhpc.scene.cube import (
     Source,
 )
 from hyperhpc.scene.formats import zarr_chunks
+from hyperhpc.scene.formats.zarr_guard import GuardedStore
 from hyperhpc.scene.georef import cf_georeference
 from hyperhpc.scene.lazy import FWHM_ABOUT, GOOD_BAND_ABOUT, flag_good_bands, packing_attributes
 from hyperhpc.scene.origins import ORIGIN_KINDS
@@ -103,7 +104,7 @@ class CubeStore:
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         self._path, self._threads = path, threads
-        root: Any = zarr.open_group(path, mode="r+", use_consolidated=False)
+        root: Any = zarr.open_group(GuardedStore(path), mode="r+", use_consolidated=False)
         self._cube, self._thinned = root[f"{CUBE}/{CUBE}"], root[f"{CUBE}/{THINNED_GROUP}/{CUBE}"]
         names = {name: f"{CUBE}/{name}" for name in (*ORIGIN_KINDS, *LAYERS)}
         self._images = {name: root[place] for name, place in names.items() if place in root}
