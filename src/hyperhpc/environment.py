@@ -16,11 +16,15 @@ from typing import Any
 
 #: Beginnings of the names of variables that the libraries read and that no run may depend on.
 _PREFIXES = (
-    "GDAL_", "CPL_", "OGR_", "VSI_", "PROJ_", "SHAPE_", "DASK_", "MPLBACKEND", "MATPLOTLIBRC",
+    "GDAL_", "CPL_", "OGR_", "VSI_", "PROJ_", "SHAPE_", "DASK_", "MPLBACKEND",
+    "MATPLOTLIBRC", "HDF5_",
 )  # fmt: skip
-#: They begin with one of these, but are set by the image, or name the keys of a cluster that
-#: users have started (docs/cluster.md).
-_KEPT = ("DASK_TEMPORARY_DIRECTORY", "DASK_DISTRIBUTED__COMM__TLS__")
+#: They begin with one of these, but are set by the image, name the keys of a cluster that users
+#: have started (docs/cluster.md), or are needed to open files on this machine at all.
+_KEPT = (
+    "DASK_TEMPORARY_DIRECTORY", "DASK_DISTRIBUTED__COMM__TLS__",
+    "HDF5_PLUGIN_PATH", "HDF5_USE_FILE_LOCKING",
+)  # fmt: skip
 
 #: The variables that were set aside in this process, by name.
 set_aside: dict[str, str] = {}

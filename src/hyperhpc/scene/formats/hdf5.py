@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperhpc.errors import SceneError, cause
+from hyperhpc.scene.files import stamp
 from hyperhpc.scene.window import intersect, length
 
 if TYPE_CHECKING:
@@ -126,24 +127,115 @@ def open_file(path: str) -> h5py.File:
     Files are opened for each read, which takes a millisecond: an open handle would hold a lock
     against programs that replace or change the file.
 
-    Raises SceneError: a missing, truncated or damaged file.
+    Raises SceneError: a missing, truncated or damaged file, or one with links to other files.
     """
-    import h5py
-
     try:
+        file = _open_unlocked(path)
         try:
-            return h5py.File(path, "r")
-        except OSError as error:
-            if "lock" not in str(error) or f"errno = {errno.EAGAIN}" in str(error):
-                raise  # not about locks, or a program is writing the file
-            # Parallel file systems may refuse locks; reading needs none
-            return h5py.File(path, "r", locking=False)
+            _check_links(path, file)
+        except BaseException:
+            file.close()
+            raise
+        return file
     except READ_ERRORS as error:
         size = os.path.getsize(path) if os.path.exists(path) else 0
         raise SceneError(
             f"HDF5 file {path} ({size} bytes) cannot be opened: {cause(error)}",
             "It is truncated, damaged, or being written; download it again",
         ) from error
+
+
+def _open_unlocked(path: str) -> h5py.File:
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if "lock" not in str(error) or f"errno = {errno.EAGAIN}" in str(error):
+            raise  # not about locks, or a program is writing the file
+        # Parallel file systems may refuse locks; reading needs none
+        return h5py.File(path, "r", locking=False)
+
+
+# What lies in other files.
+#
+# HDF5 follows links and lists of raw bytes to any file that the user may read, whatever it
+# holds. Virtual datasets, which are made of datasets of other HDF5 files, are common: the
+# reflectance may be one, and the scene says so.
+
+#: Most files that a virtual dataset is made of.
+_MAX_SOURCES = 1000
+_NOT_FOLLOWED = "Copy the data into one file: h5repack, or h5copy for a dataset"
+#: Files whose links are known to stay in the file, with size and time of change.
+_checked: dict[str, tuple[int, int]] = {}
+
+
+def _check_links(path: str, file: h5py.File) -> None:
+    """Refuse links to other files; once for each file and process, as it takes milliseconds."""
+    from h5py import h5l
+
+    found = stamp(path)
+    if _checked.get(path) == found:
+        return
+
+    def find_foreign(name: bytes, link: Any) -> bytes | None:
+        return None if link.type in (h5l.TYPE_HARD, h5l.TYPE_SOFT) else name
+
+    if name := file.id.links.visit(find_foreign, info=True):
+        raise SceneError(
+            f"{name.decode('utf-8', 'replace')} of {path} is a link to another file, which is "
+            "not followed",
+            _NOT_FOLLOWED,
+        )
+    _checked[path] = found
+
+
+def check_own(data: h5py.Dataset, *, may_be_virtual: bool = False) -> None:
+    """Refuse a dataset whose values lie in other files.
+
+    ``may_be_virtual``: Allow a virtual dataset; see :func:`virtual_sources`.
+
+    Raises SceneError: its bytes are in external files, or it is virtual.
+    """
+    what = None
+    if data.id.get_create_plist().get_external_count():
+        what = "lies in other files (external storage)"
+    elif data.is_virtual and not may_be_virtual:
+        what = "is made of other datasets (virtual)"
+    if what:
+        raise SceneError(
+            f"{data.name} of {data.file.filename} {what}, which is not read", _NOT_FOLLOWED
+        )
+
+
+def virtual_sources(data: h5py.Dataset) -> tuple[str, ...]:
+    """Paths of the other files that a virtual dataset is made of; empty for any other dataset.
+
+    HDF5 reads a source that is missing as the fill value.
+
+    Raises SceneError: one is missing, is not HDF5, or lies itself in other files.
+    """
+    if not data.is_virtual:
+        return ()
+    what, folder = f"{data.name} of {data.file.filename}", os.path.dirname(data.file.filename)
+    sources = sorted({(source.file_name, source.dset_name) for source in data.virtual_sources()})
+    if len(sources) > _MAX_SOURCES:
+        raise SceneError(
+            f"{what} is made of {len(sources)} datasets; {_MAX_SOURCES} are read", _NOT_FOLLOWED
+        )
+    paths = [os.path.join(folder, name) if name != "." else "" for name, _ in sources]
+    for path, (_, name) in zip(paths, sources, strict=True):
+        if not path:
+            check_own(data.file[name])
+            continue
+        if not is_hdf5(path):
+            raise SceneError(
+                f"{what} is made of other files, and {path} is no HDF5 file that can be read",
+                "Copy all its files together",
+            )
+        with open_file(path) as file:
+            check_own(file[name])
+    return tuple(sorted({path for path in paths if path}))
 
 
 # Reading chunks.

@@ -37,6 +37,7 @@ class NeonScene(FileScene):
         of the flight lines and of the days, or None.
     ``absent_value``: No-data value that chunks hold which were never written; None if the fill
         value says so, or none is absent.
+    ``virtual_sources``: Files that a virtual dataset is made of.
     """
 
     dataset: str
@@ -44,6 +45,7 @@ class NeonScene(FileScene):
     line_image: str | None = None
     date_image: str | None = None
     absent_value: float | None = None
+    virtual_sources: tuple[str, ...] = ()
 
     @property
     def cube_name(self) -> str:
@@ -55,6 +57,7 @@ class NeonScene(FileScene):
         try:
             with open_file(self.path) as file:
                 data = file[self.dataset]
+                hdf5.check_own(data, may_be_virtual=True)
                 if reader := hdf5.chunk_reader(data, self.absent_value):
                     return reader.read(rows, cols, bands)
                 found = self._fetch_rows(data, rows, cols, bands)
@@ -63,6 +66,11 @@ class NeonScene(FileScene):
                 return found
         except READ_ERRORS as error:
             raise unreadable(self.cube_name, rows, cols, bands, why=error) from error
+
+    def fingerprint_files(self) -> dict[str, str]:
+        """The file, and those that a virtual dataset is made of."""
+        parts = {f"source/{n}": path for n, path in enumerate(self.virtual_sources)}
+        return super().fingerprint_files() | parts
 
     def _fetch_rows(self, data: h5py.Dataset, rows: slice, cols: slice, bands: slice) -> np.ndarray:
         """By HDF5 itself, for layouts that :func:`hdf5.chunk_reader` does not know."""
@@ -164,7 +172,10 @@ def _members(group: Members, name: str) -> Members:
 def _dataset(group: Members, name: str) -> h5py.Dataset | None:
     """The dataset of this name, if there is one."""
     found = group.get(name)
-    return found if isinstance(found, h5py.Dataset) else None
+    if not isinstance(found, h5py.Dataset):
+        return None
+    hdf5.check_own(found)
+    return found
 
 
 def _text(group: Members, name: str) -> str | None:
@@ -192,6 +203,7 @@ def _open(
     data = _find(path, file, group)
     where = f"{data.name} of {path}"
     metadata.check_cube(data.dtype, data.shape, data.chunks, where)
+    hdf5.check_own(data, may_be_virtual=True)
     hdf5.check_chunks(data)
     reflectance = data.parent
     about = _members(reflectance, "Metadata")
@@ -201,6 +213,8 @@ def _open(
     values = metadata.resolve_values(data.dtype, attributes, where)
     absent_value = None
     notes = list(values.notes)
+    if sources := hdf5.virtual_sources(data):
+        notes.append(_say_virtual(sources))
     if n_absent := hdf5.count_absent(data):
         values, absent_value = metadata.mark_hidden(values)
         notes.append(f"{n_absent} chunks were never written: they are no-data.")
@@ -237,8 +251,15 @@ def _open(
         line_image=line_image,
         date_image=date_image,
         absent_value=absent_value,
+        virtual_sources=sources,
         **vars(values) | {"notes": tuple(notes)},
     )
+
+
+def _say_virtual(sources: tuple[str, ...]) -> str:
+    names = ", ".join(map(os.path.basename, sources[:3]))
+    more = f" and {len(sources) - 3} more" if len(sources) > 3 else ""
+    return f"The cube is a virtual dataset: its values lie in other files: {names}{more}."
 
 
 def _centres(

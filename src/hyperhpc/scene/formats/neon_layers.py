@@ -14,7 +14,7 @@ import numpy as np
 
 from hyperhpc.scene.cube import LAYERS, NO_SOURCE, SUN_LAYERS, Layer, Source
 from hyperhpc.scene.files import unreadable
-from hyperhpc.scene.formats.hdf5 import READ_ERRORS, open_file
+from hyperhpc.scene.formats.hdf5 import READ_ERRORS, check_own, open_file
 from hyperhpc.scene.metadata import plain
 from hyperhpc.scene.origins import source_from_name
 from hyperhpc.scene.window import length
@@ -34,6 +34,7 @@ def _find_dataset(metadata: Mapping[str, Any], name: str) -> h5py.Dataset | None
         members = group if isinstance(group, Mapping) else {}
         for key in members:
             if key.lower() == name.lower() and isinstance(members[key], h5py.Dataset):
+                check_own(members[key])
                 return members[key]
     return None
 
@@ -72,6 +73,8 @@ def read_images(path: str, names: Sequence[str], rows: slice, cols: slice) -> li
     step = slice(None, None, rows.step or 1), slice(None, None, cols.step or 1)
     try:
         with open_file(path) as file:  # HDF5 is slow at strides: they are taken in memory
+            for name in names:
+                check_own(file[name])
             return [np.asarray(file[name][whole])[step] for name in names]
     except READ_ERRORS as error:
         raise unreadable(f"{', '.join(names)} of {path}", why=error) from error
@@ -185,11 +188,14 @@ def _read_sun(about: Mapping[str, Any], name: str) -> dict[str, float]:
     groups = dict(logs) if isinstance(logs, Mapping) else {}
     inside = {key: group for key, group in groups.items() if isinstance(group, Mapping)}
     values = {key: group.get(name) for key, group in {"": groups, **inside}.items()}
-    return {
-        key: float(np.ravel(value[()])[0])
+    found = {
+        key: value
         for key, value in values.items()
         if isinstance(value, h5py.Dataset) and value.size == 1 and value.dtype.kind in "iuf"
     }
+    for value in found.values():
+        check_own(value)
+    return {key: float(np.ravel(value[()])[0]) for key, value in found.items()}
 
 
 def _angle_of(line: str, known: Mapping[str, float]) -> float:
