@@ -5,6 +5,9 @@ Every temporary file or folder is hidden, lies next to its target and is called
 
     with atomic_write(path) as part:
         part.write_text(text, "utf-8")
+
+While a command works in a folder, it guards it (:func:`guard_writes`): what would be written there
+after another command has taken the folder over is not written.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ import secrets
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from hyperhpc.errors import ConfigError, ResourceError
@@ -31,6 +35,30 @@ _MOVING = ".moving"
 STORE_SUFFIX, PLAN_NAME, STORE_NAME = ".part", "plan.json", "store"
 
 
+#: Folders that this thread guards, and what raises an error once one is not ours any more.
+_guards: ContextVar[tuple[tuple[str, Callable[[], None]], ...]] = ContextVar("guards", default=())
+
+
+@contextmanager
+def guard_writes(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Call ``check`` before this thread publishes, changes or removes a file in ``folder``.
+
+    ``check``: Raises an error if the folder belongs to somebody else now.
+    """
+    before = _guards.set((*_guards.get(), (os.path.abspath(folder), check)))
+    try:
+        yield
+    finally:
+        _guards.reset(before)
+
+
+def check_guard(path: Path) -> None:
+    """Raise the error of the guard of a folder that holds ``path``, if it is not ours any more."""
+    for folder, check in _guards.get():
+        if os.path.abspath(path).startswith(folder + os.sep):
+            check()
+
+
 def is_unfinished_store(folder: Path) -> bool:
     """True for the folder in which ``ingest`` writes a store until it is whole."""
     is_planned = (folder / PLAN_NAME).is_file() and (folder / STORE_NAME).is_dir()
@@ -41,7 +69,8 @@ def is_unfinished_store(folder: Path) -> bool:
 def atomic_write(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Give a path in the same folder; what is written there becomes ``path`` at the end.
 
-    It is removed if the block raises anything; if nothing was written, ``path`` stays as it is.
+    It is removed if the block raises anything, or if the folder was taken over by another command
+    (:func:`guard_writes`); if nothing was written, ``path`` stays as it is.
 
     ``path``: A file, which is replaced, or a folder, which must not exist when the block ends.
     ``flush``: Wait until the bytes of a file are on the disk, so that a loss of power cannot
@@ -54,6 +83,7 @@ def atomic_write(path: Path, *, flush: bool = True) -> Iterator[Path]:
             with part.open("rb") as file:
                 os.fsync(file.fileno())
         if part.exists():
+            check_guard(path)
             part.replace(path)
     except BaseException:
         remove_path(part)

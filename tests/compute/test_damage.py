@@ -27,7 +27,7 @@ from hyperhpc.compute.tiles import (
 )
 from hyperhpc.config import load_config
 from hyperhpc.errors import ResourceError, SceneError
-from hyperhpc.rundir.lock import Claim
+from hyperhpc.rundir.lock import hold_lock
 from hyperhpc.rundir.plan import Area, Plan, Tile
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene
@@ -315,10 +315,14 @@ def at_work(
     tmp_path: Path, function: Callable, job: Any, notes: list[str], memory: str = "1GiB"
 ) -> dict[str, Any]:
     config = load_config("s", tmp_path, {"workers": 1, "memory_per_worker": memory})
-    claim = Claim(tmp_path / ".lock", "ours")
-    with launch_workers(config) as workers, report_worker_losses(workers, notes.append):
+    with (
+        hold_lock(tmp_path, print) as lock,
+        launch_workers(config) as workers,
+        report_worker_losses(workers, notes.append),
+    ):
         assert isinstance(workers, Workers)
-        records, _ = run_tiles(workers, function, job, TILES, tmp_path / "work", Progress(), claim)
+        words = function, job, TILES, tmp_path / "work", Progress(), lock.claim
+        records, _ = run_tiles(workers, *words)
     return records
 
 

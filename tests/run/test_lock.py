@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,14 +14,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from cli_case import call, check_refused, program, spawn
+from hyperhpc.compute.grid_file import GridFile
+from hyperhpc.compute.stores import set_attributes
 from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
+from hyperhpc.files import atomic_write
+from hyperhpc.pipeline.record import RunRecord
+from hyperhpc.report.draw import ReportFigure
+from hyperhpc.report.pictures import save_figures
+from hyperhpc.results import open_results
 from hyperhpc.rundir import lock as lock_module
+from hyperhpc.rundir.folder import RunFolder, write_json
+from hyperhpc.rundir.integrity import write_checksums
 from hyperhpc.rundir.lock import Owner, find_machine, find_start, hold_lock, is_gone
-from hyperhpc.rundir.progress import read_status
-from run_case import assert_same_results
+from hyperhpc.rundir.progress import Progress, StatusFile, read_status
+from run_case import RunCase, assert_same_results
 
 OPTIONS = "--models lloyd --memory-per-worker 1GiB --workers 1".split()
 ELSEWHERE = {"host": "node7", "machine": "another", "job": "4711"}
@@ -186,17 +198,88 @@ def test_lock__that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
         held(tmp_path / "out")
 
 
-def test_lock__is_touched_and_put_back_when_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lock__is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock_module, "BEAT_S", 0.02)
     lock = tmp_path / ".lock"
     with hold_lock(tmp_path, print):
         os.utime(lock, (1, 1))
         wait_until(lambda: lock.stat().st_mtime > 1000)
-        lock.unlink()
-        wait_until(lock.exists)
     assert not lock.exists()
+
+
+def test_lock__that_is_away_for_a_moment_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while --restart renames the folder aside."""
+    lock, away = tmp_path / ".lock", tmp_path / "away"
+    with hold_lock(tmp_path, print) as held_lock:
+        lock.rename(away)
+        monkeypatch.setattr(
+            lock_module.time, "sleep", lambda s: away.exists() and away.rename(lock)
+        )
+        held_lock.claim.check()
+
+
+def test_lock__that_is_gone_is_lost_and_stops_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after another run has taken OUT over, and has ended."""
+    monkeypatch.setattr(lock_module, "BEAT_S", 0.02)
+    with (  # noqa: PT012
+        pytest.raises(IncompleteRunError, match="has lost the lock of this run"),
+        hold_lock(tmp_path, print),
+    ):
+        (tmp_path / ".lock").unlink()
+        time.sleep(10)  # the interrupt comes here
+    assert not (tmp_path / ".lock").exists()
+
+
+def _record(folder: RunFolder) -> None:
+    RunRecord(folder.run, json.loads(folder.run.read_text("utf-8")), print).finish()
+
+
+def _picture(folder: RunFolder) -> None:
+    figure = ReportFigure("quicklook", "quicklook", Figure(figsize=(1, 1)), "", "")
+    save_figures(open_results(folder.out), [figure])
+
+
+def _page(folder: RunFolder) -> None:
+    with atomic_write(folder.report) as part:
+        part.write_text("page")
+
+
+#: What may write, replace or remove something in OUT.
+WRITERS: dict[str, Callable[[RunFolder], object]] = {
+    "page": _page,
+    "picture": _picture,
+    "run.json": _record,
+    "checksums": lambda folder: write_checksums(folder, {}),
+    "json": lambda folder: write_json(folder.model, {}),
+    "attributes": lambda folder: set_attributes(folder.results, complete=False),
+    "grid file": lambda folder: GridFile(folder.model, (1, 1, 1), "u1").write(0, 0, np.ones(1)),
+    "removal": RunFolder.remove,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_lock__that_was_lost_lets_nothing_be_written(
+    run_case: RunCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_finished: bool
+) -> None:
+    """A run that was frozen wakes up while it writes; the other has finished, or is at work."""
+    monkeypatch.setattr(lock_module, "_LOOK_AGAIN_S", 0.001)
+    folder = RunFolder(tmp_path / "out")
+    shutil.copytree(run_case.out, folder.out)
+    before = {path: path.read_bytes() for path in folder.out.rglob("*") if path.is_file()}
+    with pytest.raises(IncompleteRunError), hold_lock(folder.out, print) as lock:  # noqa: PT012
+        folder.lock.unlink()
+        if not is_finished:
+            write_lock(folder.out, token="theirs", **ELSEWHERE)
+        StatusFile(folder.status, Progress(), "local", lock.claim).end("failed")
+        WRITERS[name](folder)
+    folder.lock.unlink(missing_ok=True)
+    after = {path: path.read_bytes() for path in folder.out.rglob("*") if path.is_file()}
+    assert after == before
 
 
 def test_lock__that_was_lost_stops_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

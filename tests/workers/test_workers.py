@@ -27,6 +27,7 @@ from hyperhpc.compute.sample import Sample
 from hyperhpc.compute.sums import SampleOnWorkers
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import IncompleteRunError, ResourceError
+from hyperhpc.rundir.lock import Claim
 from hyperhpc.rundir.plan import Area
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.workers import Workers, check_workers, launch_workers, report_worker_losses, sizes
@@ -418,7 +419,8 @@ def test_starts__are_not_scheduled_on_a_worker_with_a_long_task(count: int, tmp_
         started.client.wait_for_workers(count)
         long = started.pin(long_task)
         tasks = [(number,) for number in range(6)]
-        dealt: Any = starts._schedule(SampleOnWorkers(sample, started), start, tasks, Progress())
+        data = SampleOnWorkers(sample, started, Claim(tmp_path / ".lock", "not asked"))
+        dealt: Any = starts._schedule(data, start, tasks, Progress())
         place = long.result(timeout=60)
         assert place == started.addresses()[0]
     assert [number for number, _ in dealt] == list(range(6))

@@ -19,6 +19,7 @@ from hyperhpc.analysis.kernel import valid_pixels
 from hyperhpc.compute.grid_file import GridFile
 from hyperhpc.compute.models import Labeller, label_all
 from hyperhpc.config import INDEX_BITS
+from hyperhpc.files import check_guard
 from hyperhpc.rundir.folder import disk_error
 from hyperhpc.rundir.integrity import Sums, measure_tile
 from hyperhpc.rundir.plan import Area, Tile
@@ -192,6 +193,7 @@ def _write_tile(job: ClassifyJob, tile: Tile, pixels: _Pixels, bytes_read: int) 
 
 
 def _write_results(job: ClassifyJob, tile: Tile, maps: np.ndarray, labels: np.ndarray) -> Sums:
+    check_guard(job.results)
     try:
         group = zarr.open_group(GuardedStore(job.results), mode="r+", use_consolidated=False)
         window = (slice(None), slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))

@@ -107,9 +107,7 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
         return read_labellers(model, job.scale_factor, job.data.sample.is_integer)
     _check_sample(job)
     with progress.stage("scaling the sample"):
-        drawn = job.data.workers.client.submit(
-            write_subsample, job.data.sample, config.seed, job.subsample, pure=False
-        )
+        drawn = job.data.submit(write_subsample, job.data.sample, config.seed, job.subsample)
         scaler, moments, reference = measure_scaler(job.data, job.scale_factor)
         # As it comes back from model.json: the stored numbers are the model
         mean, scale = (x / job.scale_factor * job.scale_factor for x in (scaler.mean, scaler.scale))

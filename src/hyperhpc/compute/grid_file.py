@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hyperhpc.errors import ResourceError
+from hyperhpc.files import check_guard
 from hyperhpc.rundir.folder import disk_error
 
 
@@ -46,8 +47,10 @@ class GridFile:
     def write(self, row: int, col: int, window: np.ndarray) -> None:
         """Write a window (y, x, layer) with its upper-left pixel at (row, col), and flush it.
 
-        Raises ResourceError: if the disk is full or the file cannot be written.
+        Raises ResourceError: if the disk is full or the file cannot be written;
+        IncompleteRunError: OUT is another run's by now.
         """
+        check_guard(self.path)
         window = np.ascontiguousarray(window, dtype=self.dtype)
         if window.shape[1] == self.shape[1]:  # whole rows are contiguous in the file
             window = window.reshape(1, -1, self.shape[2])

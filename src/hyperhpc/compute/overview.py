@@ -22,7 +22,7 @@ import zarr
 from hyperhpc.compute.classify import OverviewFiles
 from hyperhpc.compute.grid_file import GridFile
 from hyperhpc.compute.stores import consolidate, create_group, create_store
-from hyperhpc.files import atomic_write, remove_partial_files, remove_path
+from hyperhpc.files import atomic_write, check_guard, remove_partial_files, remove_path
 from hyperhpc.rundir.folder import read_json, write_json
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.formats.zarr_guard import GuardedStore
@@ -105,6 +105,7 @@ def write_overview(
             finer = str(step)
         remove_partial_files(part)
         consolidate(part)
+        check_guard(path)
         remove_path(path)
 
 

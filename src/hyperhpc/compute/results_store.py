@@ -11,7 +11,7 @@ from typing import Any
 
 from hyperhpc.compute.stores import consolidate, create_group, create_store, set_attributes
 from hyperhpc.compute.tiles import read_record, shorten
-from hyperhpc.files import atomic_write, remove_partial_files
+from hyperhpc.files import atomic_write, check_guard, remove_partial_files
 from hyperhpc.rundir.folder import RunFolder, read_json, write_json
 from hyperhpc.rundir.integrity import files_of, find_damage, measure_file
 from hyperhpc.rundir.plan import Plan
@@ -28,6 +28,7 @@ def create_results(
     folder: RunFolder, plan: Plan, grid: Grid, indices: Sequence[str], models: Sequence[str]
 ) -> None:
     """Create the store without any tile, in place of another; keep checksums of its metadata."""
+    check_guard(folder.results)
     shutil.rmtree(folder.results, ignore_errors=True)
     variables = dict(zip(RESULTS, (indices, models), strict=True))
     about = {"title": "hyperhpc results", "Conventions": "CF-1.11", "complete": False}

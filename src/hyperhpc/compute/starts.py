@@ -16,6 +16,7 @@ from hyperhpc.analysis.noise import BandQuality, measure_bands
 from hyperhpc.analysis.starts import draw_seeds, fit_start, merge_bands
 from hyperhpc.compute.sample import Sample
 from hyperhpc.compute.sums import SampleOnWorkers
+from hyperhpc.files import atomic_write
 from hyperhpc.rundir.memory import SUBSAMPLE, starts_at_once
 from hyperhpc.rundir.progress import Progress
 
@@ -59,7 +60,12 @@ def write_subsample(sample: Sample, seed: int, subsample: Subsample) -> None:
         rng = np.random.default_rng([seed, 1])
         positions = np.sort(rng.choice(positions, SUBSAMPLE, replace=False))
     step = max(1, -(-positions.size // MAX_COARSE_PIXELS))
-    with subsample.path.open("wb") as all_file, subsample.coarse.open("wb") as coarse_file:
+    with (
+        atomic_write(subsample.path, flush=False) as all_pixels,
+        atomic_write(subsample.coarse, flush=False) as coarse,
+        all_pixels.open("wb") as all_file,
+        coarse.open("wb") as coarse_file,
+    ):
         descr, n_bands = np.dtype(sample.values.dtype).str, sample.values.shape[2]
         for file, n in ((all_file, positions.size), (coarse_file, -(-positions.size // step))):
             header = {"descr": descr, "fortran_order": False, "shape": (n, n_bands)}
@@ -82,7 +88,9 @@ def measure_subsample(
 
 def write_merged(subsample: Subsample, scaler: Scaler) -> None:
     """On a worker: write the coarse pixels in few bands."""
-    np.save(subsample.merged, merge_bands(np.load(subsample.coarse), scaler))
+    merged = merge_bands(np.load(subsample.coarse), scaler)
+    with atomic_write(subsample.merged, flush=False) as part, part.open("wb") as file:
+        np.save(file, merged)
 
 
 def _split_by_read(positions: np.ndarray) -> list[tuple[int, slice]]:

@@ -14,6 +14,7 @@ import numpy as np
 import zarr
 from numcodecs import Blosc
 
+from hyperhpc.files import check_guard
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.formats.zarr_guard import GuardedStore
 from hyperhpc.scene.georef import cf_georeference
@@ -42,6 +43,7 @@ def set_attributes(path: Path, **attributes: Any) -> None:
     Both are written even if nothing changes: a run killed between the two has left right
     attributes but wrong consolidated metadata, which some readers use.
     """
+    check_guard(path)
     group = zarr.open_group(GuardedStore(path), mode="r+", use_consolidated=False)
     group.attrs.update(attributes)
     consolidate(path)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
 from operator import add
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,19 +20,33 @@ from hyperhpc.analysis.kernel import Scaler
 from hyperhpc.analysis.kmeans import ClusterMoments, Moments
 from hyperhpc.compute.models import Labeller, label_all
 from hyperhpc.compute.sample import Sample
+from hyperhpc.files import guard_writes
+from hyperhpc.rundir.lock import Claim
 from hyperhpc.workers import Workers
+
+if TYPE_CHECKING:
+    from distributed import Future
 
 
 @dataclass(frozen=True)
 class SampleOnWorkers:
-    """The sample, and the workers that run functions over its blocks."""
+    """The sample, and the workers that run functions over its blocks.
+
+    ``claim``: That OUT is ours; functions that write there ask it.
+    """
 
     sample: Sample
     workers: Workers
+    claim: Claim
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future:
+        """Start ``function(*args)``, which may write files in OUT, on one worker."""
+        arguments = (self.claim, function, *args)
+        return self.workers.client.submit(_run_guarded, *arguments, pure=False)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """``function(*args)`` on one worker."""
-        return self.workers.client.submit(function, *args, pure=False).result()
+        """``function(*args)`` on one worker, as by :meth:`submit`."""
+        return self.submit(function, *args).result()
 
     def add_up(self, function: Callable[..., Any], *args: Any) -> Any:
         """Sum of ``function(dn, *args)`` over all blocks, in the order of the blocks."""
@@ -48,6 +62,12 @@ class SampleOnWorkers:
             for start, stop in pairwise(edges.tolist())
         ]
         return list(self.workers.client.gather(futures))
+
+
+def _run_guarded(claim: Claim, function: Callable[..., Any], *args: Any) -> Any:
+    """On a worker: what is written in OUT is written only while it is ours."""
+    with guard_writes(claim.path.parent, claim.check):
+        return function(*args)
 
 
 def _sum_blocks(sample: Sample, numbers: range, function: Callable, *args: Any) -> list[Any]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperhpc.errors import HyperhpcError, IncompleteRunError, ResourceError, SceneError
+from hyperhpc.files import guard_writes
 from hyperhpc.rundir.folder import disk_error, read_json, write_json
 from hyperhpc.rundir.lock import Claim
 from hyperhpc.rundir.plan import Area, Slab, Tile
@@ -150,9 +151,9 @@ def _run_task(
     mark = folder / f".{tile.name}.on-{secrets.token_hex(4)}"
     try:
         mark.touch()
-        record = run_with_retries(function, job, tile, skip_policy)
-        claim.check()
-        write_json(folder / f"{tile.name}.json", record)
+        with guard_writes(claim.path.parent, claim.check):
+            record = run_with_retries(function, job, tile, skip_policy)
+            write_json(folder / f"{tile.name}.json", record)
     except OSError as error:
         raise disk_error(error, folder) from None
     finally:

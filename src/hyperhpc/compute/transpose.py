@@ -20,6 +20,7 @@ import zarr
 from hyperhpc.compute.tiles import run_tiles
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import SceneError, cause
+from hyperhpc.files import check_guard
 from hyperhpc.rundir.folder import read_json, write_json
 from hyperhpc.rundir.lock import Claim
 from hyperhpc.rundir.memory import max_tile_bytes
@@ -199,6 +200,7 @@ def transpose_bands(job: TransposeJob, slab: Tile) -> dict[str, Any]:
     rows, cols = job.area.window(slab)
     window = job.scene.read(rows, cols, slice(slab.b0, slab.b1))
     path = job.path / _block_name(rows.start, cols.start) / f"{slab.b0:04d}"
+    check_guard(path)
     chunk = (*(min(_CHUNK_SIDE, n) for n in window.shape[:2]), window.shape[2])
     array = zarr.create_array(
         str(path),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -16,7 +16,7 @@ from hyperhpc.errors import (
     ResourceError,
     SceneError,
 )
-from hyperhpc.files import remove_partial_files
+from hyperhpc.files import check_guard, remove_partial_files
 from hyperhpc.rundir.folder import RunFolder, disk_error
 from hyperhpc.rundir.lock import Claim, hold_lock
 from hyperhpc.rundir.progress import Progress, StatusFile, StopRequest, resume_hint
@@ -109,7 +109,9 @@ def _end_status(status: StatusFile, folder: RunFolder, command: str) -> Iterator
     except HyperhpcError as error:
         status.end("failed", error.message)
         if not (folder.plan.exists() or folder.logs.exists()):
-            folder.status.unlink(missing_ok=True)  # nothing of the run is left
+            with suppress(IncompleteRunError):
+                check_guard(folder.status)
+                folder.status.unlink(missing_ok=True)  # nothing of the run is left
         raise
     except scheduler_errors():
         message = f"The scheduler was lost at {status.how_far()}; what is finished is kept"

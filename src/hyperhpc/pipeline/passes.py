@@ -229,7 +229,8 @@ def _no_valid_pixel(ctx: RunContext) -> SceneError:
 def fit(ctx: RunContext, stages: Stages, sample: Sample, workers: Workers) -> list[Labeller]:
     """Fit the models to the sample."""
     start = time.perf_counter()
-    data, good_nm = SampleOnWorkers(sample, workers), ctx.scene.wavelength_nm[ctx.selection.bands]
+    data = SampleOnWorkers(sample, workers, stages.session.claim)
+    good_nm = ctx.scene.wavelength_nm[ctx.selection.bands]
     scale_factor, warn = ctx.scene.scale_factor, stages.record.warn
     job = FitJob(ctx.config, data, ctx.folder, good_nm, scale_factor, warn)
     labellers = fit_models(job, stages.session.progress)

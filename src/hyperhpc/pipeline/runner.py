@@ -73,6 +73,7 @@ def run(
                 repair_run(ctx, session, damaged)
             else:
                 run_stages(ctx, session, command, is_new=is_new)
+            session.claim.check()
             shutil.rmtree(folder.work, ignore_errors=True)  # all of it is in the results now
     check_no_bad_tiles(read_json(folder.run).get("bad_tiles", []), folder.report)
     return folder

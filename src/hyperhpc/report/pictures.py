@@ -9,6 +9,7 @@ import base64
 import io
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -81,7 +82,8 @@ def save_figures(results: RunResults, figures: Iterable[ReportFigure]) -> list[P
     # Compressing releases the interpreter's lock: meanwhile the next figure is drawn.
     with style.use_style(), ThreadPoolExecutor(max_workers=2) as pool:
         for figure in figures:
-            jobs.append(pool.submit(_save, _render(figure.figure), folder, figure))
+            guarded = copy_context().run  # a frozen run must not replace another's pictures
+            jobs.append(pool.submit(guarded, _save, _render(figure.figure), folder, figure))
     pictures = [job.result() for job in jobs]
     return [picture for picture in pictures if picture.section]
 

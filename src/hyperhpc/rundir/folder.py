@@ -16,7 +16,7 @@ from typing import Any
 
 from hyperhpc.config import present_name
 from hyperhpc.errors import ConfigError, ResourceError
-from hyperhpc.files import PLAN_NAME, STORE_NAME, STORE_SUFFIX, atomic_write
+from hyperhpc.files import PLAN_NAME, STORE_NAME, STORE_SUFFIX, atomic_write, check_guard
 from hyperhpc.rundir.lock import LOCK, move_lock
 from hyperhpc.rundir.plan import Plan
 
@@ -64,6 +64,7 @@ class RunFolder:
 
     def remove(self) -> None:
         """Remove what a run has written; other files in OUT, and OUT if any, stay."""
+        check_guard(self.plan)
         files = (self.plan, self.model, self.clusters, self.spectra, self.run, self.report)
         for path in (*files, self.checksums, self.status):
             path.unlink(missing_ok=True)

@@ -4,7 +4,8 @@
 link or an exclusive creation, and is taken from an owner that is provably gone: a dead
 process of this machine, an earlier start of this Slurm job, or one whose touch is a minute
 old by the clock of the file system, which is the only clock all nodes share. Tasks carry
-the :class:`Claim` and ask it before they write, so a run that lost its lock writes no more.
+the :class:`Claim` and ask it before they write, so a run that lost its lock writes no more:
+neither if the lock is another's, nor if it is gone, as after the other has finished.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
+from hyperhpc.files import guard_writes
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ BEAT_S = 10.0
 #: An owner that has missed so many seconds is gone.
 GONE_S = 60.0
 _LOOK_S = 1.0
+#: How often, and after how many seconds each, a lock that seems to be gone is looked for again.
+_LOOKS_AGAIN, _LOOK_AGAIN_S = 4, 0.25
 
 
 @dataclass(frozen=True)
@@ -119,14 +123,39 @@ class Claim:
     token: str
 
     def check(self) -> None:
-        """Raise IncompleteRunError if another run has taken OUT over."""
-        owner, _ = _read(self.path)
-        if owner is not None and owner.token != self.token:
+        """Raise IncompleteRunError if the lock is another run's, or gone."""
+        owner, touched = self._look()
+        if owner is not None and owner.token == self.token:
+            return
+        out = self.path.parent
+        if touched is None:
             raise IncompleteRunError(
-                f"{self.path.parent} was taken over by another run ({owner}) because this one "
-                f"gave no sign of life for {GONE_S:.0f} s; it writes nothing more",
-                f"Follow the other: hyperhpc status {shlex.quote(str(self.path.parent))}",
+                f"{out} has lost the lock of this run: another run took it over and has ended, or "
+                "somebody removed the lock; this run writes nothing more",
+                f"See what the folder holds: hyperhpc status {shlex.quote(str(out))}",
             )
+        raise IncompleteRunError(
+            f"{out} was taken over by another run ({owner or 'its lock cannot be read'}) because "
+            f"this one gave no sign of life for {GONE_S:.0f} s; it writes nothing more",
+            f"Follow the other: hyperhpc status {shlex.quote(str(out))}",
+        )
+
+    def _look(self) -> tuple[Owner | None, float | None]:
+        """Owner and last touch; a lock that is away for a moment is not gone.
+
+        --restart renames the folder aside with its lock, and NFS remembers for a while that a
+        file did not exist, until the folder is listed.
+        """
+        for _ in range(_LOOKS_AGAIN):
+            owner, touched = _read(self.path)
+            if touched is not None and owner is not None:
+                break
+            with contextlib.suppress(OSError):
+                os.listdir(self.path.parent)
+            time.sleep(_LOOK_AGAIN_S)
+        else:
+            owner, touched = _read(self.path)
+        return owner, touched
 
 
 class Lock:
@@ -134,7 +163,7 @@ class Lock:
 
     def __init__(self, path: Path, owner: Owner) -> None:
         self.claim = Claim(path, owner.token)
-        self._owner, self._over = owner, threading.Event()
+        self._over, self._ending = threading.Event(), threading.Lock()
         #: Why it is not ours any more; None while it is.
         self.lost: IncompleteRunError | None = None
         threading.Thread(target=self._beat, daemon=True).start()
@@ -143,21 +172,29 @@ class Lock:
         while not self._over.wait(BEAT_S):
             try:
                 self.claim.check()
-                try:
-                    os.utime(self.claim.path)
-                except FileNotFoundError:  # removed by hand, or moved for a moment
-                    _create(self.claim.path, self._owner)
+                os.utime(self.claim.path)
             except IncompleteRunError as error:
-                self.lost = error
-                # Comes as an interrupt in the main thread; hold_lock says what it was
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                if not self.claim.path.parent.is_dir():
+                    continue  # deleted or moved as a whole: whoever writes there says so
+                with self._ending:
+                    if not self._over.is_set():
+                        self.lost = error
+                        # Comes as an interrupt in the main thread; hold_lock says what it was
+                        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 return
             except OSError:
                 continue  # a file system that is away for a while
 
+    def stop(self) -> None:
+        """Look at it no more; an interrupt that was sent already is swallowed."""
+        with contextlib.suppress(KeyboardInterrupt):
+            with self._ending:
+                self._over.set()
+            time.sleep(0)  # where Python calls its handlers of signals
+
     def release(self) -> None:
         """Remove it, if it is ours."""
-        self._over.set()
+        self.stop()
         with contextlib.suppress(OSError):
             owner, _ = _read(self.claim.path)
             if owner is not None and owner.token == self.claim.token:
@@ -186,8 +223,10 @@ def hold_lock(out: Path, note: Callable[[str], None]) -> Iterator[Lock]:
         ) from None
     lock = Lock(out / LOCK, owner)
     try:
-        yield lock
+        with guard_writes(out, lock.claim.check):
+            yield lock
     except BaseException:
+        lock.stop()
         if lock.lost is not None:
             raise lock.lost from None
         raise
