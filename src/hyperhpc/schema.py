@@ -30,6 +30,11 @@ class Variable:
     unit: str
     about: str
 
+    @property
+    def is_coded(self) -> bool:
+        """True for one array of codes that have meanings, False for layers that have names."""
+        return self.dims == ("y", "x")
+
 
 INDICES = Variable(
     "indices", ("index", "y", "x"), "float32", float("nan"), "1",
@@ -43,18 +48,29 @@ QUICKLOOK = Variable(
     "quicklook", ("color", "y", "x"), "float32", float("nan"), "1",
     "Reflectance at red, green, blue and near infrared, of every n-th pixel.",
 )  # fmt: skip
+NODATA_CAUSE = Variable(
+    "nodata_cause", ("y", "x"), "uint8", 255, "1",
+    "Why a pixel has no data, as flag_meanings says; 0 has data, 255 is not computed yet.",
+)  # fmt: skip
 SAMPLE_MASK = Variable(
     "sample_mask", ("y", "x"), "uint8", 0, "1",
     "1 where the sampled pixel is valid; work/sample-mask.dat, raw, C order.",
 )  # fmt: skip
 
 RESULTS = (INDICES, CLUSTER)
-OVERVIEW = (QUICKLOOK, INDICES, CLUSTER)
+OVERVIEW = (QUICKLOOK, INDICES, CLUSTER, NODATA_CAUSE)
 COLORS = ("red", "green", "blue", "nir")
 #: Wanted centres of the four quicklook colours, nm.
 COLORS_NM = (650.0, 550.0, 460.0, 860.0)
+#: The first of the flag_meanings of :data:`NODATA_CAUSE`; causes follow.
+HAS_DATA = "has data"
 
 
 def fill_value(variable: Variable) -> np.generic:
     """The missing value as a scalar of the variable's dtype."""
     return np.dtype(variable.dtype).type(0 if variable.missing is None else variable.missing)
+
+
+def flag_meaning(label: str) -> str:
+    """A label as one word of the attribute ``flag_meanings`` (CF conventions 1.11, 3.5)."""
+    return label.replace(" ", "_")

@@ -220,6 +220,11 @@ def test_overview__is_every_nth_pixel_of_the_results(run_case: RunCase) -> None:
     counts = np.stack([(labels == k).sum(axis=1) for k in range(8)], axis=1)
     expected = np.where(counts.any(axis=1), counts.argmax(axis=1), 255)  # the lowest of a tie
     np.testing.assert_array_equal(coarse.cluster.values[0].ravel(), expected)
+    causes = finest.nodata_cause
+    np.testing.assert_array_equal(causes.values, ~run_case.is_valid)
+    assert causes.flag_meanings.split()[:2] == ["has_data", "no_data_in_the_file"]
+    n_missing = causes.values.reshape(40, 4, 50, 4).sum(axis=(1, 3))
+    np.testing.assert_array_equal(coarse.nodata_cause.values, n_missing > 8)  # most of the 16
 
 
 def test_spectra_json__is_what_spectrum_prints(run_case: RunCase) -> None:

@@ -74,7 +74,9 @@ def test_verify__of_a_whole_run(run_case: RunCase) -> None:
     ("harm", "what"),
     [(flip, "holds other bytes than were written"), (cut, "has "), (Path.unlink, "is missing")],
 )
-@pytest.mark.parametrize("name", [CHUNK, "results.zarr/.zmetadata", "model.json"])
+@pytest.mark.parametrize(
+    "name", [CHUNK, "results.zarr/.zmetadata", "model.json", "overview.zarr/4/nodata_cause/0.0"]
+)
 def test_verify__names_what_is_damaged(
     case: Path, harm: Callable[[Path], None], what: str, name: str
 ) -> None:

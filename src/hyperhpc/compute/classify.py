@@ -25,11 +25,11 @@ from hyperhpc.rundir.integrity import Sums, measure_tile
 from hyperhpc.rundir.plan import Area, Tile
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.formats.zarr_guard import GuardedStore
-from hyperhpc.scene.views import count_causes
-from hyperhpc.schema import CLUSTER, COLORS, INDICES, NO_CLUSTER, QUICKLOOK
+from hyperhpc.schema import CLUSTER, COLORS, HAS_DATA, INDICES, NO_CLUSTER, OVERVIEW
 
 #: Pixels whose indices are computed at a time: limits the float64 values of their bands.
 INDEX_PIXELS = 65536
+_UNREADABLE = "in a tile that cannot be read"
 
 
 @dataclass(frozen=True)
@@ -40,33 +40,36 @@ class OverviewFiles:
     quicklook: GridFile
     indices: GridFile
     cluster: GridFile
+    nodata_cause: GridFile
 
     @classmethod
     def at(cls, work: Path, area: Area, step: int, n_indices: int, n_models: int) -> OverviewFiles:
         """The files of an area, in the folder ``work``."""
         height, width = (-(-side // step) for side in area.shape)
-        sizes = {QUICKLOOK: len(COLORS), INDICES: n_indices, CLUSTER: n_models}
+        n_layers = len(COLORS), n_indices, n_models, 1
         files = (
             GridFile(work / f"overview-{variable.name}.dat", (height, width, n), variable.dtype)
-            for variable, n in sizes.items()
+            for variable, n in zip(OVERVIEW, n_layers, strict=True)
         )
         return cls(step, *files)
 
     def files(self) -> tuple[GridFile, ...]:
         """All of them, in the order of ``schema.OVERVIEW``."""
-        return self.quicklook, self.indices, self.cluster
+        return self.quicklook, self.indices, self.cluster, self.nodata_cause
 
 
 @dataclass(frozen=True)
 class ClassifyJob:
     """What each tile of the classify pass needs.
 
+    ``source``: The scene that knows why pixels are missing; ``scene`` may be a copy of it.
     ``bands``: Positions of the good bands. ``colors``: Those of the quicklook's bands.
     ``is_window_band``: Bool (band): inside the water windows.
     ``index_bits``: How many of the 23 fraction bits of an index are kept.
     """
 
     scene: Scene
+    source: Scene
     area: Area
     bands: np.ndarray
     is_window_band: np.ndarray
@@ -76,6 +79,11 @@ class ClassifyJob:
     results: Path
     overview: OverviewFiles = field(repr=False)
     index_bits: int = INDEX_BITS
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """The meanings of the codes of ``NODATA_CAUSE``."""
+        return (HAS_DATA, *self.source.causes(), _UNREADABLE)
 
 
 class _Pixels(NamedTuple):
@@ -88,8 +96,8 @@ class _Pixels(NamedTuple):
     maps: np.ndarray
     #: uint8 (model, y, x), 255 where missing.
     labels: np.ndarray
-    #: Pixels that are not valid, by cause.
-    causes: dict[str, int]
+    #: uint8 (y, x), positions in :attr:`ClassifyJob.causes`.
+    causes: np.ndarray
     #: For each cause the pixels (index) that are missing for it, int64.
     undefined: dict[str, np.ndarray]
 
@@ -117,7 +125,9 @@ def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
             colors[y, x, i] = dn[..., band]
     maps, undefined = _compute_maps(job, index_dn, is_valid)
     pixel_bytes = job.scene.shape[2] * np.dtype(job.scene.stored_dtype).itemsize
-    causes = count_causes(job.scene, rows, cols, ~is_valid)
+    causes = np.zeros(is_valid.shape, np.uint8)
+    if not is_valid.all():
+        np.copyto(causes, 1 + job.source.read_causes(rows, cols), where=~is_valid)
     pixels = _Pixels(is_valid, colors, maps, labels, causes, undefined)
     return _write_tile(job, tile, pixels, height * width * pixel_bytes)
 
@@ -128,7 +138,7 @@ def write_nodata_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
     labels = np.full((len(job.labellers), *tile.shape), NO_CLUSTER, dtype=np.uint8)
     colors = np.zeros((*tile.shape, len(job.colors)), dtype=np.float32)
     undefined = {name: np.zeros(len(maps), np.int64) for name in CAUSES}
-    causes = {"in a tile that cannot be read": tile.shape[0] * tile.shape[1]}
+    causes = np.full(tile.shape, job.causes.index(_UNREADABLE), np.uint8)
     pixels = _Pixels(np.zeros(tile.shape, bool), colors, maps, labels, causes, undefined)
     return _write_tile(job, tile, pixels, 0)
 
@@ -176,7 +186,7 @@ def _write_tile(job: ClassifyJob, tile: Tile, pixels: _Pixels, bytes_read: int) 
     return {
         "valid": int(is_valid.sum()),
         "nodata": int((~is_valid).sum()),
-        "causes": causes,
+        "causes": _count_causes(job, causes),
         "pixels": [
             np.bincount(row, minlength=size).tolist() for row, size in zip(flat, sizes, strict=True)
         ],
@@ -190,6 +200,15 @@ def _write_tile(job: ClassifyJob, tile: Tile, pixels: _Pixels, bytes_read: int) 
         "bytes_written": maps.nbytes + labels.nbytes,
         "files": files,
     }
+
+
+def _count_causes(job: ClassifyJob, causes: np.ndarray) -> dict[str, int]:
+    """Pixels that are not valid, by cause."""
+    counts: dict[str, int] = {}
+    times = np.bincount(causes.ravel(), minlength=len(job.causes)).tolist()
+    for name, n in zip(job.causes[1:], times[1:], strict=True):
+        counts[name] = counts.get(name, 0) + n  # a mask may be given twice
+    return counts
 
 
 def _write_results(job: ClassifyJob, tile: Tile, maps: np.ndarray, labels: np.ndarray) -> Sums:
@@ -217,6 +236,7 @@ def _write_overview(job: ClassifyJob, tile: Tile, pixels: _Pixels) -> None:
     quicklook = pixels.colors[y, x].astype(np.float32) / np.float32(job.scene.scale_factor)
     quicklook[~pixels.is_valid[y, x]] = np.nan
     job.overview.quicklook.write(row, col, quicklook)
+    job.overview.nodata_cause.write(row, col, pixels.causes[y, x, np.newaxis])
     files = job.overview.indices, job.overview.cluster
     for file, layers in zip(files, (pixels.maps, pixels.labels), strict=True):
         if len(layers):

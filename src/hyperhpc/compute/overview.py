@@ -3,14 +3,15 @@
 The classify pass writes the finest level as grid files (every 4th pixel; every 2nd or every
 one of a small area). A pixel of a coarser level stands for 4 x 4 pixels of the level before: their
 mean reflectance, their median index (a ratio may be extreme in a single pixel, and its mean
-would spread that over the level), their most frequent cluster. Missing pixels are left out.
+would spread that over the level), their most frequent cluster. Missing pixels are left out; why
+pixels are missing, most of the 16 say, those that have data included.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -26,7 +27,16 @@ from hyperhpc.files import atomic_write, check_guard, remove_partial_files, remo
 from hyperhpc.rundir.folder import read_json, write_json
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.formats.zarr_guard import GuardedStore
-from hyperhpc.schema import CLUSTER, COLORS, INDICES, NO_CLUSTER, OVERVIEW, QUICKLOOK, Variable
+from hyperhpc.schema import (
+    CLUSTER,
+    COLORS,
+    INDICES,
+    NO_CLUSTER,
+    NODATA_CAUSE,
+    OVERVIEW,
+    QUICKLOOK,
+    Variable,
+)
 
 #: A finest level of every 1st or 2nd pixel has at most this many on its longer side.
 MAX_FINE_SIDE = 1400
@@ -58,6 +68,7 @@ class OverviewMetadata:
     """What the grid files of the finest level, every ``step``-th pixel, do not hold themselves.
 
     ``grid``: Georeference of the area's own pixels. ``colors_nm``: Centres of its colours.
+    ``causes``: What the codes of ``NODATA_CAUSE`` mean.
     """
 
     step: int
@@ -65,6 +76,8 @@ class OverviewMetadata:
     index_names: list[str]
     model_names: list[str]
     colors_nm: list[float]
+    #: None of a run that another version began.
+    causes: list[str] = field(default_factory=list)
 
     def write(self, work: Path) -> None:
         """Write it to a file, for a report of the unfinished run."""
@@ -89,7 +102,8 @@ def write_overview(
     ``apply``: Calls a function with each of some items, in this process or on workers.
     """
     steps = overview_steps(shape)
-    variables = dict(zip(OVERVIEW, (COLORS, about.index_names, about.model_names), strict=True))
+    labels = COLORS, about.index_names, about.model_names, about.causes
+    variables = dict(zip(OVERVIEW, labels, strict=True))
     sources = {v: file for v, file in zip(OVERVIEW, files.files(), strict=True) if variables[v]}
     with atomic_write(path) as part:
         root = create_store(part)
@@ -139,12 +153,13 @@ def _fill(
     for variable, source in sources.items():
         array: zarr.Array = root[f"{level}/{variable.name}"]  # type: ignore[assignment]
         if finer is None:
-            array[:, *window] = np.moveaxis(source.read_window(*window), -1, 0)
+            layers = np.moveaxis(source.read_window(*window), -1, 0)
+            array[..., *window] = layers[0] if variable.is_coded else layers
             continue
         y, x = (slice(span.start * FACTOR, span.stop * FACTOR) for span in window)
         finer_array: zarr.Array = root[f"{finer}/{variable.name}"]  # type: ignore[assignment]
         reduce = _REDUCE[variable.name]  # a copy, on a worker
-        for layer in range(array.shape[0]):
+        for layer in [...] if variable.is_coded else range(array.shape[0]):
             pixels = np.asarray(finer_array[layer, y, x])
             array[layer, *window] = reduce(_split_squares(pixels, variable))
 
@@ -193,4 +208,9 @@ def _most_frequent(pixels: list[np.ndarray]) -> np.ndarray:
     return best
 
 
-_REDUCE = {QUICKLOOK.name: _mean, INDICES.name: _median, CLUSTER.name: _most_frequent}
+_REDUCE = {
+    QUICKLOOK.name: _mean,
+    INDICES.name: _median,
+    CLUSTER.name: _most_frequent,
+    NODATA_CAUSE.name: _most_frequent,
+}

@@ -18,7 +18,7 @@ from hyperhpc.files import check_guard
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.formats.zarr_guard import GuardedStore
 from hyperhpc.scene.georef import cf_georeference
-from hyperhpc.schema import Variable, fill_value
+from hyperhpc.schema import Variable, fill_value, flag_meaning
 
 Shape = tuple[int, ...]
 
@@ -59,19 +59,26 @@ def create_group(
 ) -> None:
     """Fill an empty group with coordinates and empty arrays.
 
-    ``variables``: Each variable with the labels along its first dimension.
+    ``variables``: Each variable with the labels along its first dimension, or with the meanings
+        of its codes; one of codes that have none is left out.
     ``shape``, ``chunk``: (rows, columns) of the arrays and of their chunks.
     """
     group.attrs.update(dict(attributes))
     height, width = shape
     for name, coordinate in cf_georeference(grid, height, width).items():
         _create_coordinate(group, name, *coordinate)
-    for variable, labels in variables.items():
+    layered = {v: labels for v, labels in variables.items() if not v.is_coded}
+    for variable, labels in layered.items():
         name = variable.dims[0]
         values = np.array(labels, dtype=np.str_)
         _create_coordinate(group, name, (name,), values, {"long_name": name})
     for variable, labels in variables.items():
-        _create_variable(group, variable, (len(labels), height, width), chunk, grid)
+        if variable in layered:
+            _create_variable(group, variable, (len(labels), height, width), chunk, grid)
+        elif labels:
+            array = _create_variable(group, variable, (height, width), chunk, grid)
+            meanings = " ".join(map(flag_meaning, labels))
+            array.attrs.update({"flag_values": list(range(len(labels))), "flag_meanings": meanings})
 
 
 def _create_coordinate(
@@ -91,7 +98,7 @@ def _create_coordinate(
 
 def _create_variable(
     group: zarr.Group, variable: Variable, shape: Shape, chunk: Shape, grid: Grid
-) -> None:
+) -> zarr.Array:
     attributes: dict[str, Any] = {
         "_ARRAY_DIMENSIONS": list(variable.dims),
         "long_name": variable.about,
@@ -105,17 +112,18 @@ def _create_variable(
     # GDAL takes the fill value for no-data. A chunk of missing labels is written all the same, so
     # that one that was lost is noticed (docs/decisions/0031)
     is_integer = np.issubdtype(np.dtype(variable.dtype), np.integer)
-    rows, cols = (max(min(pair), 1) for pair in zip(chunk, shape[1:], strict=True))
+    rows, cols = (max(min(pair), 1) for pair in zip(chunk, shape[-2:], strict=True))
     array = group.create_array(
         variable.name,
         shape=shape,
         dtype=variable.dtype,
-        chunks=(1, rows, cols),
+        chunks=(rows, cols) if variable.is_coded else (1, rows, cols),
         compressors=COMPRESSOR,
         fill_value=fill_value(variable),
         attributes=attributes,
         config={"write_empty_chunks": is_integer},
     )
     if is_integer:
-        for row in range(0, shape[1], rows):
-            array[:, row : row + rows] = variable.missing or 0
+        for row in range(0, shape[-2], rows):
+            array[..., row : row + rows, :] = variable.missing or 0
+    return array

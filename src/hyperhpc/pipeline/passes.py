@@ -279,6 +279,7 @@ def classify_job(ctx: RunContext, scene: Scene, labellers: list[Labeller]) -> Cl
     step = finest_step(area.shape)
     return ClassifyJob(
         scene,
+        ctx.scene,
         area,
         ctx.selection.bands,
         ctx.selection.is_window_band,
@@ -315,7 +316,9 @@ def classify(
         for file in job.overview.files():
             file.create()
     step, colors_nm = job.overview.step, ctx.scene.wavelength_nm[list(job.colors)].tolist()
-    about = OverviewMetadata(step, ctx.grid, ctx.index_names, list(ctx.model_names), colors_nm)
+    about = OverviewMetadata(
+        step, ctx.grid, ctx.index_names, list(ctx.model_names), colors_nm, list(job.causes)
+    )
     about.write(folder.work)
     tiles = list(plan.tiles())
     is_skipping = ctx.config.skip_bad_tiles

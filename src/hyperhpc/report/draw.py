@@ -13,7 +13,13 @@ from hyperhpc.report import style
 from hyperhpc.report.comparison import agreement_figure
 from hyperhpc.report.formats import captions, listing, plural, score, slug, windows
 from hyperhpc.report.index_maps import IndexMap, index_figure, indices_figure, measure_index
-from hyperhpc.report.maps import choose_close_up, close_up_figure, cluster_figure, quicklook_figure
+from hyperhpc.report.maps import (
+    choose_close_up,
+    close_up_figure,
+    cluster_figure,
+    nodata_figure,
+    quicklook_figure,
+)
 from hyperhpc.report.noise import noise_figure
 from hyperhpc.report.spectra import cluster_spectra_figure, overlaps, spectra_figure
 from hyperhpc.results import RunResults
@@ -72,6 +78,9 @@ def _draw_scene(results: RunResults) -> Iterator[ReportFigure]:
         scene, crs, level = results.scene_name, results.crs.label, _level_words(results)
         words = {"scene": scene, "crs": crs, "level": level}
         yield _report("quicklook", "quicklook", figure, "quicklook", **words)
+    if (figure := nodata_figure(results)) is not None:
+        words = {"crs": results.crs.label, "level": _level_words(results)}
+        yield _report("nodata", "quicklook", figure, "nodata", **words)
     if results.spectra:
         dropped = (results.run.get("bands") or {}).get("dropped_windows_nm") or []
         grey = f" Grey: dropped bands ({windows(dropped)}), not drawn." if dropped else ""

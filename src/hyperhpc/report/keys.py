@@ -19,6 +19,8 @@ from hyperhpc.results import RunResults
 
 # Inches of a key's line, and of one that has a spectrum under it.
 ROW, TALL_ROW, KEY_WIDTH = 0.19, 0.43, 1.72
+# Inches of a cause's two lines in the key of pixels without data.
+CAUSE_ROW = 0.36
 # With more clusters than this a key with spectra would be longer than the map.
 _MAX_SPECTRA = 32
 # Where NDVI is measured (as the index of this name), and how far a band may lie from it, nm.
@@ -93,13 +95,7 @@ def draw_key(
     for i, (name, *numbers) in enumerate(keys):
         col, row = divmod(i, rows)
         left, top = x + col * KEY_WIDTH, y + row * pitch
-        swatch = Rectangle(
-            (left / sheet.width, 1 - (top + 0.01 + swatch_h) / sheet.height),
-            0.17 / sheet.width, swatch_h / sheet.height,
-            facecolor=colours[i], edgecolor="#00000040", lw=0.4,
-            transform=sheet.figure.transFigure,
-        )  # fmt: skip
-        sheet.figure.add_artist(swatch)
+        _draw_swatch(sheet, left, top + 0.01, swatch_h, colours[i])
         sheet.text(left + 0.24, top + 0.07, name, fontsize=7, va="center")
         for text, end in zip(numbers, (0.98, 1.62), strict=False):
             sheet.remark(left + end, top + 0.07, text, va="center", ha="right")
@@ -115,6 +111,28 @@ def draw_key(
         sheet.remark(x, end, words, fontsize=6)
     if more:
         sheet.remark(x, end + 0.12 * (spectra is not None), f"and {more} more, in the table")
+
+
+def draw_cause_key(
+    sheet: Sheet, x: float, y: float, keys: Sequence[tuple[str, str]], colours: Sequence[Any],
+    n_cols: int, width: float,
+) -> None:  # fmt: skip
+    """Swatches with two lines of text each, in columns of so many inches, row by row."""
+    for i, ((name, count), colour) in enumerate(zip(keys, colours, strict=True)):
+        row, col = divmod(i, n_cols)
+        left, top = x + col * width, y + row * CAUSE_ROW
+        _draw_swatch(sheet, left, top + 0.01, 0.26, colour)
+        sheet.text(left + 0.24, top + 0.07, name, fontsize=7, va="center")
+        sheet.remark(left + 0.24, top + 0.21, count, va="center")
+
+
+def _draw_swatch(sheet: Sheet, left: float, top: float, height: float, colour: Any) -> None:
+    swatch = Rectangle(
+        (left / sheet.width, 1 - (top + height) / sheet.height),
+        0.17 / sheet.width, height / sheet.height,
+        facecolor=colour, edgecolor="#00000040", lw=0.4, transform=sheet.figure.transFigure,
+    )  # fmt: skip
+    sheet.figure.add_artist(swatch)
 
 
 def _draw_lines(

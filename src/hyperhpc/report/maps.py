@@ -7,15 +7,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from hyperhpc.report import style
-from hyperhpc.report.formats import TIMES
-from hyperhpc.report.keys import KEY_WIDTH, ROW, TALL_ROW, cluster_keys, cluster_spectra, draw_key
+from hyperhpc.report.formats import TIMES, percent, plural
+from hyperhpc.report.keys import (
+    CAUSE_ROW,
+    KEY_WIDTH,
+    ROW,
+    TALL_ROW,
+    cluster_keys,
+    cluster_spectra,
+    draw_cause_key,
+    draw_key,
+)
 from hyperhpc.report.sheet import LEFT, MARGIN, PAGE, TICKS_BELOW, Sheet, aspect_of, columns, fit
 from hyperhpc.results import Extent, FloatMap, Pyramid, RunResults
-from hyperhpc.schema import NO_CLUSTER
+from hyperhpc.scene.cube import NO_DATA, NO_FILE
+from hyperhpc.schema import NO_CLUSTER, flag_meaning
 
 #: Longest side of the close-up, in pixels of the scene.
 SIDE_PX = 500
@@ -110,6 +121,9 @@ def _window_sums(mask: npt.NDArray[np.bool_], box: tuple[int, int]) -> npt.NDArr
 Panel = tuple[str, str, npt.NDArray[np.uint8], Extent, bool]
 
 TITLE = 0.3
+# What no option hides is grey, and darker than the scene, which is lightened to this share of its
+# darkness.
+_GREYS, _PALE = {NO_DATA: to_rgb("#3d4249"), NO_FILE: to_rgb("#7d838b")}, 0.45
 _MAX_KEYS = 60
 
 
@@ -132,6 +146,54 @@ def quicklook_figure(results: RunResults) -> Figure | None:
             words = f"{words}: {', '.join(f'{names[b]:.0f}' for b in bands)} nm"
         panels.append((title, words, image, pyramid.drawn_extent(values), True))
     return _map_sheet(results, panels, whole_view(results))
+
+
+def nodata_figure(results: RunResults) -> Figure | None:
+    """Where pixels have no data, and why, over the scene in pale grey.
+
+    None if they only lack data in the file, which is the grey of all maps, and for runs of older
+    versions, which do not say where the others are.
+    """
+    pyramid = results.pyramid
+    counts = (results.run.get("pixels") or {}).get("nodata_causes") or {}
+    if pyramid is None or pyramid.nodata_causes is None or not counts.keys() - {NO_DATA}:
+        return None
+    codes, meanings = pyramid.nodata_causes
+    table = np.zeros((256, 4), np.uint8)  # nothing is drawn where there are data
+    palette = iter(style.cluster_colours(len(counts)))
+    colours = [_GREYS[name] if name in _GREYS else next(palette) for name in counts]
+    for name, colour in zip(counts, colours, strict=True):
+        if (meaning := flag_meaning(name)) in meanings:
+            table[meanings.index(meaning)] = (*np.round(np.multiply(colour, 255)), 255)
+    image = table[codes]
+    if (values := pyramid.quicklook((0, 1, 2))) is not None:
+        scene = style.rgba(values, pyramid.colour_limits[:3])
+        scene[..., :3] = 255 - (255 - scene[..., :3].mean(axis=2, keepdims=True)) * _PALE
+        image = np.where(image[..., 3:] > 0, image, scene)
+
+    total = results.n_pixels or sum(counts.values())
+    keys = [(name, f"{plural(n, 'pixel')}, {percent(n / total)}") for name, n in counts.items()]
+    key_width = 0.34 + 0.054 * max(len(text) for key in keys for text in key)
+    view = whole_view(results)
+    aspect = aspect_of(view, results.crs)
+    # The key stands right of the map, or below a map much wider than high.
+    is_wide = aspect >= 2.2
+    room = PAGE - LEFT - (MARGIN if is_wide else key_width + 0.2)
+    w, h = fit(aspect, room, 7.6, codes.shape[1])
+    n_cols = max(1, int((PAGE - LEFT) // key_width)) if is_wide else 1
+    key_height = -(-len(keys) // n_cols) * CAUSE_ROW
+    if is_wide:
+        x, y, width, height = LEFT, TITLE + h + TICKS_BELOW + 0.1, PAGE, key_height + 0.1
+    else:
+        x, y, width, height = LEFT + w + 0.2, TITLE, LEFT + w + 0.2 + key_width, 0.0
+    height += max(TITLE + h + TICKS_BELOW, 0.0 if is_wide else TITLE + key_height)
+    sheet = Sheet(max(5.0, width), height, has_footer=True)
+    sheet.heading(LEFT, 0.1, "Pixels without data, by cause")
+    extent = pyramid.drawn_extent(codes)
+    sheet.map(LEFT, TITLE, w, h, image, extent, results.crs, view=view, is_named=True)
+    draw_cause_key(sheet, x, y, keys, colours, n_cols, key_width)
+    sheet.footer(results.crs, view, w, no_data="")
+    return sheet.figure
 
 
 def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) -> Figure | None:

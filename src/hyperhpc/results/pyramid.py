@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from hyperhpc.schema import NO_CLUSTER
+from hyperhpc.schema import NO_CLUSTER, NODATA_CAUSE
 
 #: Longest side, in pixels, of an array that is drawn.
 TARGET_PX = 1300
@@ -168,6 +168,18 @@ class Pyramid:
             return None
         labels = np.asarray(array[self.models.index(model)], dtype=np.uint8)
         return _reduce_mode(labels, n_clusters)
+
+    @cached_property
+    def nodata_causes(self) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]] | None:
+        """Why pixels have no data: codes (y, x), reduced by the most frequent, and their meanings.
+
+        Code 0 means that there are data. None in overviews of an older version.
+        """
+        array = self._array(self.level, NODATA_CAUSE.name)
+        meanings = tuple(str(array.attrs.get("flag_meanings") or "").split()) if array else ()
+        if array is None or not meanings:
+            return None
+        return _reduce_mode(np.asarray(array[:], dtype=np.uint8), len(meanings)), meanings
 
     def window(self, level: int, rows: slice, cols: slice) -> FloatMap | None:
         """Red, green and blue of a small window of one level as (y, x, colour)."""

@@ -153,7 +153,8 @@ class RunResults:
         ``level``: One of :attr:`levels`.
 
         Returns: ``quicklook`` (color, y, x) float32 reflectance, NaN is no-data; ``indices``
-        and ``cluster`` as in :attr:`results`.
+        and ``cluster`` as in :attr:`results`; ``nodata_cause`` (y, x) uint8, why a pixel has no
+        data, as its attribute ``flag_meanings`` says (0: it has data; not in older runs).
         Raises ConfigError: there is no such level.
         """
         if level not in self.levels:

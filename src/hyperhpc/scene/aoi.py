@@ -33,7 +33,7 @@ class AoiMask:
     wkb: bytes
     grid: Grid
     digest: str
-    cause: ClassVar[str] = "outside the area of interest"
+    causes: ClassVar[tuple[str, ...]] = ("outside the area of interest",)
 
     def hides(self, rows: slice, cols: slice) -> np.ndarray:
         """Bool (y, x), True outside."""
@@ -53,6 +53,10 @@ class AoiMask:
         # Pixel by pixel, exactly: what is inside does not depend on the window
         inside = shapely.intersects_xy(area, *np.meshgrid(x, y))
         return ~np.asarray(inside, dtype=bool).reshape(shape)
+
+    def hides_each(self, rows: slice, cols: slice) -> list[np.ndarray]:
+        """As :meth:`hides`: there is one cause."""
+        return [self.hides(rows, cols)]
 
     def fingerprint(self) -> Any:
         """The polygons of the file."""

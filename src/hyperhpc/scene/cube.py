@@ -19,6 +19,7 @@ import numpy as np
 
 from hyperhpc.config import CODED_LAYERS
 from hyperhpc.errors import SceneError
+from hyperhpc.scene.window import length, normalise
 
 #: Pixels of a piece of :meth:`Scene.blocks`, where the format defines none: caches hold it.
 BLOCK_PIXELS = 4096
@@ -121,15 +122,24 @@ SOURCE_ARRAY, LINE_ARRAY, DATE_ARRAY = "source", "flight_line", "acquired"
 NO_SOURCE, NO_DATE = 65535, 0
 
 
+#: The cause of missing pixels that no mask hides; the first of all causes.
+NO_DATA = "no data in the file"
+#: The cause of missing pixels of a mosaic that no scene covers.
+NO_FILE = "in no file of the mosaic"
+
+
 class Mask(Protocol):
     """Says which pixels of a scene are left out. Small, and can be pickled."""
 
     @property
-    def cause(self) -> str:
-        """Why its pixels are left out, in a few words."""
+    def causes(self) -> tuple[str, ...]:
+        """Why its pixels are left out, in a few words each."""
 
     def hides(self, rows: slice, cols: slice) -> np.ndarray:
         """Bool (y, x), True where a pixel is left out; slices as in :meth:`Scene.read`."""
+
+    def hides_each(self, rows: slice, cols: slice) -> list[np.ndarray]:
+        """As :meth:`hides`, for each of the causes."""
 
     def fingerprint(self) -> Any:
         """Identifies the mask, as plain JSON."""
@@ -240,6 +250,22 @@ class Scene(ABC):
         Raises SceneError: as :meth:`read`.
         """
         return None
+
+    def causes(self) -> tuple[str, ...]:
+        """Why pixels may be missing, in a few words each; ``NO_DATA`` comes first."""
+        return (NO_DATA,)
+
+    def read_causes(self, rows: slice, cols: slice) -> np.ndarray:
+        """Why the pixels of a window are missing, for those that are.
+
+        ``rows``, ``cols``: As in :meth:`read`.
+
+        Returns: positions in :meth:`causes`, uint8 (y, x). Where several masks hide a pixel, it is
+        that of the outermost one; 0 where none does, also of pixels that have data.
+        Raises SceneError: as :meth:`read`.
+        """
+        shape = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
+        return np.zeros([length(part) for part in shape], np.uint8)
 
     def check_files(self) -> list[str]:
         """Findings about the scene's files that need no reading, one sentence each."""

@@ -17,6 +17,8 @@ from hyperhpc.analysis.bands import in_windows
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import (
     LINE_ARRAY,
+    NO_DATA,
+    NO_FILE,
     SOURCE_ARRAY,
     Grid,
     Layer,
@@ -117,6 +119,29 @@ class MosaicScene(Scene):
         for _, member, there, here, take in self._visible_parts(rows, cols) if names else ():
             for name, values in member.read_layers(*there, names).items():
                 found[name][here][take] = values[take]
+        return found
+
+    def causes(self) -> tuple[str, ...]:
+        """Those of all scenes, and that no scene covers a pixel."""
+        own = (cause for member in self.members for cause in member.causes())
+        return tuple(dict.fromkeys((NO_DATA, *own, NO_FILE)))
+
+    def read_causes(self, rows: slice, cols: slice) -> np.ndarray:
+        """See :meth:`Scene.read_causes`.
+
+        A missing pixel is missing in all scenes that cover it. Where the mask of any of them hides
+        it, that is the cause, as in a single scene; of several, it is that of the first scene.
+        """
+        rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
+        names = self.causes()
+        no_file = names.index(NO_FILE)
+        found = np.full((length(rows), length(cols)), no_file, np.uint8)
+        for number, there, here in reversed(self._touched(rows, cols)):
+            member = self.members[number]
+            numbers = np.array([names.index(cause) for cause in member.causes()], np.uint8)
+            own = numbers[member.read_causes(*there)]
+            is_known = (own != names.index(NO_DATA)) | (found[here] == no_file)
+            found[here][is_known] = own[is_known]
         return found
 
     def file_names(self) -> tuple[str, ...]:

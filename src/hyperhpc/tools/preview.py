@@ -20,7 +20,7 @@ from hyperhpc.compute.tiles import shorten
 from hyperhpc.errors import IncompleteRunError
 from hyperhpc.rundir.folder import RunFolder, find_run_folder, read_json, write_json
 from hyperhpc.rundir.plan import Plan, Tile
-from hyperhpc.schema import CLUSTER, INDICES, QUICKLOOK, fill_value
+from hyperhpc.schema import OVERVIEW, fill_value
 from hyperhpc.workers import scratch_folder
 
 
@@ -131,7 +131,7 @@ def make_overview(
     files = OverviewFiles.at(folder.work, plan.area, step, n_indices, n_models).files()
     partial = (
         PartialGridFile(file.path, file.shape, file.dtype, missing, step, fill_value(variable))
-        for file, variable in zip(files, (QUICKLOOK, INDICES, CLUSTER), strict=True)
+        for file, variable in zip(files, OVERVIEW, strict=True)
     )
     path = scratch / folder.overview.name
     write_overview(path, OverviewFiles(step, *partial), about, plan.area.shape)

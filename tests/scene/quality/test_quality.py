@@ -17,7 +17,6 @@ from hyperhpc.errors import SceneError
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import LAYERS as LAYER_NAMES
 from hyperhpc.scene.mosaic import layers_left_out
-from hyperhpc.scene.views import count_causes
 from hyperhpc.simulate.scene import simulate
 from vector_case import geopackage
 
@@ -172,23 +171,90 @@ def test_mask__hides_the_share_of_valid_pixels_that_it_says(tile: Path) -> None:
     assert f"hides {share:.0%} of the valid pixels" in warning
 
 
-def test_count_causes__names_masks_from_the_outside_in(tile: Path, tmp_path: Path) -> None:
+def test_causes__name_masks_from_the_outside_in(tile: Path, tmp_path: Path) -> None:
     rows, cols = slice(3, 50), slice(10, 64)
     grid = open_scene(tile).grid
     box = shapely.box(*grid.bounds((6, 45), (20, 70)))  # no pixel centre is on its edge
     options = SceneOptions(mask=("shadow", "cloud"), aoi=geopackage(tmp_path / "a.gpkg", box))
     scene = open_scene(tile, options=options)
-    is_missing = (scene.read(rows, cols) == -9999).all(axis=2)
 
     y, x = np.mgrid[rows, cols]
-    is_outside = (y < 6) | (y >= 45) | (x < 20)
     codes = layer(tile, "Haze_Cloud_Water_Map")[rows, cols]
-    is_hidden = (codes == 11) | (codes == 15) | (layer(tile, "Cast_Shadow")[rows, cols] == 1)
-    assert count_causes(scene, rows, cols, is_missing) == {
-        "outside the area of interest": is_outside.sum(),
-        "hidden by --mask": (is_hidden & ~is_outside).sum(),
-        "no data in the file": (is_missing & ~is_outside & ~is_hidden).sum(),
-    }
+    is_shadow = layer(tile, "Cast_Shadow")[rows, cols] == 1
+    is_outside = (y < 6) | (y >= 45) | (x < 20)
+    wanted = np.full(y.shape, "no data in the file", dtype="U40")
+    wanted[(codes == 11) | (codes == 15)] = "hidden by --mask cloud"
+    wanted[is_shadow] = "hidden by --mask shadow"  # given before cloud
+    wanted[is_outside] = "outside the area of interest"
+    found = np.array(scene.causes())[scene.read_causes(rows, cols)]
+    np.testing.assert_array_equal(found, wanted)
+    thin = slice(3, 50, 4), slice(10, 64, 4)
+    np.testing.assert_array_equal(np.array(scene.causes())[scene.read_causes(*thin)],
+                                  wanted[::4, ::4])  # fmt: skip
+
+
+def test_causes__of_a_mosaic_name_the_masks_of_its_files(tmp_path: Path) -> None:
+    """Two files that overlap, the second 10 columns to the east and 5 rows to the south."""
+    how: dict[str, Any] = {"bands": 8, "layout": "neon", "nodata_fraction": 0.3}
+    simulate(tmp_path / "a.h5", 20, 30, seed=1, **how)
+    simulate(tmp_path / "b.h5", 20, 30, seed=2, **how)
+    with h5py.File(tmp_path / "b.h5", "r+") as file:
+        info = file["CPER/Reflectance/Metadata/Coordinate_System/Map_Info"]
+        words = info[()].decode().split(",")
+        words[3], words[4] = f"{float(words[3]) + 10:.1f}", f"{float(words[4]) - 5:.1f}"
+        info[()] = ",".join(words).encode()
+    shadow = np.zeros((2, 20, 30), np.uint8)
+    shadow[0, 4:12, 20:30], shadow[1, :9, 5:25] = 1, 1
+    wanted = np.full((25, 40), "in no file of the mosaic", dtype="U40")
+    hidden, values = np.zeros(wanted.shape, bool), np.full(wanted.shape, -9999, np.int16)
+    for i, (name, row, col) in enumerate((("b", 5, 10), ("a", 0, 0))):
+        with h5py.File(tmp_path / f"{name}.h5", "r+") as file:
+            stored = file[f"{LAYERS}/Cast_Shadow"]
+            stored[...] = shadow[1 - i]
+            dn = file["CPER/Reflectance/Reflectance_Data"][..., 3]
+        place = slice(row, row + 20), slice(col, col + 30)
+        hidden[place] |= shadow[1 - i] == 1
+        wanted[place] = "no data in the file"
+        is_seen = (shadow[1 - i] == 0) & (dn != -9999)
+        values[place][is_seen] = dn[is_seen]
+    wanted[hidden] = "hidden by --mask shadow"
+
+    scene = opened(tmp_path, "shadow")
+    whole = slice(0, 25), slice(0, 40)
+    is_missing = scene.read(*whole)[..., 3] == -9999
+    np.testing.assert_array_equal(is_missing, values == -9999)
+    names = np.array(scene.causes())
+    assert len(set(wanted[is_missing])) == 3
+    np.testing.assert_array_equal(names[scene.read_causes(*whole)][is_missing], wanted[is_missing])
+    thin = slice(2, 25, 3), slice(1, 40, 4)
+    np.testing.assert_array_equal(
+        names[scene.read_causes(*thin)][is_missing[thin]], wanted[thin][is_missing[thin]]
+    )
+
+
+def check_map_of_causes(out: Path, codes: np.ndarray, names: list[str]) -> None:
+    """All levels of the overview: each code is the most frequent one of 4 x 4 of the level before.
+
+    ``codes``: Of all pixels (y, x).
+    """
+    import xarray as xr
+
+    for level in (1, 4):
+        stored = xr.open_zarr(out / "overview.zarr", group=str(level), mask_and_scale=False)
+        found = stored["nodata_cause"]
+        assert found.dims == ("y", "x")
+        meanings = found.attrs["flag_meanings"].split()
+        assert [word.replace("_", " ") for word in meanings[: len(names)]] == [
+            name.replace("_", " ") for name in names
+        ]
+        assert found.attrs["flag_values"] == list(range(len(meanings)))
+        if level == 4:
+            height, width = codes.shape
+            squares = (codes[y : y + 4, x : x + 4] for y in range(0, height, 4)
+                       for x in range(0, width, 4))  # fmt: skip
+            modes = [np.bincount(square.ravel()).argmax() for square in squares]
+            codes = np.reshape(modes, (-(-height // 4), -(-width // 4)))
+        np.testing.assert_array_equal(found.values, codes)
 
 
 @pytest.mark.e2e
@@ -213,8 +279,15 @@ def test_mask__of_a_run(tile: Path, weather: np.ndarray, tmp_path: Path) -> None
     assert run["pixels"]["valid"] == int((cluster != 255).sum())
     assert f"{int(hidden.sum())} pixels are left out" in json.dumps(run)
     causes = run["pixels"]["nodata_causes"]
-    assert causes["hidden by --mask"] == hidden.sum()
-    assert sum(causes.values()) == run["pixels"]["nodata"]
+    codes = np.zeros(SHAPE, int)  # as the layers say, by another way
+    codes[cluster == 255] = 1
+    codes[layer(tile, "Haze_Cloud_Water_Map") == 5] = 3
+    codes[weather > 1] = 2
+    names = ["no data in the file", "hidden by --mask weather"]
+    names += ["hidden by --mask haze_cloud_water_map"]
+    counts = {name: int((codes == i).sum()) for i, name in enumerate(names, 1)}
+    assert causes == {name: n for name, n in counts.items() if n}
+    check_map_of_causes(out, codes, ["has data", *names])
     warning, *_ = run["warnings"]
     assert f"--mask {land.partition('=')[0]} hides" in warning
     assert f"warning: {warning}" in done.err.splitlines()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +85,11 @@ class QualityMask:
 
     scene: Scene
     parts: tuple[LayerMask, ...]
-    cause: ClassVar[str] = "hidden by --mask"
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """One for each part; of a pixel that several parts hide, it is that of the first."""
+        return tuple(f"hidden by --mask {part.name}" for part in self.parts)
 
     def hides(self, rows: slice, cols: slice) -> np.ndarray:
         """Bool (y, x), True where any of the layers advises against a pixel."""

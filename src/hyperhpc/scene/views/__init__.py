@@ -41,13 +41,18 @@ class WrappedScene(Scene):
         """See :meth:`Scene.read_layers`."""
         return self.inner.read_layers(rows, cols, names)
 
+    def causes(self) -> tuple[str, ...]:
+        """See :meth:`Scene.causes`."""
+        return self.inner.causes()
+
+    def read_causes(self, rows: slice, cols: slice) -> np.ndarray:
+        """See :meth:`Scene.read_causes`."""
+        return self.inner.read_causes(rows, cols)
+
     def check_files(self) -> list[str]:
         """See :meth:`Scene.check_files`."""
         return self.inner.check_files()
 
-
-#: The cause of pixels that no mask hides.
-NO_DATA = "no data in the file"
 
 # Masks: pixels that are left out read as no-data in every band.
 
@@ -59,22 +64,23 @@ class _Thinned:
     whole: Mask
 
     @property
-    def cause(self) -> str:
-        return self.whole.cause
+    def causes(self) -> tuple[str, ...]:
+        return self.whole.causes
 
     def hides(self, rows: slice, cols: slice) -> np.ndarray:
-        spans = (
-            slice(
-                part.start * THINNED_STEP,
-                (part.stop - 1) * THINNED_STEP + 1 if part.stop > part.start else 0,
-                (part.step or 1) * THINNED_STEP,
-            )
-            for part in (rows, cols)
-        )
-        return self.whole.hides(*spans)
+        return self.whole.hides(*map(_thinned_span, (rows, cols)))
+
+    def hides_each(self, rows: slice, cols: slice) -> list[np.ndarray]:
+        return self.whole.hides_each(*map(_thinned_span, (rows, cols)))
 
     def fingerprint(self) -> Any:
         return self.whole.fingerprint()
+
+
+def _thinned_span(part: slice) -> slice:
+    """Rows or columns of a thinned copy, in the whole scene."""
+    stop = (part.stop - 1) * THINNED_STEP + 1 if part.stop > part.start else 0
+    return slice(part.start * THINNED_STEP, stop, (part.step or 1) * THINNED_STEP)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,26 +107,20 @@ class MaskedScene(WrappedScene):
                 dn[hidden] = self.hidden_value  # may be changed until the next is requested
             yield row, col, dn
 
+    def causes(self) -> tuple[str, ...]:
+        """Those of the other scene, then those of the mask."""
+        return (*self.inner.causes(), *self.mask.causes)
+
+    def read_causes(self, rows: slice, cols: slice) -> np.ndarray:
+        """See :meth:`Scene.read_causes`; of several parts of a mask, the first counts."""
+        found, first = self.inner.read_causes(rows, cols), len(self.inner.causes())
+        for number, hidden in reversed(list(enumerate(self.mask.hides_each(rows, cols), first))):
+            found[hidden] = number
+        return found
+
     def fingerprint(self) -> dict[str, Any]:
         """See :meth:`Scene.fingerprint`."""
         return self.inner.fingerprint() | {"mask": self.mask.fingerprint()}
-
-
-def count_causes(scene: Scene, rows: slice, cols: slice, is_missing: np.ndarray) -> dict[str, int]:
-    """Why pixels of a window are missing: the number of pixels for each cause.
-
-    ``is_missing``: Bool (y, x). A pixel that several masks hide counts for the outermost one,
-    and one that no mask of the whole scene hides is ``no data in the file``; in a mosaic, that
-    includes what the masks of its members hide.
-    """
-    causes, left = {}, is_missing
-    while isinstance(scene, WrappedScene) and left.any():
-        if isinstance(scene, MaskedScene):
-            hidden = left & scene.mask.hides(rows, cols)
-            causes[scene.mask.cause] = int(hidden.sum())
-            left = left & ~hidden
-        scene = scene.inner
-    return causes | {NO_DATA: int(left.sum())}
 
 
 def mask_scene(scene: Scene, mask: Mask, note: str = "", **changes: Any) -> MaskedScene:

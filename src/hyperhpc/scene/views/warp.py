@@ -82,6 +82,13 @@ class WarpedScene(WrappedScene):
             self._gather(found[name], rows, cols, partial(_read_layer, self.inner, name))
         return found
 
+    def read_causes(self, rows: slice, cols: slice) -> np.ndarray:
+        """See :meth:`Scene.read_causes`; 0 outside the other scene."""
+        rows, cols = normalise(rows, self.shape[0]), normalise(cols, self.shape[1])
+        found = np.zeros(window_shape(rows, cols), np.uint8)
+        self._gather(found, rows, cols, self.inner.read_causes)
+        return found
+
     def fingerprint(self) -> dict[str, Any]:
         """See :meth:`Scene.fingerprint`."""
         return self.inner.fingerprint() | {"warped": [*self.origin, *self.steps[0], *self.steps[1]]}
