@@ -14,7 +14,12 @@ import rasterio
 from rasterio.transform import Affine
 
 from cli_case import program
+from hyperhpc.compute.stores import consolidate, create_group, create_store
 from hyperhpc.report.style import RC, use_style
+from hyperhpc.rundir.integrity import files_of, measure_file
+from hyperhpc.scene.cube import Grid
+from hyperhpc.scene.formats.zarr_guard import own_settings
+from hyperhpc.schema import CLUSTER, INDICES
 from hyperhpc.simulate.scene import simulate
 from raster_case import write_envi
 
@@ -29,6 +34,9 @@ HOSTILE = {
     "GDAL_DATA": "/nowhere",
     "MPLBACKEND": "Qt4Agg",
     "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "0.0001",
+    "HDF5_DRIVER": "core",
+    "ZARR_ARRAY__ORDER": "F",
+    "ZARR_JSON_INDENT": "7",
 }
 
 
@@ -101,12 +109,48 @@ def test_environment__doctor_names_what_is_passed_over(tmp_path: Path) -> None:
 def test_environment__pictures_do_not_follow_matplotlibrc(tmp_path: Path) -> None:
     import matplotlib as mpl
 
-    with mpl.rc_context({"text.usetex": True, "lines.linestyle": ":", "axes.grid": True}):
+    with mpl.rc_context({"text.usetex": True, "axes.grid": True, "image.origin": "lower"}):
         with use_style():
-            for name in ("text.usetex", "lines.linestyle", "axes.grid"):
+            for name in ("text.usetex", "axes.grid", "image.origin"):
                 assert mpl.rcParams[name] == mpl.rcParamsDefault[name]
             assert mpl.rcParams["axes.labelsize"] == RC["axes.labelsize"]
         assert mpl.rcParams["text.usetex"]
+
+
+SETTINGS = """
+import hyperhpc.environment
+hyperhpc.environment.isolate()
+import matplotlib, zarr
+print(zarr.config.get("array.order"), matplotlib.rcParams["image.origin"])
+"""
+
+
+def test_environment__files_of_zarr_and_matplotlib_are_passed_over(tmp_path: Path) -> None:
+    """The one of matplotlib lies in the working folder, and is no text."""
+    (tmp_path / ".config" / "zarr").mkdir(parents=True)
+    (tmp_path / ".config" / "zarr" / "my.yaml").write_text("array: {order: F}")
+    (tmp_path / "matplotlibrc").write_bytes(b"image.origin: lower\n\xff\n")
+    done = subprocess.run(
+        [sys.executable, "-c", SETTINGS], capture_output=True, text=True, timeout=300,
+        cwd=tmp_path, env=os.environ | HOSTILE | {"HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stdout.split() == ["C", "upper"], done.stderr
+    assert not done.stderr
+
+
+def test_own_settings__stored_bytes_do_not_follow_zarr_config(tmp_path: Path) -> None:
+    import zarr
+
+    grid = Grid(xmin=0, ymax=9, px=1, py=1)
+    sums = []
+    for number, settings in enumerate(({}, {"array.order": "F", "json_indent": 7})):
+        path = tmp_path / str(number)
+        with zarr.config.set(settings), own_settings():
+            root = create_store(path)
+            create_group(root, {INDICES: ["a"], CLUSTER: ["b"]}, grid, (9, 9), (9, 9), {})
+            consolidate(path)
+        sums.append({name: measure_file(path / name) for name in files_of(path)})
+    assert sums[0] == sums[1]
 
 
 @pytest.mark.e2e

@@ -217,7 +217,8 @@ def _write_results(job: ClassifyJob, tile: Tile, maps: np.ndarray, labels: np.nd
         group = zarr.open_group(GuardedStore(job.results), mode="r+", use_consolidated=False)
         window = (slice(None), slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
         if len(maps):
-            group["indices"][window] = maps  # type: ignore[index]
+            indices: zarr.Array = group["indices"]  # type: ignore[assignment]
+            indices.with_config({"write_empty_chunks": False})[window] = maps
         if len(labels):
             clusters: zarr.Array = group["cluster"]  # type: ignore[assignment]
             clusters.with_config({"write_empty_chunks": True})[window] = labels

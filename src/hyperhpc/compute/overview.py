@@ -152,6 +152,7 @@ def _fill(
     root = zarr.open_group(GuardedStore(path), mode="r+")
     for variable, source in sources.items():
         array: zarr.Array = root[f"{level}/{variable.name}"]  # type: ignore[assignment]
+        array = array.with_config({"write_empty_chunks": False})
         if finer is None:
             layers = np.moveaxis(source.read_window(*window), -1, 0)
             array[..., *window] = layers[0] if variable.is_coded else layers

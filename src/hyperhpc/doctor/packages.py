@@ -261,9 +261,9 @@ def _find_outside(spec: importlib.machinery.ModuleSpec, inside: list[str]) -> st
 
 def check_settings() -> Finding:
     """Name the variables and files of GDAL, PROJ, matplotlib and Dask that are passed over."""
-    from hyperhpc.environment import dask_files, set_aside
+    from hyperhpc.environment import set_aside, settings_files
 
-    found = [*sorted(set_aside), *dask_files()]
+    found = [*sorted(set_aside), *settings_files()]
     return Finding("ok", f"passed over: {', '.join(found)}" if found else "none")
 
 
@@ -319,7 +319,7 @@ def check_codecs() -> Finding:
     if importlib.util.find_spec("zarrs") is None:
         value += "; zarrs is not installed"
     written = np.arange(24, dtype="int16").reshape(4, 6)
-    remedy = "unset ZARR_CODEC_PIPELINE__PATH"
+    remedy = "Install zarr again"
     try:
         array = zarr.create_array({}, shape=(4, 6), chunks=(2, 6), dtype="int16")
         array[:] = written

@@ -20,6 +20,7 @@ from hyperhpc.files import check_guard, remove_partial_files
 from hyperhpc.rundir.folder import RunFolder, disk_error
 from hyperhpc.rundir.lock import Claim, hold_lock
 from hyperhpc.rundir.progress import Progress, StatusFile, StopRequest, resume_hint
+from hyperhpc.scene.formats.zarr_guard import own_settings
 from hyperhpc.workers import (
     Workers,
     launch_workers,
@@ -76,7 +77,7 @@ def managed_run(
         remove_stale_connections(folder.out)
         remove_partial_files(folder.out)
         status = StatusFile(folder.status, progress, config.launcher, lock.claim)
-        with _end_status(status, folder, command), _explain_deletion(folder):
+        with _end_status(status, folder, command), _explain_deletion(folder), own_settings():
             yield Session(config, status, lock.claim, claimed)
 
 

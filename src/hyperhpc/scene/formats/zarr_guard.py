@@ -1,4 +1,4 @@
-"""Which codecs and data types of a Zarr store are read: a list, so that no store runs code.
+"""Which codecs and data types of a Zarr store are read, and the settings of zarr itself.
 
 The metadata of a store choose what decodes its chunks, by a name. zarr and numcodecs look the
 name up among all that is installed, which includes ``pickle``, whose data are a program, and
@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import zarr
 from zarr.storage import LocalStore
 
 from hyperhpc.errors import SceneError
@@ -131,6 +133,16 @@ def _check_codec(
 
 def _is_type(name: Any, known: re.Pattern[str]) -> bool:
     return isinstance(name, str) and known.fullmatch(name) is not None
+
+
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """Zarr's own settings, whatever a program or a notebook has set: they change stored bytes."""
+    settings: dict[str, Any] = {}
+    for defaults in zarr.config.defaults:
+        settings |= defaults
+    with zarr.config.set(settings):
+        yield
 
 
 class GuardedStore(LocalStore):
