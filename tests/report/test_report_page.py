@@ -168,13 +168,14 @@ def test_page__names_days_lines_sun_and_view(tmp_path, quick):
         "Solar_Zenith_Angle": [29.04, 38.0],
         "Solar_Azimuth_Angle": [120.0, 120.0],
         "to-sensor_Zenith_Angle": [2.0, 17.0],
+        "to-sensor_Azimuth_Angle": [350.0, 10.0],
     }
     (tmp_path / "run.json").write_text(json.dumps(case))
     text = read_page(write_report(tmp_path)).text
     assert "2017-06-01 to 2017-06-05" in text
     assert "8 lines: L0, L1, L2, L3, L4, L5 ..." in text
     assert "zenith 29.0 to 38.0°, azimuth 120.0°" in text
-    assert "zenith 2.0 to 17.0°" in text
+    assert "zenith 2.0 to 17.0°, azimuth 350.0 to 10.0° (across north)" in text
 
 
 @pytest.mark.slow

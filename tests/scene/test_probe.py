@@ -110,5 +110,38 @@ def test_describe_acquisition__of_a_neon_tile(
         assert found[ZENITH_LAYER] == pytest.approx([view.min(), view.max()], abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("azimuths", "wanted"),
+    [
+        ([350.0, 10.0, 355.5, 2.0], (350.0, 10.0)),
+        ([120.0, 124.0], (120.0, 124.0)),
+        ([359.0, 1.0], (359.0, 1.0)),
+        ([360.0, 0.0], (0.0, 0.0)),
+        ([90.0, 270.0], (90.0, 270.0)),  # both sides of a flight line that runs north
+        ([0.0, 100.0, 230.0, 300.0], (230.0, 100.0)),
+        ([77.0], (77.0, 77.0)),
+    ],
+)
+def test_smallest_arc__is_found_across_north(
+    azimuths: list[float], wanted: tuple[float, float]
+) -> None:
+    found = probe._smallest_arc(np.array(azimuths))
+    assert found == wanted
+    spans = [max((b - a) % 360 for b in azimuths) for a in azimuths]  # of all that begin at one
+    assert (found[1] - found[0]) % 360 == min(spans)
+
+
+def test_describe_acquisition__of_a_sun_in_the_north(tmp_path: Path) -> None:
+    """As south of the equator, around noon."""
+    path = tmp_path / "tile.h5"
+    simulate(path, 20, 30, bands=4, seed=4, layout="neon")
+    with h5py.File(path, "r+") as file:
+        logs = list(file["CPER/Reflectance/Metadata/Logs"].values())
+        assert len(logs) > 1
+        for k, log in enumerate(logs):
+            log["Solar_Azimuth_Angle"][()] = 357.0 if k % 2 else 4.0
+    assert probe.describe_acquisition(open_scene(path))["Solar_Azimuth_Angle"] == [357.0, 4.0]
+
+
 def test_describe_acquisition__of_a_scene_that_says_nothing(tmp_path: Path) -> None:
     assert probe.describe_acquisition(open_scene(store(tmp_path / "s.zarr", _DN))) == {}

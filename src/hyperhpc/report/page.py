@@ -124,8 +124,9 @@ def _acquisition(known: JsonDict) -> dict[str, str]:
 
 
 def _angle_range(low: float, high: float) -> str:
+    """A range of angles in degrees; of azimuths across north, the first is the larger one."""
     texts = dict.fromkeys(number(value, 1) for value in (low, high))
-    return f"{' to '.join(texts)}°"
+    return f"{' to '.join(texts)}°{' (across north)' if high < low else ''}"
 
 
 def _grid(shape: list[int]) -> str:

@@ -205,9 +205,10 @@ def describe_acquisition(scene: Scene) -> dict[str, Any]:
     """When the pixels were acquired, and by what light, as far as the scene says.
 
     Returns: JSON-ready, without what is not known: ``dates`` (YYYY-MM-DD, ascending),
-    ``flight_lines`` (names), and for each of ``ANGLE_LAYERS`` its smallest and largest angle in
-    degrees. Dates and angles are those of some pixels all over the scene. Nothing of a file
-    that is damaged there: a run that needs no angles does not stop for them.
+    ``flight_lines`` (names), and for each of ``ANGLE_LAYERS`` the range of its angles in degrees:
+    smallest and largest zenith; both ends, clockwise, of the smallest arc that holds all azimuths
+    (350 to 10 lies across north). Dates and angles are those of some pixels all over the scene.
+    Nothing of a file that is damaged there: a run that needs no angles does not stop for them.
     """
     try:
         return _read_acquisition(scene)
@@ -232,8 +233,20 @@ def _read_acquisition(scene: Scene) -> dict[str, Any]:
         found["flight_lines"] = [line.name for line in scene.flight_lines]
     for name, parts in angles.items():
         if (values := np.concatenate(parts)).size:
-            found[name] = [round(float(values.min()), 2), round(float(values.max()), 2)]
+            ends = _smallest_arc(values) if "Azimuth" in name else (values.min(), values.max())
+            found[name] = [round(float(end), 2) for end in ends]
     return found
+
+
+def _smallest_arc(azimuths: np.ndarray) -> tuple[float, float]:
+    """The two ends, clockwise, of the smallest arc that holds all azimuths (degrees).
+
+    Of several as small, the one that does not lie across north.
+    """
+    azimuths = np.unique(azimuths % 360)
+    before = np.diff(azimuths, prepend=azimuths[-1] - 360)  # the gap before each
+    first = int(before.argmax())
+    return azimuths[first], azimuths[first - 1]
 
 
 def _thin_windows(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
