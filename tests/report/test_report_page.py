@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from hyperhpc.errors import ConfigError
 from hyperhpc.report import figures, write_report
+from hyperhpc.report.draw import ReportFigure
+from hyperhpc.report.pictures import save_figures
 from hyperhpc.report.style import cluster_colours, model_colours
 from hyperhpc.report.tables import index_notes, index_table, index_values
 from hyperhpc.results import RunResults, open_results
@@ -113,6 +116,28 @@ def test_write_report__draws_each_index_by_itself_only_if_asked(tmp_path, quick)
     page_only = {path.stem for path in (tmp_path / "figures").iterdir()}
     write_report(tmp_path, figures="all")
     assert {path.stem for path in (tmp_path / "figures").iterdir()} - page_only == {"index_ndvi"}
+
+
+def test_save_figures__removes_what_only_an_earlier_report_drew(tmp_path, quick):
+    write_case(tmp_path, shape=(8, 9), points=0, indices=(), models=())
+    results, folder = open_results(tmp_path), tmp_path / "figures"
+
+    def figures(*names):
+        drawn = (Figure(figsize=(1, 1)) for _ in names)
+        return [
+            ReportFigure(name, "", figure, "", "")
+            for name, figure in zip(names, drawn, strict=True)
+        ]
+
+    save_figures(results, figures("quicklook", "index_ndvi", "closeup_lloyd"))
+    own = folder / "index_mine.png"
+    own.write_bytes((folder / "index_ndvi.png").read_bytes())  # a copy that the user keeps
+    Image.new("RGB", (3, 3)).save(folder / "closeup_other.png")
+    (folder / "größe.png").write_bytes(b"x")
+    (folder / "folder.png").mkdir()
+    save_figures(results, figures("quicklook", "closeup_lloyd"))
+    kept = {"closeup_lloyd", "closeup_other", "folder", "größe", "index_mine", "quicklook"}
+    assert {path.stem for path in folder.iterdir()} == kept
 
 
 @pytest.mark.slow

@@ -18,11 +18,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hyperhpc.files import atomic_write
+from hyperhpc.files import atomic_write, check_guard, remove_path
 from hyperhpc.report import style
 from hyperhpc.report.draw import ReportFigure, draw_figures, measure_indices
 from hyperhpc.report.index_maps import IndexMap
-from hyperhpc.report.png import encode_png, encode_webp
+from hyperhpc.report.png import encode_png, encode_webp, is_drawn_by_report
 from hyperhpc.results import RunResults
 
 #: Bytes of pictures in the page before base64, which adds a third: the page stays below 15 MB.
@@ -75,7 +75,11 @@ def draw_pictures(
 
 
 def save_figures(results: RunResults, figures: Iterable[ReportFigure]) -> list[Picture]:
-    """Render and save each figure; return those that the page shows."""
+    """Render and save each figure; return those that the page shows.
+
+    Figures that an earlier report has saved, and this one does not draw, are removed: they would
+    show another state of the run. Other files in the folder stay.
+    """
     folder = results.folder.figures
     folder.mkdir(exist_ok=True)
     jobs: list[Future[Picture]] = []
@@ -85,6 +89,11 @@ def save_figures(results: RunResults, figures: Iterable[ReportFigure]) -> list[P
             guarded = copy_context().run  # a frozen run must not replace another's pictures
             jobs.append(pool.submit(guarded, _save, _render(figure.figure), folder, figure))
     pictures = [job.result() for job in jobs]
+    drawn = {picture.name for picture in pictures}
+    for path in folder.glob("*.png"):
+        if path.stem not in drawn and is_drawn_by_report(path):
+            check_guard(path)
+            remove_path(path)
     return [picture for picture in pictures if picture.section]
 
 
@@ -104,7 +113,7 @@ def _render(figure: Figure) -> np.ndarray:
 
 def _save(pixels: np.ndarray, folder: Path, figure: ReportFigure) -> Picture:
     """Write the PNG file; encode what the page shows."""
-    data, kind = encode_png(pixels, style.DPI, figure.alt), "png"
+    data, kind = encode_png(pixels, style.DPI, figure.alt, figure.name), "png"
     with atomic_write(folder / f"{figure.name}.png", flush=False) as part:
         part.write_bytes(data)
     if figure.section and len(data) >= _MAX_LOSSLESS:

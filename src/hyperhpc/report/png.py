@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 from isal import isal_zlib
@@ -19,25 +20,45 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _FILTER_UP = 2
 _ROWS_AT_ONCE = 64
 _INCH_M = 0.0254
+#: Bytes at the start of a file that hold what has drawn it.
+_HEAD = 512
 
 
-def encode_png(pixels: np.ndarray, dpi: float, description: str) -> bytes:
+def encode_png(pixels: np.ndarray, dpi: float, description: str, name: str = "") -> bytes:
     """A PNG file in memory.
 
     ``pixels``: uint8 (y, x, 3 or more): red, green, blue; further bands are left out.
     ``dpi``: Dots per inch, for image viewers and printers.
     ``description``: What the picture shows, for those who cannot see it.
+    ``name``: File name without its ending, for :func:`is_drawn_by_report`.
     """
     height, width, _ = pixels.shape
     per_metre = round(dpi / _INCH_M)
     chunks = {
         b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0),  # 8 bits, RGB
+        b"tEXt": _author(name),
         b"pHYs": struct.pack(">IIB", per_metre, per_metre, 1),
         b"iTXt": b"Description" + bytes(5) + description.encode("utf-8"),
         b"IDAT": _pack(pixels),
         b"IEND": b"",
     }
     return _SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks.items())
+
+
+def is_drawn_by_report(path: Path) -> bool:
+    """True for a picture that a report has saved under this very name; a copy of it is not."""
+    if not path.stem.isascii():
+        return False
+    try:
+        with path.open("rb") as file:
+            return _chunk(b"tEXt", _author(path.stem)) in file.read(_HEAD)
+    except OSError:  # a folder, or a file that may not be read
+        return False
+
+
+def _author(name: str) -> bytes:
+    """What has drawn a picture, and the name it was given."""
+    return b"Software\0hyperhpc report, " + name.encode("ascii") + b".png"
 
 
 def _pack(pixels: np.ndarray) -> bytes:
