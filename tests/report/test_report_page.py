@@ -185,6 +185,15 @@ def test_page__says_why_pixels_have_no_data(tmp_path, quick):
     assert "pixels: 3 outside the area of interest; 1\u202f234 hidden by --mask" in text
 
 
+def test_page__says_what_a_run_without_a_sample_has_not_measured(tmp_path, quick):
+    case = write_case(tmp_path, shape=(8, 9), points=0, indices=(), models=())
+    said = "took no sample: neither the noise of its bands nor the residual of carbon dioxide"
+    assert said not in read_page(write_report(tmp_path)).text
+    case["applied_model"] = {"path": "model.json", "sha256": "0" * 64}
+    (tmp_path / "run.json").write_text(json.dumps(case))
+    assert said in read_page(write_report(tmp_path)).text
+
+
 def test_page__names_days_lines_sun_and_view(tmp_path, quick):
     case = write_case(tmp_path, shape=(8, 9), points=0, indices=(), models=())
     case["scene"]["acquisition"] = {
