@@ -52,7 +52,7 @@ OTHER_CODES = {
     0: "Done.",
     2: "The command line is wrong: an unknown option, a missing argument.",
     130: "Interrupted (Ctrl-C). A run goes on with the same command.",
-    143: "Terminated (SIGTERM). A run goes on with the same command.",
+    143: "Terminated (SIGTERM, SIGHUP or SIGQUIT). A run goes on with the same command.",
 }
 
 

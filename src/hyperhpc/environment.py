@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 from glob import glob
 from importlib import import_module
 from importlib.util import find_spec
@@ -27,6 +28,9 @@ _KEPT = (
     "DASK_TEMPORARY_DIRECTORY", "DASK_DISTRIBUTED__COMM__TLS__",
     "HDF5_PLUGIN_PATH", "HDF5_USE_FILE_LOCKING",
 )  # fmt: skip
+
+#: All signals that end a command in order: of a batch system, of a closed terminal, of Ctrl-\\.
+TERMINATIONS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 #: The variables that were set aside in this process, by name.
 set_aside: dict[str, str] = {}

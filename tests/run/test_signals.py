@@ -135,6 +135,57 @@ def test_signal__lost_in_a_destructor_comes_again() -> None:
         assert done.stderr.strip() in ("interrupted", "terminated")
 
 
+DEAF = """
+import signal, sys, time
+from hyperhpc.cli.main import cli, main
+from hyperhpc.workers.processes import delay_signals
+def wait():
+    print("ready", flush=True)
+    while True:
+        time.sleep(0.05)
+@cli.command()
+def hang():
+    try:
+        wait()
+    finally:  # it closes what does not answer
+        wait()
+@cli.command()
+def start():
+    with delay_signals():
+        wait()
+main([sys.argv[1]])
+"""
+TERMINATIONS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+@pytest.mark.parametrize("number", TERMINATIONS)
+def test_signal__the_second_ends_a_deaf_process_at_once(number: int) -> None:
+    command = "start" if number == signal.SIGHUP else "hang"
+    with subprocess.Popen(
+        [sys.executable, "-c", DEAF, command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(number)
+        if command == "hang":
+            process.stdout.readline()
+        time.sleep(0.1)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 143
+    assert err == "terminated\n"
+
+
+def test_signal__nohup_stays_in_force() -> None:
+    script = "import signal; from hyperhpc.cli.main import cli, main\n" + (
+        "@cli.command()\ndef go():\n    signal.raise_signal(signal.SIGHUP); print('on')\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\nmain(['go'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "on\n"), done.stderr
+
+
 def test_delay_signals__held_back_and_raised_at_the_end() -> None:
     steps = []
 

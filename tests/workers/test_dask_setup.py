@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import sys
+from pathlib import Path
+
+import dask
+import pytest
+
+from hyperhpc.config import RunConfig
+from hyperhpc.errors import SlurmError
+from hyperhpc.workers import launch_workers
+from hyperhpc.workers.dask_setup import configure_dask
+from hyperhpc.workers.security import temporary_security
 
 
 def test_configure_dask__drops_a_question_to_the_scheduler_without_a_word() -> None:
@@ -18,3 +29,14 @@ def test_configure_dask__drops_a_question_to_the_scheduler_without_a_word() -> N
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_launch__odd_tls_settings_concern_another_cluster_only() -> None:
+    with dask.config.set({"distributed.comm.tls.min-version": 9}):
+        with configure_dask():
+            assert temporary_security().tls_min_version is ssl.TLSVersion.TLSv1_2
+        config = RunConfig(
+            scene=Path("scene"), out=Path("out"), launcher="external", address="tls://127.0.0.1:1"
+        )
+        with pytest.raises(SlurmError, match="min-version=9 is not supported"):
+            launch_workers(config).__enter__()

@@ -30,7 +30,14 @@ from hyperhpc.errors import IncompleteRunError, ResourceError
 from hyperhpc.rundir.lock import Claim
 from hyperhpc.rundir.plan import Area
 from hyperhpc.rundir.progress import Progress
-from hyperhpc.workers import Workers, check_workers, launch_workers, report_worker_losses, sizes
+from hyperhpc.workers import (
+    Workers,
+    check_workers,
+    dask_setup,
+    launch_workers,
+    report_worker_losses,
+    sizes,
+)
 from hyperhpc.workers import workers as workers_module
 
 GIB = 2**30
@@ -426,3 +433,17 @@ def test_starts__are_not_scheduled_on_a_worker_with_a_long_task(count: int, tmp_
     assert [number for number, _ in dealt] == list(range(6))
     if count > 1:
         assert place not in {address for _, address in dealt[:4]}
+
+
+@pytest.mark.workers
+def test_launch__a_scheduler_that_ends_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers need longer to start than this scheduler waits for work."""
+    settings = dask_setup.dask_settings
+
+    def broken(**options: Any) -> dict[str, Any]:
+        odd = {"scheduler.idle-timeout": "500ms", "comm.timeouts.connect": "2s"}
+        return settings(**options) | {f"distributed.{key}": value for key, value in odd.items()}
+
+    monkeypatch.setattr(dask_setup, "dask_settings", broken)
+    with pytest.raises(CommClosedError, match="the scheduler ended"):
+        launch_workers(config(workers=1)).__enter__()

@@ -9,33 +9,36 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from hyperhpc.cli.commands import cli
 from hyperhpc.cli.output import print_error
-from hyperhpc.environment import isolate
+from hyperhpc.environment import TERMINATIONS, isolate
 from hyperhpc.errors import HyperhpcError, ResourceError
 
 _INTERRUPTED, _TERMINATED = 130, 143
 
 
 class _Terminated(BaseException):
-    """SIGTERM, as an exception, so that everything open is closed."""
+    """One of TERMINATIONS, as an exception, so that everything open is closed."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status: the only place errors are caught."""
     isolate()
     words = list(sys.argv[1:] if args is None else args)
-    before = signal.signal(signal.SIGTERM, _terminate), sys.unraisablehook
-    sys.unraisablehook = _send_again
-    interrupts = signal.getsignal(signal.SIGINT)
-    if interrupts is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _Interrupts(words))
+    with _handle_signals(words):
+        code = _run_command(words)
+    _write_exit_file(code)
+    sys.exit(code)
+
+
+def _run_command(words: list[str]) -> int:
+    """Run a command; its errors are printed. Returns the exit code."""
     try:
         code = cli.main(words, prog_name="hyperhpc", standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -70,29 +73,47 @@ def main(args: Sequence[str] | None = None) -> None:
             "Use fewer workers, or ask for more memory",
             ResourceError.exit_code,
         )
-    finally:
-        signal.signal(signal.SIGTERM, before[0])
-        signal.signal(signal.SIGINT, interrupts)
-        sys.unraisablehook = before[1]
-    code = code if isinstance(code, int) else 0
-    _write_exit_file(code)
-    sys.exit(code)
+    return code if isinstance(code, int) else 0
 
 
-class _Interrupts:
-    """The first Ctrl-C stops a run in order, the second at once; finished work is kept."""
+class _Stops:
+    """The first signal stops a run in order, the second at once; finished work is kept."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self._words, self.count = words, 0
 
     def __call__(self, number: int, frame: object) -> None:
         self.count += 1
-        if self.count == 1:
-            raise KeyboardInterrupt
-        code = _report_stop("interrupted", self._words, _INTERRUPTED)
+        if self.count > 1:
+            self.end_now(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
+
+    def end_now(self, number: int) -> NoReturn:
+        """End the process; the workers notice it, and the next run takes over its lock."""
+        if number == signal.SIGINT:
+            code = _report_stop("interrupted", self._words, _INTERRUPTED)
+        else:
+            code = _report_stop("terminated", self._words, _TERMINATED)
         _write_exit_file(code)
-        # The workers notice that this process has ended; the next run takes over its lock
         os._exit(code)
+
+
+@contextlib.contextmanager
+def _handle_signals(words: Sequence[str]) -> Iterator[None]:
+    """Turn signals into exceptions; those that are ignored (nohup) stay so."""
+    stops, before = _Stops(words), {}
+    for number in (signal.SIGINT, *TERMINATIONS):
+        now = signal.getsignal(number)
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        if now == usual:
+            before[number] = signal.signal(number, stops)
+    hook, sys.unraisablehook = sys.unraisablehook, _send_again
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = hook
 
 
 def _write_exit_file(code: int) -> None:
@@ -102,16 +123,12 @@ def _write_exit_file(code: int) -> None:
             Path(path).write_text(f"{code}\n", "ascii")
 
 
-def _terminate(number: int, frame: object) -> None:
-    raise _Terminated
-
-
 def _send_again(lost: Any) -> None:
     """Send a signal again that came while an object was being deleted, and was lost."""
     for kind, number in ((KeyboardInterrupt, signal.SIGINT), (_Terminated, signal.SIGTERM)):
         if issubclass(lost.exc_type, kind):
             handler = signal.getsignal(number)
-            if isinstance(handler, _Interrupts):
+            if isinstance(handler, _Stops):
                 handler.count = 0
             threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
             return

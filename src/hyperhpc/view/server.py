@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bokeh.application import Application
@@ -27,7 +27,7 @@ from hyperhpc.workers import ssh_tunnel_command
 LOOPBACK = "127.0.0.1"
 #: zlib level of the websocket: pictures may go through a tunnel.
 _COMPRESSION = 1
-_STOPS = (signal.SIGINT, signal.SIGTERM)
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class ClosedTornado(BokehTornado):
@@ -85,17 +85,21 @@ def serve(
         notify("Ctrl-C stops it")
 
     before = {number: signal.getsignal(number) for number in _STOPS}
+    stops = [number for number in _STOPS if before[number] != signal.SIG_IGN]
     try:
-        number = asyncio.run(_serve(application, listening, ready))
+        number = asyncio.run(_serve(application, listening, stops, ready))
     finally:
         for stop, handler in before.items():
             signal.signal(stop, handler)
-    if number == signal.SIGTERM:
+    if number != signal.SIGINT:
         signal.raise_signal(number)
 
 
 async def _serve(
-    application: ClosedTornado, listening: socket.socket, ready: Callable[[], None]
+    application: ClosedTornado,
+    listening: socket.socket,
+    stops: Sequence[signal.Signals],
+    ready: Callable[[], None],
 ) -> int:
     """Serve until a signal comes; returns its number.
 
@@ -107,7 +111,7 @@ async def _serve(
     server = BaseServer(IOLoop.current(), application, http)
     loop = asyncio.get_running_loop()
     came: asyncio.Queue[int] = asyncio.Queue()
-    for stop in _STOPS:
+    for stop in stops:
         loop.add_signal_handler(stop, came.put_nowait, stop)
     server.start()
     try:

@@ -8,6 +8,8 @@ a secret prefix: Dask's own would redirect ``/`` to the secret and list it in
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import multiprocessing
 import os
 import secrets
@@ -15,17 +17,20 @@ import signal
 import threading
 from typing import Any
 
-from distributed import Nanny, Scheduler, Worker
+from distributed import Nanny, Scheduler, SpecCluster, Worker
+from distributed.comm import CommClosedError
 from distributed.core import Status
 from distributed.scheduler import TaskState, WorkerState
 from tornado.web import ErrorHandler
 
+from hyperhpc.environment import TERMINATIONS
 from hyperhpc.workers.dask_setup import LOG_LEVEL, MAX_WORKER_DEATHS, silence_dask
 from hyperhpc.workers.network import LOOPBACK
 
-#: After SIGTERM, a worker waits this many seconds for its client to end it in order.
+#: After one of TERMINATIONS, a worker waits this many seconds for its client to end it in order.
 GRACE_S = 3.0
-_STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+_KILL_INTERVAL_S = 0.1
+_STOP_SIGNALS = {signal.SIGINT, signal.SIGUSR1, *TERMINATIONS}
 
 
 class PrivateWorker(Worker):
@@ -36,9 +41,9 @@ class PrivateWorker(Worker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if threading.current_thread() is threading.main_thread():
-            delay_exit_on_sigterm()
+            delay_exit_on_signals()
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it is for the client
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINATIONS)
             # Locks that libraries make when imported then have no name, see dask_setup
             multiprocessing.set_start_method("fork", force=True)
             silence_dask()
@@ -49,22 +54,60 @@ class PrivateWorker(Worker):
 
 
 class RetryingNanny(Nanny):
-    """A nanny that replaces a worker also if it dies before it has connected."""
+    """A nanny that replaces a worker also if it dies before it has connected.
+
+    ``gives_up``: True once there is no scheduler to connect to.
+    """
+
+    gives_up = False
 
     async def instantiate(self) -> Status:
         """Start the worker, at most :data:`MAX_WORKER_DEATHS` times."""
         status = await super().instantiate()
         tries = 1
         # once a worker has connected, Dask itself starts it again after its end
-        while self.status == Status.init and status != Status.running and tries < MAX_WORKER_DEATHS:
+        while self.status == Status.init and status != Status.running and not self.gives_up:
+            if tries == MAX_WORKER_DEATHS:
+                break
             status = await super().instantiate()
             tries += 1
         return status
 
 
-def delay_exit_on_sigterm() -> None:
-    """Give the client :data:`GRACE_S` after a SIGTERM to end this process in order."""
-    signal.signal(signal.SIGTERM, _exit_after_grace)
+class WatchedCluster(SpecCluster):
+    """A cluster that gives up if its scheduler ends while workers start.
+
+    The workers would try to connect for ever, and Dask would wait for them.
+    """
+
+    async def _correct_state_internal(self) -> None:
+        watch = asyncio.ensure_future(self._end_workers_with_scheduler())
+        try:
+            await super()._correct_state_internal()
+        except Exception:
+            if self.scheduler is None or self.scheduler.status == Status.closed:
+                raise CommClosedError("the scheduler ended while workers were started") from None
+            raise
+        finally:
+            watch.cancel()
+
+    async def _end_workers_with_scheduler(self) -> None:
+        assert self.scheduler is not None
+        await self.scheduler.finished()
+        while True:  # a nanny may be about to start its worker
+            for nanny in self._created:
+                nanny.gives_up = True
+                if pid := nanny.pid:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(_KILL_INTERVAL_S)
+
+
+def delay_exit_on_signals() -> None:
+    """Give the client :data:`GRACE_S` after a signal to end this process in order."""
+    for number in TERMINATIONS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _exit_after_grace)
 
 
 def _exit_after_grace(number: int, frame: object) -> None:

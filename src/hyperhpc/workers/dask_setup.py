@@ -121,22 +121,26 @@ def silence_dask() -> None:
 
 
 @contextmanager
-def configure_dask(*, is_secure: bool = True) -> Iterator[str]:
-    """Set Dask's configuration and a scratch folder, which is removed at the end."""
+def configure_dask(*, is_secure: bool = True, keeps_keys: bool = False) -> Iterator[str]:
+    """Set Dask's configuration and a scratch folder, which is removed at the end.
+
+    ``keeps_keys``: Keep what the user has configured of TLS: the keys of another cluster.
+    """
     import dask
 
     # A thread may be asking the scheduler when the client is closed: its question is dropped
     warnings.filterwarnings("ignore", "coroutine 'PooledRPCCall", RuntimeWarning)
     defaults = dask.config.merge(*dask.config.defaults)
     keys = {"distributed.comm.tls": dask.config.get("distributed.comm.tls", {})}
+    kept = keys if keeps_keys else {}
     with (
         # asyncio reports futures whose results nobody waits for after an error,
         mute_logger(logging.getLogger("asyncio")),
         # tornado reports calls that Dask had planned when its scheduler was lost
         mute_logger(logging.getLogger("tornado.application")),
         scratch_folder() as scratch,
-        dask.config.set(defaults),  # of what the user has configured, only the keys are left
-        dask.config.set(keys | dask_settings(is_secure=is_secure)),
+        dask.config.set(defaults),  # of what the user has configured, at most the keys are left
+        dask.config.set(kept | dask_settings(is_secure=is_secure)),
         dask.config.set({"temporary-directory": scratch}),
     ):
         yield scratch

@@ -37,9 +37,10 @@ def external_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
     silence_dask()
     address = config.address or ""
     with delay_signals(), ExitStack() as stack:
-        stack.enter_context(configure_dask(is_secure=not config.insecure))
-        security = Security(require_encryption=not config.insecure)
+        is_secure = not config.insecure
+        stack.enter_context(configure_dask(is_secure=is_secure, keeps_keys=True))
         try:
+            security = Security(require_encryption=is_secure)
             client = stack.enter_context(
                 Client(address, security=security, timeout=f"{_TIMEOUT_S}s")
             )

@@ -89,7 +89,7 @@ def run_scheduler_or_worker(config: RunConfig) -> None:
     connection = Connection.of_job(config.out)
     # Slurm sends both signals to all tasks; only the client reacts at once
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    dask_nodes.delay_exit_on_sigterm()
+    dask_nodes.delay_exit_on_signals()
     silence_dask()
     while not connection.is_created():  # srun ends this task if the client fails
         time.sleep(_POLL_INTERVAL_S)

@@ -23,7 +23,7 @@ from hyperhpc.workers.workers import Note, Workers
 @contextmanager
 def local_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
     """Worker processes on this machine, as many as fit, and a client."""
-    from distributed import Client, SpecCluster
+    from distributed import Client
 
     from hyperhpc.workers import dask_nodes
 
@@ -39,7 +39,7 @@ def local_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
         nanny = common | dask_nodes.worker_options(threads, memory_bytes)
         worker = {"cls": dask_nodes.RetryingNanny, "options": nanny}
         cluster = stack.enter_context(
-            SpecCluster(
+            dask_nodes.WatchedCluster(
                 scheduler={"cls": dask_nodes.PrivateScheduler, "options": scheduler},
                 workers=dict.fromkeys(range(count), worker),
                 security=security,

@@ -14,6 +14,8 @@ from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
 
+from hyperhpc.environment import TERMINATIONS
+
 
 @contextmanager
 def mute_logger(logger: logging.Logger) -> Iterator[None]:
@@ -70,7 +72,7 @@ def delay_signals() -> Iterator[None]:
     """Delay an interrupt until workers have started or stopped, which takes a few seconds.
 
     A second signal is not delayed, nor is one that comes while workers stop because of an
-    earlier one.
+    earlier one: a handler with a method ``end_now`` ends the process then.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -82,11 +84,14 @@ def delay_signals() -> Iterator[None]:
 
     def hold(number: int, frame: FrameType | None) -> None:
         received.append(number)
+        if len(received) > 1 and (end_now := getattr(before[number], "end_now", None)):
+            end_now(number)
         if (is_stopping or len(received) > 1) and callable(before[number]):
             before[number](number, frame)
 
-    for number in map(int, (signal.SIGINT, signal.SIGTERM)):
-        before[number] = signal.signal(number, hold)
+    for number in map(int, (signal.SIGINT, *TERMINATIONS)):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, hold)
     try:
         yield
     finally:
