@@ -326,7 +326,7 @@ def resolve_nodata(
     ``is_given``: True if they are named on purpose, so that 0 is no default.
     """
     declared = dict.fromkeys(n for n in numbers if n is not None and not math.isnan(n))
-    kept = [number for number in declared if _fits(number, stored)]
+    kept = [number for number in declared if can_hold(stored, number)]
     for number in declared:
         if number not in kept:
             notes.append(f"No-data value {number:g} cannot occur in {stored.name}: ignored.")
@@ -334,7 +334,7 @@ def resolve_nodata(
     if 0.0 in kept and len(kept) > 1 and not is_given:
         kept.remove(0.0)
         notes.append("Fill value 0 is not taken as no-data: another value is declared.")
-    narrow = [value for value in kept if _fits(value, dtype)]
+    narrow = [value for value in kept if can_hold(dtype, value)]
     wide = tuple(value for value in kept if value not in narrow)
     if dtype.kind == "f":
         # -9999 is -10000 in float16
@@ -357,10 +357,10 @@ def mark_hidden(values: Values) -> tuple[Values, float]:
     stored = np.dtype(values.stored_dtype)
     if stored.kind == "f":
         return values, math.nan
-    if known := [n for n in (*values.wide_nodata, *values.nodata) if _fits(n, stored)]:
+    if known := [n for n in (*values.wide_nodata, *values.nodata) if can_hold(stored, n)]:
         return values, known[0]
     mark = float(np.iinfo(stored).max if stored.kind == "u" else np.iinfo(stored).min)
-    if values.linear or not _fits(mark, np.dtype(values.dtype)):
+    if values.linear or not can_hold(np.dtype(values.dtype), mark):
         return replace(values, wide_nodata=(*values.wide_nodata, mark)), mark
     return replace(values, nodata=(*values.nodata, mark)), mark
 
@@ -372,11 +372,12 @@ def _stand_in(dtype: np.dtype) -> float | int:
     return int(_INT16.min) if dtype.kind == "i" else int(np.iinfo(dtype).max)
 
 
-def _fits(value: float, dtype: np.dtype) -> bool:
+def can_hold(dtype: np.dtype, value: float) -> bool:
+    """True if a number can be stored with this dtype, if not with all its digits."""
     if dtype.kind == "f":
-        return math.isinf(value) or abs(value) <= float(np.finfo(dtype).max)
+        return not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
     info = np.iinfo(dtype)
-    return value.is_integer() and info.min <= value <= info.max
+    return float(value).is_integer() and info.min <= value <= info.max
 
 
 def _number(value: Any) -> float | None:

@@ -15,7 +15,7 @@ import numpy as np
 from hyperhpc.scene.cube import LAYERS, NO_SOURCE, SUN_LAYERS, Layer, Source
 from hyperhpc.scene.files import unreadable
 from hyperhpc.scene.formats.hdf5 import READ_ERRORS, check_own, open_file
-from hyperhpc.scene.metadata import plain
+from hyperhpc.scene.metadata import can_hold, plain
 from hyperhpc.scene.origins import source_from_name
 from hyperhpc.scene.window import length
 
@@ -157,19 +157,11 @@ def _describe(image: h5py.Dataset) -> Layer:
     attributes = {name: plain(value) for name, value in image.attrs.items()}
     usual = _BYTE_MISSING if image.dtype.itemsize == 1 else _MISSING
     declared = attributes.get("Data_Ignore_Value")
-    is_number = isinstance(declared, int | float) and _fits(declared, image.dtype)
+    is_number = isinstance(declared, int | float) and can_hold(image.dtype, declared)
     missing = float(declared) if is_number and declared is not None else float(usual)
     known = {name: value for name, value in attributes.items() if _is_plain(value)}
     planes = image.shape[2] if image.ndim == 3 else 1
     return Layer(image.dtype.newbyteorder("=").name, missing, planes, known)
-
-
-def _fits(value: float, dtype: np.dtype) -> bool:
-    """True if a number can be stored with this dtype."""
-    if dtype.kind == "f":
-        return True
-    limits = np.iinfo(dtype)
-    return float(value).is_integer() and limits.min <= value <= limits.max
 
 
 def _is_plain(value: Any) -> bool:
