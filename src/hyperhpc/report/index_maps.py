@@ -17,7 +17,7 @@ from hyperhpc.report import style
 from hyperhpc.report.formats import formula_parts, formula_text, number, percent, significant
 from hyperhpc.report.maps import whole_view
 from hyperhpc.report.sheet import LEFT, MARGIN, PAGE, TICKS_BELOW, Sheet, aspect_of, columns, fit
-from hyperhpc.results import Extent, JsonDict, RunResults, reduce_mean
+from hyperhpc.results import Extent, JsonDict, RunResults, reduce_mean, widen_equal
 
 _ENDS: dict[str, tuple[str, ...]] = {
     "both": ("min", "max"), "min": ("min",), "max": ("max",), "neither": (),
@@ -125,7 +125,7 @@ def _limits(
     low, median, high = map(float, np.percentile(drawn[kept], (2, 50, 98)))
     if (expected := entry.get("range")) and expected[0] <= median <= expected[1]:
         low, high = max(low, float(expected[0])), min(high, float(expected[1]))
-    low, high = style.apart(low, high)
+    low, high = widen_equal(low, high)
     most = max(abs(low), abs(high))
     return (-most, most) if entry.get("diverging") else (low, high)
 

@@ -193,11 +193,3 @@ def rgba(
         out[..., band] = np.where(is_valid, table[level], 0)
     out[..., 3] = np.where(is_valid, 255, 0)
     return out
-
-
-def apart(a: float, b: float) -> tuple[float, float]:
-    """Limits that are not equal."""
-    if not b > a:
-        pad = abs(a) * 0.05 or 0.05
-        a, b = a - pad, b + pad
-    return a, b

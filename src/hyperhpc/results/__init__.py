@@ -4,7 +4,7 @@
 ``pyramid`` holds the overviews, maps of reduced size from which all pictures are drawn.
 """
 
-from hyperhpc.results.pyramid import TARGET_PX, Extent, FloatMap, Pyramid, reduce_mean
+from hyperhpc.results.pyramid import TARGET_PX, Extent, FloatMap, Pyramid, reduce_mean, widen_equal
 from hyperhpc.results.reader import STRIP_ROWS, JsonDict, RunResults, open_results
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "RunResults",
     "open_results",
     "reduce_mean",
+    "widen_equal",
 ]

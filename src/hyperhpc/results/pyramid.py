@@ -222,7 +222,13 @@ def _stretch(maps: Sequence[FloatMap]) -> tuple[float, float]:
     together = np.concatenate(thin) if thin else np.empty(0, np.float32)
     finite = together[np.isfinite(together)]
     low, high = np.percentile(finite, (2, 98)) if finite.size else (0.0, 1.0)
-    return (float(low), float(high)) if high > low else (float(low) - 0.05, float(low) + 0.05)
+    return widen_equal(float(low), float(high))
+
+
+def widen_equal(low: float, high: float) -> tuple[float, float]:
+    """Limits of colours, which must not be equal: by 5 % to both sides if they are."""
+    pad = 0.0 if high > low else abs(low) * 0.05 or 0.05
+    return low - pad, high + pad
 
 
 def _factor(shape: tuple[int, ...]) -> int:
