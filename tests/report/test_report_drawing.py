@@ -17,7 +17,7 @@ from hyperhpc.report import formats as f
 from hyperhpc.report import plot_spectra
 from hyperhpc.report.draw import draw_figures
 from hyperhpc.report.index_maps import _limits, index_figure, indices_figure, measure_index
-from hyperhpc.report.keys import TALL_ROW, cluster_spectra, draw_key
+from hyperhpc.report.keys import TALL_ROW, _ndvi, cluster_spectra, draw_key
 from hyperhpc.report.maps import (
     CloseUp,
     choose_close_up,
@@ -257,6 +257,14 @@ def test_key__of_clusters_has_spectra_to_one_scale_and_their_ndvi(tmp_path):
     assert heights == pytest.approx(0.2 * mean.max(axis=1) / mean.max(), rel=1e-6)
     words = [text.get_text() for text in sheet.figure.texts]
     assert words.count(f"NDVI {f.number(spectra.ndvi[0], 2)}") >= 1
+
+
+@pytest.mark.parametrize(("away_nm", "is_there"), [(4.0, True), (6.0, False)])
+def test_key__of_clusters_has_ndvi_where_the_index_would_be(away_nm, is_there):
+    nm = np.array([500.0, 648.2 - away_nm, 858.6, 1000.0])
+    spectra = np.array([[0.1, 0.2, 0.6, 0.3], [0.1, 0.0, 0.0, 0.3], [np.nan] * 4])
+    expected = [0.5, np.nan, np.nan] if is_there else [np.nan] * 3
+    np.testing.assert_allclose(_ndvi(nm, spectra), expected)
 
 
 def test_key__of_clusters_does_without_spectra(tmp_path):

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
+from hyperhpc.analysis.indices import choose_indices, compute_indices
+from hyperhpc.errors import ConfigError
 from hyperhpc.report import style
 from hyperhpc.report.formats import THIN, hectare_decimals, number, percent
 from hyperhpc.report.sheet import Sheet
@@ -23,8 +25,6 @@ ROW, TALL_ROW, KEY_WIDTH = 0.19, 0.43, 1.72
 CAUSE_ROW = 0.36
 # With more clusters than this a key with spectra would be longer than the map.
 _MAX_SPECTRA = 32
-# Where NDVI is measured (as the index of this name), and how far a band may lie from it, nm.
-_NIR_NM, _RED_NM, _FAR_NM = 858.6, 648.2, 20.0
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,12 @@ def cluster_spectra(results: RunResults, model: str) -> ClusterSpectra | None:
 
 
 def _ndvi(nm: npt.NDArray[np.float64], spectra: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    at = [int(np.abs(nm - wanted).argmin()) for wanted in (_NIR_NM, _RED_NM)]
-    near, red = spectra[:, at[0]], spectra[:, at[1]]
-    total = near + red
-    is_known = (total > 0) & (np.abs(nm[at] - (_NIR_NM, _RED_NM)).max() <= _FAR_NM)
-    return np.divide(near - red, total, out=np.full(len(spectra), np.nan), where=is_known)
+    """As the index of this name; NaN too if a band is too far for it."""
+    try:
+        ndvi, _ = choose_indices(["ndvi"], {}, nm)
+    except ConfigError:
+        return np.full(len(spectra), np.nan)
+    return compute_indices(spectra, ndvi, scale_factor=1.0).values[0]
 
 
 def cluster_keys(
