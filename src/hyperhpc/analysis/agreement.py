@@ -47,12 +47,17 @@ def match_labels(confusion: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(first.tolist(), second.tolist(), strict=True))
 
 
+def can_follow(n_labels: int, n_first: int) -> bool:
+    """True if labels can be ordered as others are: each of the others may have a partner."""
+    return n_labels >= n_first
+
+
 def order_by_match(confusion: np.ndarray) -> np.ndarray:
     """Order (int64, label b) in which the labels b follow their partners among the labels a.
 
     Labels b without a partner come last, in their own order.
 
-    ``confusion``: int64 (label a, label b), with at least as many labels b as labels a.
+    ``confusion``: int64 (label a, label b), for which :func:`can_follow` holds.
     """
     partner = dict(match_labels(confusion))
     matched = [partner[a] for a in range(confusion.shape[0])]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.analysis import kmeans
-from hyperhpc.analysis.agreement import confusion_table, order_by_match
+from hyperhpc.analysis.agreement import can_follow, confusion_table, order_by_match
 from hyperhpc.analysis.bands import nir_bands
 from hyperhpc.analysis.kernel import ClusterSums, Scaler, Scorer, sum_clusters
 from hyperhpc.analysis.kmeans import ClusterMoments, Moments, Step, order_by_nir
@@ -345,7 +345,7 @@ def _number_alike(
     first, *others = labellers
     numbered = [first]
     for name, labeller in zip(names[1:], others, strict=True):
-        if labeller.n_clusters < first.n_clusters:
+        if not can_follow(labeller.n_clusters, first.n_clusters):
             job.warn(
                 f"{name} has {labeller.n_clusters} clusters and {names[0]} {first.n_clusters}, so "
                 "that their numbers and colours do not mean the same"

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from matplotlib.figure import Figure
 
+from hyperhpc.analysis.agreement import can_follow
 from hyperhpc.report import style
 from hyperhpc.report.comparison import agreement_figure
 from hyperhpc.report.formats import captions, listing, plural, score, slug, windows
@@ -163,7 +164,7 @@ def _numbering(results: RunResults, model: str) -> str:
         return "numbered as in the model that was applied"
     if model == first:
         return "numbered by ascending near-infrared reflectance"
-    if results.n_clusters(model) < results.n_clusters(first):  # see fitting._number_alike
+    if not can_follow(results.n_clusters(model), results.n_clusters(first)):
         return f"numbered by ascending near-infrared reflectance, and not like those of {first}"
     return (
         f"with the numbers and colours of the clusters of {first} that share most of their pixels"
