@@ -41,7 +41,7 @@ from hyperhpc.report.style import (
     spectral_colours,
 )
 from hyperhpc.report.tables import cluster_table, point_table
-from hyperhpc.results import TARGET_PX, open_results, reduce_mean
+from hyperhpc.results import TARGET_PX, open_results, reduce_mean, widen_equal
 from hyperhpc.scene.georef import NO_CRS, describe_crs
 from report_case import WAVELENGTH, write_case
 
@@ -283,6 +283,15 @@ def test_colour_limits__are_percentiles_of_red_green_and_blue_together(tmp_path)
     red, green, blue, near = pyramid.colour_limits
     assert red == green == blue == pytest.approx(visible)
     assert near == pytest.approx(np.nanpercentile(infrared, (2, 98)))
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [((0.1, 0.2), (0.1, 0.2)), ((0.2, 0.2), (0.19, 0.21)), ((-2, -2), (-2.1, -1.9)),
+     ((0, 0), (-0.05, 0.05))],
+)  # fmt: skip
+def test_widen_equal__moves_only_equal_limits(limits, expected):
+    assert widen_equal(*limits) == pytest.approx(expected)
 
 
 def test_rgba__keeps_grey_grey_and_hides_what_has_a_missing_colour():

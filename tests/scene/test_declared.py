@@ -23,6 +23,7 @@ from hyperhpc.config import SceneOptions
 from hyperhpc.errors import SceneError
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.metadata import can_hold
 from raster_case import write_envi
 
 NM = np.linspace(450.0, 2300.0, 8)
@@ -325,3 +326,13 @@ def test_dimension__of_two_times_is_refused(tmp_path: Path) -> None:
     cube.to_zarr(tmp_path / "s.zarr", consolidated=False)
     with pytest.raises(SceneError, match=r"no array in the store has three dimensions .*2, 9, 7"):
         open_scene(str(tmp_path / "s.zarr"))
+
+
+@pytest.mark.parametrize("name", ["uint8", "int16", "uint16", "float16", "float32"])
+@pytest.mark.parametrize("value", [0, -1, 241, 0.5, -9999.0, 70000, 1e39, np.inf, np.nan])
+def test_can_hold__is_what_numpy_keeps(name: str, value: float) -> None:
+    with np.errstate(all="ignore"):
+        kept = np.array(value, dtype=np.float64).astype(name).astype(np.float64)
+    is_number = name.startswith("float") and np.isfinite(value)
+    expected = np.isfinite(kept) if is_number else np.array_equal(kept, value, equal_nan=True)
+    assert can_hold(np.dtype(name), value) == expected
