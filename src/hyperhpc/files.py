@@ -33,6 +33,8 @@ _PARTIAL = re.compile(r"\.(?!lock\.).+\.part-[\w-]+|.+\.partial")
 _MOVING = ".moving"
 #: Names of an unfinished store of ``ingest``, which scenes must know too.
 STORE_SUFFIX, PLAN_NAME, STORE_NAME = ".part", "plan.json", "store"
+#: File in OUT, and in a store of ``ingest``, with the length and CRC-32C of all others.
+SUMS_NAME = "checksums.json"
 
 
 #: Folders that this thread guards, and what raises an error once one is not ours any more.

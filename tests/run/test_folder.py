@@ -168,7 +168,7 @@ def test_claim__unwritable_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     def fail(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folder_module, "write_json", fail)
+    monkeypatch.setattr(folder_module, "write_sealed", fail)
     with pytest.raises(ResourceError, match="cannot be made: No space left"):
         claim(tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -28,10 +28,11 @@ from hyperhpc.report.draw import ReportFigure
 from hyperhpc.report.pictures import save_figures
 from hyperhpc.results import open_results
 from hyperhpc.rundir import lock as lock_module
-from hyperhpc.rundir.folder import RunFolder, write_json
+from hyperhpc.rundir.folder import RunFolder
 from hyperhpc.rundir.integrity import write_checksums
 from hyperhpc.rundir.lock import Owner, find_machine, find_start, hold_lock, is_gone
 from hyperhpc.rundir.progress import Progress, StatusFile, read_status
+from hyperhpc.sealed import write_json
 from run_case import RunCase, assert_same_results
 
 OPTIONS = "--models lloyd --memory-per-worker 1GiB --workers 1".split()
@@ -314,6 +315,7 @@ WANT = """
 import sys, time, pathlib
 from hyperhpc.errors import ConfigError
 from hyperhpc.rundir.lock import hold_lock
+from hyperhpc.sealed import write_json
 
 home, me, several = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 

@@ -46,14 +46,14 @@ def stopped(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_checksums__are_those_of_the_files(run_case: RunCase) -> None:
     stored = run_case.json("checksums")
     assert stored["algorithm"] == "crc32c"
-    folders = ("results.zarr", "overview.zarr")
+    folders = ("results.zarr", "overview.zarr", "figures")
     there = {
         str(path.relative_to(run_case.out))
         for folder in folders
         for path in (run_case.out / folder).rglob("*")
         if path.is_file()
     }
-    there |= {f"{name}.json" for name in ("model", "clusters", "spectra", "plan")}
+    there |= {f"{name}.json" for name in ("model", "clusters", "spectra", "plan")} | {"report.html"}
     assert {name for name, value in stored["files"].items() if value} == there
     for name in (CHUNK, OTHER, "model.json"):
         data = (run_case.out / name).read_bytes()

@@ -19,8 +19,10 @@ from hyperhpc.compute.models import Labeller, nan_to_none
 from hyperhpc.compute.selection import Selection, usable_centres_nm
 from hyperhpc.config import MAX_CLUSTERS, MODELS
 from hyperhpc.errors import ConfigError
-from hyperhpc.rundir.folder import RunFolder, read_json, write_json
+from hyperhpc.rundir.folder import RunFolder
+from hyperhpc.rundir.integrity import read_result
 from hyperhpc.scene.cube import Scene
+from hyperhpc.sealed import write_sealed
 
 #: The farthest a band of the scene may be from the model's, nm: half a band of NEON's.
 TOLERANCE_NM = 2.5
@@ -53,17 +55,19 @@ class AppliedModel:
 
     def write(self, folder: RunFolder) -> None:
         """Write the model and its clusters' spectra to the files that a fit would write."""
-        write_json(folder.cluster_spectra, self.spectra)
-        write_json(folder.model, self.model)
+        write_sealed(folder.cluster_spectra, self.spectra)
+        folder.write_result(folder.model, self.model)
 
 
 def read_applied(path: Path, names: Sequence[str], scene: Scene) -> AppliedModel:
     """Read those of the named models that ``path``, a model.json, has, for this scene.
 
     Raises ConfigError: if it is not such a file, holds none of the models, or one of its bands
-    is more than 2.5 nm from every band of the scene.
+    is more than 2.5 nm from every band of the scene; IncompleteRunError: it is not as its run has
+    written it.
     """
-    model = read_json(path)
+    folder = RunFolder(path.resolve().parent)  # whose checksums lie there, if it is that of a run
+    model = read_result(folder, path.resolve())
     try:
         wavelength_nm = _to_finite(model["wavelength_nm"], 1)
         n_bands = wavelength_nm.size
@@ -132,8 +136,9 @@ def _to_finite(values: Any, ndim: int, n_bands: int | None = None) -> np.ndarray
 
 def _read_spectra(path: Path, models: dict[str, Any], order: np.ndarray) -> dict[str, Any]:
     """From clusters.json next to the model; without it the centres, with no deviations."""
-    clusters = RunFolder(path.parent).clusters
-    known = read_json(clusters) if clusters.is_file() else {"models": {}}
+    folder = RunFolder(path.resolve().parent)
+    clusters = folder.clusters
+    known = read_result(folder, clusters) if clusters.is_file() else {"models": {}}
     try:
         return {
             name: _select_spectra(known["models"].get(name), entry, order)

@@ -21,11 +21,12 @@ from hyperhpc.compute.models import Labeller, label_all
 from hyperhpc.config import INDEX_BITS
 from hyperhpc.files import check_guard
 from hyperhpc.rundir.folder import disk_error
-from hyperhpc.rundir.integrity import Sums, measure_tile
+from hyperhpc.rundir.integrity import measure_tile
 from hyperhpc.rundir.plan import Area, Tile
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.formats.zarr_guard import GuardedStore
 from hyperhpc.schema import CLUSTER, COLORS, HAS_DATA, INDICES, NO_CLUSTER, OVERVIEW
+from hyperhpc.sealed import Sums
 
 #: Pixels whose indices are computed at a time: limits the float64 values of their bands.
 INDEX_PIXELS = 65536

@@ -26,9 +26,11 @@ from hyperhpc.compute.starts import STARTS, Subsample, find_start, write_merged,
 from hyperhpc.compute.sums import SampleOnWorkers, measure_models, measure_scaler, shift_squares
 from hyperhpc.compute.tiles import shorten
 from hyperhpc.config import RunConfig
-from hyperhpc.errors import ConfigError
-from hyperhpc.rundir.folder import RunFolder, read_json, write_json
+from hyperhpc.errors import ConfigError, IncompleteRunError
+from hyperhpc.rundir.folder import RunFolder
+from hyperhpc.rundir.integrity import read_result
 from hyperhpc.rundir.progress import Progress
+from hyperhpc.sealed import DamagedJsonError, read_json, write_sealed
 
 #: Seconds of iterations that may be lost when a fit is stopped.
 CHECKPOINT_INTERVAL_S = 5.0
@@ -44,22 +46,26 @@ _LABEL_PIXELS = 16384
 class Checkpoint:
     """The last step of one model, in a file; numbers come back as the same bits."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, warn: Callable[[str], None] = print) -> None:
+        self.path, self._warn = path, warn
         self._written = time.monotonic()
 
     def read(self) -> Step | None:
-        """The stored step, if there is one."""
+        """The stored step, if there is one; a damaged one is reported, and is none."""
         if not self.path.exists():
             return None
-        stored = read_json(self.path)
+        try:
+            stored = read_json(self.path)
+        except DamagedJsonError:
+            self._warn(f"{self.path} is damaged, so that this model is fitted from its start")
+            return None
         return Step(**stored | {"centres": np.array(stored["centres"])})
 
     def keep(self, step: Step) -> None:
         """Store a step: the last one always, others at most every five seconds."""
         if not step.is_settled and time.monotonic() - self._written < CHECKPOINT_INTERVAL_S:
             return
-        write_json(self.path, vars(step) | {"centres": step.centres.tolist()})
+        write_sealed(self.path, vars(step) | {"centres": step.centres.tolist()})
         self._written = time.monotonic()
 
 
@@ -85,7 +91,7 @@ class FitJob:
 
     def checkpoint(self, name: str) -> Checkpoint:
         """The checkpoint of one model."""
-        return Checkpoint(self.folder.work / f"fit-{name}.json")
+        return Checkpoint(self.folder.work / f"fit-{name}.json", self.warn)
 
 
 def check_models(config: RunConfig) -> Sequence[str]:
@@ -136,7 +142,7 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
         labellers.append(labeller)
         entries[name] = _describe(job, labeller, moment, squares, n_iter)
         spectra[name] = _describe_spectra(job, moment, scaler)
-    write_json(job.folder.cluster_spectra, spectra)
+    write_sealed(job.folder.cluster_spectra, spectra)
     model = {
         "wavelength_nm": job.wavelength_nm.tolist(),
         "mean": (scaler.mean / job.scale_factor).tolist(),
@@ -144,7 +150,7 @@ def fit_models(job: FitJob, progress: Progress) -> list[Labeller]:
         "n_pixels_fit": moments.count,
         "models": entries,
     }
-    write_json(job.folder.model, model)
+    job.folder.write_result(job.folder.model, model)
     return labellers
 
 
@@ -160,14 +166,20 @@ def read_labellers(model: dict[str, Any], scale_factor: float, is_integer: bool)
 
 def _read_fitted(job: FitJob) -> dict[str, Any] | None:
     """model.json; None if the models are not fitted yet, or a file is damaged."""
-    if not (job.folder.model.exists() and job.folder.cluster_spectra.exists()):
+    folder, model = job.folder, None
+    needed = (folder.model, folder.sum_of(folder.model), folder.cluster_spectra)
+    if not all(path.exists() for path in needed):
         return None
-    try:
-        read_json(job.folder.cluster_spectra)
-        return read_json(job.folder.model)
-    except ConfigError as error:
-        job.warn(f"{error.message}, so that the models are fitted again")
-        return None
+    for path in needed:
+        try:
+            if path == folder.model:
+                model = read_result(folder, path)
+            else:
+                read_json(path)
+        except (ConfigError, IncompleteRunError):
+            job.warn(f"{path} is damaged, so that the models are fitted again")
+            return None
+    return model
 
 
 # --- checks and warnings ---------------------------------------------------------------

@@ -24,7 +24,6 @@ from hyperhpc.compute.classify import OverviewFiles
 from hyperhpc.compute.grid_file import GridFile
 from hyperhpc.compute.stores import consolidate, create_group, create_store
 from hyperhpc.files import atomic_write, check_guard, remove_partial_files, remove_path
-from hyperhpc.rundir.folder import read_json, write_json
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.formats.zarr_guard import GuardedStore
 from hyperhpc.schema import (
@@ -37,6 +36,7 @@ from hyperhpc.schema import (
     QUICKLOOK,
     Variable,
 )
+from hyperhpc.sealed import read_json, write_sealed
 
 #: A finest level of every 1st or 2nd pixel has at most this many on its longer side.
 MAX_FINE_SIDE = 1400
@@ -81,7 +81,7 @@ class OverviewMetadata:
 
     def write(self, work: Path) -> None:
         """Write it to a file, for a report of the unfinished run."""
-        write_json(work / "overview.json", asdict(self))
+        write_sealed(work / "overview.json", asdict(self))
 
     @classmethod
     def read(cls, work: Path) -> OverviewMetadata:

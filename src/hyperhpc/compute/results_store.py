@@ -12,11 +12,12 @@ from typing import Any
 from hyperhpc.compute.stores import consolidate, create_group, create_store, set_attributes
 from hyperhpc.compute.tiles import read_record, shorten
 from hyperhpc.files import atomic_write, check_guard, remove_partial_files
-from hyperhpc.rundir.folder import RunFolder, read_json, write_json
-from hyperhpc.rundir.integrity import files_of, find_damage, measure_file
+from hyperhpc.rundir.folder import RunFolder
+from hyperhpc.rundir.integrity import files_of
 from hyperhpc.rundir.plan import Plan
 from hyperhpc.scene.cube import Grid
 from hyperhpc.schema import CLUSTER, INDICES, RESULTS
+from hyperhpc.sealed import find_damage, measure_file, read_json, write_sealed
 
 #: A file that a tile writes: array, layer, row and column of the tile.
 CHUNK = re.compile(rf"(?:{INDICES.name}|{CLUSTER.name})/\d+\.(\d+)\.(\d+)")
@@ -41,7 +42,7 @@ def create_results(
             for name in files_of(part)
             if name not in (_ATTRIBUTES, _CONSOLIDATED) and not CHUNK.fullmatch(name)
         }
-        write_json(folder.store_sums, sums)
+        write_sealed(folder.store_sums, sums)
 
 
 def is_store_intact(folder: RunFolder, warn: Callable[[str], None]) -> bool:

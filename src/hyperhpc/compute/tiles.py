@@ -21,12 +21,13 @@ from typing import Any
 
 from hyperhpc.errors import HyperhpcError, IncompleteRunError, ResourceError, SceneError
 from hyperhpc.files import guard_writes
-from hyperhpc.rundir.folder import disk_error, read_json, write_json
+from hyperhpc.rundir.folder import disk_error
 from hyperhpc.rundir.lock import Claim
 from hyperhpc.rundir.plan import Area, Slab, Tile
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.window import describe_window, mirror
+from hyperhpc.sealed import read_json, write_sealed
 from hyperhpc.workers import MAX_WORKER_DEATHS, Workers, scheduler_errors
 
 #: Does the work of one tile on a worker and returns its record (JSON).
@@ -153,7 +154,7 @@ def _run_task(
         mark.touch()
         with guard_writes(claim.path.parent, claim.check):
             record = run_with_retries(function, job, tile, skip_policy)
-            write_json(folder / f"{tile.name}.json", record)
+            write_sealed(folder / f"{tile.name}.json", record)
     except OSError as error:
         raise disk_error(error, folder) from None
     finally:

@@ -21,7 +21,6 @@ from hyperhpc.compute.tiles import run_tiles
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import SceneError, cause
 from hyperhpc.files import check_guard
-from hyperhpc.rundir.folder import read_json, write_json
 from hyperhpc.rundir.lock import Claim
 from hyperhpc.rundir.memory import max_tile_bytes
 from hyperhpc.rundir.plan import Area, Slab, Tile
@@ -31,8 +30,11 @@ from hyperhpc.scene.formats import zarr_chunks
 from hyperhpc.scene.formats.zarr import READ_ERRORS, open_array
 from hyperhpc.scene.mosaic import MosaicScene
 from hyperhpc.scene.window import intersect, length, normalise
+from hyperhpc.sealed import read_json, write_sealed
 from hyperhpc.workers import Workers
 
+#: The copy of the scene, in OUT/work.
+TRANSPOSED = "transposed.zarr"
 _MAX_BANDS = 64
 #: Rows and columns of the chunks written here: all bands of one fit the processor's cache.
 _CHUNK_SIDE = 64
@@ -104,7 +106,7 @@ def transpose_scene(
 
     Returns: the scene that reads the transposed copy, and what :func:`run_tiles` returns.
     """
-    path, records = work / "transposed.zarr", work / "transpose"
+    path, records = work / TRANSPOSED, work / "transpose"
     # The first run decides the depth of the chunks, as it decides the tiles
     depth_file = work / "band-groups.json"
     if path.exists() and depth_file.exists():
@@ -112,7 +114,7 @@ def transpose_scene(
     else:
         shutil.rmtree(records, ignore_errors=True)
         depth = bands_at_once(scene, area, config.memory_bytes, config.threads_per_worker)
-        write_json(depth_file, {"bands": depth})
+        write_sealed(depth_file, {"bands": depth})
     transposed = create_transposed(scene, area, depth, path)
     job = TransposeJob(scene, area, path)
     slabs = cut_slabs(scene, area, depth)

@@ -36,11 +36,11 @@ from hyperhpc.pipeline.context import RunContext
 from hyperhpc.pipeline.header import say_every
 from hyperhpc.pipeline.managed import Session
 from hyperhpc.pipeline.record import RunRecord
-from hyperhpc.rundir.folder import read_json, write_json
 from hyperhpc.rundir.plan import list_strides
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.probe import explain_median, is_bright
 from hyperhpc.schema import COLORS_NM
+from hyperhpc.sealed import read_json
 from hyperhpc.workers import Workers
 
 #: What each tile of a pass has recorded, by the tile's name.
@@ -366,7 +366,7 @@ def summarise(ctx: RunContext, records: TileRecords) -> dict[str, Any]:
                 "confusion": confusion.tolist(),
             }
         )
-    write_json(ctx.folder.clusters, {"models": models, "agreement": agreement})
+    ctx.folder.write_result(ctx.folder.clusters, {"models": models, "agreement": agreement})
     valid, nodata = (sum(tile[key] for tile in tiles) for key in ("valid", "nodata"))
     missing, undefined = {}, {}
     for i, name in enumerate(ctx.index_names):

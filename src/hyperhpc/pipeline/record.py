@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hyperhpc.rundir.folder import read_json, write_json
+from hyperhpc.sealed import DamagedJsonError, read_json, write_sealed
 from hyperhpc.workers import Workers
 
 
@@ -19,7 +19,11 @@ class RunRecord:
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any], note: Callable[[str], None]) -> None:
-        before = read_json(path) if path.is_file() else {}
+        before: dict[str, Any] = {}
+        try:
+            before = read_json(path) if path.is_file() else {}
+        except DamagedJsonError:
+            note(f"warning: {path} is damaged; what earlier calls have recorded there is lost")
         self._path, self._note = path, note
         self._stages: dict[str, dict[str, Any]] = {s["name"]: s for s in before.get("stages", [])}
         self._values: dict[str, Any] = {
@@ -98,7 +102,7 @@ class RunRecord:
     def write(self, *, complete: bool = False) -> None:
         """Write run.json."""
         values = {"complete": complete, **self._values, "stages": list(self._stages.values())}
-        write_json(self._path, values)
+        write_sealed(self._path, values)
 
 
 def _peak_mib() -> float:

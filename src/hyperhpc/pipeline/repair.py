@@ -17,10 +17,11 @@ from hyperhpc.files import remove_partial_files
 from hyperhpc.pipeline.context import RunContext
 from hyperhpc.pipeline.managed import Session
 from hyperhpc.pipeline.passes import classify_job
-from hyperhpc.rundir.folder import RunFolder, read_json
-from hyperhpc.rundir.integrity import find_damage
+from hyperhpc.rundir.folder import RunFolder
+from hyperhpc.rundir.integrity import is_drawn, read_result
 from hyperhpc.rundir.lock import hold_lock
 from hyperhpc.rundir.progress import Progress, StatusFile
+from hyperhpc.sealed import find_damage, read_json, read_sums
 from hyperhpc.workers import (
     find_stale_connections,
     remove_abandoned_scratch,
@@ -31,10 +32,15 @@ _FROM_THE_BEGINNING = "Compute it from the beginning: the same command with --re
 
 
 def find_damaged_files(folder: RunFolder) -> dict[str, str]:
-    """Files of a complete run that are not as they were written, and what is wrong."""
+    """Files of a complete run that are not as they were written, and what is wrong.
+
+    The report is not looked at: ``hyperhpc report`` draws it again.
+    """
     if not folder.checksums.exists():
         return {}
-    return dict(find_damage(folder.out, read_json(folder.checksums)["files"]))
+    sums = read_sums(folder.checksums)
+    kept = {name: value for name, value in sums.items() if not is_drawn(folder, name)}
+    return dict(find_damage(folder.out, kept))
 
 
 def repair_run(ctx: RunContext, session: Session, damaged: Mapping[str, str]) -> None:
@@ -65,7 +71,9 @@ def repair_run(ctx: RunContext, session: Session, damaged: Mapping[str, str]) ->
     shutil.rmtree(records, ignore_errors=True)
     folder.work.mkdir(exist_ok=True)
     is_integer = np.issubdtype(np.dtype(ctx.scene.dtype), np.integer)
-    labellers = read_labellers(read_json(folder.model), ctx.scene.scale_factor, is_integer)
+    labellers = read_labellers(
+        read_result(folder, folder.model), ctx.scene.scale_factor, is_integer
+    )
     job = classify_job(ctx, ctx.scene, labellers)
     for file in job.overview.files():  # tiles write there too, though nothing will read it
         file.create()

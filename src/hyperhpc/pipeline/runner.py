@@ -18,16 +18,10 @@ from hyperhpc.pipeline.passes import Stages, TileRecords
 from hyperhpc.pipeline.prepare import prepare
 from hyperhpc.pipeline.record import RunRecord
 from hyperhpc.pipeline.repair import clear_leftovers, find_damaged_files, repair_run
-from hyperhpc.rundir.folder import (
-    RunFolder,
-    check_folder,
-    claim_folder,
-    is_complete,
-    read_json,
-    write_json,
-)
-from hyperhpc.rundir.integrity import write_checksums
+from hyperhpc.rundir.folder import RunFolder, check_folder, claim_folder, is_complete
+from hyperhpc.rundir.integrity import update_drawn, write_checksums
 from hyperhpc.rundir.progress import Progress
+from hyperhpc.sealed import read_json
 from hyperhpc.workers import Workers, import_in_background, release_gang_tasks
 
 
@@ -83,6 +77,7 @@ def run_stages(ctx: RunContext, session: Session, command: str, *, is_new: bool)
     """All stages; a folder made by this call is removed if the run turns out impossible."""
     from hyperhpc.report import write_report
 
+    ctx.folder.checksums.unlink(missing_ok=True)  # of files that are written again now
     record = RunRecord(ctx.folder.run, run_header(ctx, command), session.progress.note)
     for text in ctx.scene.warnings:
         record.warn(text)
@@ -97,6 +92,7 @@ def run_stages(ctx: RunContext, session: Session, command: str, *, is_new: bool)
     with stages.stage("report", "drawing the report"):
         # run.json says that the run is complete last of all
         write_report(ctx.folder.out, complete=True, figures=ctx.config.figures)
+        update_drawn(ctx.folder)
     record.finish()
 
 
@@ -104,7 +100,7 @@ def run_compute(ctx: RunContext, stages: Stages) -> None:
     """All stages that need workers, and what is summed up of them."""
     folder, record = ctx.folder, stages.record
     folder.work.mkdir(exist_ok=True)
-    write_json(folder.spectra, ctx.spectra)
+    folder.write_result(folder.spectra, ctx.spectra)
     record.write()
     with stages.session.workers(record.warn) as workers:
         import_in_background("hyperhpc.report.draw")

@@ -14,11 +14,12 @@ import zarr
 
 from hyperhpc.errors import ConfigError, IncompleteRunError, cause
 from hyperhpc.results.pyramid import Pyramid
-from hyperhpc.rundir.folder import RunFolder, find_run_folder, read_json
-from hyperhpc.rundir.integrity import open_summed
+from hyperhpc.rundir.folder import RunFolder, find_run_folder
+from hyperhpc.rundir.integrity import open_summed, read_result
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.georef import MapCrs, describe_crs
 from hyperhpc.schema import CLUSTER, INDICES
+from hyperhpc.sealed import BrokenSealError, read_json
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,9 +42,9 @@ class _Part(NamedTuple):
 class RunResults:
     """What a run has written.
 
-    Nothing is read before it is asked for: JSON files whole, arrays a window at a time. Once
-    a run is complete, files of its Zarr stores are compared with their checksums as they are
-    read, and one that has changed raises IncompleteRunError.
+    Nothing is read before it is asked for: JSON files whole, arrays a window at a time. All
+    files are compared with their checksums as they are read, and one that has changed raises
+    IncompleteRunError, whatever ``is_strict`` says.
 
     ``folder``: Paths of the run's files.
     ``run``: Content of run.json: input, options, versions, timings; empty if it is not there.
@@ -63,15 +64,15 @@ class RunResults:
 
     @cached_property
     def _model(self) -> _Part:
-        return _read_part(self.folder.model, "the fitted models", dict)
+        return _read_part(self.folder, self.folder.model, "the fitted models", dict)
 
     @cached_property
     def _clusters(self) -> _Part:
-        return _read_part(self.folder.clusters, "cluster spectra and areas", dict)
+        return _read_part(self.folder, self.folder.clusters, "cluster spectra and areas", dict)
 
     @cached_property
     def _spectra(self) -> _Part:
-        return _read_part(self.folder.spectra, "spectra at points", list)
+        return _read_part(self.folder, self.folder.spectra, "spectra at points", list)
 
     @cached_property
     def _store(self) -> _Part:
@@ -336,10 +337,18 @@ def open_results(
 
 
 def _read_run(folder: RunFolder) -> JsonDict:
-    """Content of run.json; ConfigError if it is not what a run writes."""
+    """Content of run.json.
+
+    Raises ConfigError: it is not what a run writes; IncompleteRunError: it is damaged.
+    """
     hint = "Give the folder that `hyperhpc run SCENE OUT` has written"
     try:
         run = read_json(folder.run)
+    except BrokenSealError as error:
+        raise IncompleteRunError(
+            error.message,
+            "Copy the folder of the run again, or compute it from the beginning (--restart)",
+        ) from None
     except ConfigError as error:
         raise ConfigError(error.message, hint) from None
     if not (isinstance(run, dict) and "hyperhpc" in run):
@@ -347,11 +356,11 @@ def _read_run(folder: RunFolder) -> JsonDict:
     return run
 
 
-def _read_part(path: Path, what: str, kind: type[T]) -> _Part:
+def _read_part(folder: RunFolder, path: Path, what: str, kind: type[T]) -> _Part:
     if not path.is_file():
         return _Part(kind(), f"{path.name} ({what})")
     try:
-        content = read_json(path)
+        content = read_result(folder, path)
     except ConfigError as error:
         return _Part(kind(), f"{path.name} ({error.message})")
     if not isinstance(content, kind):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import platform
 import shlex
@@ -16,9 +15,10 @@ from typing import Any
 
 from hyperhpc.config import present_name
 from hyperhpc.errors import ConfigError, ResourceError
-from hyperhpc.files import PLAN_NAME, STORE_NAME, STORE_SUFFIX, atomic_write, check_guard
+from hyperhpc.files import PLAN_NAME, STORE_NAME, STORE_SUFFIX, SUMS_NAME, check_guard
 from hyperhpc.rundir.lock import LOCK, move_lock
 from hyperhpc.rundir.plan import Plan
+from hyperhpc.sealed import DamagedJsonError, measure_file, read_json, write_json, write_sealed
 
 _PACKAGES = (
     "hyperhpc", "numpy", "scikit-learn", "dask", "distributed", "dask-ml", "dask-jobqueue",
@@ -54,7 +54,7 @@ class RunFolder:
     job = _Entry("slurm/job")  #: What is known of the job; lines of ``key: value``
     results = _Entry("results.zarr")  #: Zarr store of indices and clusters
     overview = _Entry("overview.zarr")  #: Zarr store of the pyramids pictures are drawn from
-    checksums = _Entry("checksums.json")  #: Length and checksum of every file of the results
+    checksums = _Entry(SUMS_NAME)  #: Length and checksum of every file of the results
     work = _Entry("work")  #: Files that only later passes need
     store_sums = _Entry("work/results.json")  #: Checksums of the results before any tile
     cluster_spectra = _Entry("work/cluster-spectra.json")  #: Spectra of the clusters in the sample
@@ -73,6 +73,16 @@ class RunFolder:
         with contextlib.suppress(OSError):
             self.out.rmdir()
 
+    def sum_of(self, path: Path) -> Path:
+        """Where the checksum of one of the results is kept until all are in checksums.json."""
+        return self.work / f"sum-of-{path.name}"
+
+    def write_result(self, path: Path, value: Any) -> None:
+        """Write one of the JSON files of the results, and then its checksum."""
+        write_json(path, value)
+        self.work.mkdir(exist_ok=True)
+        write_sealed(self.sum_of(path), {"file": path.name, "sum": measure_file(path)})
+
     def records(self, stage: str) -> Path:
         """Folder of the records of finished tiles of one stage."""
         return self.work / stage
@@ -84,18 +94,19 @@ def partial_store(out: Path) -> RunFolder:
 
 
 def is_complete(folder: RunFolder) -> bool:
-    """True if a run has finished there, and every output is there."""
+    """True if a run has finished there, and every output is there.
+
+    Raises DamagedJsonError: run.json of a finished run is damaged.
+    """
     outputs = (folder.model, folder.clusters, folder.spectra, folder.run, folder.results)
     if not all(path.exists() for path in (*outputs, folder.overview, folder.report)):
         return False
-    return bool(read_json(folder.run).get("complete"))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all, flushed to disk."""
-    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
-    with atomic_write(path) as part:
-        part.write_text(text + "\n", encoding="utf-8")
+    try:
+        return bool(read_json(folder.run).get("complete"))
+    except DamagedJsonError:
+        if folder.work.exists():  # of a run that is not finished: it is written again
+            return False
+        raise
 
 
 def disk_error(error: OSError, where: Path) -> ResourceError:
@@ -104,18 +115,6 @@ def disk_error(error: OSError, where: Path) -> ResourceError:
         f"{error.filename or where} cannot be written: {error.strerror or error}",
         "Make room or get the permission, then give the same command again: it resumes",
     )
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON; ConfigError if the file cannot be read or is damaged."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise ConfigError(
-            f"{path} is damaged", "Give --restart to start from the beginning"
-        ) from None
 
 
 def read_versions() -> dict[str, str]:
@@ -165,13 +164,13 @@ def claim_folder(
     if found is not None:
         if found.options != plan.options:
             found = replace(found, options=plan.options)
-            write_json(folder.plan, found.to_json())
+            write_sealed(folder.plan, found.to_json())
         return found, False
     if restart and folder.plan.is_file():
         _rename_aside(folder, scene)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_json(folder.plan, plan.to_json())
+        write_sealed(folder.plan, plan.to_json())
     except OSError as error:
         folder.remove()
         raise ResourceError(
@@ -231,7 +230,7 @@ def _rename_aside(folder: RunFolder, scene: Path) -> None:
         raise ConfigError(
             f"{out} holds the scene itself, so --restart cannot rename it aside", _ELSEWHERE
         )
-    with contextlib.suppress(_DamagedPlanError):  # --restart is the way out of that
+    with contextlib.suppress(DamagedJsonError):  # --restart is the way out of that
         read_plan(folder)
     number = 1
     try:
@@ -248,16 +247,9 @@ def _rename_aside(folder: RunFolder, scene: Path) -> None:
         raise ResourceError(f"{out} cannot be renamed aside: {reason}", _ELSEWHERE) from None
 
 
-class _DamagedPlanError(ConfigError):
-    """plan.json is damaged."""
-
-
 def read_plan(folder: RunFolder) -> Plan:
     """plan.json; ConfigError if it is damaged or of another version."""
-    try:
-        value = read_json(folder.plan)
-    except ConfigError as error:
-        raise _DamagedPlanError(error.message, error.hint) from None
+    value = read_json(folder.plan)
     try:
         return Plan.from_json(value)
     except (AttributeError, KeyError, TypeError, ValueError):

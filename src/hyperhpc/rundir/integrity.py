@@ -6,42 +6,32 @@ tile holds those of its chunk files, and ``OUT/checksums.json`` in the end those
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import google_crc32c
 import zarr
 
-from hyperhpc.errors import IncompleteRunError, SceneError
-from hyperhpc.rundir.folder import RunFolder, write_json
+from hyperhpc.errors import ConfigError, IncompleteRunError, SceneError
+from hyperhpc.rundir.folder import RunFolder
 from hyperhpc.rundir.plan import Tile
 from hyperhpc.scene.formats.zarr_guard import GuardedStore
+from hyperhpc.sealed import (
+    Sums,
+    describe_change,
+    measure_bytes,
+    measure_file,
+    parse_json,
+    read_json,
+    read_sums,
+    write_sums,
+)
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
     from zarr.core.buffer import Buffer, BufferPrototype
-
-#: [bytes, CRC-32C in hexadecimal]; None for a chunk of missing values only: it has no file.
-Sums = Mapping[str, list[Any] | None]
-_PIECE = 4 * 2**20
-#: Files looked at together: a shared file system has long delays, but needs no processor.
-_AT_ONCE = 8
-
-
-def measure_file(path: Path) -> list[Any] | None:
-    """Length and checksum of a file; None if there is none."""
-    try:
-        with path.open("rb", buffering=0) as file:
-            size, crc = 0, 0
-            while piece := file.read(_PIECE):
-                size, crc = size + len(piece), google_crc32c.extend(crc, piece)
-    except FileNotFoundError:
-        return None
-    return [size, f"{crc:08x}"]
 
 
 def measure_tile(group: zarr.Group, names: Iterable[str], root: Path, tile: Tile) -> Sums:
@@ -61,40 +51,11 @@ def measure_tile(group: zarr.Group, names: Iterable[str], root: Path, tile: Tile
     return sums
 
 
-def find_damage(root: Path, sums: Sums) -> Iterator[tuple[str, str]]:
-    """Names of the files that are not as they were written, and what is wrong."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = pool.map(lambda name: _compare(root / name, sums[name]), sums)
-        yield from ((name, what) for name, what in zip(sums, found, strict=True) if what)
-
-
-def _compare(path: Path, wanted: list[Any] | None) -> str | None:
-    try:
-        size = path.stat().st_size
-        # A file of another length need not be read
-        found = [size] if wanted and size != wanted[0] else measure_file(path)
-    except FileNotFoundError:
-        found = None
-    except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
-    return _describe_change(found, wanted)
-
-
-def _describe_change(found: list[Any] | None, wanted: list[Any] | None) -> str | None:
-    """What is wrong with a file, from its length and checksum; None if nothing is."""
-    if found == wanted:
-        return None
-    if not found:
-        return "is missing"
-    if not wanted:
-        return "was not written by this run"
-    if found[0] != wanted[0]:
-        return f"has {found[0]} bytes instead of {wanted[0]}"
-    return "holds other bytes than were written"
-
-
 def write_checksums(folder: RunFolder, records: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write checksums.json: what the tiles have recorded, and the rest, measured now."""
+    """Write checksums.json: what the tiles have recorded, and the rest, measured now.
+
+    run.json, which says that the run is complete and is written last, holds its own.
+    """
     sums = {
         f"{folder.results.name}/{name}": value
         for record in records.values()
@@ -104,7 +65,81 @@ def write_checksums(folder: RunFolder, records: Mapping[str, Mapping[str, Any]])
     names = [f"{store.name}/{name}" for store in stores for name in files_of(store)]
     names += [path.name for path in (folder.plan, folder.model, folder.clusters, folder.spectra)]
     sums |= {name: measure_file(folder.out / name) for name in names if name not in sums}
-    write_json(folder.checksums, {"algorithm": "crc32c", "files": dict(sorted(sums.items()))})
+    write_sums(folder.checksums, {**sums, **_measure_drawn(folder)})
+
+
+def update_drawn(folder: RunFolder) -> None:
+    """Put the report and its pictures as they are now into checksums.json, if there is one."""
+    with suppress(FileNotFoundError):
+        sums = read_sums(folder.checksums)
+        kept = {name: value for name, value in sums.items() if not is_drawn(folder, name)}
+        write_sums(folder.checksums, {**kept, **_measure_drawn(folder)})
+
+
+def is_drawn(folder: RunFolder, name: str) -> bool:
+    """True for the report and its pictures, which ``hyperhpc report`` draws again."""
+    return name == folder.report.name or name.startswith(f"{folder.figures.name}/")
+
+
+def _measure_drawn(folder: RunFolder) -> Sums:
+    names = [f"{folder.figures.name}/{name}" for name in files_of(folder.figures)]
+    found = {name: measure_file(folder.out / name) for name in (folder.report.name, *names)}
+    return {name: value for name, value in found.items() if value}
+
+
+def read_recorded_sums(folder: RunFolder) -> Sums:
+    """Checksums of what a run that is not finished has written, by name relative to OUT."""
+    sums: dict[str, list[Any] | None] = {}
+    if folder.store_sums.exists():
+        with suppress(ConfigError):  # then it is made again
+            sums |= _in_results(folder, read_json(folder.store_sums))
+    for path in sorted(folder.records("classify").glob("*.json")):
+        with suppress(ConfigError):
+            sums |= _in_results(folder, read_json(path).get("files", {}))
+    for path in (folder.model, folder.clusters, folder.spectra):
+        if (value := _read_sum(folder, path)) and path.exists():
+            sums[path.name] = value
+    return sums
+
+
+def _in_results(folder: RunFolder, sums: Sums) -> Sums:
+    return {f"{folder.results.name}/{name}": value for name, value in sums.items()}
+
+
+def _read_sum(folder: RunFolder, path: Path) -> list[Any] | None:
+    """The checksum of one result of a run that is not finished, if it has one."""
+    with suppress(ConfigError, KeyError, TypeError):
+        value: list[Any] = read_json(folder.sum_of(path))["sum"]
+        return value
+    return None
+
+
+def read_result(folder: RunFolder, path: Path) -> Any:
+    """Read one of the JSON files of the results, compared with its checksum if there is one.
+
+    ``path``: In OUT: model.json, clusters.json or spectra.json.
+
+    Raises ConfigError: it cannot be read, or is no JSON; IncompleteRunError: it is not as it
+    was written, or checksums.json is damaged.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        wanted = read_sums(folder.checksums).get(path.name)
+    except FileNotFoundError:
+        wanted = _read_sum(folder, path)
+    if wanted and (what := describe_change(measure_bytes(data), wanted)):
+        raise _changed(path.name, folder.out, what)
+    return parse_json(path, data)
+
+
+def _changed(name: str, out: Path, what: str) -> IncompleteRunError:
+    return IncompleteRunError(
+        f"{name} of {out} {what}, so it cannot be read",
+        f"See all that is damaged: hyperhpc verify {shlex.quote(str(out))}",
+    )
 
 
 def files_of(root: Path) -> list[str]:
@@ -131,39 +166,30 @@ class SummedStore(GuardedStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Read a file; None if there is no such file, and there was none."""
-        out = self.root.parent
-        hint = f"See all that is damaged: hyperhpc verify {shlex.quote(str(out))}"
+        name, out = f"{self.root.name}/{key}", self.root.parent
         try:
             buffer = await super().get(key, prototype, byte_range)
         except SceneError as error:
-            raise IncompleteRunError(error.message, hint) from None
+            raise IncompleteRunError(error.message, _changed(name, out, "").hint) from None
         if key in self.sums and byte_range is None:
-            found = None
-            if buffer is not None:
-                data = buffer.to_bytes()
-                found = [len(data), f"{google_crc32c.value(data):08x}"]
-            if what := _describe_change(found, self.sums[key]):
-                raise IncompleteRunError(
-                    f"{self.root.name}/{key} of {out} {what}, so it cannot be read", hint
-                )
+            found = None if buffer is None else measure_bytes(buffer.to_bytes())
+            if what := describe_change(found, self.sums[key]):
+                raise _changed(name, out, what)
         return buffer
 
 
 def open_summed(path: Path) -> SummedStore:
-    """The store at ``path``; its files are compared if there is a checksums.json next to it.
+    """The store at ``path``; its files are compared with their checksums as they are read.
+
+    Those are in checksums.json, or of a run that is not finished in OUT/work.
 
     Raises IncompleteRunError: checksums.json is damaged.
     """
-    checksums = RunFolder(path.parent).checksums
+    folder = RunFolder(path.parent)
     try:
-        files = json.loads(checksums.read_text("utf-8"))["files"]
-        start = f"{path.name}/"
-        sums = {k.removeprefix(start): files[k] for k in files if k.startswith(start)}
+        files = read_sums(folder.checksums)
     except FileNotFoundError:  # the run has not finished
-        return SummedStore(path, {})
-    except (AttributeError, KeyError, OSError, TypeError, ValueError):
-        raise IncompleteRunError(
-            f"{checksums} is damaged",
-            "Copy the folder of the run again, or give --restart to start from the beginning",
-        ) from None
+        files = read_recorded_sums(folder) if path == folder.results else {}
+    start = f"{path.name}/"
+    sums = {k.removeprefix(start): files[k] for k in files if k.startswith(start)}
     return SummedStore(path, sums)

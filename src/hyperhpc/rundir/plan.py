@@ -20,6 +20,7 @@ from hyperhpc.errors import ConfigError, ResourceError
 from hyperhpc.rundir import memory
 from hyperhpc.rundir.bbox import Box, box_text, check_order, overlaps
 from hyperhpc.scene.cube import Scene
+from hyperhpc.sealed import SEAL
 
 #: A tile of this size keeps the overhead of a task below a percent.
 TARGET_TILE_BYTES = 192 * 2**20
@@ -115,7 +116,8 @@ class Plan:
     def from_json(cls, value: dict[str, Any]) -> Plan:
         """Back from plan.json."""
         area, tile_shape = Area(**value["area"]), tuple(value["tile_shape"])
-        return cls(**value | {"area": area, "tile_shape": tile_shape})
+        known = {name: item for name, item in value.items() if name != SEAL}
+        return cls(**known | {"area": area, "tile_shape": tile_shape})
 
 
 def choose_area(scene: Scene, bbox: Box | None) -> Area:

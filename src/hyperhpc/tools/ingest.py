@@ -23,15 +23,8 @@ from hyperhpc.errors import ConfigError, ResourceError, SceneError
 from hyperhpc.files import remove_partial_files
 from hyperhpc.pipeline.managed import Session, managed_run
 from hyperhpc.pipeline.prepare import digests
-from hyperhpc.rundir.folder import (
-    RunFolder,
-    check_same,
-    partial_store,
-    read_json,
-    read_plan,
-    write_json,
-)
-from hyperhpc.rundir.integrity import files_of, measure_file
+from hyperhpc.rundir.folder import RunFolder, check_same, partial_store, read_plan
+from hyperhpc.rundir.integrity import files_of
 from hyperhpc.rundir.memory import max_tile_bytes, pixel_bytes
 from hyperhpc.rundir.plan import Area, Plan, Tile, check_chunk, choose_area, note_bbox
 from hyperhpc.rundir.progress import Progress
@@ -40,6 +33,7 @@ from hyperhpc.scene.cube import LINE_ARRAY, SOURCE_ARRAY, Scene
 from hyperhpc.scene.formats import zarr_write
 from hyperhpc.scene.mosaic import layers_left_out
 from hyperhpc.scene.origins import origin_names
+from hyperhpc.sealed import measure_file, read_json, read_sums, write_sealed, write_sums
 from hyperhpc.workers import Workers, check_workers
 
 _SMALLEST_SIDE = 64
@@ -112,7 +106,7 @@ def ingest(
             folder.store.rename(out)
     shutil.rmtree(folder.work, ignore_errors=True)  # first: the rest must still have its plan
     shutil.rmtree(folder.out, ignore_errors=True)
-    return [size for size, _ in read_json(RunFolder(out).checksums)["files"].values()]
+    return [value[0] for value in read_sums(RunFolder(out).checksums).values() if value]
 
 
 def _make_plan(scene: Scene, config: RunConfig) -> Plan:
@@ -155,7 +149,7 @@ def _write_store(scene: Scene, plan: Plan, out: Path, session: Session) -> None:
         zarr_write.create_cube_store(
             store, describe_cube(scene, plan.area), side=plan.tile_shape[0]
         )
-        write_json(folder.plan, plan.to_json())
+        write_sealed(folder.plan, plan.to_json())
     _drop_damaged(store, records)
     layers = tuple(scene.layers())
     _announce(scene, plan, out, layers, progress)
@@ -171,8 +165,8 @@ def _write_store(scene: Scene, plan: Plan, out: Path, session: Session) -> None:
     checksums = RunFolder(store).checksums
     rest = [name for name in files_of(store) if name not in sums and name != checksums.name]
     sums |= {name: measure_file(store / name) for name in rest}
-    written = {name: value for name, value in sorted(sums.items()) if value}
-    write_json(checksums, {"algorithm": "crc32c", "files": written})
+    written = {name: value for name, value in sums.items() if value}
+    write_sums(checksums, written)
 
 
 def _transpose(scene: Scene, area: Area, session: Session, workers: Workers) -> Scene:

@@ -18,9 +18,11 @@ from hyperhpc.compute.grid_file import GridFile
 from hyperhpc.compute.overview import OverviewMetadata, write_overview
 from hyperhpc.compute.tiles import shorten
 from hyperhpc.errors import IncompleteRunError
-from hyperhpc.rundir.folder import RunFolder, find_run_folder, read_json, write_json
+from hyperhpc.rundir.folder import RunFolder, find_run_folder
+from hyperhpc.rundir.integrity import read_result, update_drawn
 from hyperhpc.rundir.plan import Plan, Tile
 from hyperhpc.schema import OVERVIEW, fill_value
+from hyperhpc.sealed import read_json, write_sealed
 from hyperhpc.workers import scratch_folder
 
 
@@ -70,14 +72,16 @@ def report_run(
         else:
             notify(f"note: the run in {out} is not finished; the page says what is missing")
         try:
-            return write_report(out, figures=figures, cluster_colors=cluster_colors)
+            page = write_report(out, figures=figures, cluster_colors=cluster_colors)
+            update_drawn(folder)
+            return page
         except (KeyError, OSError, RuntimeError, ValueError) as error:
             found = verify(out)
             for name, what in found.damaged.items():
                 raise IncompleteRunError(f"{name} of {out} {what}", found.hint) from error
             raise
     with scratch_folder() as scratch:
-        has_spectra = folder.spectra.exists() and bool(read_json(folder.spectra))
+        has_spectra = folder.spectra.exists() and bool(read_result(folder, folder.spectra))
         overview, gap = make_overview(folder, Path(scratch), is_optional=has_spectra)
         notify(f"note: the run in {out} is not finished; missing: {gap}")
         return write_report(
@@ -88,7 +92,7 @@ def report_run(
 def _keep_colors(folder: RunFolder, cluster_colors: str | None) -> None:
     run = read_json(folder.run)
     if cluster_colors not in (None, run.get("cluster_colors", "palette")):
-        write_json(folder.run, run | {"cluster_colors": cluster_colors})
+        write_sealed(folder.run, run | {"cluster_colors": cluster_colors})
 
 
 def is_finished(folder: RunFolder) -> bool:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hyperhpc.compute.results_store import CHUNK
-from hyperhpc.compute.tiles import read_record
+from hyperhpc.compute.transpose import TRANSPOSED
 from hyperhpc.errors import IncompleteRunError
-from hyperhpc.rundir.folder import RunFolder, find_run_folder, read_json
-from hyperhpc.rundir.integrity import Sums, files_of, find_damage
+from hyperhpc.rundir.folder import RunFolder, find_run_folder
+from hyperhpc.rundir.integrity import files_of, is_drawn, read_recorded_sums
 from hyperhpc.scene.formats.zarr_layout import zarr_format_of
+from hyperhpc.sealed import DamagedJsonError, find_damage, read_json, read_sums
 
 
 @dataclass(frozen=True)
@@ -31,22 +32,29 @@ class Verified:
 
 
 def verify(out: Path) -> Verified:
-    """Compare every file of a run's finished tiles, or of an ingested store, with its checksum.
+    """Compare every file of a run, or of an ingested store, with its checksum.
 
-    Raises ConfigError: if there is no run; IncompleteRunError: if no tile is finished yet.
+    Of a run that is not finished: what its finished tiles have written, and what it has recorded.
+
+    Raises ConfigError: if there is no run; IncompleteRunError: if no tile is finished yet, or
+    checksums.json is damaged.
     """
     if RunFolder(out).checksums.is_file() and zarr_format_of(str(out)) is not None:
         return _verify_store(out)
     folder = find_run_folder(out)
-    run = read_json(folder.run) if folder.run.exists() else {}
-    complete = bool(run.get("complete")) and folder.checksums.exists()
-    sums = read_json(folder.checksums)["files"] if complete else _recorded_sums(folder)
-    if not sums:
+    run, damaged = _read_run(folder)
+    complete = bool(run.get("complete", damaged)) and folder.checksums.exists()
+    sums = read_sums(folder.checksums) if complete else read_recorded_sums(folder)
+    if not complete:
+        damaged |= _find_damaged_work(folder)
+    if not sums and not damaged:
         raise IncompleteRunError(
             f"{out} has no finished tile yet, so there is nothing to verify",
             f"See what the run does: hyperhpc status {shlex.quote(str(out))}",
         )
-    damaged = dict(find_damage(out, sums))
+    damaged |= find_damage(out, sums)
+    for name in [name for name in damaged if is_drawn(folder, name) and not (out / name).exists()]:
+        del damaged[name]  # pictures may be left out of a copy: they are drawn again
     if complete:
         for store in (folder.results, folder.overview):
             names = (f"{store.name}/{path}" for path in files_of(store))
@@ -57,28 +65,46 @@ def verify(out: Path) -> Verified:
     prefix = f"{folder.results.name}/"
     chunks = {name for name in sums if CHUNK.fullmatch(name.removeprefix(prefix))}
     hint = f"Compute it from the beginning: {command} --restart"
-    if damaged.keys() <= chunks:
+    if not complete:
+        hint = f"Resume the run, which makes these files again: {command}"
+    elif damaged.keys() <= chunks:
         hint = f"Resume the run, which computes these tiles again: {command}"
+    elif all(is_drawn(folder, name) for name in damaged):
+        hint = f"Draw them again: hyperhpc report {shlex.quote(str(out))}"
     n_bytes = sum(value[0] for value in sums.values() if value)
     return Verified(len(sums), n_bytes, damaged, complete, hint)
+
+
+_DAMAGED = "holds other bytes than were written"
+
+
+def _read_run(folder: RunFolder) -> tuple[dict[str, Any], dict[str, str]]:
+    """Content of run.json, and what is wrong with it."""
+    try:
+        return (read_json(folder.run) if folder.run.exists() else {}), {}
+    except DamagedJsonError:
+        return {}, {folder.run.name: _DAMAGED}
+
+
+def _find_damaged_work(folder: RunFolder) -> dict[str, str]:
+    """JSON files of a run that is not finished, and what is wrong with them."""
+    damaged = {}
+    for path in (folder.plan, *sorted(folder.work.rglob("*.json"))):
+        try:
+            if not path.is_relative_to(folder.work / TRANSPOSED):
+                read_json(path)
+        except DamagedJsonError:
+            damaged[str(path.relative_to(folder.out))] = _DAMAGED
+    return damaged
 
 
 def _verify_store(path: Path) -> Verified:
     """Files that are missing, changed, or were added."""
     checksums = RunFolder(path).checksums
-    sums = read_json(checksums)["files"]
+    sums = read_sums(checksums)
     damaged = dict(find_damage(path, sums))
     added = set(files_of(path)) - set(sums) - {checksums.name}
     damaged |= dict.fromkeys(sorted(added), "was not there when the store was written")
-    n_bytes = sum(value[0] for value in sums.values())
+    n_bytes = sum(value[0] for value in sums.values() if value)
     hint = f"Ingest the scene again, or copy the store again: {path}"
     return Verified(len(sums), n_bytes, damaged, complete=True, hint=hint)
-
-
-def _recorded_sums(folder: RunFolder) -> Sums:
-    """Checksums of the finished tiles."""
-    sums: dict[str, Any] = {}
-    for path in sorted(folder.records("classify").glob("*.json")):
-        files = (read_record(path) or {}).get("files", {})
-        sums |= {f"{folder.results.name}/{name}": value for name, value in files.items()}
-    return sums

@@ -15,9 +15,10 @@ from hyperhpc.compute.selection import Selection, select_bands
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, HyperhpcError, IncompleteRunError, cause
 from hyperhpc.results import Pyramid, RunResults, open_results
-from hyperhpc.rundir.folder import RunFolder, find_run_folder, read_json
+from hyperhpc.rundir.folder import RunFolder, find_run_folder
 from hyperhpc.rundir.plan import Area, Plan
 from hyperhpc.scene import Grid, Scene, open_scene
+from hyperhpc.sealed import read_json
 from hyperhpc.tools.preview import is_finished, make_overview
 
 #: What stores raise whose files are damaged.
