@@ -35,6 +35,7 @@ from hyperhpc.scene.files import FileScene, stamp, unreadable
 from hyperhpc.scene.formats import zarr_chunks
 from hyperhpc.scene.formats import zarr_layout as layout
 from hyperhpc.scene.formats.zarr_layout import Axes, Node
+from hyperhpc.scene.formats.zarr_sums import find_store_sums
 from hyperhpc.scene.metadata import Attributes, unpack
 from hyperhpc.scene.origins import ORIGIN_KINDS, add_dates, to_dates, to_numbers
 from hyperhpc.scene.thinned import THINNED_GROUP, thinned_grid, thinned_shape
@@ -195,6 +196,8 @@ class ZarrScene(FileScene):
         array = open_array(self.store, self.array, self.zarr_format)
         absent = zarr_chunks.absent_files(array, os.path.join(self.store, self.array))
         known = zarr_chunks.known_empty(array)
+        if gone := find_store_sums(self.store).lost_files():
+            return [f"Lost: {len(gone)} files of the store, {gone[0]} for one."]
         if known is not None:
             lost = sorted(set(absent) - known)
             return [f"Lost: {len(lost)} chunk files, {lost[0]} for one."] if lost else []

@@ -31,6 +31,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 
 from hyperhpc.files import atomic_write
 from hyperhpc.scene.formats.zarr_guard import METADATA, GuardedStore
+from hyperhpc.scene.formats.zarr_sums import find_store_sums
 
 # Writing shards, twice as fast as zarr's own pipeline, which copies each chunk several times
 # and searches for empty ones in a separate pass (docs/decisions/0014).
@@ -170,6 +171,15 @@ def known_empty(array: Array) -> frozenset[str] | None:
     return frozenset(name for name in names if isinstance(name, str))
 
 
+def check_may_be_absent(path: str, name: str, may_be_absent: frozenset[str]) -> None:
+    """Raise OSError for a chunk file that does not exist and is not known to be empty."""
+    if name not in may_be_absent:
+        raise OSError(
+            f"{path} is missing, and {EMPTY_CHUNKS} in the attributes of the array "
+            "does not list it: it held data when the store was written"
+        )
+
+
 # Reading chunk by chunk.
 
 _BLOSC_HEADER = 16
@@ -222,11 +232,8 @@ class ChunkReader:
         try:
             number = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
-            if self._may_be_absent is not None and name not in self._may_be_absent:
-                raise OSError(
-                    f"{path} is missing, and {EMPTY_CHUNKS} in the attributes of the array "
-                    "does not list it: it held data when the store was written"
-                ) from None
+            if self._may_be_absent is not None:
+                check_may_be_absent(path, name, self._may_be_absent)
             yield None
             return
         with closing(_File(number, path)) as file:
@@ -350,11 +357,19 @@ def _codecs(array: Array) -> list[str] | None:
 
 
 class CheckedStore(GuardedStore):
-    """Local store, read-only, that raises OSError for a chunk shorter than it should be."""
+    """Local store of one array, read-only, that raises OSError for damage.
+
+    That is a chunk that is shorter than it should be, one that is lost, and any file read whole
+    that differs from the checksum that the store has of it.
+
+    ``may_be_absent``: The chunk files that may be absent, relative to the array; None if all may.
+    """
 
     def __init__(self, root: str) -> None:
         super().__init__(root, read_only=True)
         self.is_blosc = False
+        self.may_be_absent: frozenset[str] | None = None
+        self._sums = find_store_sums(root)
 
     async def get(
         self,
@@ -364,10 +379,19 @@ class CheckedStore(GuardedStore):
     ) -> Buffer | None:
         """Read a file or a range of it; None if there is no such file.
 
-        Raises OSError: it is empty, or ends within the range or within its Blosc block.
+        Raises OSError: it is lost or has changed; it is empty, or ends within the range or within
+        its Blosc block.
         """
         buffer = await super().get(key, prototype, byte_range)
-        if buffer is None or key.rpartition("/")[2] in METADATA:
+        path = os.path.join(self.root, key)
+        if buffer is None or byte_range is None:
+            data = None if buffer is None else buffer.to_bytes()
+            if what := self._sums.describe(path, data):
+                raise OSError(f"{path} {what}")
+        is_metadata = key.rpartition("/")[2] in METADATA
+        if buffer is None and not is_metadata and self.may_be_absent is not None:
+            check_may_be_absent(path, key, self.may_be_absent)
+        if buffer is None or is_metadata:
             return buffer
         size = len(buffer)
         if size == 0:
@@ -402,4 +426,5 @@ def open_checked(folder: str, zarr_format: Any, absent_value: float | None = Non
     last = array.compressors[-1] if array.compressors else None
     name = type(last).__name__
     store.is_blosc = array.shards is None and name in ("Blosc", "BloscCodec")
+    store.may_be_absent = known_empty(array)
     return array

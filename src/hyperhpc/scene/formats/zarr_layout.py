@@ -14,6 +14,7 @@ from itertools import permutations
 from typing import Any, TypeGuard
 
 from hyperhpc.errors import SceneError, cause
+from hyperhpc.scene.formats.zarr_sums import DAMAGED_STORE, find_store_sums
 from hyperhpc.scene.thinned import THINNED_ATTRIBUTE
 
 #: Limits of the search for a cube.
@@ -73,8 +74,11 @@ def metadata_files(folder: str, version: int) -> list[str]:
 
 def _load(path: str) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8") as file:
-            document = json.load(file)
+        with open(path, "rb") as file:
+            data = file.read()
+        if what := find_store_sums(os.path.dirname(path)).describe(path, data):
+            raise SceneError(f"Zarr metadata {path} {what}", DAMAGED_STORE)
+        document = json.loads(data.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise SceneError(
             f"Zarr metadata {path} cannot be read: {cause(error)}",
