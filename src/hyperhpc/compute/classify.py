@@ -181,7 +181,7 @@ def _write_tile(job: ClassifyJob, tile: Tile, pixels: _Pixels, bytes_read: int) 
     """Write results and overview pixels of a tile; return its record."""
     is_valid, _, maps, labels, causes, undefined = pixels
     files = _write_results(job, tile, maps, labels)
-    _write_overview(job, tile, pixels)
+    windows = _write_overview(job, tile, pixels)
     sizes = [labeller.n_clusters for labeller in job.labellers]
     flat = labels[:, is_valid]
     return {
@@ -200,6 +200,7 @@ def _write_tile(job: ClassifyJob, tile: Tile, pixels: _Pixels, bytes_read: int) 
         "bytes_read": bytes_read,
         "bytes_written": maps.nbytes + labels.nbytes,
         "files": files,
+        "windows": windows,
     }
 
 
@@ -228,18 +229,25 @@ def _write_results(job: ClassifyJob, tile: Tile, maps: np.ndarray, labels: np.nd
         raise disk_error(error, job.results) from None
 
 
-def _write_overview(job: ClassifyJob, tile: Tile, pixels: _Pixels) -> None:
-    """Write every ``step``-th pixel of the area that lies in this tile."""
+def _write_overview(job: ClassifyJob, tile: Tile, pixels: _Pixels) -> dict[str, list[Any]]:
+    """Write every ``step``-th pixel of the area that lies in this tile.
+
+    Returns: by the name of a grid file what :meth:`GridFile.write` returns.
+    """
     step = job.overview.step
     row, col = -(-tile.y0 // step), -(-tile.x0 // step)
     if row * step >= tile.y1 or col * step >= tile.x1:
-        return
+        return {}
     y, x = slice(row * step - tile.y0, None, step), slice(col * step - tile.x0, None, step)
     quicklook = pixels.colors[y, x].astype(np.float32) / np.float32(job.scene.scale_factor)
     quicklook[~pixels.is_valid[y, x]] = np.nan
-    job.overview.quicklook.write(row, col, quicklook)
-    job.overview.nodata_cause.write(row, col, pixels.causes[y, x, np.newaxis])
+    causes = pixels.causes[y, x, np.newaxis]
+    overview, windows = job.overview, {}
+    for file, values in ((overview.quicklook, quicklook), (overview.nodata_cause, causes)):
+        windows[file.path.name] = file.write(row, col, values)
     files = job.overview.indices, job.overview.cluster
     for file, layers in zip(files, (pixels.maps, pixels.labels), strict=True):
         if len(layers):
-            file.write(row, col, np.moveaxis(layers[:, y, x], 0, -1))
+            values = np.moveaxis(layers[:, y, x], 0, -1)
+            windows[file.path.name] = file.write(row, col, values)
+    return windows

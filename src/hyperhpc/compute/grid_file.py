@@ -1,15 +1,19 @@
 """A raw array (y, x, layer) on disk, written in windows and read in runs of pixels.
 
 It uses plain ``pwrite`` and ``pread``: any number of processes write their own windows at
-the same time, whatever the tiles, and no mapped pages count as memory of a reader.
+the same time, whatever the tiles, and no mapped pages count as memory of a reader. Each window has
+a checksum, which the record of its tile keeps: a resumed run compares it before it uses the file.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import google_crc32c
 import numpy as np
 
 from hyperhpc.errors import ResourceError
@@ -44,14 +48,16 @@ class GridFile:
         with self.path.open("wb") as file:
             file.truncate(self.nbytes)
 
-    def write(self, row: int, col: int, window: np.ndarray) -> None:
+    def write(self, row: int, col: int, window: np.ndarray) -> list[Any]:
         """Write a window (y, x, layer) with its upper-left pixel at (row, col), and flush it.
 
+        Returns: its place and its checksum, for the record of the tile.
         Raises ResourceError: if the disk is full or the file cannot be written;
         IncompleteRunError: OUT is another run's by now.
         """
         check_guard(self.path)
         window = np.ascontiguousarray(window, dtype=self.dtype)
+        written = [row, col, *window.shape[:2], _checksum(window)]
         if window.shape[1] == self.shape[1]:  # whole rows are contiguous in the file
             window = window.reshape(1, -1, self.shape[2])
         try:
@@ -62,6 +68,13 @@ class GridFile:
                 os.fsync(file.fileno())
         except OSError as error:
             raise disk_error(error, self.path) from None
+        return written
+
+    def is_as_written(self, written: Sequence[Any]) -> bool:
+        """True if a window has the checksum that :meth:`write` has returned with its place."""
+        row, col, height, width, checksum = written
+        window = self.read_window(slice(row, row + height), slice(col, col + width))
+        return _checksum(window) == checksum
 
     def read_pixels(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """Read pixels [start, stop), counted along rows, as (pixel, layer).
@@ -84,6 +97,11 @@ class GridFile:
                 offset = (row * self.shape[1] + cols.start) * self.pixel_bytes
                 _read_all(file.fileno(), _bytes_view(line), offset)
         return window
+
+
+def _checksum(window: np.ndarray) -> str:
+    """CRC-32C of a contiguous array, in hexadecimal."""
+    return f"{google_crc32c.value(window.reshape(-1).view(np.uint8)):08x}"
 
 
 def _bytes_view(array: np.ndarray) -> memoryview:

@@ -6,21 +6,25 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hyperhpc.compute.grid_file import GridFile
 from hyperhpc.compute.stores import consolidate, create_group, create_store, set_attributes
-from hyperhpc.compute.tiles import read_record, shorten
+from hyperhpc.compute.tiles import drop_damaged_records
 from hyperhpc.files import atomic_write, check_guard, remove_partial_files
 from hyperhpc.rundir.folder import RunFolder
 from hyperhpc.rundir.integrity import files_of
 from hyperhpc.rundir.plan import Plan
 from hyperhpc.scene.cube import Grid
 from hyperhpc.schema import CLUSTER, INDICES, RESULTS
-from hyperhpc.sealed import find_damage, measure_file, read_json, write_sealed
+from hyperhpc.sealed import DamagedJsonError, find_damage, measure_file, read_json, write_sealed
 
 #: A file that a tile writes: array, layer, row and column of the tile.
 CHUNK = re.compile(rf"(?:{INDICES.name}|{CLUSTER.name})/\d+\.(\d+)\.(\d+)")
+#: Attributes of the store.
+_ABOUT = {"title": "hyperhpc results", "Conventions": "CF-1.11"}
 #: Files that change once more at the end, when they say that the store is complete.
 _ATTRIBUTES, _CONSOLIDATED = ".zattrs", ".zmetadata"
 
@@ -32,10 +36,11 @@ def create_results(
     check_guard(folder.results)
     shutil.rmtree(folder.results, ignore_errors=True)
     variables = dict(zip(RESULTS, (indices, models), strict=True))
-    about = {"title": "hyperhpc results", "Conventions": "CF-1.11", "complete": False}
     with atomic_write(folder.results) as part:
         root = create_store(part)
-        create_group(root, variables, grid, plan.area.shape, plan.tile_shape, about)
+        create_group(
+            root, variables, grid, plan.area.shape, plan.tile_shape, {**_ABOUT, "complete": False}
+        )
         consolidate(part)
         sums = {
             name: measure_file(part / name)
@@ -50,9 +55,15 @@ def is_store_intact(folder: RunFolder, warn: Callable[[str], None]) -> bool:
     results = folder.results
     if not (results.exists() and folder.store_sums.exists()):
         return False
-    damaged = dict(find_damage(results, read_json(folder.store_sums)))
     try:
-        json.loads((results / _ATTRIBUTES).read_text("utf-8"))
+        sums = read_json(folder.store_sums)
+    except DamagedJsonError:
+        warn(f"{folder.store_sums} is damaged, so that the maps of all tiles are computed again")
+        return False
+    damaged = dict(find_damage(results, sums))
+    try:
+        if not _are_ours(json.loads((results / _ATTRIBUTES).read_text("utf-8"))):
+            damaged[_ATTRIBUTES] = "holds other bytes than were written"
     except (OSError, ValueError):
         damaged[_ATTRIBUTES] = "cannot be read"
     if damaged:
@@ -61,25 +72,25 @@ def is_store_intact(folder: RunFolder, warn: Callable[[str], None]) -> bool:
     return not damaged
 
 
-def drop_damaged_tiles(folder: RunFolder, records: Path, warn: Callable[[str], None]) -> None:
-    """Remove the records of tiles whose files are not as they were written."""
-    results = folder.results
-    remove_partial_files(results)
-    record_of: dict[str, Path] = {}
-    sums: dict[str, Any] = {}
-    for path in records.glob("*.json"):
-        files = (read_record(path) or {}).get("files", {})
-        record_of |= dict.fromkeys(files, path)
-        sums |= files
-    damaged = dict(find_damage(results, sums))
-    if damaged:
-        # First, so that a start after a kill here finds the damage again
-        set_attributes(results, complete=False)
-        for name in damaged:
-            record_of[name].unlink(missing_ok=True)
-        tiles = sorted({record_of[name].stem for name in damaged})
-        name, what = next(iter(damaged.items()))
-        warn(
-            f"finished tiles were found damaged and are computed again: {shorten(tiles)} "
-            f"({results.name}/{name} {what})"
-        )
+def _are_ours(attributes: dict[str, Any]) -> bool:
+    """True for the attributes that a run gives the store, at its start or its end."""
+    known = {**_ABOUT, "complete": attributes.get("complete")}
+    if "bad_tiles" in attributes:
+        known["bad_tiles"] = attributes["bad_tiles"]
+    return attributes == known and isinstance(attributes["complete"], bool)
+
+
+def drop_damaged_tiles(
+    folder: RunFolder,
+    records: Path,
+    warn: Callable[[str], None],
+    grid_files: Sequence[GridFile] = (),
+) -> None:
+    """Remove the records of tiles whose files are not as they were written.
+
+    ``grid_files``: Those of the overview, of which each tile has written a window.
+    """
+    remove_partial_files(folder.results)
+    # First, so that a start after a kill here finds the damage again
+    before = partial(set_attributes, folder.results, complete=False)
+    drop_damaged_records(folder.results, records, warn, grid_files, before)

@@ -102,17 +102,22 @@ def sample_tile(job: SampleJob, tile: Tile) -> dict[str, Any]:
     rows = range(job.area.row0 + row * stride, job.area.row0 + tile.y1, stride)
     cols = range(job.area.col0 + col * stride, job.area.col0 + tile.x1, stride)
     if not (rows and cols):
-        return {"sampled": 0, "valid": 0, "bytes_read": 0, "bytes_written": 0}
+        empty = {"sampled": 0, "valid": 0, "bytes_read": 0, "bytes_written": 0}
+        return {**empty, "windows": {}}
     dn, n_read = _read_sampled(job, rows, cols)
     mask = valid_pixels(dn.reshape(-1, dn.shape[2]), job.scene.nodata)
-    job.sample.values.write(row, col, dn)
-    job.sample.mask.write(row, col, mask.reshape(*dn.shape[:2], 1))
+    values, is_valid = job.sample.values, job.sample.mask
+    windows = {
+        values.path.name: values.write(row, col, dn),
+        is_valid.path.name: is_valid.write(row, col, mask.reshape(*dn.shape[:2], 1)),
+    }
     pixel_bytes = job.scene.shape[2] * np.dtype(job.scene.stored_dtype).itemsize
     return {
         "sampled": int(mask.size),
         "valid": int(mask.sum()),
         "bytes_read": n_read * pixel_bytes,
         "bytes_written": dn.nbytes + mask.size,
+        "windows": windows,
     }
 
 
@@ -121,9 +126,11 @@ def write_nodata_sample(job: SampleJob, tile: Tile) -> dict[str, Any]:
     row, col = (-(-start // job.stride) for start in (tile.y0, tile.x0))
     row_end, col_end = (-(-stop // job.stride) for stop in (tile.y1, tile.x1))
     mask = np.zeros((row_end - row, col_end - col, 1), dtype=np.uint8)
+    file, windows = job.sample.mask, {}
     if mask.size:
-        job.sample.mask.write(row, col, mask)
-    return {"sampled": 0, "valid": 0, "bytes_read": 0, "bytes_written": mask.size}
+        windows[file.path.name] = file.write(row, col, mask)
+    counts = {"sampled": 0, "valid": 0, "bytes_read": 0, "bytes_written": mask.size}
+    return {**counts, "windows": windows}
 
 
 def count_valid(job: SampleJob, tile: Tile) -> dict[str, Any]:

@@ -14,11 +14,14 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
+from hyperhpc.compute.grid_file import GridFile
 from hyperhpc.errors import HyperhpcError, IncompleteRunError, ResourceError, SceneError
 from hyperhpc.files import guard_writes
 from hyperhpc.rundir.folder import disk_error
@@ -27,7 +30,7 @@ from hyperhpc.rundir.plan import Area, Slab, Tile
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.window import describe_window, mirror
-from hyperhpc.sealed import read_json, write_sealed
+from hyperhpc.sealed import find_damage, read_json, write_sealed
 from hyperhpc.workers import MAX_WORKER_DEATHS, Workers, scheduler_errors
 
 #: Does the work of one tile on a worker and returns its record (JSON).
@@ -35,6 +38,8 @@ Work = Callable[[Any, Tile], dict[str, Any]]
 
 #: Seconds before each further try: a file server may be busy, or restarting.
 RETRY_PAUSES_S = (0.5, 2.0)
+#: Windows of grid files that are compared at the same time.
+_WINDOWS_AT_ONCE = 8
 
 _RESUME_HINT = "Give the same command again: it resumes from the finished tiles"
 # The times of files are part of a scene's fingerprint
@@ -101,7 +106,10 @@ def run_tiles(
     records: dict[str, dict[str, Any]] = {}
     waiting = []
     for tile in tiles:
-        if (record := read_record(folder / f"{tile.name}.json")) is None:
+        path = folder / f"{tile.name}.json"
+        if (record := read_record(path)) is None:
+            if path.exists():
+                progress.note(f"warning: {path} is damaged; its tile is computed again")
             waiting.append(tile)
             continue
         records[tile.name] = record
@@ -133,6 +141,56 @@ def run_tiles(
         for following in islice(queue, 1):
             done.add(submit(following))
     return records, n_resumed
+
+
+def find_damaged_records(
+    root: Path, records: Path, grid_files: Sequence[GridFile] = ()
+) -> dict[Path, str]:
+    """Records of tiles whose files are not as they were written: a file, and what is wrong.
+
+    ``root``: What the names of files in the records are relative to.
+    ``grid_files``: Files of which each tile has written a window.
+    """
+    known = {path: read_record(path) or {} for path in sorted(records.glob("*.json"))}
+    owner = {name: path for path, record in known.items() for name in record.get("files", {})}
+    sums = {name: known[path]["files"][name] for name, path in owner.items()}
+    found = {owner[name]: f"{root.name}/{name} {what}" for name, what in find_damage(root, sums)}
+    with ThreadPoolExecutor(_WINDOWS_AT_ONCE) as pool:
+        windows = pool.map(partial(describe_damaged_window, grid_files), known.values())
+        found |= {path: what for path, what in zip(known, windows, strict=True) if what}
+    return found
+
+
+def describe_damaged_window(grid_files: Sequence[GridFile], record: dict[str, Any]) -> str | None:
+    """The grid file of which the window of a tile is not as its record says; None if all are."""
+    for file in grid_files:
+        written = record.get("windows", {}).get(file.path.name)
+        if written and not file.is_as_written(written):
+            return f"{file.path.name} holds other bytes than were written"
+    return None
+
+
+def drop_damaged_records(
+    root: Path,
+    records: Path,
+    warn: Callable[[str], None],
+    grid_files: Sequence[GridFile] = (),
+    before: Callable[[], None] = lambda: None,
+) -> None:
+    """Remove the records of such tiles, so that they are computed again, and say which.
+
+    ``before``: Called before the first is removed.
+    """
+    found = find_damaged_records(root, records, grid_files)
+    if not found:
+        return
+    before()
+    for path in found:
+        path.unlink(missing_ok=True)
+    warn(
+        "finished tiles were found damaged and are computed again: "
+        f"{shorten([path.stem for path in found])} ({next(iter(found.values()))})"
+    )
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from hyperhpc.compute.tiles import run_tiles
+from hyperhpc.compute.tiles import drop_damaged_records, run_tiles
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import SceneError, cause
 from hyperhpc.files import check_guard
@@ -30,7 +30,7 @@ from hyperhpc.scene.formats import zarr_chunks
 from hyperhpc.scene.formats.zarr import READ_ERRORS, open_array
 from hyperhpc.scene.mosaic import MosaicScene
 from hyperhpc.scene.window import intersect, length, normalise
-from hyperhpc.sealed import read_json, write_sealed
+from hyperhpc.sealed import DamagedJsonError, measure_file, read_json, write_sealed
 from hyperhpc.workers import Workers
 
 #: The copy of the scene, in OUT/work.
@@ -109,8 +109,9 @@ def transpose_scene(
     path, records = work / TRANSPOSED, work / "transpose"
     # The first run decides the depth of the chunks, as it decides the tiles
     depth_file = work / "band-groups.json"
-    if path.exists() and depth_file.exists():
-        depth = read_json(depth_file)["bands"]
+    depth = _read_depth(depth_file, progress) if path.exists() else None
+    if depth is not None:
+        drop_damaged_records(path, records, lambda text: progress.note(f"warning: {text}"))
     else:
         shutil.rmtree(records, ignore_errors=True)
         depth = bands_at_once(scene, area, config.memory_bytes, config.threads_per_worker)
@@ -120,6 +121,15 @@ def transpose_scene(
     slabs = cut_slabs(scene, area, depth)
     results, n_resumed = run_tiles(workers, transpose_bands, job, slabs, records, progress, claim)
     return transposed, results, n_resumed
+
+
+def _read_depth(path: Path, progress: Progress) -> int | None:
+    """Bands of a chunk, as the first run has chosen; None if it has not, or the file is damaged."""
+    try:
+        return int(read_json(path)["bands"]) if path.exists() else None
+    except DamagedJsonError:
+        progress.note(f"warning: {path} is damaged, so that the scene is transposed again")
+        return None
 
 
 def explain_transposing(scene: Scene, area: Area, work: Path) -> str:
@@ -201,7 +211,8 @@ def transpose_bands(job: TransposeJob, slab: Tile) -> dict[str, Any]:
     assert isinstance(slab, Slab)
     rows, cols = job.area.window(slab)
     window = job.scene.read(rows, cols, slice(slab.b0, slab.b1))
-    path = job.path / _block_name(rows.start, cols.start) / f"{slab.b0:04d}"
+    name = f"{_block_name(rows.start, cols.start)}/{slab.b0:04d}"
+    path = job.path / name
     check_guard(path)
     chunk = (*(min(_CHUNK_SIDE, n) for n in window.shape[:2]), window.shape[2])
     array = zarr.create_array(
@@ -214,5 +225,7 @@ def transpose_bands(job: TransposeJob, slab: Tile) -> dict[str, Any]:
         attributes={zarr_chunks.EMPTY_CHUNKS: []},  # no file may be absent
         overwrite=True,
     )
-    zarr_chunks.write_shards(array, path, 0, 0, window, keep_empty=True)
-    return {"bytes_read": window.nbytes, "bytes_written": window.nbytes}
+    shards = zarr_chunks.write_shards(array, path, 0, 0, window, keep_empty=True)
+    names = (f"{name}/{file}" for file in ("zarr.json", *shards))
+    files = {file: measure_file(job.path / file) for file in names}
+    return {"bytes_read": window.nbytes, "bytes_written": window.nbytes, "files": files}

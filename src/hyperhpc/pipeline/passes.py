@@ -24,10 +24,16 @@ from hyperhpc.compute.models import Labeller, nan_to_none
 from hyperhpc.compute.overview import OverviewMetadata, finest_step, write_overview
 from hyperhpc.compute.results_store import create_results, drop_damaged_tiles, is_store_intact
 from hyperhpc.compute.sample import Sample, SampleJob
-from hyperhpc.compute.starts import Subsample, measure_subsample
+from hyperhpc.compute.starts import Subsample, measure_subsample, write_subsample
 from hyperhpc.compute.stores import set_attributes
 from hyperhpc.compute.sums import SampleOnWorkers
-from hyperhpc.compute.tiles import SkipPolicy, collect_bad_tiles, describe_bad_tiles, run_tiles
+from hyperhpc.compute.tiles import (
+    SkipPolicy,
+    collect_bad_tiles,
+    describe_bad_tiles,
+    drop_damaged_records,
+    run_tiles,
+)
 from hyperhpc.compute.transpose import explain_transposing, transpose_scene
 from hyperhpc.config import ENOUGH_PIXELS, STRIDE
 from hyperhpc.errors import SceneError
@@ -145,6 +151,8 @@ def _take_one(
         shutil.rmtree(folder, ignore_errors=True)
         sample.values.create()
         sample.mask.create()
+    grid_files = (sample.values, sample.mask)
+    drop_damaged_records(work, folder, stages.record.warn, grid_files)
     job = SampleJob(scene, plan.area, stride, ctx.selection.bands, sample)
     times = sampling.tiles_per_side(scene, plan, stride, skips_bad_tiles=config.skip_bad_tiles)
     tiles = list(plan.tiles(times))
@@ -233,9 +241,12 @@ def fit(ctx: RunContext, stages: Stages, sample: Sample, workers: Workers) -> li
     good_nm = ctx.scene.wavelength_nm[ctx.selection.bands]
     scale_factor, warn = ctx.scene.scale_factor, stages.record.warn
     job = FitJob(ctx.config, data, ctx.folder, good_nm, scale_factor, warn)
+    had_models = ctx.folder.model.exists()
     labellers = fit_models(job, stages.session.progress)
     if not stages.record.has_band_quality:
         subsample = Subsample.at(ctx.folder.work)
+        if had_models:  # the files of an earlier call have no checksum
+            data.call(write_subsample, sample, ctx.config.seed, subsample)
         _record_bands(ctx, stages, data.call(measure_subsample, subsample, good_nm, scale_factor))
     stages.record.add_stage({"name": "fit", "seconds": round(time.perf_counter() - start, 3)})
     return labellers
@@ -309,7 +320,7 @@ def classify(
     job = classify_job(ctx, scene, labellers)
     records = folder.records("classify")
     if is_store_intact(folder, record.warn) and all(f.is_complete() for f in job.overview.files()):
-        drop_damaged_tiles(folder, records, record.warn)
+        drop_damaged_tiles(folder, records, record.warn, job.overview.files())
     else:
         shutil.rmtree(records, ignore_errors=True)
         create_results(folder, plan, ctx.grid, ctx.index_names, ctx.model_names)

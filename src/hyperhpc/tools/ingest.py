@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.compute.tiles import DamagedTileError, run_tiles
+from hyperhpc.compute.tiles import DamagedTileError, drop_damaged_records, run_tiles
 from hyperhpc.compute.transpose import explain_transposing, transpose_scene
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError, ResourceError, SceneError
@@ -33,7 +33,7 @@ from hyperhpc.scene.cube import LINE_ARRAY, SOURCE_ARRAY, Scene
 from hyperhpc.scene.formats import zarr_write
 from hyperhpc.scene.mosaic import layers_left_out
 from hyperhpc.scene.origins import origin_names
-from hyperhpc.sealed import measure_file, read_json, read_sums, write_sealed, write_sums
+from hyperhpc.sealed import measure_file, read_sums, write_sealed, write_sums
 from hyperhpc.workers import Workers, check_workers
 
 _SMALLEST_SIDE = 64
@@ -150,7 +150,10 @@ def _write_store(scene: Scene, plan: Plan, out: Path, session: Session) -> None:
             store, describe_cube(scene, plan.area), side=plan.tile_shape[0]
         )
         write_sealed(folder.plan, plan.to_json())
-    _drop_damaged(store, records)
+    else:
+        _write_metadata_again(scene, plan, folder)
+        warn: Callable[[str], None] = lambda text: progress.note(f"warning: {text}")  # noqa: E731
+        drop_damaged_records(store, records, warn)
     layers = tuple(scene.layers())
     _announce(scene, plan, out, layers, progress)
     tiles = list(plan.tiles())
@@ -178,14 +181,15 @@ def _transpose(scene: Scene, area: Area, session: Session, workers: Workers) -> 
         return transpose_scene(scene, area, work, config, workers, progress, session.claim)[0]
 
 
-def _drop_damaged(store: Path, records: Path) -> None:
-    """Remove the records of shards whose files are missing or have another length."""
-    for path in records.glob("*.json"):
-        for name, value in read_json(path)["files"].items():
-            file = store / name
-            if value and not (file.is_file() and file.stat().st_size == value[0]):
-                path.unlink(missing_ok=True)
-                break
+def _write_metadata_again(scene: Scene, plan: Plan, folder: RunFolder) -> None:
+    """Replace metadata and coordinates of an earlier call, which no record has a checksum of."""
+    fresh = folder.work / "empty-store"
+    shutil.rmtree(fresh, ignore_errors=True)
+    zarr_write.create_cube_store(fresh, describe_cube(scene, plan.area), side=plan.tile_shape[0])
+    for name in files_of(fresh):
+        (folder.store / name).parent.mkdir(parents=True, exist_ok=True)
+        (fresh / name).replace(folder.store / name)
+    shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _announce(

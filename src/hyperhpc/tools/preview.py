@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from hyperhpc.compute.classify import OverviewFiles
 from hyperhpc.compute.grid_file import GridFile
 from hyperhpc.compute.overview import OverviewMetadata, write_overview
-from hyperhpc.compute.tiles import shorten
+from hyperhpc.compute.tiles import describe_damaged_window, read_record, shorten
 from hyperhpc.errors import IncompleteRunError
 from hyperhpc.rundir.folder import RunFolder, find_run_folder
 from hyperhpc.rundir.integrity import read_result, update_drawn
@@ -89,6 +90,13 @@ def report_run(
         )
 
 
+def _grid_files(folder: RunFolder, plan: Plan) -> tuple[OverviewMetadata, tuple[GridFile, ...]]:
+    """The finest overview level of an unfinished run."""
+    about = OverviewMetadata.read(folder.work)
+    n_indices, n_models = len(about.index_names), len(about.model_names)
+    return about, OverviewFiles.at(folder.work, plan.area, about.step, n_indices, n_models).files()
+
+
 def _keep_colors(folder: RunFolder, cluster_colors: str | None) -> None:
     run = read_json(folder.run)
     if cluster_colors not in (None, run.get("cluster_colors", "palette")):
@@ -115,13 +123,21 @@ def make_overview(
         )
     plan = Plan.from_json(read_json(folder.plan))
     records, n_tiles = folder.records("classify"), plan.n_tiles()
-    missing = [tile for tile in plan.tiles() if not (records / f"{tile.name}.json").exists()]
+    found = {tile: read_record(records / f"{tile.name}.json") for tile in plan.tiles()}
+    harmed: dict[Tile, str] = {}
+    if any(found.values()):
+        about, files = _grid_files(folder, plan)
+        checks = ((tile, describe_damaged_window(files, r)) for tile, r in found.items() if r)
+        harmed = {tile: what for tile, what in checks if what}
+    missing = [tile for tile, record in found.items() if not record or tile in harmed]
     gap = "only the last steps"
     if missing:
         gap = (
             f"{len(missing)} of {n_tiles} tiles of the maps, which are left grey: "
             f"{shorten([tile.name for tile in missing])} (row and column of the tile)"
         )
+    for tile, what in islice(harmed.items(), 1):
+        gap += f"; of {len(harmed)} of them, {tile.name} for one, {what}"
     if len(missing) == n_tiles:
         if is_optional:
             return None, gap
@@ -130,9 +146,7 @@ def make_overview(
             "indices and labels",
             f"See how far the run is: hyperhpc status {shlex.quote(str(folder.out))}",
         )
-    about = OverviewMetadata.read(folder.work)
-    step, n_indices, n_models = about.step, len(about.index_names), len(about.model_names)
-    files = OverviewFiles.at(folder.work, plan.area, step, n_indices, n_models).files()
+    step = about.step
     partial = (
         PartialGridFile(file.path, file.shape, file.dtype, missing, step, fill_value(variable))
         for file, variable in zip(files, OVERVIEW, strict=True)
