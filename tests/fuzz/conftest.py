@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from campaign import Campaign
-from child import Child
 from formats import FORMATS
+from scene_case import look_at
+
+from child_case import Child
 
 #: So many in ``make test``, where tests/fuzz is not named and its options are not known.
 _FEW = 300
@@ -48,7 +50,7 @@ def pytest_terminal_summary(
 @pytest.fixture(scope="module")
 def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     """Looks at damaged scenes."""
-    child = Child(tmp_path_factory.mktemp("fuzz"))
+    child = Child(look_at, tmp_path_factory.mktemp("fuzz"), memory_bytes=2 << 30)
     yield child
     child.close()
 

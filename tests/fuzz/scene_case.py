@@ -58,6 +58,21 @@ def damage_scene(kind: str, whole: Path, path: Path, seed: int, case: int) -> Da
     return Damaged(path, what, is_checked)
 
 
+def look_at(folder: Path, kind: str, seed: int, case: int) -> str:
+    """Damage a scene of this kind and examine it; for a child process."""
+    whole, work = folder / kind, folder / "work"
+    if not whole.exists():
+        FORMATS[kind].make(whole)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    damaged = damage_scene(kind, whole, work / "scene", seed, case)
+    try:
+        return examine(kind, damaged)
+    except Exception as error:
+        error.add_note(damaged.what)
+        raise
+
+
 def examine(kind: str, damaged: Damaged) -> str:
     """Open, describe, plan and read it.
 

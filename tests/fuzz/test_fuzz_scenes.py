@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from campaign import Campaign
-from child import Child
 from formats import FORMATS
 from scene_case import damage_scene
 
+from child_case import Child
 from cli_case import spawn
 
 pytestmark = pytest.mark.faults

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
-import shutil
 import signal
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
-
-#: Seconds for one case; the slowest take one on a busy machine.
-_PATIENCE_S = 30
-#: What a child may use beyond what it has when it begins.
-_MEMORY = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -35,26 +30,38 @@ class Outcome:
     finding: str | None = None
 
 
-class Child:
-    """A process that looks at cases one by one; started again when it has died."""
+#: Gives the label of a case in few words; whatever it raises is a finding.
+Answer = Callable[..., str]
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+
+class Child:
+    """A process that looks at cases one by one; started again when it has died.
+
+    ``answer``: A function of a module; it is given a folder and the words of a case.
+    ``memory_bytes``: What the child may use beyond what it has when it begins.
+    """
+
+    def __init__(
+        self, answer: Answer, folder: Path, patience_s: float = 30, memory_bytes: int | None = None
+    ) -> None:
+        self._answer, self._folder = answer, folder
+        self._patience_s, self._memory_bytes = patience_s, memory_bytes
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
 
-    def look_at(self, kind: str, seed: int, case: int) -> Outcome:
+    def look_at(self, *words: str | int) -> Outcome:
         """Look at one case."""
         if self._process is None:
             context = multiprocessing.get_context("spawn")
             self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs, self._folder))
+            parts = (theirs, self._answer, self._folder, self._memory_bytes)
+            self._process = context.Process(target=_serve, args=parts)
             self._process.start()
             theirs.close()
         assert self._pipe is not None
         try:
-            self._pipe.send((kind, seed, case))
-            if self._pipe.poll(_PATIENCE_S):
+            self._pipe.send(words)
+            if self._pipe.poll(self._patience_s):
                 label, finding = self._pipe.recv()
                 return Outcome(label, finding)
         except (EOFError, OSError):
@@ -64,7 +71,7 @@ class Child:
             name = signal.Signals(number).name if number > 0 else f"exit code {-number}"
             return Outcome("crash", f"the process ended by {name}")
         self.close()
-        return Outcome("hang", f"no answer within {_PATIENCE_S} s")
+        return Outcome("hang", f"no answer within {self._patience_s} s")
 
     def close(self) -> None:
         """End the process, by force if it does not hear."""
@@ -76,29 +83,19 @@ class Child:
         self._process = self._pipe = None
 
 
-def _serve(pipe: Connection, folder: Path) -> None:
+def _serve(pipe: Connection, answer: Answer, folder: Path, memory_bytes: int | None) -> None:
     """In the child: answer until nobody asks."""
-    from formats import FORMATS
-    from scene_case import damage_scene, examine
-
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    limit = psutil.Process().memory_info().vms + _MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    if memory_bytes is not None:
+        limit = psutil.Process().memory_info().vms + memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     while True:
         try:
-            kind, seed, case = pipe.recv()
+            words = pipe.recv()
         except EOFError:
             return
-        whole, work = folder / kind, folder / "work"
-        if not whole.exists():
-            FORMATS[kind].make(whole)
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
-        what = "nothing"
         try:
-            damaged = damage_scene(kind, whole, work / "scene", seed, case)
-            what = damaged.what
-            answer: tuple[str, str | None] = (examine(kind, damaged), None)
-        except Exception as error:  # noqa: BLE001 - all that is no answer is a finding
-            answer = (type(error).__name__, f"{what}\n{traceback.format_exc()}")
-        pipe.send(answer)
+            found: tuple[str, str | None] = (answer(folder, *words), None)
+        except BaseException as error:  # noqa: BLE001 - all that is no answer is a finding
+            found = (type(error).__name__, traceback.format_exc())
+        pipe.send(found)
