@@ -96,6 +96,49 @@ def test_serve__websocket_needs_secret_origin_and_a_signed_session(page: Served)
     assert connect(inside, root, forged) in (0, 403)
 
 
+@pytest.mark.parametrize("line", ["OPTIONS *", "GET foo", "GET ", "GET /\xff", "CONNECT a:1"])
+def test_serve__odd_requests_are_refused(page: Served, line: str) -> None:
+    port = int(parts(page)[0].rpartition(":")[2])
+    assert ask(port, f"{line} HTTP/1.1", f"Host: 127.0.0.1:{port}").startswith("HTTP/1.1 4")
+
+
+def test_serve__answers_only_as_loopback_and_with_careful_headers(page: Served) -> None:
+    root, secret = parts(page)
+    port = int(root.rpartition(":")[2])
+    for host in ("example.org", f"example.org:{port}", "127.0.0.1.example.org", ""):
+        assert ask(port, f"GET /{secret}/ HTTP/1.1", f"Host: {host}x").startswith("HTTP/1.1 403")
+    for host in ("127.0.0.1", "localhost", "LOCALHOST"):
+        answer = ask(port, f"GET /{secret}/ HTTP/1.1", f"Host: {host}:{port}")
+        assert answer.startswith("HTTP/1.1 200")
+    refused = ask(port, "GET / HTTP/1.1", f"Host: localhost:{port}")
+    for shown in (answer, refused):
+        head = shown.partition("\r\n\r\n")[0]
+        assert "Content-Security-Policy: default-src 'self'" in head
+        assert "Referrer-Policy: no-referrer" in head
+        assert "Cache-Control: no-store" in head
+
+
+def ask(port: int, *lines: str) -> str:
+    """The answer to a request of these lines, however odd they are."""
+    with socket.create_connection(("127.0.0.1", port), 30) as there:
+        there.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1"))
+        return b"".join(iter(lambda: there.recv(1 << 16), b"")).decode("latin-1")
+
+
+@pytest.mark.e2e
+def test_serve__strangers_leave_no_line_on_the_terminal(run_case: RunCase) -> None:
+    with served(run_case.out, BOKEH_ALLOW_WS_ORIGIN="*", BOKEH_LOG_LEVEL="trace") as running:
+        root, secret = parts(running)
+        inside = f"{root}/{secret}/ws"
+        token = session_token(running)
+        assert connect(inside, "http://example.org", token) == 403
+        assert connect(inside, root, token[::-1]) in (0, 403)
+        assert connect(f"{root}/ws", root, token) == 403
+        _, _, err = running.stop()
+    assert secret not in err
+    assert len(err.splitlines()) == 2, err
+
+
 @pytest.mark.e2e
 def test_serve__every_server_has_another_secret(page: Served, run_case: RunCase) -> None:
     with served(run_case.out) as other:

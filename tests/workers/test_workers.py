@@ -211,8 +211,10 @@ def test_dashboard__only_under_its_secret(workers: tuple[Workers, set[tuple[str,
     assert ("127.0.0.1", port) in sockets
     assert len(secret) >= 20
     assert page == "status"
-    assert {path: http_status(port, path) for path in PATHS} == dict.fromkeys(PATHS, 404)
-    assert http_status(port, f"/{secret}x/status") == 404
+    assert {path: http_status(port, path) for path in PATHS} == dict.fromkeys(PATHS, 403)
+    assert http_status(port, f"/{secret}x/status") == 403
+    for path in ("proxy/22/127.0.0.1", "metrics", "json/counts.json"):
+        assert http_status(port, f"/{secret}/{path}") == 404
     for path in ("status", "workers", "info/main/workers.html"):
         assert http_status(port, f"/{secret}/{path}") == 200
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from bokeh.application import Application
 from bokeh.application.handlers.function import FunctionHandler
@@ -19,26 +19,23 @@ from bokeh.server.tornado import BokehTornado
 from bokeh.settings import settings
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
-from tornado.web import ErrorHandler
 
 from hyperhpc.errors import ResourceError
 from hyperhpc.workers import ssh_tunnel_command
+from hyperhpc.workers.network import LOOPBACK
+from hyperhpc.workers.private_http import HOSTS, guard
 
-LOOPBACK = "127.0.0.1"
 #: zlib level of the websocket: pictures may go through a tunnel.
 _COMPRESSION = 1
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-class ClosedTornado(BokehTornado):
-    """Bokeh's web application, which answers only under its secret path."""
+class _NoStrangers(logging.Filter):
+    """Keeps from the terminal what the requests of others cause: websockets it does not open."""
 
-    def find_handler(self, request: Any, **kwargs: Any) -> Any:
-        """Refuse every path outside the secret one, which page and websocket lie under."""
-        first = request.path.split("/")[1]
-        if secrets.compare_digest(first.encode(), self.prefix[1:].encode()):
-            return super().find_handler(request, **kwargs)
-        return self.get_handler_delegate(request, ErrorHandler, {"status_code": 403})
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False for a websocket whose session was not signed here, or is no session."""
+        return not re.search(r"GET /\S*/ws \(", record.getMessage())
 
 
 def serve(
@@ -66,16 +63,22 @@ def serve(
     listening.setblocking(False)
     port = listening.getsockname()[1]
     settings.resources = "server"  # also where the environment names a CDN
-    for name in ("bokeh", "tornado"):  # their messages are for programmers
-        logging.getLogger(name).setLevel(logging.ERROR)
-    application = ClosedTornado(
+    # their messages are for programmers, and those of refused requests name the secret path
+    for name in ("bokeh", "tornado.access", "tornado.general"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("tornado.application").addFilter(_NoStrangers())
+    origins = [f"{host}:{port}" for host in HOSTS]
+    settings.allowed_ws_origin = origins  # also where the environment names others
+    secret = secrets.token_urlsafe(32)
+    application = BokehTornado(
         {"/": Application(FunctionHandler(make_page))},
-        prefix=secrets.token_urlsafe(32),
-        extra_websocket_origins=[f"{LOOPBACK}:{port}"],
+        prefix=secret,
+        extra_websocket_origins=origins,
         secret_key=secrets.token_bytes(32),
         sign_sessions=True,
         websocket_compression_level=_COMPRESSION,
     )
+    guard(application, secret)
 
     def ready() -> None:
         report_url(f"http://{LOOPBACK}:{port}{application.prefix}/")
@@ -96,7 +99,7 @@ def serve(
 
 
 async def _serve(
-    application: ClosedTornado,
+    application: BokehTornado,
     listening: socket.socket,
     stops: Sequence[signal.Signals],
     ready: Callable[[], None],

@@ -21,11 +21,11 @@ from distributed import Nanny, Scheduler, SpecCluster, Worker
 from distributed.comm import CommClosedError
 from distributed.core import Status
 from distributed.scheduler import TaskState, WorkerState
-from tornado.web import ErrorHandler
 
 from hyperhpc.environment import TERMINATIONS
 from hyperhpc.workers.dask_setup import LOG_LEVEL, MAX_WORKER_DEATHS, silence_dask
 from hyperhpc.workers.network import LOOPBACK
+from hyperhpc.workers.private_http import guard
 
 #: After one of TERMINATIONS, a worker waits this many seconds for its client to end it in order.
 GRACE_S = 3.0
@@ -151,16 +151,7 @@ class PrivateScheduler(Scheduler):
         if not self.secret:
             return
         super().start_http_server(*args, **kwargs)
-        application = self.http_application
-        find = application.find_handler
-
-        def find_handler(request: Any, **kwargs: Any) -> Any:
-            first = request.path.split("/")[1:2]
-            if first and secrets.compare_digest(first[0].encode(), self.secret.encode()):
-                return find(request, **kwargs)
-            return application.get_handler_delegate(request, ErrorHandler, {"status_code": 404})
-
-        application.find_handler = find_handler  # type: ignore[method-assign]
+        guard(self.http_application, self.secret)
 
 
 def scheduler_options(has_dashboard: bool) -> dict[str, Any]:

@@ -96,6 +96,11 @@ def dask_settings(*, is_secure: bool = True) -> dict[str, Any]:
         # a node that loses its power does not close its connections
         "distributed.comm.timeouts.tcp": "30s",
         "distributed.scheduler.worker-ttl": "5 minutes",
+        # of a dashboard: its pages and their files; no proxy, no metrics, no list of all tasks
+        "distributed.scheduler.http.routes": [
+            "distributed.http.scheduler.info",
+            "distributed.http.statics",
+        ],
         "distributed.admin.large-graph-warning-threshold": "100MB",
         "distributed.scheduler.allowed-failures": MAX_WORKER_DEATHS - 1,
         "distributed.worker.multiprocessing-method": PIPE_METHOD,
