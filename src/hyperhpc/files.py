@@ -18,13 +18,13 @@ import re
 import secrets
 import shlex
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
 from hyperhpc.errors import ConfigError, ResourceError
+from hyperhpc.scratch import held_folder, hold_abandoned
 
 #: Temporary files of ours, but not of locks, which remove theirs themselves; and of Zarr.
 _PARTIAL = re.compile(r"\.(?!lock\.).+\.part-[\w-]+|.+\.partial")
@@ -81,15 +81,21 @@ def atomic_write(path: Path, *, flush: bool = True) -> Iterator[Path]:
     part = path.with_name(f".{path.name.lstrip('.')}.part-{secrets.token_hex(4)}")
     try:
         yield part
-        if flush and part.is_file():
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
+        if flush:
+            _flush(part)
         if part.exists():
             check_guard(path)
             part.replace(path)
     except BaseException:
         remove_path(part)
         raise
+
+
+def _flush(path: Path) -> None:
+    """Wait until the bytes of a file are on the disk; nothing for a folder, or without a file."""
+    if path.is_file():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def remove_path(path: Path) -> None:
@@ -116,55 +122,82 @@ def remove_partial_files(folder: Path) -> None:
 
 @contextmanager
 def atomic_outputs(
-    dest: Path, extra_names: Sequence[str] = (), *, keep_as: Path | None = None
+    dest: Path,
+    extra_names: Sequence[str] = (),
+    *,
+    keep_as: Path | None = None,
+    replaces: bool = False,
 ) -> Iterator[Path]:
     """A temporary folder whose files are moved to the folder of ``dest`` at the end.
 
-    No other process may be writing ``dest``: what a killed one has left is removed first.
+    What a process that was killed while it wrote ``dest`` has left is removed first.
 
-    ``dest``: The file that is wanted; it is moved last, so that the others are there before it.
+    ``dest``: The file or folder that is wanted; it is moved last, so that the others are there
+        before it.
     ``extra_names``: Names of further files that are made with it; others are removed.
     ``keep_as``: A new name for the ``dest`` that exists; it is given at the end. Without it,
         ``dest`` must not exist.
+    ``replaces``: Replace a file ``dest`` that exists.
 
     Raises ConfigError: one of the files exists already, or its folder does not; ResourceError:
     they cannot be written.
     """
     names = [*extra_names, dest.name]
-    for left in dest.parent.glob(f".{glob.escape(dest.name)}.part-*"):
-        _discard_outputs(left, dest)
-    for name in reversed(names):
-        if (path := dest.with_name(name)).exists() and not (keep_as and path == dest):
-            raise ConfigError(f"{path} exists already", "Remove it, or name another file")
-    if not dest.parent.is_dir():
-        raise ConfigError(
-            f"{dest} cannot be written: there is no folder {dest.parent}",
-            f"Make it: mkdir -p {shlex.quote(str(dest.parent))}",
-        )
-    part = None
+    check_absent(dest, extra_names, is_dest_free=replaces or keep_as is not None)
+    check_parent(dest)
     try:
-        part = Path(tempfile.mkdtemp(prefix=f".{dest.name}.part-", dir=dest.parent))
-        yield part
-        if keep_as and dest.exists():
-            dest.rename(keep_as)
-        (part / _MOVING).write_text("\n".join(names), "utf-8")
-        for name in names:
-            (part / name).replace(dest.with_name(name))
+        with held_folder(dest.parent, f".{dest.name}.part-") as part:
+            try:
+                yield part
+                if keep_as and dest.exists():
+                    dest.rename(keep_as)
+                with atomic_write(part / _MOVING) as marker:
+                    marker.write_text("\n".join(names), "utf-8")
+                for name in names:
+                    _flush(part / name)
+                    (part / name).replace(dest.with_name(name))
+            finally:
+                _discard_outputs(part, dest)
     except OSError as error:
         why, free = error.strerror or str(error), shutil.disk_usage(dest.parent).free
         raise ResourceError(
             f"{dest} cannot be written: {why} ({free / 1e6:.3g} MB are free)",
             "Make room, or name a file in another folder",
         ) from None
-    finally:
-        if part:
-            _discard_outputs(part, dest)
+
+
+def check_absent(
+    dest: Path, extra_names: Sequence[str] = (), *, is_dest_free: bool = False
+) -> None:
+    """Refuse to write over files, once what killed writers of ``dest`` have left is removed.
+
+    ``is_dest_free``: ``dest`` itself may exist.
+
+    Raises ConfigError: a file exists that would be written.
+    """
+    for left in dest.parent.glob(f".{glob.escape(dest.name)}.part-*"):
+        with hold_abandoned(left) as is_abandoned:
+            if is_abandoned:
+                _discard_outputs(left, dest)
+    names = extra_names if is_dest_free else [dest.name, *extra_names]
+    for path in map(dest.with_name, names):
+        if os.path.lexists(path):
+            raise ConfigError(f"{path} exists already", "Remove it, or name another file")
+
+
+def check_parent(dest: Path) -> None:
+    """Refuse a file whose folder is not there, before anything is computed for it."""
+    if not dest.parent.is_dir():
+        raise ConfigError(
+            f"{dest} cannot be written: there is no folder {dest.parent}",
+            f"Make it: mkdir -p {shlex.quote(str(dest.parent))}",
+        )
 
 
 def _discard_outputs(part: Path, dest: Path) -> None:
     """Remove a temporary folder, and the files moved out of it if ``dest`` was not."""
-    if (part / _MOVING).is_file() and (part / dest.name).exists():
+    if (part / _MOVING).is_file() and os.path.lexists(part / dest.name):
         for name in (part / _MOVING).read_text("utf-8").splitlines():
-            if not (part / name).exists():
+            if not os.path.lexists(part / name):
                 remove_path(dest.with_name(name))
     remove_path(part)

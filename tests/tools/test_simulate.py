@@ -13,7 +13,7 @@ import xarray as xr
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from hyperhpc.errors import ConfigError
+from hyperhpc.errors import ConfigError, ResourceError
 from hyperhpc.scene import open_scene
 from hyperhpc.simulate import materials, write_neon
 from hyperhpc.simulate import write_zarr as write
@@ -283,7 +283,7 @@ def test_simulate__leaves_nothing_half_written(
     monkeypatch.setattr(write_neon, "_deflate", fail)
     options: dict[str, Any] = {"layout": "neon", "neon_chunks": "band"}
     options = options if layout == "band" else {"layout": layout}
-    with pytest.raises(type(error) if isinstance(error, OSError) else error):
+    with pytest.raises(ResourceError if isinstance(error, OSError) else error):
         simulate(tmp_path / "s", 70, 70, bands=8, **options)
     assert not list(tmp_path.iterdir())
 

@@ -142,8 +142,10 @@ def serving(security: object | None) -> Iterator[int]:
     thread.join(5)
 
 
-def test_find_route__takes_the_first_that_answers_with_our_key(connection: Connection) -> None:
-    ours, foreign = connection.security(), temporary_security()
+def test_find_route__takes_the_first_that_answers_with_our_key(
+    connection: Connection, tmp_path: Path
+) -> None:
+    ours, foreign = connection.security(), temporary_security(str(tmp_path))
     with serving(ours) as right, serving(foreign) as wrong, serving(None) as mute:
         closed = socket.create_server(("127.0.0.1", 0))
         dead = closed.getsockname()[1]

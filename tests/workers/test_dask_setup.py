@@ -33,8 +33,8 @@ def test_configure_dask__drops_a_question_to_the_scheduler_without_a_word() -> N
 
 def test_launch__odd_tls_settings_concern_another_cluster_only() -> None:
     with dask.config.set({"distributed.comm.tls.min-version": 9}):
-        with configure_dask():
-            assert temporary_security().tls_min_version is ssl.TLSVersion.TLSv1_2
+        with configure_dask() as folder:
+            assert temporary_security(folder).tls_min_version is ssl.TLSVersion.TLSv1_2
         config = RunConfig(
             scene=Path("scene"), out=Path("out"), launcher="external", address="tls://127.0.0.1:1"
         )

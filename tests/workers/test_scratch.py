@@ -12,10 +12,11 @@ from queue import Empty
 
 import pytest
 
+from hyperhpc import scratch
 from hyperhpc.config import load_config
-from hyperhpc.workers import launch_workers, scratch
+from hyperhpc.scratch import scratch_folder
+from hyperhpc.workers import launch_workers
 from hyperhpc.workers.dask_setup import PIPE_METHOD
-from hyperhpc.workers.scratch import scratch_folder
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_scratch__is_private_and_removed(temporary: Path) -> None:
 
 def test_scratch__of_the_killed_is_removed_by_the_next(temporary: Path) -> None:
     script = (
-        "from hyperhpc.workers.scratch import scratch_folder\n"
+        "from hyperhpc.scratch import scratch_folder\n"
         "with scratch_folder() as name:\n"
         "    print(name, flush=True)\n"
         "    input()\n"
@@ -55,6 +56,14 @@ def test_scratch__of_the_killed_is_removed_by_the_next(temporary: Path) -> None:
     with scratch_folder() as name:
         assert [path.name for path in temporary.iterdir()] == [Path(name).name]
     assert not list(temporary.iterdir())
+
+
+def test_scratch__that_was_killed_before_it_was_held_is_removed(temporary: Path) -> None:
+    (temporary / "hyperhpc-a1b2_c3d").mkdir(mode=0o700)
+    (temporary / "hyperhpc-readable").mkdir(mode=0o755)
+    with scratch_folder() as name:
+        found = sorted(path.name for path in temporary.iterdir())
+        assert found == sorted([Path(name).name, "hyperhpc-readable"])
 
 
 def test_scratch__leaves_what_is_not_its_own(temporary: Path) -> None:
@@ -94,6 +103,27 @@ def test_queue__of_pipes() -> None:
     assert queue.get() is None
     with pytest.raises(ValueError, match="closed"):
         queue.put(None)
+
+
+@pytest.mark.workers
+def test_workers__make_no_key_outside_of_the_scratch_folder(temporary: Path) -> None:
+    """Dask writes keys that it is given in memory to files of its own, which a kill leaves."""
+    opened: list[str] = []
+
+    def watch(name: str, args: tuple) -> None:
+        if name == "open" and ".pem" in str(args[0]):
+            opened.append(str(args[0]))
+
+    sys.addaudithook(watch)
+    settings = {"workers": 1, "memory_per_worker": "1GiB"}
+    with launch_workers(load_config("scene", "out", settings)) as started:
+        (held,) = temporary.glob("hyperhpc-*/.held")
+        keys = sorted(held.parent.glob("*.pem"))
+        assert [path.name for path in keys] == ["certificate.pem", "key.pem"]
+        assert all(path.stat().st_mode & 0o777 == 0o600 for path in keys)
+        assert set(opened) <= set(map(str, keys))
+        assert started.client.submit(int, "7").result() == 7
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.workers

@@ -292,9 +292,11 @@ def choose_k(scene: Path, ks: list[int], out: Path | None, as_json: bool, **opti
     time are shown beforehand.
     """
     from hyperhpc.config import load_config
+    from hyperhpc.tools.choose_k import check_choice_folder, prepare_trial, save_choice
     from hyperhpc.tools.choose_k import choose_k as choose
-    from hyperhpc.tools.choose_k import prepare_trial, save_choice
 
+    if out:
+        check_choice_folder(out)
     trial = prepare_trial(load_config(scene, out or Path("."), options), ks)
     progress = make_progress()
     for message in trial.scene.messages:

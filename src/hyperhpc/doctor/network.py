@@ -71,12 +71,15 @@ def check_openssl(
 
 
 def check_tls() -> Finding:
-    """Send a message through Dask's own TLS, with keys that exist in memory only."""
+    """Send a message through Dask's own TLS, with keys of its own."""
+    from hyperhpc.scratch import scratch_folder
     from hyperhpc.workers.security import temporary_security
 
     remedy = "see the lines imports, openssl and interfaces"
     try:
-        version = asyncio.run(asyncio.wait_for(_round_trip(temporary_security()), _TIMEOUT_S))
+        with scratch_folder() as folder:
+            security = temporary_security(folder)
+            version = asyncio.run(asyncio.wait_for(_round_trip(security), _TIMEOUT_S))
     except (OSError, TimeoutError, ssl.SSLError) as error:
         what = " ".join(str(error).split())[:150] or f"no answer within {_TIMEOUT_S} s"
         return Finding("error", f"no connection: {type(error).__name__}: {what}", remedy)

@@ -21,12 +21,9 @@ from hyperhpc.rundir.folder import RunFolder
 from hyperhpc.rundir.integrity import is_drawn, read_result
 from hyperhpc.rundir.lock import hold_lock
 from hyperhpc.rundir.progress import Progress, StatusFile
+from hyperhpc.scratch import remove_abandoned_scratch
 from hyperhpc.sealed import find_damage, read_json, read_sums
-from hyperhpc.workers import (
-    find_stale_connections,
-    remove_abandoned_scratch,
-    remove_stale_connections,
-)
+from hyperhpc.workers import find_stale_connections, remove_stale_connections
 
 _FROM_THE_BEGINNING = "Compute it from the beginning: the same command with --restart"
 

@@ -19,7 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hyperhpc.errors import ConfigError
-from hyperhpc.files import atomic_write
+from hyperhpc.files import atomic_outputs, check_absent
 from hyperhpc.simulate import materials, write_neon
 from hyperhpc.simulate import write_zarr as write
 from hyperhpc.simulate.land import Cover, Cut, Land, cut_tiles
@@ -175,9 +175,7 @@ def simulate(
     """
     out = Path(out)
     truth = out.with_name(out.name + ".truth.zarr")
-    for path in (out, truth):
-        if path.exists() or path.is_symlink():
-            raise ConfigError(f"{path} exists already", "Choose another name, or remove it first")
+    check_absent(out, [truth.name])
     _check_numbers(rows, cols, bands, nodata_fraction)
     _check_choices(layout, zarr_format, neon_chunks)
     if layout != "neon" and (tiles or overlap or bidirectional):
@@ -196,8 +194,9 @@ def simulate(
 
     out.parent.mkdir(parents=True, exist_ok=True)
     # The scene itself is renamed last: where it is, its map is too
-    with atomic_write(out) as part, atomic_write(truth) as truth_part:
-        truth_map = write.TruthMapWriter(truth_part, rows, cols)
+    with atomic_outputs(out, [truth.name]) as folder:
+        part = folder / out.name
+        truth_map = write.TruthMapWriter(folder / truth.name, rows, cols)
         if tiles:
             part.mkdir()
         for cut in cuts:

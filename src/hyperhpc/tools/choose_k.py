@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,13 +23,13 @@ from hyperhpc.compute.selection import resolve_drop, select_bands
 from hyperhpc.compute.starts import MAX_COARSE_PIXELS, Subsample, write_subsample
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError
-from hyperhpc.files import atomic_outputs
+from hyperhpc.files import atomic_outputs, check_absent
 from hyperhpc.rundir.plan import Plan, make_plan, note_bbox
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import THINNED_STEP, Scene
+from hyperhpc.scratch import scratch_folder
 from hyperhpc.tools.csv_table import write_table
-from hyperhpc.workers import scratch_folder
 
 #: Fits of each k: of all pixels from different seeds, and of random subsamples of this share.
 N_SEEDS, N_SUBSAMPLES, SUBSAMPLE_SHARE = 5, 5, 0.8
@@ -76,6 +77,21 @@ class Trial:
             f"{rows} x {cols}, taken {self.stride} apart; about {nbytes / 1e6:.0f} MB of memory "
             f"and {max(1, round(seconds / 60))} min"
         )
+
+
+#: Files of :func:`save_choice`: table, figure, facts.
+_NAMES = ("choose-k.csv", "choose-k.png", "choose-k.json")
+
+
+def check_choice_folder(folder: Path) -> None:
+    """Refuse a folder that :func:`save_choice` could not write to, before anything is read.
+
+    Raises ConfigError: it is a file, or holds one of the files already.
+    """
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise ConfigError(f"--out {folder} is not a folder", "Name a folder")
+    *extra_names, name = _NAMES
+    check_absent(folder / name, extra_names)
 
 
 def prepare_trial(config: RunConfig, ks: Sequence[int]) -> Trial:
@@ -208,11 +224,11 @@ def save_choice(found: dict[str, Any], folder: Path) -> list[Path]:
     from hyperhpc.report.comparison import choice_figure
     from hyperhpc.tools.inspect import save_figure
 
-    names = table, figure, facts = ["choose-k.csv", "choose-k.png", "choose-k.json"]
+    table, figure, facts = _NAMES
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_outputs(folder / facts, (table, figure)) as part:
         rows = [list(row.values()) for row in found["table"]]
         write_table(part / table, list(found["table"][0]), rows)
         save_figure(choice_figure(found), part / figure)
         (part / facts).write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    return [folder / name for name in names]
+    return [folder / name for name in _NAMES]

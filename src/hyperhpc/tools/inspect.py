@@ -9,8 +9,8 @@ import numpy as np
 
 from hyperhpc.compute.selection import describe_bands, place_spectra, select_bands
 from hyperhpc.config import SceneOptions
-from hyperhpc.errors import ConfigError, ResourceError
-from hyperhpc.files import atomic_write
+from hyperhpc.errors import ConfigError
+from hyperhpc.files import atomic_outputs, check_parent
 from hyperhpc.rundir.bbox import Box
 from hyperhpc.rundir.plan import choose_area, note_bbox
 from hyperhpc.scene import describe, open_scene
@@ -52,6 +52,7 @@ def check_figure(figure: Path) -> None:
         )
     if figure.is_dir():
         raise ConfigError(f"--figure {figure} is a folder", "Name a file")
+    check_parent(figure)
 
 
 def read_spectra(
@@ -95,10 +96,5 @@ def draw_spectra(
 def save_figure(drawn: Figure, figure: Path) -> None:
     """Save a figure, whole or not at all; ResourceError if it cannot be written."""
     kind = figure.suffix.lower().removeprefix(".")
-    try:
-        with atomic_write(figure) as part:
-            drawn.savefig(part, dpi=drawn.dpi, format=kind)
-    except OSError as error:
-        raise ResourceError(
-            f"{figure} cannot be written: {error.strerror}", "Name another file"
-        ) from None
+    with atomic_outputs(figure, replaces=True) as folder:
+        drawn.savefig(folder / figure.name, dpi=drawn.dpi, format=kind)

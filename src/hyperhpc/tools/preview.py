@@ -23,8 +23,8 @@ from hyperhpc.rundir.folder import RunFolder, find_run_folder
 from hyperhpc.rundir.integrity import read_result, update_drawn
 from hyperhpc.rundir.plan import Plan, Tile
 from hyperhpc.schema import OVERVIEW, fill_value
+from hyperhpc.scratch import scratch_folder
 from hyperhpc.sealed import read_json, write_sealed
-from hyperhpc.workers import scratch_folder
 
 
 @dataclass(frozen=True)

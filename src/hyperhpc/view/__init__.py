@@ -28,11 +28,11 @@ def view_run(
     ``scene`` cannot be read; IncompleteRunError: nothing of the run can be shown yet, or its
     files are damaged; ResourceError: the port is taken.
     """
+    from hyperhpc.scratch import scratch_folder
     from hyperhpc.view.layers import MapLayers
     from hyperhpc.view.page import Page
     from hyperhpc.view.server import serve
     from hyperhpc.view.viewed_run import STORE_ERRORS, as_read_error, open_viewed_run
-    from hyperhpc.workers import scratch_folder
 
     with scratch_folder() as scratch:
         try:

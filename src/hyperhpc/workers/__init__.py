@@ -4,7 +4,7 @@
 one Slurm job), ``elastic`` (Slurm jobs that come and go, through ``bridge``) or ``external``
 (a Dask cluster that runs already). ``workers`` is what they give, ``sizes`` says how many
 workers there can be. ``connection``, ``security`` and ``network`` are how processes find and
-trust each other; ``dask_setup``, ``dask_nodes``, ``processes`` and ``scratch`` adapt Dask.
+trust each other; ``dask_setup``, ``dask_nodes`` and ``processes`` adapt Dask.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from hyperhpc.workers.connection import Connection, find_stale_connections, remo
 from hyperhpc.workers.dask_setup import MAX_WORKER_DEATHS
 from hyperhpc.workers.network import ssh_tunnel_command
 from hyperhpc.workers.processes import import_in_background
-from hyperhpc.workers.scratch import remove_abandoned_scratch, scratch_folder
 from hyperhpc.workers.sizes import DEFAULT_WORKERS, count_gang_workers, count_local_workers
 from hyperhpc.workers.workers import Note, Workers, report_worker_losses, scheduler_errors
 
@@ -31,12 +30,10 @@ __all__ = [
     "launch_workers",
     "planned_workers",
     "release_gang_tasks",
-    "remove_abandoned_scratch",
     "remove_stale_connections",
     "report_worker_losses",
     "run_gang_task",
     "scheduler_errors",
-    "scratch_folder",
     "ssh_tunnel_command",
 ]
 

@@ -18,8 +18,8 @@ from queue import Empty
 from typing import Any
 
 from hyperhpc.environment import IsolatedProcess
+from hyperhpc.scratch import scratch_folder
 from hyperhpc.workers.processes import mute_logger
-from hyperhpc.workers.scratch import scratch_folder
 
 #: Above all levels of Dask: it logs an error of a task with a traceback, and the loss of a
 #: client as critical. This package reports both in one line.

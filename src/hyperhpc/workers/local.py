@@ -1,8 +1,8 @@
 """Workers on this machine: a Dask cluster that speaks TLS on every socket.
 
 Through an open loopback port of Dask, every other user of the machine could run code as you.
-So scheduler, workers and nannies speak TLS with keys that exist in memory only. There is no
-HTTP server unless a dashboard is asked for, and that is on loopback under a secret prefix.
+So scheduler, workers and nannies speak TLS with keys in the scratch folder. There is no HTTP
+server unless a dashboard is asked for, and that is on loopback under a secret prefix.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ def local_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
     start_resource_tracker()  # if it started later, it would undo the scheduler's mask
     with delay_signals(), ExitStack() as stack, _explain_failed_start(memory_bytes):
         stack.enter_context(hide_main_module())
-        stack.enter_context(configure_dask())
-        security = temporary_security()
+        security = temporary_security(stack.enter_context(configure_dask()))
         common = {"host": LOOPBACK, "protocol": "tls://", "security": security}
         scheduler = common | dask_nodes.scheduler_options(config.dashboard)
         nanny = common | dask_nodes.worker_options(threads, memory_bytes)

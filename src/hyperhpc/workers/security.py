@@ -1,4 +1,7 @@
-"""TLS keys and certificates: in memory where possible, else in files only the owner reads.
+"""TLS keys and certificates, in files that only their owner can read.
+
+They are files on one machine too: Dask would write a key that it is given in memory to a file
+of its own for a moment, each time it makes a TLS context, and a kill then would leave it there.
 
 One self-signed certificate serves scheduler, workers and client, and each of them trusts
 nothing else. So a process without the key can neither listen in nor connect.
@@ -17,13 +20,14 @@ if TYPE_CHECKING:
 _KEY, _CERTIFICATE = "key.pem", "certificate.pem"
 #: The clocks of nodes may differ by so much.
 _CLOCK_DIFFERENCE = timedelta(days=1)
+#: The lifetime of keys of one machine, which are removed at the end.
+_TEMPORARY_LIFETIME = timedelta(days=365)
 
 
-def temporary_security() -> Security:
-    """TLS with a key and a certificate that exist only in the memory of this process."""
-    from distributed.security import Security
-
-    return Security.temporary()
+def temporary_security(folder: str) -> Security:
+    """TLS with a new key and certificate in a scratch folder, as long as that exists."""
+    write_keys(Path(folder), _TEMPORARY_LIFETIME)
+    return read_security(Path(folder))
 
 
 def write_keys(folder: Path, lifetime: timedelta) -> None:

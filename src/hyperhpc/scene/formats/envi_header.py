@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
@@ -17,6 +16,7 @@ from hyperhpc.errors import ConfigError, SceneError
 from hyperhpc.scene import metadata
 from hyperhpc.scene.files import decode_text
 from hyperhpc.scene.formats.centres import GivenCentres
+from hyperhpc.scratch import scratch_folder
 
 _FIELD = re.compile(r"(?m)^[ \t]*([^=;{}\n]+?)[ \t]*=[ \t]*(\{[^}]*\}|[^\n]*)")
 _STARTS = (
@@ -72,7 +72,7 @@ def as_gdal_reads_it(path: str, header: str) -> Iterator[str]:
     if start == b"ENVI":
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="hyperhpc-") as folder:
+    with scratch_folder(sweeps=False) as folder:  # for each window that is read
         link = os.path.join(folder, os.path.basename(path))
         for ending in ("", *_SIDECARS):
             if os.path.exists(path + ending):
