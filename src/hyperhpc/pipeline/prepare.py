@@ -25,6 +25,7 @@ from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import THINNED_STEP, Scene
 from hyperhpc.scene.points import GivenPoints, place_points, split_layer
 from hyperhpc.scene.thinned import check_thinned
+from hyperhpc.scene.views import MaskedScene
 from hyperhpc.schema import COLORS
 from hyperhpc.workers import check_workers, planned_workers
 
@@ -80,8 +81,15 @@ def digests(scene: Scene, config: RunConfig) -> dict[str, str | None]:
     centres = hashlib.sha256(scene.wavelength_nm.tobytes()).hexdigest()
     return {
         "wavelengths": centres if config.wavelengths else None,
-        "aoi": scene.fingerprint()["mask"]["aoi"] if config.aoi else None,
+        "aoi": _digest_of_areas(scene) if config.aoi else None,
     }
+
+
+def _digest_of_areas(scene: Scene) -> str:
+    """SHA-256 of the polygons of --aoi, whose mask is the last that a scene gets."""
+    assert isinstance(scene, MaskedScene)
+    digest: str = scene.mask.fingerprint()["aoi"]
+    return digest
 
 
 def describe_plan(config: RunConfig) -> dict[str, Any]:

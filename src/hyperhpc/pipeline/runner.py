@@ -18,7 +18,14 @@ from hyperhpc.pipeline.passes import Stages, TileRecords
 from hyperhpc.pipeline.prepare import prepare
 from hyperhpc.pipeline.record import RunRecord
 from hyperhpc.pipeline.repair import clear_leftovers, find_damaged_files, repair_run
-from hyperhpc.rundir.folder import RunFolder, check_folder, claim_folder, is_complete
+from hyperhpc.rundir.folder import (
+    RunFolder,
+    check_folder,
+    claim_folder,
+    describe_copied_scene,
+    is_complete,
+    note_unreadable,
+)
 from hyperhpc.rundir.integrity import update_drawn, write_checksums
 from hyperhpc.rundir.progress import Progress
 from hyperhpc.sealed import read_json
@@ -54,6 +61,8 @@ def run(
     else:
         for note in ctx.scene.notes:
             progress.note(f"note: {note}")
+        if found and not is_over and (why := describe_copied_scene(found, ctx.plan)):
+            progress.note(f"warning: {why}")
 
         def claim() -> tuple[RunContext, bool]:
             plan, is_new = claim_folder(
@@ -85,6 +94,8 @@ def run_stages(ctx: RunContext, session: Session, command: str, *, is_new: bool)
     try:
         run_compute(ctx, stages)
     except (ConfigError, SceneError) as error:
+        if isinstance(error, DamagedTileError):
+            note_unreadable(ctx.folder, error.message)
         if is_new and not isinstance(error, DamagedTileError):
             ctx.folder.remove()
         raise

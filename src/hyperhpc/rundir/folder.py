@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import re
 import shlex
 import shutil
 from collections.abc import Collection
@@ -18,6 +19,12 @@ from hyperhpc.errors import ConfigError, ResourceError
 from hyperhpc.files import PLAN_NAME, STORE_NAME, STORE_SUFFIX, SUMS_NAME, check_guard
 from hyperhpc.rundir.lock import LOCK, move_lock
 from hyperhpc.rundir.plan import Plan
+from hyperhpc.scene.fingerprint import (
+    DESCRIBED,
+    has_other_inodes,
+    is_of_older_version,
+    list_changes,
+)
 from hyperhpc.sealed import DamagedJsonError, measure_file, read_json, write_json, write_sealed
 
 _PACKAGES = (
@@ -56,6 +63,7 @@ class RunFolder:
     overview = _Entry("overview.zarr")  #: Zarr store of the pyramids pictures are drawn from
     checksums = _Entry(SUMS_NAME)  #: Length and checksum of every file of the results
     work = _Entry("work")  #: Files that only later passes need
+    unreadable = _Entry("work/unreadable.json")  #: What of the scene could not be read
     store_sums = _Entry("work/results.json")  #: Checksums of the results before any tile
     cluster_spectra = _Entry("work/cluster-spectra.json")  #: Spectra of the clusters in the sample
     figures = _Entry("figures")  #: Pictures of the report, as files
@@ -162,8 +170,11 @@ def claim_folder(
     out = folder.out
     found = check_folder(folder, plan, scene, restart, extra_names)
     if found is not None:
-        if found.options != plan.options:
-            found = replace(found, options=plan.options)
+        same_files = not list(list_changes(found.fingerprint, plan.fingerprint))
+        if found.options != plan.options or not same_files:
+            check_guard(folder.plan)
+            folder.unreadable.unlink(missing_ok=True)  # its copy counts from now on
+            found = replace(found, options=plan.options, fingerprint=plan.fingerprint)
             write_sealed(folder.plan, found.to_json())
         return found, False
     if restart and folder.plan.is_file():
@@ -267,11 +278,67 @@ def check_same(folder: RunFolder, found: Plan, plan: Plan, hint: str) -> None:
         for name, value in new["options"].items()
         if old["options"].get(name) != value and not (name == _MAY_BE_ADDED and value)
     ]
-    if old["fingerprint"] != new["fingerprint"]:
-        changed = [k for k, v in new["fingerprint"].items() if old["fingerprint"].get(k) != v]
-        changes.append(f"the scene is another one or has changed ({', '.join(changed)})")
+    if why := _describe_scene_change(folder, found.fingerprint, plan.fingerprint, bool(changes)):
+        changes.append(why)
     if changes:
         raise ConfigError(f"{folder.out} is the folder of another run: {'; '.join(changes)}", hint)
+
+
+def _describe_scene_change(
+    folder: RunFolder, old: dict[str, Any], new: dict[str, Any], has_other_options: bool
+) -> str:
+    """How a scene differs from that of the plan; empty if it does not.
+
+    Files that could not be read when the run stopped may have been copied again.
+    """
+    keys = list(dict.fromkeys([*old, *new]))
+    if is_of_older_version(old, new):
+        if not folder.run.is_file() or not is_complete(folder):
+            return "it was begun by an earlier version, which has recorded less of its scene"
+        keys = [key for key in keys if key in old and key != "files"]
+    changed: dict[str, list[str]] = {}
+    repaired = read_unreadable(folder)
+    for key in keys:
+        differing = list_changes({key: old.get(key)}, {key: new.get(key)})
+        if names := [name for name in differing if not is_named_in(repaired, name)]:
+            changed[key] = names
+    if has_other_options:  # which say how its files are read
+        changed.pop(DESCRIBED, None)
+    if not changed:
+        return ""
+    text = f"the scene is another one or has changed ({', '.join(changed)})"
+    files = [name for name in changed.get("files", []) if name != "files"]
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return f"{text}: {files[0]}{more}" if files else text
+
+
+def describe_copied_scene(found: Plan, plan: Plan) -> str | None:
+    """A warning if the files of the scene are others, of the same names, sizes and times."""
+    if has_other_inodes(found.fingerprint, plan.fingerprint):
+        return (
+            "the files of the scene were copied or replaced since it was begun: their names, sizes "
+            "and times are the same, their inodes are not; if it is another scene, give --restart"
+        )
+    return None
+
+
+def note_unreadable(folder: RunFolder, message: str) -> None:
+    """Keep what could not be read, so that a copy of that file may replace it."""
+    write_sealed(folder.unreadable, {"why": message})
+
+
+def read_unreadable(folder: RunFolder) -> str:
+    """What could not be read when the run stopped; empty if nothing is known."""
+    with contextlib.suppress(ConfigError):
+        return (
+            str(read_json(folder.unreadable).get("why", "")) if folder.unreadable.exists() else ""
+        )
+    return ""
+
+
+def is_named_in(message: str, name: str) -> bool:
+    """True if a message names the chunk file of that name, which has folders."""
+    return "/" in name and re.search(rf"/{re.escape(name)}(?![\w./])", message) is not None
 
 
 def _show(value: Any) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 
 from hyperhpc.config import CODED_LAYERS
 from hyperhpc.errors import SceneError
+from hyperhpc.scene.fingerprint import MOST_FILES
 from hyperhpc.scene.window import length, normalise
 
 #: Pixels of a piece of :meth:`Scene.blocks`, where the format defines none: caches hold it.
@@ -271,8 +272,12 @@ class Scene(ABC):
         """Findings about the scene's files that need no reading, one sentence each."""
         return []
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Identifies the content of the scene, as plain JSON without paths."""
+    def fingerprint(self, most_files: int = MOST_FILES) -> dict[str, Any]:
+        """Identifies the content of the scene, as plain JSON without paths.
+
+        ``most_files``: How many files may be looked at; of more of them some count for all. See
+            :mod:`hyperhpc.scene.fingerprint`, also for how two are compared.
+        """
         return {"kind": self.format, "shape": list(self.shape), "dtype": self.stored_dtype}
 
     def layers(self) -> dict[str, Layer]:

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import codecs
+import dataclasses
+import json
 import os
 import shlex
 from abc import abstractmethod
@@ -17,7 +19,9 @@ import numpy as np
 from hyperhpc.errors import SceneError, cause
 from hyperhpc.scene import metadata
 from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.fingerprint import DESCRIBED, MOST_FILES, MOST_READ, stamp_files
 from hyperhpc.scene.window import band_runs, describe_window, length, normalise
+from hyperhpc.sealed import crc32c
 
 #: What to do about a file that cannot be read.
 DAMAGED_FILE = "The file is truncated or damaged; copy or download it again"
@@ -60,17 +64,33 @@ class FileScene(Scene):
         Raises SceneError: from :func:`unreadable`: the file is missing, truncated or damaged.
         """
 
-    def fingerprint_files(self) -> dict[str, str]:
-        """Files whose size and time change with the scene: a name and a path for each."""
+    def fingerprint_files(self, most_files: int = MOST_FILES) -> dict[str, str]:
+        """Files whose size and time change with the scene: a name and a path for each.
+
+        ``most_files``: About how many; of more of them, always the same are named.
+        """
         return {"file": self.path}
 
-    def fingerprint(self) -> dict[str, Any]:
-        """With size and time of :meth:`fingerprint_files`."""
-        try:
-            stamps = {name: list(stamp(path)) for name, path in self.fingerprint_files().items()}
-        except OSError as error:
-            raise SceneError(f"{self.path} no longer exists: {cause(error)}") from error
-        return super().fingerprint() | {"files": stamps}
+    def fingerprint(self, most_files: int = MOST_FILES) -> dict[str, Any]:
+        """With stamps of :meth:`fingerprint_files`, and what was read of small ones."""
+        if not os.path.exists(self.path):
+            raise SceneError(f"{self.path} no longer exists")
+        most_read = min(MOST_READ, most_files)
+        stamps = stamp_files(self.fingerprint_files(most_files), most_read)
+        return super().fingerprint() | stamps | {DESCRIBED: self._describe()}
+
+    def _describe(self) -> str:
+        """Checksum of what files say of the numbers and their places."""
+        grid, fwhm_nm = dataclasses.asdict(self.grid), self.fwhm_nm
+        known = [
+            self.wavelength_nm.tolist(),
+            None if fwhm_nm is None else fwhm_nm.tolist(),
+            [str(value) for value in grid.values()],
+            [self.scale_factor, self.linear, self.valid_range, str(self.geotransform)],
+            [str(self.nodata), str(self.wide_nodata), str(self.window_nodata)],
+            self.bad_band_windows_nm,
+        ]
+        return crc32c(json.dumps(known).encode())
 
     def read(self, rows: slice, cols: slice, bands: slice | np.ndarray | None = None) -> np.ndarray:
         """Read one window; see :meth:`Scene.read`.

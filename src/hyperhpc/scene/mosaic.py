@@ -27,6 +27,7 @@ from hyperhpc.scene.cube import (
     empty_layer,
     scene_fields,
 )
+from hyperhpc.scene.fingerprint import MOST_FILES
 from hyperhpc.scene.formats import format_by_extension
 from hyperhpc.scene.georef import grid_in_pixels, is_same_crs
 from hyperhpc.scene.origins import ORIGIN_KINDS, add_dates, origin_names, renumber, source_from_name
@@ -36,6 +37,10 @@ from hyperhpc.scene.window import intersect, length, normalise
 _Window = tuple[slice, slice]
 #: Ranks of a pixel that has data but no zenith angle, and of one without data.
 _RANK_NO_ANGLE, _RANK_MISSING = 1e8, 1e9
+
+
+#: Files of each scene that are looked at to see whether it has changed, however many scenes.
+_FEWEST_FILES = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -202,12 +207,13 @@ class MosaicScene(Scene):
         """The findings of all scenes."""
         return [finding for member in self.members for finding in member.check_files()]
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, most_files: int = MOST_FILES) -> dict[str, Any]:
         """Shape and rule, and the fingerprints of all scenes in their order."""
+        each = max(most_files // len(self.members), _FEWEST_FILES)
         return super().fingerprint() | {
             "overlap": self.overlap,
             "files": [
-                [os.path.basename(member.path), list(place), member.fingerprint()]
+                [os.path.basename(member.path), list(place), member.fingerprint(each)]
                 for member, place in zip(self.members, self.corners, strict=True)
             ],
         }

@@ -23,7 +23,14 @@ from hyperhpc.errors import ConfigError, ResourceError, SceneError
 from hyperhpc.files import remove_partial_files
 from hyperhpc.pipeline.managed import Session, managed_run
 from hyperhpc.pipeline.prepare import digests
-from hyperhpc.rundir.folder import RunFolder, check_same, partial_store, read_plan
+from hyperhpc.rundir.folder import (
+    RunFolder,
+    check_same,
+    describe_copied_scene,
+    note_unreadable,
+    partial_store,
+    read_plan,
+)
 from hyperhpc.rundir.integrity import files_of
 from hyperhpc.rundir.memory import max_tile_bytes, pixel_bytes
 from hyperhpc.rundir.plan import Area, Plan, Tile, check_chunk, choose_area, note_bbox
@@ -91,7 +98,9 @@ def ingest(
         found = read_plan(folder)
         hint = "Name another OUT, or give --restart to start from the beginning"
         check_same(folder, found, plan, hint)
-        plan = found
+        if why := describe_copied_scene(found, plan):
+            progress.note(f"warning: {why}")
+        plan = replace(found, fingerprint=plan.fingerprint)
     for message in scene.messages:
         progress.note(message)
     if not is_named:
@@ -101,6 +110,7 @@ def ingest(
             try:
                 _write_store(scene, plan, out, session)
             except DamagedTileError as error:
+                note_unreadable(folder, error.message)
                 raise SceneError(error.message, _COPY) from None
             session.claim.check()
             folder.store.rename(out)
@@ -151,6 +161,7 @@ def _write_store(scene: Scene, plan: Plan, out: Path, session: Session) -> None:
         )
         write_sealed(folder.plan, plan.to_json())
     else:
+        write_sealed(folder.plan, plan.to_json())  # a file that was unreadable may be another now
         _write_metadata_again(scene, plan, folder)
         warn: Callable[[str], None] = lambda text: progress.note(f"warning: {text}")  # noqa: E731
         drop_damaged_records(store, records, warn)

@@ -18,6 +18,7 @@ from hyperhpc.results import Pyramid, RunResults, open_results
 from hyperhpc.rundir.folder import RunFolder, find_run_folder
 from hyperhpc.rundir.plan import Area, Plan
 from hyperhpc.scene import Grid, Scene, open_scene
+from hyperhpc.scene.fingerprint import is_of_older_version, list_changes
 from hyperhpc.sealed import read_json
 from hyperhpc.tools.preview import is_finished, make_overview
 
@@ -135,7 +136,9 @@ def _find_scene(
             f"{error.message.rstrip('.')}; without the scene there are no spectra, and true "
             "colour has the resolution of the overview (name the scene with --scene)"
         ]
-    if not asked and scene.fingerprint() != plan.fingerprint:
+    now = scene.fingerprint()
+    is_older = is_of_older_version(plan.fingerprint, now)
+    if not asked and not is_older and any(list_changes(plan.fingerprint, now)):
         return scene, [f"{path} has changed since the run; spectra show what it holds now"]
     return scene, []
 

@@ -14,6 +14,7 @@ from hyperhpc.errors import SceneError
 from hyperhpc.scene import metadata
 from hyperhpc.scene.cube import DATE_ARRAY, LINE_ARRAY, ZENITH_LAYER, Grid, Layer, to_zenith
 from hyperhpc.scene.files import FileScene, netcdf_hint, unreadable
+from hyperhpc.scene.fingerprint import MOST_FILES
 from hyperhpc.scene.formats import hdf5, neon_layers
 from hyperhpc.scene.formats.hdf5 import READ_ERRORS, open_file
 from hyperhpc.scene.georef import find_first_crs, grid_from_map_info, grid_in_pixels
@@ -67,10 +68,10 @@ class NeonScene(FileScene):
         except READ_ERRORS as error:
             raise unreadable(self.cube_name, rows, cols, bands, why=error) from error
 
-    def fingerprint_files(self) -> dict[str, str]:
+    def fingerprint_files(self, most_files: int = MOST_FILES) -> dict[str, str]:
         """The file, and those that a virtual dataset is made of."""
         parts = {f"source/{n}": path for n, path in enumerate(self.virtual_sources)}
-        return super().fingerprint_files() | parts
+        return super().fingerprint_files(most_files) | parts
 
     def _fetch_rows(self, data: h5py.Dataset, rows: slice, cols: slice, bands: slice) -> np.ndarray:
         """By HDF5 itself, for layouts that :func:`hdf5.chunk_reader` does not know."""

@@ -17,6 +17,7 @@ import numpy as np
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import SOURCE_ARRAY
 from hyperhpc.scene.files import FileScene, unreadable
+from hyperhpc.scene.fingerprint import MOST_FILES
 from hyperhpc.scene.formats.envi_header import as_gdal_reads_it, starts_as_header
 from hyperhpc.scene.origins import add_dates
 from hyperhpc.scene.window import intersect, length, mirror, normalise
@@ -125,9 +126,15 @@ class RasterScene(FileScene):
         source = np.zeros((length(rows), length(cols)), np.uint16)
         return add_dates({SOURCE_ARRAY: source}, self.sources, ())
 
-    def fingerprint_files(self) -> dict[str, str]:
-        """The data and the header."""
-        return {"file": self.path} | ({"header": self.header} if self.header else {})
+    def fingerprint_files(self, most_files: int = MOST_FILES) -> dict[str, str]:
+        """The data, the header, and a mask and a world file next to them.
+
+        GDAL's ``.aux.xml`` does not count: QGIS writes one when it shows the file.
+        """
+        stem = os.path.splitext(self.path)[0]
+        found = {"file": self.path} | ({"header": self.header} if self.header else {})
+        extra = {".msk": f"{self.path}.msk", ".tfw": f"{stem}.tfw", ".wld": f"{stem}.wld"}
+        return found | {name: path for name, path in extra.items() if os.path.exists(path)}
 
 
 def read_errors() -> tuple[type[Exception], ...]:

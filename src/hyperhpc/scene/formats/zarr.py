@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ from hyperhpc.scene.cube import (
     to_zenith,
 )
 from hyperhpc.scene.files import FileScene, stamp, unreadable
+from hyperhpc.scene.fingerprint import MOST_FILES
 from hyperhpc.scene.formats import zarr_chunks
 from hyperhpc.scene.formats import zarr_layout as layout
 from hyperhpc.scene.formats.zarr_layout import Axes, Node
@@ -44,6 +46,8 @@ from hyperhpc.scene.window import mirror
 #: Reads the values of a coordinate.
 Read = Callable[[Node], np.ndarray]
 _opening = threading.Lock()  # warnings are switched off for all threads meanwhile
+#: Entries of a group's folder among which coordinates are looked for.
+_MOST_NEIGHBOURS = 256
 _DAMAGED = "A chunk is damaged or incomplete; copy the store again"
 #: What zarr, its codecs and the file system raise for a damaged store. zarr's own errors
 #: are ValueErrors, KeyErrors or IndexErrors, and arithmetic with a chunk of no size;
@@ -209,14 +213,40 @@ class ZarrScene(FileScene):
             "data, or a copy has lost them."
         ]
 
-    def fingerprint_files(self) -> dict[str, str]:
-        """The metadata files of the array and of its group."""
-        folder = os.path.join(self.store, self.array)
-        return {
-            f"{role}/{os.path.basename(path)}": path
-            for role, place in (("array", folder), ("group", os.path.dirname(folder)))
-            for path in layout.metadata_files(place, self.zarr_format)
-        }
+    def fingerprint_files(self, most_files: int = MOST_FILES) -> dict[str, str]:
+        """Metadata and chunk files, of the cube and of all that lies in its group.
+
+        At most ``most_files`` of the cube, and an eighth as many of its thinned copy and of each
+        image; of coordinates the first chunk, which is their only one.
+        """
+        group = os.path.dirname(os.path.join(self.store, self.array))
+        few = max(1, most_files // 8)
+        most = {self.array: most_files} | {path: few for _, path in self._images}
+        if isinstance(self.thinned, ZarrScene):
+            most[self.thinned.array] = few
+        found = layout.metadata_files(group, self.zarr_format)
+        for path in [*most, *(path for path in self._neighbours(group) if path not in most)]:
+            folder = os.path.join(self.store, path)
+            found += layout.metadata_files(folder, self.zarr_format)
+            try:
+                array = open_array(self.store, path, self.zarr_format)
+            except SceneError:
+                continue  # of another kind, and not read
+            names = zarr_chunks.some_file_names(array, most.get(path, 1))
+            found += [os.path.join(folder, name) for name in names]
+        return {os.path.relpath(path, group): path for path in found}
+
+    @property
+    def _images(self) -> tuple[tuple[str, str], ...]:
+        return (*self.origin_arrays, *self.layer_arrays)
+
+    def _neighbours(self, group: str) -> list[str]:
+        """Paths of the small arrays in the folder of a group: coordinates."""
+        with os.scandir(group) as entries:
+            names = sorted(entry.name for entry in islice(entries, _MOST_NEIGHBOURS))
+        paths = [os.path.relpath(os.path.join(group, name), self.store) for name in names]
+        nodes = ((path, layout.read_node(self.store, path, self.zarr_format)) for path in paths)
+        return [path for path, node in nodes if node and node.is_array and len(node.shape) < 2]
 
 
 def open_zarr_scene(

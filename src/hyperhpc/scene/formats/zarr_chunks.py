@@ -30,6 +30,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype
 
 from hyperhpc.files import atomic_write
+from hyperhpc.scene.fingerprint import spread
 from hyperhpc.scene.formats.zarr_guard import METADATA, GuardedStore
 from hyperhpc.scene.formats.zarr_sums import find_store_sums
 
@@ -154,6 +155,15 @@ def file_names(array: Array) -> list[str]:
     sides = array.shards or array.chunks
     counts = (-(-size // side) for size, side in zip(array.shape, sides, strict=True))
     return [array.metadata.encode_chunk_key(place) for place in product(*map(range, counts))]
+
+
+def some_file_names(array: Array, most: int) -> list[str]:
+    """At most so many of these names, evenly spread, always the same."""
+    sides = array.shards or array.chunks
+    counts = [-(-size // side) for size, side in zip(array.shape, sides, strict=True)]
+    places = (np.unravel_index(number, counts) for number in spread(math.prod(counts), most))
+    keys = (tuple(map(int, place)) for place in places) if counts else iter([()])
+    return [array.metadata.encode_chunk_key(key) for key in keys]
 
 
 def absent_files(array: Array, folder: str) -> list[str]:

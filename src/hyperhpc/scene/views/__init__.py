@@ -10,6 +10,7 @@ import numpy as np
 
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import THINNED_STEP, Layer, Mask, Scene, scene_fields
+from hyperhpc.scene.fingerprint import MOST_FILES
 from hyperhpc.scene.window import length
 
 
@@ -118,9 +119,9 @@ class MaskedScene(WrappedScene):
             found[hidden] = number
         return found
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, most_files: int = MOST_FILES) -> dict[str, Any]:
         """See :meth:`Scene.fingerprint`."""
-        return self.inner.fingerprint() | {"mask": self.mask.fingerprint()}
+        return self.inner.fingerprint(most_files) | {"mask": self.mask.fingerprint()}
 
 
 def mask_scene(scene: Scene, mask: Mask, note: str = "", **changes: Any) -> MaskedScene:
@@ -169,9 +170,9 @@ class PickedScene(WrappedScene):
         dn = self.inner.read(rows, cols, numbers[order])
         return dn if (np.diff(order) > 0).all() else dn[..., np.argsort(order)]
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, most_files: int = MOST_FILES) -> dict[str, Any]:
         """See :meth:`Scene.fingerprint`."""
-        return self.inner.fingerprint() | {"picked": self.numbers.tolist()}
+        return self.inner.fingerprint(most_files) | {"picked": self.numbers.tolist()}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -203,9 +204,9 @@ class ResampledScene(WrappedScene):
                 out[..., band][(below == mark) | (above == mark)] = mark
         return out
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, most_files: int = MOST_FILES) -> dict[str, Any]:
         """See :meth:`Scene.fingerprint`."""
-        return self.inner.fingerprint() | {"resampled": self.wavelength_nm.tolist()}
+        return self.inner.fingerprint(most_files) | {"resampled": self.wavelength_nm.tolist()}
 
 
 def pick_common(scenes: Sequence[Scene]) -> list[Scene]:

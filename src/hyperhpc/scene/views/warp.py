@@ -17,6 +17,7 @@ from hyperhpc.config import SceneOptions
 from hyperhpc.errors import SceneError
 from hyperhpc.scene.cube import Grid, Scene, empty_layer, scene_fields
 from hyperhpc.scene.files import FileScene
+from hyperhpc.scene.fingerprint import MOST_FILES
 from hyperhpc.scene.georef import grid_in_pixels, is_same_crs
 from hyperhpc.scene.origins import ORIGIN_KINDS
 from hyperhpc.scene.views import WrappedScene, window_shape
@@ -89,9 +90,11 @@ class WarpedScene(WrappedScene):
         self._gather(found, rows, cols, self.inner.read_causes)
         return found
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, most_files: int = MOST_FILES) -> dict[str, Any]:
         """See :meth:`Scene.fingerprint`."""
-        return self.inner.fingerprint() | {"warped": [*self.origin, *self.steps[0], *self.steps[1]]}
+        return self.inner.fingerprint(most_files) | {
+            "warped": [*self.origin, *self.steps[0], *self.steps[1]]
+        }
 
     def _gather(
         self, out: np.ndarray, rows: slice, cols: slice, read: Callable[[slice, slice], np.ndarray]
@@ -147,11 +150,11 @@ class ReprojectedScene(WarpedScene):
     crs: tuple[str, str]
     six: tuple[float, ...]
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, most_files: int = MOST_FILES) -> dict[str, Any]:
         """See :meth:`Scene.fingerprint`."""
         grid = self.grid
         numbers = [grid.xmin, grid.ymax, grid.px, grid.py, *self.six]
-        return self.inner.fingerprint() | {"reprojected": [*self.crs, *numbers]}
+        return self.inner.fingerprint(most_files) | {"reprojected": [*self.crs, *numbers]}
 
     def _place(self, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :meth:`WarpedScene._place`; -1 where there is no such place."""
