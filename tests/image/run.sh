@@ -39,10 +39,13 @@ start docker "$WORK:$DATA" "
   until docker info >/dev/null 2>&1; do kill -0 \$!; sleep 0.2; done"
 
 say "The SIF, by $(on apptainer apptainer --version), as an unprivileged user"
-wait_for bash tests/image/sif.sh copy "$WORK"
-wait_for bash tests/image/sif.sh build "$WORK"
 say "The Docker image, by engine $(on docker docker version --format '{{ .Server.Version }}')"
-wait_for build_docker
+wait_for bash tests/image/sif.sh copy "$WORK"
+# at once: each waits for downloads and for the disk by turns
+build_docker &
+docker=$!
+wait_for bash tests/image/sif.sh build "$WORK"
+wait "$docker"
 
 say "Tests"
 export HYPERHPC_IMAGE_TEST=$WORK
