@@ -22,6 +22,7 @@ from typing import Any
 from hyperhpc import parsers
 from hyperhpc.errors import ConfigError
 from hyperhpc.parsers import Parser, parse_memory
+from hyperhpc.reading import read_file
 
 MODELS = ("lloyd", "minibatch")
 OVERLAPS = ("first", "last", "nadir")
@@ -464,6 +465,7 @@ class RunConfig(SceneOptions):
 
 
 OPTIONS = options_of(RunConfig)
+_MAX_TOML_BYTES = 2**20
 _FORMER_NAMES = {old: name for name, entry in OPTIONS.items() for old in entry.former_names}
 #: Key in plan.json and run.json to name of the option, where they differ.
 _STORED = {entry.stored_as: name for name, entry in OPTIONS.items() if entry.stored_as}
@@ -520,7 +522,7 @@ def _rename(values: dict[str, Any], problems: list[str]) -> dict[str, Any]:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text("utf-8"))
+        return tomllib.loads(read_file(file, _MAX_TOML_BYTES).decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, nested too deep

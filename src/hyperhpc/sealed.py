@@ -25,6 +25,7 @@ import google_crc32c
 
 from hyperhpc.errors import ConfigError, IncompleteRunError
 from hyperhpc.files import atomic_write
+from hyperhpc.reading import open_regular, read_file
 
 #: [bytes, CRC-32C in hexadecimal]; None for a chunk of missing values only: it has no file.
 Sums = Mapping[str, list[Any] | None]
@@ -77,7 +78,7 @@ def read_json(path: Path) -> Any:
     Raises ConfigError: the file cannot be read; DamagedJsonError: it is damaged.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     return parse_json(path, data)
@@ -120,7 +121,7 @@ def measure_bytes(data: bytes) -> list[Any]:
 def measure_file(path: Path) -> list[Any] | None:
     """Length and checksum of a file; None if there is none."""
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path) as file:
             size, crc = 0, 0
             while piece := file.read(_PIECE):
                 size, crc = size + len(piece), google_crc32c.extend(crc, piece)

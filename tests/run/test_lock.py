@@ -164,10 +164,52 @@ def test_lock__of_another_host_that_is_touched_is_refused(
 
 
 def test_lock__that_is_damaged_counts_by_its_age(tmp_path: Path) -> None:
-    for text in ("", "{", "[]", '{"token": 1}'):
-        (tmp_path / ".lock").write_text(text)
+    odd = json.dumps(dataclasses.asdict(Owner.of_this_process()) | {"pid": [1]})
+    path = json.dumps(dataclasses.asdict(Owner.of_this_process()) | {"token": "../../x"})
+    for text in ("", "{", "[]", '{"token": 1}', "\xff\0", "[" * 100_000, odd, path):
+        (tmp_path / ".lock").write_text(text, "latin-1")
         os.utime(tmp_path / ".lock", (1, 1))
         assert held(tmp_path) == []
+
+
+def test_lock__touched_in_the_future_is_judged_by_our_own_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a share after a clock was set back."""
+    monkeypatch.setattr(lock_module, "GONE_S", 0.5)
+    monkeypatch.setattr(lock_module, "_LOOK_S", 0.05)
+    write_lock(tmp_path, -3600, **ELSEWHERE)
+    begin = time.monotonic()
+    (said,) = held(tmp_path)
+    assert 0.5 <= time.monotonic() - begin < 30
+    assert said.endswith("this takes up to 0 s")
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _dangling(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def _device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_fifo, "it is a FIFO, not a file"),
+        (_dangling, "is a link to nothing: remove it"),
+        (_device, "it is a device, not a file"),
+        (Path.mkdir, "Is a directory"),
+    ],
+)
+def test_lock__that_is_no_file(tmp_path: Path, make: Callable[[Path], None], message: str) -> None:
+    make(tmp_path / ".lock")
+    with pytest.raises(ResourceError, match=message):
+        held(tmp_path)
 
 
 def test_lock__parts_left_by_the_killed_are_removed(tmp_path: Path) -> None:

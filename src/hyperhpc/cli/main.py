@@ -34,6 +34,8 @@ def main(args: Sequence[str] | None = None) -> None:
     with _handle_signals(words):
         code = _run_command(words)
     _write_exit_file(code)
+    if args is None and code in (_INTERRUPTED, _TERMINATED):
+        sys.unraisablehook = lambda lost: None  # of coroutines that were at work
     sys.exit(code)
 
 

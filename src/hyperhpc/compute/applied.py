@@ -19,6 +19,7 @@ from hyperhpc.compute.models import Labeller, nan_to_none
 from hyperhpc.compute.selection import Selection, usable_centres_nm
 from hyperhpc.config import MAX_CLUSTERS, MODELS
 from hyperhpc.errors import ConfigError
+from hyperhpc.reading import read_file
 from hyperhpc.rundir.folder import RunFolder
 from hyperhpc.rundir.integrity import read_result
 from hyperhpc.scene.cube import Scene
@@ -101,7 +102,7 @@ def read_applied(path: Path, names: Sequence[str], scene: Scene) -> AppliedModel
             for name, entry in wanted.items()
         },
     }
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(read_file(path)).hexdigest()
     return AppliedModel(digest, applied, _read_spectra(path, wanted, order), bands[order])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from hyperhpc.compute.grid_file import GridFile
 from hyperhpc.compute.stores import consolidate, create_group, create_store, set_attributes
 from hyperhpc.compute.tiles import drop_damaged_records
 from hyperhpc.files import atomic_write, check_guard, remove_partial_files
+from hyperhpc.reading import read_json_file
 from hyperhpc.rundir.folder import RunFolder
 from hyperhpc.rundir.integrity import files_of
 from hyperhpc.rundir.plan import Plan
@@ -62,7 +62,7 @@ def is_store_intact(folder: RunFolder, warn: Callable[[str], None]) -> bool:
         return False
     damaged = dict(find_damage(results, sums))
     try:
-        if not _are_ours(json.loads((results / _ATTRIBUTES).read_text("utf-8"))):
+        if not _are_ours(read_json_file(results / _ATTRIBUTES)):
             damaged[_ATTRIBUTES] = "holds other bytes than were written"
     except (OSError, ValueError):
         damaged[_ATTRIBUTES] = "cannot be read"

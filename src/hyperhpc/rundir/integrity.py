@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import zarr
 
 from hyperhpc.errors import ConfigError, IncompleteRunError, SceneError
+from hyperhpc.reading import read_file
 from hyperhpc.rundir.folder import RunFolder
 from hyperhpc.rundir.plan import Tile
 from hyperhpc.scene.formats.zarr_guard import GuardedStore
@@ -123,7 +124,7 @@ def read_result(folder: RunFolder, path: Path) -> Any:
     was written, or checksums.json is damaged.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     try:

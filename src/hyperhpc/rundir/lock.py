@@ -11,8 +11,10 @@ neither if the lock is another's, nor if it is gone, as after the other has fini
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
 import secrets
 import shlex
 import signal
@@ -21,12 +23,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
 from hyperhpc.files import guard_writes
+from hyperhpc.reading import open_regular
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,19 @@ class Owner:
             os.environ.get("SLURM_JOB_ID"),
             int(restart) if restart.isdecimal() else 0,
         )
+
+    @classmethod
+    def from_json(cls, value: Any) -> Owner:
+        """The owner that a lock names; TypeError or ValueError if it is damaged."""
+        owner = cls(**value)
+        for field in fields(cls):
+            kind = int if field.type == "int" else str
+            known = getattr(owner, field.name)
+            if type(known) is not kind and not (field.name == "job" and known is None):
+                raise TypeError(field.name)
+        if not _TOKEN.fullmatch(owner.token):  # it becomes part of a name
+            raise ValueError(owner.token)
+        return owner
 
     def __str__(self) -> str:
         job = f"job {self.job}, " if self.job else ""
@@ -106,6 +123,9 @@ def find_start(pid: int) -> int | None:
 
 
 LOCK = ".lock"
+#: More than any lock has.
+_MAX_BYTES = 2**16
+_TOKEN = re.compile(r"\w{1,64}")
 #: Seconds between two touches.
 BEAT_S = 10.0
 #: An owner that has missed so many seconds is gone.
@@ -251,7 +271,7 @@ def move_lock(old: Path, new: Path) -> None:
 
 def _acquire(path: Path, mine: Owner, note: Callable[[str], None]) -> None:
     """Create the lock, or take it over from an owner that is gone."""
-    watched, first = None, 0.0  # whom, and the first touch that was seen
+    watched, first, since = None, 0.0, 0.0  # whom, and the first touch that was seen, and when
     while not _create(path, mine):
         theirs, touched = _read(path)
         if touched is None:
@@ -261,13 +281,15 @@ def _acquire(path: Path, mine: Owner, note: Callable[[str], None]) -> None:
         if verdict is None:
             age = _now(path) - touched
             if token != watched:
-                watched, first = token, touched
+                watched, first, since = token, touched, time.monotonic()
                 if age < GONE_S:
                     note(
                         f"Finding out whether another run in {path.parent} is alive "
-                        f"({theirs}): this takes up to {GONE_S - age:.0f} s"
+                        f"({theirs}): this takes up to {min(GONE_S - age, GONE_S):.0f} s"
                     )
-            verdict = True if age >= GONE_S else False if touched != first else None
+            # By our own time too: a touch may lie in the future, if a clock was set back
+            is_silent = age >= GONE_S or time.monotonic() - since >= GONE_S
+            verdict = False if touched != first else True if is_silent else None
         if verdict is None:
             time.sleep(_LOOK_S)
         elif verdict:
@@ -329,13 +351,15 @@ def _write_part(path: Path, owner: Owner) -> Path:
 def _read(path: Path) -> tuple[Owner | None, float | None]:
     """Owner and last touch; no owner if the file is not whole, neither if there is none."""
     try:
-        with path.open(encoding="utf-8") as file:  # opening makes NFS ask the server
-            text, touched = file.read(), os.fstat(file.fileno()).st_mtime
+        with open_regular(path) as file:  # opening makes NFS ask the server
+            data, touched = file.read(_MAX_BYTES), os.fstat(file.fileno()).st_mtime
     except FileNotFoundError:
+        if path.is_symlink():
+            raise OSError(errno.EINVAL, f"{path} is a link to nothing: remove it") from None
         return None, None
     try:
-        return Owner(**json.loads(text)), touched
-    except (TypeError, ValueError):
+        return Owner.from_json(json.loads(data)), touched
+    except (RecursionError, TypeError, ValueError):
         return None, touched
 
 

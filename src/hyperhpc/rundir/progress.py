@@ -26,6 +26,7 @@ from rich.text import Text
 
 from hyperhpc.errors import ConfigError, IncompleteRunError
 from hyperhpc.files import atomic_write
+from hyperhpc.reading import read_file
 from hyperhpc.rundir.folder import RunFolder, partial_store
 from hyperhpc.rundir.lock import Claim
 
@@ -325,7 +326,7 @@ def read_status(out: Path) -> dict[str, str]:
 def _read_lines(path: Path) -> dict[str, str]:
     """The ``key: value`` lines of a file; none if it cannot be read."""
     try:
-        lines = path.read_text("utf-8", "replace").splitlines()
+        lines = read_file(path).decode("utf-8", "replace").splitlines()
     except OSError:
         return {}
     return dict(line.split(": ", 1) for line in lines if ": " in line)

@@ -19,6 +19,7 @@ from pkgutil import resolve_name
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError, SceneError
 from hyperhpc.files import is_unfinished_store
+from hyperhpc.reading import check_regular
 from hyperhpc.scene.cube import Grid, Scene
 from hyperhpc.scene.files import FileScene, netcdf_hint, override
 from hyperhpc.scene.formats import FORMATS, find_format
@@ -128,6 +129,7 @@ def _open(path: str, group: str | None, given: GivenCentres | None) -> Scene:
     try:
         if not os.path.exists(path):
             raise SceneError(f"{path} does not exist", _suggest_folder(path))
+        check_regular(path)
         _check_finished(path)
         known = find_format(path)
         if known is None:
@@ -135,9 +137,8 @@ def _open(path: str, group: str | None, given: GivenCentres | None) -> Scene:
         opener = resolve_name(known.opener)
         scene: Scene = opener(path, group, None if given is None else given.wavelength_nm)
     except OSError as error:
-        raise SceneError(
-            f"{path} cannot be read: {error.strerror or error}", "Check its permissions"
-        ) from error
+        hint = "Check its permissions" if isinstance(error, PermissionError) else "Look at the file"
+        raise SceneError(f"{path} cannot be read: {error.strerror or error}", hint) from error
     if given is None:
         if scene.wavelength_nm.size != scene.shape[2]:
             raise SceneError(

@@ -30,6 +30,8 @@ MICROMETRES_BELOW = 30.0
 
 #: Longest side of a scene, in pixels: from a pole to the equator in pixels of 1 m.
 MAX_SIDE = 10_000_000
+#: Pixels of the largest scene: at a metre, a million square kilometres.
+MAX_PIXELS = 10**12
 
 #: What to do about a scene without band centres.
 HINT = "Give them in a file, one per line, as --wavelengths FILE"
@@ -156,8 +158,18 @@ def check_cube(
             f"{where} declares the shape {shape}; the longest side possible is {MAX_SIDE}",
             "It is damaged; copy it again",
         )
+    check_pixels(math.prod(shape) // min(shape), f"{where} declares the shape {shape}")
     if chunks is not None and min(chunks) < 1:
         raise SceneError(f"{where} declares chunks of {chunks}", "It is damaged; copy it again")
+
+
+def check_pixels(count: int, what: str) -> None:
+    """Refuse a scene that no run would ever finish; ``what`` begins the message."""
+    if count > MAX_PIXELS:
+        raise SceneError(
+            f"{what}: {count:.3g} pixels are more than {MAX_PIXELS:.0e}, the most that is read",
+            "A file of it is damaged, or lies far away from the others",
+        )
 
 
 def resolve_values(

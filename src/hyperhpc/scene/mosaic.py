@@ -30,6 +30,7 @@ from hyperhpc.scene.cube import (
 from hyperhpc.scene.fingerprint import MOST_FILES
 from hyperhpc.scene.formats import format_by_extension
 from hyperhpc.scene.georef import grid_in_pixels, is_same_crs
+from hyperhpc.scene.metadata import check_pixels
 from hyperhpc.scene.origins import ORIGIN_KINDS, add_dates, origin_names, renumber, source_from_name
 from hyperhpc.scene.views import SAME_BAND_NM
 from hyperhpc.scene.window import intersect, length, normalise
@@ -289,6 +290,7 @@ def join_scenes(path: str, members: Sequence[Scene], overlap: str) -> Scene:
     for member in members:
         _check_member(member, first, overlap)
     grid, shape, places = _place_members(members)
+    check_pixels(shape[0] * shape[1], f"The files of {path} make a mosaic of the shape {shape}")
     seen = _count_covered(members, places)
     gaps, has_no_overlap = shape[0] * shape[1] - seen[0], seen[1] == 0
     gap_value = first.nodata[0] if first.nodata else 0.0 if first.is_integer else float("nan")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.errors import ConfigError
+from hyperhpc.reading import read_file
 from hyperhpc.scene.files import decode_text
 
 #: Stands for the CRS of the scene.
@@ -83,7 +84,7 @@ def read_point_table(
 def _decode(path: Path, what: str) -> tuple[str, list[str]]:
     """Text of a table, and what was assumed about its bytes."""
     try:
-        text, encoding = decode_text(path.read_bytes())
+        text, encoding = decode_text(read_file(path))
     except UnicodeError:
         raise ConfigError(f"{what} is damaged: it begins as UTF-16", "Save it as UTF-8") from None
     if encoding == "latin-1":

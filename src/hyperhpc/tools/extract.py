@@ -16,6 +16,7 @@ from hyperhpc.compute.selection import NO_GEOMETRY, reflectance_converter, selec
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError
 from hyperhpc.files import atomic_outputs
+from hyperhpc.reading import open_regular
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.point_table import is_point_table
@@ -162,8 +163,8 @@ def _name_for_earlier(dest: Path, source: Path | None) -> Path | None:
     """A free name for the table of an earlier call; None if ``dest`` is none, or is the source."""
     if not dest.is_file() or (source and source.exists() and source.samefile(dest)):
         return None
-    with dest.open("rb") as file:
-        head = file.readline(_MAX_HEAD_BYTES)
+    with open_regular(dest) as file:
+        head = file.read(_MAX_HEAD_BYTES)
     if not _OUR_HEAD.match(head):
         return None
     number = 1

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyperhpc.errors import ResourceError
 from hyperhpc.files import atomic_write
+from hyperhpc.reading import read_json_file
 from hyperhpc.workers.network import LOOPBACK, ssh_tunnel_command
 from hyperhpc.workers.security import read_security, write_keys
 from hyperhpc.workers.workers import Note
@@ -89,7 +90,7 @@ class Connection:
     def read_scheduler(self) -> dict[str, Any] | None:
         """What the scheduler has published; None if it does not listen yet."""
         try:
-            return json.loads((self.folder / _SCHEDULER).read_text("utf-8"))
+            return read_json_file(self.folder / _SCHEDULER)
         except FileNotFoundError:
             return None
 

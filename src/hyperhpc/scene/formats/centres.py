@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hyperhpc.errors import ConfigError, SceneError
+from hyperhpc.reading import open_regular
 from hyperhpc.scene.files import decode_text
 from hyperhpc.scene.metadata import WAVELENGTH_RANGE_NM, resolve_wavelengths
 
@@ -63,7 +64,7 @@ def read_wavelengths(path: Path) -> GivenCentres:
     """
     where = f"--wavelengths {path}"
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             text = decode_text(file.read(_MAX_BYTES))[0]
         table = _parse(text, where)
         index, notes = _choose_column(table)

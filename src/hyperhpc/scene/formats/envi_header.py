@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hyperhpc.errors import ConfigError, SceneError
+from hyperhpc.reading import open_regular, read_file
 from hyperhpc.scene import metadata
 from hyperhpc.scene.files import decode_text
 from hyperhpc.scene.formats.centres import GivenCentres
@@ -34,7 +35,7 @@ _SIDECARS = (".aux.xml", ".msk")
 
 def starts_as_header(path: str) -> bool:
     """True for a file whose text begins with ENVI, in any encoding."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return file.read(16).startswith(_STARTS)
 
 
@@ -46,7 +47,7 @@ def read_header(path: str) -> dict[str, str]:
 
 def _read_text(path: str) -> str:
     try:
-        text = decode_text(Path(path).read_bytes())[0]
+        text = decode_text(read_file(path))[0]
     except UnicodeError:
         raise SceneError(f"{path} is not text", "Save it as UTF-8") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.errors import SceneError
+from hyperhpc.reading import check_siblings
 from hyperhpc.scene.cube import SOURCE_ARRAY
 from hyperhpc.scene.files import FileScene, unreadable
 from hyperhpc.scene.fingerprint import MOST_FILES
@@ -219,6 +220,7 @@ def find_raster(path: str) -> tuple[str, str | None]:
     Raises SceneError: neither of both kinds, a header that is not ENVI's, or no single data file
     to it.
     """
+    check_siblings(path)
     if is_tiff(path):
         return path, None
     header = path if _is_header(path) else _find_header(path)

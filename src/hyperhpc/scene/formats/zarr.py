@@ -80,7 +80,7 @@ def open_array(root: str, path: str, version: int, absent_value: float | None = 
         with _opening:
             return _open_unchanged(folder, version, stamp(watch), absent_value)
     except READ_ERRORS as error:
-        hint = "The store is damaged or uses a codec that is not installed"
+        hint = "The store is damaged, uses a codec that is not installed, or needs larger chunks"
         raise unreadable(f"Zarr array {folder}", why=error, hint=hint) from error
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import struct
 import warnings
 from collections.abc import Iterable, Iterator
@@ -150,6 +151,28 @@ def _is_empty(part: np.ndarray, fill: Any) -> bool:
 EMPTY_CHUNKS = "empty_chunks"
 
 
+#: Most chunks: all names are looked up, which takes seconds then.
+MAX_CHUNKS = 4_000_000
+#: Most chunks of fewer bytes than this: each takes as long to read as a large one.
+_MAX_SMALL_CHUNKS, _SMALL_BYTES = 20_000, 4096
+
+
+def check_counts(array: Array) -> None:
+    """Refuse an array of more chunks than can be handled.
+
+    Raises OSError: there are more than :data:`MAX_CHUNKS`, or as many small ones.
+    """
+    sides = zip(array.shape, array.chunks, strict=True)
+    count = math.prod(-(-size // max(side, 1)) for size, side in sides)
+    is_small = math.prod(array.chunks) * array.dtype.itemsize < _SMALL_BYTES
+    most = _MAX_SMALL_CHUNKS if is_small else MAX_CHUNKS
+    if count > most:
+        raise OSError(
+            f"it declares {count:.3g} chunks of {array.chunks}; at most {most:.0e} are read"
+            + f" that hold less than {_SMALL_BYTES} bytes" * is_small
+        )
+
+
 def file_names(array: Array) -> list[str]:
     """Names of all chunk files, or shards, that an array has if none is empty."""
     sides = array.shards or array.chunks
@@ -240,7 +263,7 @@ class ChunkReader:
         name = self._array.metadata.encode_chunk_key(key)
         path = os.path.join(self._folder, name)
         try:
-            number = os.open(path, os.O_RDONLY)
+            number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         except FileNotFoundError:
             if self._may_be_absent is not None:
                 check_may_be_absent(path, name, self._may_be_absent)
@@ -280,7 +303,11 @@ class _File:
 
     def __init__(self, number: int, path: str) -> None:
         self._number, self.path = number, path
-        self.size = os.fstat(number).st_size
+        status = os.fstat(number)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(number)
+            raise OSError(f"{path} is no file")
+        self.size = status.st_size
         self._buffer = bytearray()
 
     def read(self, offset: int, length: int) -> memoryview:
@@ -431,6 +458,7 @@ def open_checked(folder: str, zarr_format: Any, absent_value: float | None = Non
         array = zarr.open_array(store, mode="r", zarr_format=zarr_format)
     if absent_value is not None:
         object.__setattr__(array.metadata, "fill_value", array.dtype.type(absent_value))
+    check_counts(array)
     # Bytes pass the codecs in order, so the last one is what the file holds. A shard is
     # no Blosc block itself; its inner chunks are read by range.
     last = array.compressors[-1] if array.compressors else None

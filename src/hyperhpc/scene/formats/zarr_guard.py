@@ -7,6 +7,7 @@ codecs of other packages. :class:`GuardedStore` refuses other names before zarr 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from hyperhpc.errors import SceneError
+from hyperhpc.reading import check_regular
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -156,8 +158,11 @@ class GuardedStore(LocalStore):
     ) -> Buffer | None:
         """Read a file or a range of it; None if there is no such file.
 
-        Raises SceneError: metadata that name another codec or data type.
+        Raises OSError: it is a FIFO, a socket or a device; SceneError: metadata that name
+        another codec or data type.
         """
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            check_regular(self.root / key)
         buffer = await super().get(key, prototype, byte_range)
         name = key.rpartition("/")[2]
         is_metadata = name in METADATA

@@ -14,6 +14,7 @@ from itertools import permutations
 from typing import Any, TypeGuard
 
 from hyperhpc.errors import SceneError, cause
+from hyperhpc.reading import read_file
 from hyperhpc.scene.formats.zarr_sums import DAMAGED_STORE, find_store_sums
 from hyperhpc.scene.thinned import THINNED_ATTRIBUTE
 
@@ -74,8 +75,7 @@ def metadata_files(folder: str, version: int) -> list[str]:
 
 def _load(path: str) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = read_file(path)
         if what := find_store_sums(os.path.dirname(path)).describe(path, data):
             raise SceneError(f"Zarr metadata {path} {what}", DAMAGED_STORE)
         document = json.loads(data.decode("utf-8"))

@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.errors import ConfigError
+from hyperhpc.reading import check_siblings, open_regular, read_file
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.point_table import SCENE_CRS, is_point_table, read_point_table
+from hyperhpc.scene.vectors.geopackage import MAX_FEATURES, check_views
 
 #: Edges are cut into this many parts along their geometry before they are reprojected.
 _PARTS = 1000
@@ -34,6 +36,8 @@ _VERSION = re.compile("user_version|application_id")
 _UNDEFINED = re.compile(r'^\w+\["Undefined')
 _KINDS = {".geojson": "GeoJSON", ".json": "GeoJSON", ".gpkg": "GeoPackage", ".shp": "Shapefile",
           ".zip": "zipped Shapefile", ".fgb": "FlatGeobuf", ".kml": "KML"}  # fmt: skip
+#: Bytes of the largest GeoJSON; it takes several times as much memory.
+_MAX_GEOJSON_BYTES = 2**30
 _READABLE = "GeoPackage, Shapefile (also in a .zip), GeoJSON, FlatGeobuf and KML"
 
 
@@ -67,8 +71,10 @@ def read_features(path: Path, option: str, layer: str | None = None) -> Features
     """
     what = f"{option} {path}"
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.read(1)
+        check_siblings(path)
+        check_views(path, what, layer)
         read = read_point_table if is_point_table(path) else partial(_read_layer, layer=layer)
         found, attributes, crs, notes = read(path, what)
     except OSError as error:
@@ -93,8 +99,9 @@ def _read_layer(
         try:
             source, name = _choose_layer(path, what, layer)
             meta, fids, wkb, columns = pyogrio.raw.read(
-                source, layer=name, return_fids=True, datetime_as_string=True
-            )
+                source, layer=name, return_fids=True, datetime_as_string=True,
+                max_features=MAX_FEATURES + 1,
+            )  # fmt: skip
             found = [None] * len(fids) if wkb is None else shapely.from_wkb(wkb)
         except (*_UNREADABLE, shapely.errors.ShapelyError) as error:
             raise _unreadable(what, kind, _first_line(error)) from None
@@ -102,9 +109,13 @@ def _read_layer(
     for text in said:
         if _DAMAGE.search(text):
             raise _unreadable(what, kind, text)
+    if len(fids) > MAX_FEATURES:
+        raise ConfigError(
+            f"{what} has more than {MAX_FEATURES} features", "Give only those that are needed"
+        )
     has_ids, crs = kind == "GeoPackage", meta["crs"]
     if kind == "GeoJSON":
-        data = path.read_bytes()
+        data = read_file(path, _MAX_GEOJSON_BYTES)
         has_ids = re.search(rb'"id"\s*:', data) is not None
         crs = _find_named_crs(data) or crs
     names = [str(name) for name in meta["fields"]]
