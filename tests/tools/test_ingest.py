@@ -286,7 +286,17 @@ def test_ingest__killed_in_its_last_moment_is_tidied_up_by_the_next_call(
     assert call("ingest", scene, out, *MEMORY).code == 0
     assert files_in(out) == expected
     assert not part.exists()
-    check_refused(call("ingest", scene, out, *MEMORY), 3, f"{out} exists")
+    (part / "work").mkdir(parents=True)  # killed while it was removed, after its plan
+    again = call("ingest", scene, out, *MEMORY)
+    assert again.code == 0
+    assert f"{out} is complete; nothing was changed" in again.err
+    assert again.out.startswith(f"store: {out}, ")
+    assert not part.exists()
+    check_refused(call("ingest", scene, out, "--mask", "cloud", *MEMORY), 3, "mask was")
+    check_refused(call("ingest", scene, out, "--restart", *MEMORY), 3, f"{out} exists")
+    assert files_in(out) == expected
+    os.truncate(next(out.rglob("c/0/0/0")), 10)
+    check_refused(call("ingest", scene, out, *MEMORY), 7, "another length", "c/0/0/0")
 
 
 @pytest.mark.e2e
@@ -360,7 +370,9 @@ def test_ingest__refuses_another_scene_or_options(
     )
     ingest(scene, out, "--bbox", box, "--restart")
     assert open_scene(out).shape == (600, 600, 12)
-    check_refused(call("ingest", scene, out), 3, f"{out} exists")
+    check_refused(call("ingest", scene, out), 3, "bbox was", str(out))
+    (out / "ingest.json").unlink()  # as version 0.1 wrote it
+    check_refused(call("ingest", scene, out, "--bbox", box), 3, f"{out} exists")
 
 
 def test_ingest__refuses_what_it_cannot_do(whole: Path, tmp_path: Path) -> None:

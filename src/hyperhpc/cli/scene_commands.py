@@ -248,7 +248,8 @@ def extract(
 def ingest(sources: tuple[Path, ...], out: Path, **flags: Any) -> None:
     """Write files, or folders of files, as one store that is read fastest.
 
-    Tiles of a site become one mosaic. A call that was stopped resumes with the same command.
+    Tiles of a site become one mosaic. A call that was stopped resumes with the same
+    command, which says so once the store is whole.
     """
     from hyperhpc.config import load_config
     from hyperhpc.rundir.progress import stoppable

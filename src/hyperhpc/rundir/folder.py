@@ -68,6 +68,7 @@ class RunFolder:
     cluster_spectra = _Entry("work/cluster-spectra.json")  #: Spectra of the clusters in the sample
     figures = _Entry("figures")  #: Pictures of the report, as files
     report = _Entry("report.html")  #: The report, as one page
+    made_by = _Entry("ingest.json")  #: In a store of ``ingest``: the plan it was written by
     store = _Entry(STORE_NAME)  #: The store that ``ingest`` writes, until it gets its own name
 
     def remove(self) -> None:
@@ -258,15 +259,15 @@ def _rename_aside(folder: RunFolder, scene: Path) -> None:
         raise ResourceError(f"{out} cannot be renamed aside: {reason}", _ELSEWHERE) from None
 
 
-def read_plan(folder: RunFolder) -> Plan:
-    """plan.json; ConfigError if it is damaged or of another version."""
-    value = read_json(folder.plan)
+def read_plan(folder: RunFolder, path: Path | None = None) -> Plan:
+    """plan.json, or another file with a plan; ConfigError if damaged or of another version."""
+    path = path or folder.plan
+    value = read_json(path)
     try:
         return Plan.from_json(value)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise ConfigError(
-            f"{folder.plan} is not a plan of this version of hyperhpc; nothing was touched",
-            _ELSEWHERE,
+            f"{path} is not a plan of this version of hyperhpc; nothing was touched", _ELSEWHERE
         ) from None
 
 

@@ -7,6 +7,8 @@ resumed, and the store gets its name when it is whole.
 from __future__ import annotations
 
 import math
+import os
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +21,7 @@ import numpy as np
 from hyperhpc.compute.tiles import DamagedTileError, drop_damaged_records, run_tiles
 from hyperhpc.compute.transpose import explain_transposing, transpose_scene
 from hyperhpc.config import RunConfig
-from hyperhpc.errors import ConfigError, ResourceError, SceneError
+from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError, SceneError
 from hyperhpc.files import remove_partial_files
 from hyperhpc.pipeline.managed import Session, managed_run
 from hyperhpc.pipeline.prepare import digests
@@ -68,15 +70,16 @@ class IngestJob:
 def ingest(
     sources: Sequence[Path], config: RunConfig, progress: Progress, command: str
 ) -> list[int]:
-    """Write a scene as a Zarr store, or resume that.
+    """Write a scene as a Zarr store, or resume that; a finished one of the same plan is kept.
 
     ``config``: ``out`` is the store; options of the scene, bounding box and workers count.
     ``command``: The command line, for the hint how to resume.
 
     Returns: the bytes of each file of the store.
-    Raises ConfigError: OUT exists, or was begun with other options or another scene;
-    SceneError: the scene cannot be opened or read; ResourceError: memory, disk or permissions
-    do not suffice; IncompleteRunError: it was stopped; what is finished is kept.
+    Raises ConfigError: OUT exists and is no store of ``ingest``, or was made with other options
+    or of another scene; SceneError: the scene cannot be opened or read; ResourceError: memory,
+    disk or permissions do not suffice; IncompleteRunError: it was stopped, and what is finished
+    is kept; or files of a finished store are missing.
     """
     out, folder = config.out, partial_store(config.out)
     # Killed when the store had got its name, and before the rest was removed
@@ -86,7 +89,8 @@ def ingest(
         and not folder.store.exists()
         and not config.restart
     )
-    if (out.exists() or out.is_symlink()) and not is_named:
+    is_there = os.path.lexists(out) and not is_named
+    if is_there and (config.restart or not RunFolder(out).made_by.is_file()):
         raise ConfigError(f"{out} exists", "Choose another name, or remove it first")
     scene = note_bbox(open_scene(list(sources), options=config.scene_options), config.bbox)
     for source in sources:
@@ -94,16 +98,19 @@ def ingest(
             raise ConfigError(f"{out} lies inside the scene {source}", "Name another OUT")
     plan = _make_plan(scene, config)
     check_workers(config)
-    if folder.plan.is_file() and not config.restart:
+    if is_there:
+        _check_finished(RunFolder(out), plan)
+        progress.note(f"{out} is complete; nothing was changed")
+    elif folder.plan.is_file() and not config.restart:
         found = read_plan(folder)
         hint = "Name another OUT, or give --restart to start from the beginning"
         check_same(folder, found, plan, hint)
         if why := describe_copied_scene(found, plan):
             progress.note(f"warning: {why}")
         plan = replace(found, fingerprint=plan.fingerprint)
-    for message in scene.messages:
-        progress.note(message)
-    if not is_named:
+    if not (is_named or is_there):
+        for message in scene.messages:
+            progress.note(message)
         inner = replace(config, out=folder.out)
         clear = partial(_clear, folder) if config.restart else lambda: None
         with managed_run(folder, inner, progress, command, clear) as session:
@@ -114,9 +121,25 @@ def ingest(
                 raise SceneError(error.message, _COPY) from None
             session.claim.check()
             folder.store.rename(out)
-    shutil.rmtree(folder.work, ignore_errors=True)  # first: the rest must still have its plan
-    shutil.rmtree(folder.out, ignore_errors=True)
+    if not folder.store.exists():
+        shutil.rmtree(folder.work, ignore_errors=True)  # first: the rest must still have its plan
+        shutil.rmtree(folder.out, ignore_errors=True)
     return [value[0] for value in read_sums(RunFolder(out).checksums).values() if value]
+
+
+def _check_finished(folder: RunFolder, plan: Plan) -> None:
+    """Refuse a finished store of another plan, or one that has lost something.
+
+    The lengths of its files are compared; ``hyperhpc verify`` reads them all.
+    """
+    check_same(folder, read_plan(folder, folder.made_by), plan, "Name another OUT")
+    for name, value in read_sums(folder.checksums).items():
+        path = folder.out / name
+        if value and not (path.is_file() and path.stat().st_size == value[0]):
+            raise IncompleteRunError(
+                f"{path} is missing or has another length than was written",
+                f"See all that is damaged: hyperhpc verify {shlex.quote(str(folder.out))}",
+            )
 
 
 def _make_plan(scene: Scene, config: RunConfig) -> Plan:
@@ -175,6 +198,7 @@ def _write_store(scene: Scene, plan: Plan, out: Path, session: Session) -> None:
             found, _ = run_tiles(workers, write_shard, job, tiles, records, progress, session.claim)
     remove_partial_files(store)  # of workers that were lost
     zarr_write.CubeStore(store).finish()
+    write_sealed(RunFolder(store).made_by, plan.to_json())
     sums = {name: value for record in found.values() for name, value in record["files"].items()}
     checksums = RunFolder(store).checksums
     rest = [name for name in files_of(store) if name not in sums and name != checksums.name]
