@@ -17,6 +17,7 @@ import click
 
 from hyperhpc.cli.commands import cli
 from hyperhpc.cli.output import print_error
+from hyperhpc.cli.streams import is_lost, lossy_streams
 from hyperhpc.environment import TERMINATIONS, isolate
 from hyperhpc.errors import HyperhpcError, ResourceError
 
@@ -31,8 +32,15 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status: the only place errors are caught."""
     isolate()
     words = list(sys.argv[1:] if args is None else args)
-    with _handle_signals(words):
+    with lossy_streams() as outputs, _handle_signals(words):
         code = _run_command(words)
+        lost = is_lost(outputs)
+        if lost and not code and not _keeps_results(words):
+            code = _report_error(
+                f"The result could not be written to standard output: {lost.strerror}",
+                "Make room, or write it elsewhere",
+                ResourceError.exit_code,
+            )
     _write_exit_file(code)
     if args is None and code in (_INTERRUPTED, _TERMINATED):
         sys.unraisablehook = lambda lost: None  # of coroutines that were at work
@@ -59,9 +67,6 @@ def _run_command(words: list[str]) -> int:
         code = _report_error(message, f"See {command} --help", error.exit_code)
     except HyperhpcError as error:
         code = _report_error(error.message, error.hint, error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0  # the reader of our output has ended; this is no error
     except OSError as error:  # errors of a disk are rare enough to be handled here only
         where = f"{error.filename}: " if error.filename else ""
         code = _report_error(
@@ -145,10 +150,15 @@ def _report_error(message: str, hint: str | None, code: int) -> int:
     return code
 
 
+def _keeps_results(words: Sequence[str]) -> bool:
+    """True for commands that work long, and whose results lie in a folder."""
+    return words[:1] in (["run"], ["demo"], ["ingest"])
+
+
 def _report_stop(how: str, words: Sequence[str], code: int) -> int:
     """Say how to resume, if that is possible."""
     _silence_asyncio()
-    if words[:1] in (["run"], ["demo"], ["ingest"]):
+    if _keeps_results(words):
         again = shlex.join(["hyperhpc", *(word for word in words if word != "--restart")])
         print_error(f"{how}; finished work is kept. To resume: {again}")
     else:
