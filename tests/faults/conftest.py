@@ -18,6 +18,7 @@ _TALLY = pytest.StashKey[Tally]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long to go on."""
     parser.addoption("--kills", type=int, default=40, help="kills altogether (default: 40)")
+    parser.addoption("--starved", type=int, default=2, help="runs at load 16 (default: 2)")
     parser.addoption("--kill-seed", type=int, default=0, help="first of the random cases")
 
 

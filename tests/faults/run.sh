@@ -4,11 +4,12 @@
 #   tests/faults/run.sh [pytest options for the kills]
 #
 # --kills 1000      more of them
+# --starved 200     more runs on a busy machine
 # --kill-seed 7     others; a case that fails names its seed
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
 
 failed=0
-.venv/bin/python -m pytest tests/faults -s --kills 200 "$@" || failed=1
+.venv/bin/python -m pytest tests/faults -s --kills 200 --starved 50 "$@" || failed=1
 .venv/bin/python -m pytest tests/fuzz -s --fuzz-cases 10000 || failed=1
 exit "$failed"
