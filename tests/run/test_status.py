@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from cli_case import call, check_refused, program, spawn
+from hyperhpc.rundir.lock import hold_lock
 from hyperhpc.rundir.progress import Progress, StatusFile, read_status
 
 OPTIONS = "--models lloyd --memory-per-worker 1GiB --workers 1".split()
@@ -23,7 +24,7 @@ OPTIONS = "--models lloyd --memory-per-worker 1GiB --workers 1".split()
 def test_status_file__says_stage_tiles_workers_and_the_end(tmp_path: Path) -> None:
     status = StatusFile(tmp_path / "status.txt", Progress(), "local")
     status.watch_workers(lambda: "3 of 4", lambda: "2.5 GiB")
-    with status.stage("indices and labels", 100, tiles=4):
+    with hold_lock(tmp_path, print), status.stage("indices and labels", 100, tiles=4):
         status.advance(25)
         status.note("two\nlines")
         seen = read_status(tmp_path)
@@ -62,6 +63,28 @@ def test_status_file__can_note_a_loss_while_workers_are_counted(tmp_path: Path) 
     status.watch_workers(count, lambda: "")
     assert waits == [False]
     assert read_status(tmp_path)["workers"] == "3 of 4"
+
+
+def test_status__of_a_run_that_died(tmp_path: Path) -> None:
+    StatusFile(tmp_path / "status.txt", Progress(), "local")
+    assert read_status(tmp_path)["state"] == "died"  # as if it had removed its lock
+    with hold_lock(tmp_path, print):
+        assert read_status(tmp_path)["state"] == "running"
+        owner = json.loads((tmp_path / ".lock").read_text("utf-8"))
+    for changes, age_s, state in (
+        ({"started": 1}, 0, "died"),
+        ({"machine": "another"}, 0, "running"),
+        ({"machine": "another"}, 1000, "died"),
+    ):
+        lock = tmp_path / ".lock"
+        lock.write_text(json.dumps(owner | changes), "utf-8")
+        os.utime(lock, (time.time() - age_s,) * 2)
+        seen = read_status(tmp_path)
+        assert seen["state"] == state
+        assert ("the same command" in seen.get("error", "")) == (state == "died")
+    lock.unlink()
+    lock.mkdir()
+    assert read_status(tmp_path)["state"] == "running"  # nobody knows
 
 
 def test_status__command(tmp_path: Path) -> None:

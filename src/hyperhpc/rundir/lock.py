@@ -130,6 +130,8 @@ _TOKEN = re.compile(r"\w{1,64}")
 BEAT_S = 10.0
 #: An owner that has missed so many seconds is gone.
 GONE_S = 60.0
+#: One on another machine, by the clock of this one, if nothing may be written to find out.
+_SILENT_S = 3 * GONE_S
 _LOOK_S = 1.0
 #: How often, and after how many seconds each, a lock that seems to be gone is looked for again.
 _LOOKS_AGAIN, _LOOK_AGAIN_S = 4, 0.25
@@ -219,6 +221,22 @@ class Lock:
             owner, _ = _read(self.claim.path)
             if owner is not None and owner.token == self.claim.token:
                 self.claim.path.unlink()
+
+
+def is_abandoned(out: Path) -> bool:
+    """True if nobody works in OUT: there is no lock, or its owner is gone.
+
+    An owner on another machine counts as gone after three minutes without a touch, as the clocks
+    of machines differ. Nothing is written.
+    """
+    try:
+        theirs, touched = _read(out / LOCK)
+    except OSError:
+        return False  # whatever it is, it is not known
+    if touched is None:
+        return True
+    verdict = is_gone(theirs, Owner.of_this_process()) if theirs else None
+    return time.time() - touched > _SILENT_S if verdict is None else verdict
 
 
 @contextmanager

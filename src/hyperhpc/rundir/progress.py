@@ -28,7 +28,7 @@ from hyperhpc.errors import ConfigError, IncompleteRunError
 from hyperhpc.files import atomic_write
 from hyperhpc.reading import read_file
 from hyperhpc.rundir.folder import RunFolder, partial_store
-from hyperhpc.rundir.lock import Claim
+from hyperhpc.rundir.lock import Claim, is_abandoned
 
 #: Columns of a terminal that shows the workers too.
 _WIDE = 110
@@ -303,11 +303,13 @@ def read_status(out: Path) -> dict[str, str]:
     Returns: the lines of ``status.txt``; of ``slurm/job``, which jobs/submit.sh and the job
     write, ``job``, and the others as ``job_error``, ``job_exit``, ``job_log`` and so on. If
     ``status.txt`` is of an earlier job, its state is given as ``before``, and ``state`` is
-    ``queued``, ``started`` or ``ended``.
+    ``queued``, ``started`` or ``ended``. ``state`` is ``died`` if nobody holds the lock of a run
+    that says ``running``.
     Raises ConfigError: if there is neither a run nor a job for one.
     """
     folder, part = RunFolder(out), partial_store(out)
-    run, job = _read_lines(folder.status) or _read_lines(part.status), _read_lines(folder.job)
+    run = _read_alive(folder) or _read_alive(part)
+    job = _read_lines(folder.job)
     if not (run or job) and folder.checksums.is_file():
         return {"state": "complete"}  # a finished store holds nothing else of its ingest
     if not (run or job):
@@ -321,6 +323,18 @@ def read_status(out: Path) -> dict[str, str]:
         before = {"before": f"job {run['job']}: {run.get('state')}"} if run else {}
         run = {"state": state, "job": number} | before
     return run | {f"job_{key}": value for key, value in job.items()}
+
+
+def _read_alive(folder: RunFolder) -> dict[str, str]:
+    """The lines of status.txt; a run that says that it works, and holds no lock, has died."""
+    run = _read_lines(folder.status)
+    if run.get("state") != "running" or not is_abandoned(folder.out):
+        return run
+    run = _read_lines(folder.status)  # it may have ended meanwhile
+    if run.get("state") != "running":
+        return run
+    why = "its process ended without a word; give the same command again to resume"
+    return run | {"state": "died", "error": why}
 
 
 def _read_lines(path: Path) -> dict[str, str]:
