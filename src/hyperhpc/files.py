@@ -112,12 +112,18 @@ def remove_partial_files(folder: Path) -> None:
 
     No other process may be writing there: call it while the lock is held.
     """
+    for path in find_partial_files(folder):
+        remove_path(path)
+
+
+def find_partial_files(folder: Path) -> Iterator[Path]:
+    """The temporary files and folders anywhere below ``folder``."""
     for root, folders, files in os.walk(folder):
         for name in filter(_PARTIAL.fullmatch, files):
-            remove_path(Path(root, name))
+            yield Path(root, name)
         for name in list(filter(_PARTIAL.fullmatch, folders)):
             folders.remove(name)
-            remove_path(Path(root, name))
+            yield Path(root, name)
 
 
 @contextmanager

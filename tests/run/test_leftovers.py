@@ -60,6 +60,15 @@ def test_leftovers__of_a_run_that_lives_are_its_own(left: Path) -> None:
     assert read_status(left)["state"] == "running"
 
 
+@pytest.mark.parametrize("name", [".lock.part-0a1b", ".run.json.part-1", "figures/.a.png.part-2"])
+def test_leftovers__of_any_kind_are_found(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).touch()
+    assert clear(out) == []
+    assert [path.name for path in out.rglob("*") if path.is_file()] == ["status.txt"]
+
+
 def test_leftovers__where_nothing_is_left_nothing_is_touched(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

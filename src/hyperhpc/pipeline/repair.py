@@ -13,13 +13,13 @@ from hyperhpc.compute.fitting import read_labellers
 from hyperhpc.compute.results_store import CHUNK
 from hyperhpc.compute.tiles import SkipPolicy, run_tiles, shorten
 from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
-from hyperhpc.files import remove_partial_files
+from hyperhpc.files import find_partial_files, remove_partial_files
 from hyperhpc.pipeline.context import RunContext
 from hyperhpc.pipeline.managed import Session
 from hyperhpc.pipeline.passes import classify_job
 from hyperhpc.rundir.folder import RunFolder
 from hyperhpc.rundir.integrity import is_drawn, read_result
-from hyperhpc.rundir.lock import hold_lock
+from hyperhpc.rundir.lock import find_parts, hold_lock
 from hyperhpc.rundir.progress import Progress, StatusFile
 from hyperhpc.scratch import remove_abandoned_scratch
 from hyperhpc.sealed import find_damage, read_json, read_sums
@@ -98,8 +98,9 @@ def clear_leftovers(folder: RunFolder, launcher: str, note: Callable[[str], None
     A run that is alive does it itself; an OUT that may only be read is left as it is.
     """
     remove_abandoned_scratch()
-    is_left = folder.work.exists() or folder.lock.exists()
-    if not (is_left or find_stale_connections(folder.out)):
+    left = [path for path in (folder.work, folder.lock) if path.exists()]
+    left += [*find_parts(folder.lock), *find_stale_connections(folder.out)]
+    if not (left or any(find_partial_files(folder.out))):
         return
     with contextlib.suppress(ConfigError, ResourceError), hold_lock(folder.out, note) as lock:
         remove_stale_connections(folder.out)

@@ -253,6 +253,7 @@ def hold_lock(out: Path, note: Callable[[str], None]) -> Iterator[Lock]:
         out.mkdir(parents=True, exist_ok=True)
         owner = Owner.of_this_process()
         _acquire(out / LOCK, owner, note)
+        _remove_parts(out / LOCK, owner)
     except OSError as error:
         what = "written" if was_there else "made"
         raise ResourceError(
@@ -318,20 +319,19 @@ def _acquire(path: Path, mine: Owner, note: Callable[[str], None]) -> None:
                 f"{path.parent} is in use by another run: {theirs}",
                 f"Wait, or see what it does: hyperhpc status {shlex.quote(str(path.parent))}",
             )
-    _remove_parts(path)
 
 
 def _create(path: Path, owner: Owner) -> bool:
-    """Make the lock file, whole; False if there is one."""
+    """Make the lock file, whole; False if there is one, or its holder has removed our part."""
     part = _write_part(path, owner)
     try:
         os.link(part, path)
         return True
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):
         return False
     except OSError:  # a file system without hard links
         with contextlib.suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
-            file.write(part.read_text("utf-8"))
+            file.write(_to_text(owner))
             return True
         return False
     finally:
@@ -354,16 +354,22 @@ def _take_over(path: Path, token: str, mine: Owner, note: Callable[[str], None])
         owner, touched = _read(path)
         if touched is None or (owner.token if owner else "") != token:
             return False  # another process was faster
-        _write_part(path, mine).replace(path)
-        return True
+        with contextlib.suppress(FileNotFoundError):  # another has the lock, and removed the part
+            _write_part(path, mine).replace(path)
+            return True
+        return False
     finally:
         right.unlink(missing_ok=True)
 
 
 def _write_part(path: Path, owner: Owner) -> Path:
     part = path.with_name(f"{LOCK}.part-{secrets.token_hex(8)}")
-    part.write_text(json.dumps(asdict(owner)), "utf-8")
+    part.write_text(_to_text(owner), "utf-8")
     return part
+
+
+def _to_text(owner: Owner) -> str:
+    return json.dumps(asdict(owner))
 
 
 def _read(path: Path) -> tuple[Owner | None, float | None]:
@@ -381,20 +387,27 @@ def _read(path: Path) -> tuple[Owner | None, float | None]:
         return None, touched
 
 
-def _remove_parts(path: Path) -> None:
-    """Remove what runs that were killed while they did this have left."""
-    with contextlib.suppress(OSError):
-        now = path.stat().st_mtime
-        for part in path.parent.glob(f"{LOCK}.*"):
-            if now - part.stat().st_mtime > GONE_S:
+def find_parts(path: Path) -> list[Path]:
+    """What runs next to a lock that were killed while they tried to get it have left."""
+    return list(path.parent.glob(f"{LOCK}.*"))
+
+
+def _remove_parts(path: Path, mine: Owner) -> None:
+    """Remove them, as the holder of the lock: a process that lives makes its part again.
+
+    The right to succeed ourselves is left: whoever holds it takes us for gone.
+    """
+    for part in find_parts(path):
+        if part.name != f"{LOCK}.after-{mine.token}":
+            with contextlib.suppress(OSError):
                 part.unlink()
 
 
 def _now(path: Path) -> float:
     """Time by the clock of the file system."""
     probe = path.with_name(f"{LOCK}.part-{secrets.token_hex(8)}")
-    probe.touch()
     try:
-        return probe.stat().st_mtime
+        with probe.open("x") as file:
+            return os.fstat(file.fileno()).st_mtime
     finally:
-        probe.unlink()
+        probe.unlink(missing_ok=True)
