@@ -39,6 +39,7 @@ from hyperhpc.workers import (
     sizes,
 )
 from hyperhpc.workers import workers as workers_module
+from hyperhpc.workers.limits import read_limits
 
 GIB = 2**30
 PATHS = (
@@ -100,6 +101,30 @@ def test_count_local_workers__too_much(
         check_workers(config(workers=count, memory_per_worker=f"{memory_gib}GiB"))
     assert caught.value.message.startswith(message)
     assert caught.value.hint == f"Give {hint}"
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_usable_memory__is_what_a_cgroup_leaves(
+    tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a job's own group, which Dask does not look at."""
+    group, folder, name = {
+        "v1": ("3:memory:/job", "memory/job", "memory.limit_in_bytes"),
+        "v2": ("0::/job", "job", "memory.max"),
+    }[version]
+    for file, text in (
+        ("proc/self/cgroup", group), (f"sys/fs/cgroup/{folder}/{name}", str(GIB))
+    ):  # fmt: skip
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text(f"{text}\n")
+    monkeypatch.setattr(sizes, "read_limits", lambda: read_limits(tmp_path))
+    assert sizes.usable_memory() == GIB - sizes.DRIVER_BYTES
+    with pytest.raises(ResourceError, match=r"1 worker of 1\.0 GiB need") as caught:
+        sizes.count_local_workers(config())
+    assert caught.value.hint == "Give --workers 1 --memory-per-worker 424MiB"
+    (tmp_path / f"sys/fs/cgroup/{folder}/{name}").write_text(f"{450 * 2**20}\n")
+    with pytest.raises(ResourceError, match="leaves 0 MiB for workers: scheduler and report need"):
+        sizes.count_local_workers(config())
 
 
 def test_usable__is_what_this_process_has() -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import psutil
 
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ResourceError, SlurmError
+from hyperhpc.workers.limits import read_limits
 
 #: What a worker needs before it holds any data: interpreter, numpy, zarr, dask, sklearn.
 BASE_BYTES = 400 * 2**20
+#: The most that this process was seen to use, with scheduler and report (docs/performance.md).
+DRIVER_BYTES = 600 * 2**20
+#: Of a job of one worker with room for data.
+_LEAST_BYTES = DRIVER_BYTES + 2 * BASE_BYTES
 #: Workers of an elastic run without --workers.
 DEFAULT_WORKERS = 8
 #: Tasks of a gang that are no workers: scheduler and client.
@@ -21,14 +27,21 @@ def usable_cores() -> int:
     """Cores this process may use (affinity and cgroup quota)."""
     from dask.system import CPU_COUNT
 
-    return min(int(CPU_COUNT), len(os.sched_getaffinity(0)))
+    share = read_limits().cpus
+    most = int(CPU_COUNT) if share is None else min(int(CPU_COUNT), max(1, math.ceil(share)))
+    return min(most, len(os.sched_getaffinity(0)))
 
 
 def usable_memory() -> int:
-    """Bytes this process may use (cgroup limit and physical memory)."""
+    """Bytes that workers may use: physical memory, or what a cgroup leaves to them.
+
+    Beyond the limit of a cgroup the kernel ends processes at once, so scheduler and report count.
+    """
     from distributed.system import MEMORY_LIMIT
 
-    return min(int(MEMORY_LIMIT), psutil.virtual_memory().total)
+    total = psutil.virtual_memory().total
+    limit = min(int(MEMORY_LIMIT), read_limits().memory_bytes or total)
+    return total if limit >= total else max(0, limit - DRIVER_BYTES)
 
 
 def count_local_workers(config: RunConfig) -> int:
@@ -38,6 +51,13 @@ def count_local_workers(config: RunConfig) -> int:
     """
     memory_bytes, available = config.memory_bytes, usable_memory()
     fitting = available // memory_bytes
+    if available < BASE_BYTES:
+        raise ResourceError(
+            f"The limit of memory of this job leaves {available / 2**20:.0f} MiB for workers: "
+            f"scheduler and report need {DRIVER_BYTES // 2**20} MiB, and a worker at least "
+            f"{BASE_BYTES // 2**20} MiB",
+            f"Ask for {_LEAST_BYTES // 2**20} MiB or more",
+        )
     count = config.workers or max(1, min(usable_cores() // config.threads_per_worker, fitting))
     if count * memory_bytes > available:
         less = f"--memory-per-worker {available // 2**20}MiB"
