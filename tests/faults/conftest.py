@@ -1,4 +1,4 @@
-"""How often runs are killed, and the run they are compared with."""
+"""How often runs are killed and bits flipped, and the run they are compared with."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=40, help="kills altogether (default: 40)")
     parser.addoption("--starved", type=int, default=2, help="runs at load 16 (default: 2)")
     parser.addoption("--kill-seed", type=int, default=0, help="first of the random cases")
+    parser.addoption("--flips", type=int, default=16, help="flipped bits (default: 16)")
+    parser.addoption("--flip-seed", type=int, default=0, help="first of the flipped bits")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -20,12 +20,14 @@ class Tally:
     tiles_again: int = 0
     most_again: int = 0
     differences: int = 0
+    flips: Counter[str] = field(default_factory=Counter)
     slowest_end_s: float = 0.0
     fit_kills: int = 0
     iterations_again: int = 0
     most_iterations_again: int = 0
 
     def __str__(self) -> str:
+        flips = ", ".join(f"{what} {n}" for what, n in sorted(self.flips.items())) or "none"
         roles = ", ".join(f"{role} {n}" for role, n in sorted(self.kills.items()))
         return (
             f"kills: {self.kills.total()} ({roles}), starts that went on: {self.resumes}, "
@@ -35,5 +37,6 @@ class Tally:
             f"processes gone {self.slowest_end_s:.1f} s after their driver at the latest\n"
             f"{self.fit_kills} kills in the iterations of a fit, taken again: "
             f"{self.iterations_again}, at most {self.most_iterations_again} after one start\n"
-            f"differences: {self.differences}"
+            f"differences: {self.differences}\n"
+            f"flipped bits: {self.flips.total()} ({flips}), used 0"
         )
