@@ -4,7 +4,7 @@ Of every file its size and time count, of at most :data:`MOST_READ` also some of
 a file that was replaced by another one of the same size and time is seen. Of more than
 :data:`MOST_FILES` files those count that lie evenly spread among them, always the same. A copy of
 a scene that keeps its times (``cp -a``, ``rsync -a``) has the same fingerprint, wherever it lies;
-inodes are kept beside it, since they change with a copy, and differ between hosts on some file
+inodes are kept apart from it, since they change with a copy, and differ between hosts on some file
 systems (docs/decisions/0039).
 """
 
