@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Kill runs at random moments, flip bits in what they have written, then damage what they read (make test-faults).
+# Kill runs at random moments, flip bits in what they have written, then damage what they read
+# (make test-faults).
 #
 #   tests/faults/run.sh [pytest options for the kills]
 #

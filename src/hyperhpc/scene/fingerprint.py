@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperhpc.reading import open_regular
 from hyperhpc.sealed import crc32c
 
 #: Files of a scene that are looked at, one call of stat each; of a mosaic, of all its members.
@@ -67,7 +68,7 @@ def _read_pieces(path: str, size: int) -> str:
     """Checksum of the first, the middle and the last bytes of a file."""
     starts = {0, max(0, (size - PIECE_BYTES) // 2), max(0, size - PIECE_BYTES)}
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open_regular(path) as file:
             return crc32c(b"".join(_read_at(file.fileno(), start) for start in sorted(starts)))
     except OSError:
         return "unreadable"
