@@ -17,6 +17,8 @@ place that catches them; a traceback is a bug.
 
 from __future__ import annotations
 
+import errno
+
 #: Control characters except the end of a line: parts of a message may come from a damaged file.
 _CONTROLS = dict.fromkeys({*range(32), *range(127, 160)} - {10}, "?")
 
@@ -25,6 +27,55 @@ def cause(error: BaseException) -> str:
     """Describe an error of a library on one line: its class and its message."""
     text = " ".join(str(error).split()).rstrip(".")[:300]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+_PERMISSION = "Get the permission: ls -ld of it and of the folders above shows owners and modes"
+_FAULT = "The disk or the way to it has failed; try again later, or ask the administrators"
+#: What to do about an error of the operating system, by its number.
+_OS_HINTS = {
+    errno.ENOSPC: "Make room on that disk (df -h and df -i show it), or use another",
+    errno.EDQUOT: "Your quota on that disk is used up: remove files, or use another disk",
+    errno.EFBIG: "Raise the limit of the size of files: ulimit -f unlimited",
+    errno.EROFS: "That disk can only be read here: name a place on another",
+    errno.EACCES: _PERMISSION,
+    errno.EPERM: _PERMISSION,
+    errno.ENOENT: "Check how the path is written, and that nobody has removed it",
+    errno.ENAMETOOLONG: "Use a shorter name",
+    errno.EMFILE: "Raise the limit of open files: ulimit -n 4096",
+    errno.ENFILE: "The machine has too many open files; try again later",
+    errno.EAGAIN: "Raise the limit of processes and threads: ulimit -u",
+    errno.ENOMEM: "Use fewer workers, or ask for more memory",
+    **dict.fromkeys(
+        (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EREMOTEIO), _FAULT
+    ),
+}
+#: Numbers of errors that only writing gives.
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def os_hint(error: OSError, otherwise: str = "Check the path, its permissions and its disk") -> str:
+    """What to do about an error of the operating system; ``otherwise`` if nothing is known."""
+    return _OS_HINTS.get(error.errno or 0, otherwise)
+
+
+def describe_os_error(error: OSError, where: object = "") -> str:
+    """Say which path has failed, and why.
+
+    ``where``: What was being used, for an error that names no path.
+    """
+    what = error.strerror or str(error)
+    path = str(error.filename or where)
+    is_of_writing = error.errno in _OF_WRITING
+    return f"{path} cannot be {'written' if is_of_writing else 'used'}: {what}" if path else what
+
+
+def find_os_error(error: BaseException | None) -> OSError | None:
+    """The error of the operating system that an error comes of, if it is one with a known hint."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _OS_HINTS:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 class HyperhpcError(Exception):

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
-from hyperhpc.errors import ConfigError, ResourceError
+from hyperhpc.errors import ConfigError, ResourceError, os_hint
 from hyperhpc.scratch import held_folder, hold_abandoned
 
 #: Temporary files of ours, but not of locks, which remove theirs themselves; and of Zarr.
@@ -168,7 +168,7 @@ def atomic_outputs(
         why, free = error.strerror or str(error), shutil.disk_usage(dest.parent).free
         raise ResourceError(
             f"{dest} cannot be written: {why} ({free / 1e6:.3g} MB are free)",
-            "Make room, or name a file in another folder",
+            f"{os_hint(error)}; or name a file in another folder",
         ) from None
 
 

@@ -81,7 +81,7 @@ def test_run__that_may_not_write_any_more_stops_and_resumes(
         _, said = process.communicate(timeout=60)
     assert process.returncode == 5, said
     assert "Read-only file system" in said
-    assert "get the permission" in said
+    assert "That disk can only be read here" in said
     assert "Traceback" not in said
     assert mount(disk, "remount,rw")
     done = call("run", small_scene, out, *OPTIONS)

@@ -19,7 +19,7 @@ from hyperhpc.cli.commands import cli
 from hyperhpc.cli.output import print_error
 from hyperhpc.cli.streams import is_lost, lossy_streams
 from hyperhpc.environment import TERMINATIONS, isolate
-from hyperhpc.errors import HyperhpcError, ResourceError
+from hyperhpc.errors import HyperhpcError, ResourceError, describe_os_error, os_hint
 
 _INTERRUPTED, _TERMINATED = 130, 143
 
@@ -68,12 +68,7 @@ def _run_command(words: list[str]) -> int:
     except HyperhpcError as error:
         code = _report_error(error.message, error.hint, error.exit_code)
     except OSError as error:  # errors of a disk are rare enough to be handled here only
-        where = f"{error.filename}: " if error.filename else ""
-        code = _report_error(
-            f"{where}{error.strerror or error}",
-            "Check that the disk has room and that the folder can be written",
-            ResourceError.exit_code,
-        )
+        code = _report_error(describe_os_error(error), os_hint(error), ResourceError.exit_code)
     except MemoryError as error:
         code = _report_error(
             f"Not enough memory: {error}",

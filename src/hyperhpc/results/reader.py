@@ -14,7 +14,7 @@ import zarr
 
 from hyperhpc.errors import ConfigError, IncompleteRunError, cause
 from hyperhpc.results.pyramid import Pyramid
-from hyperhpc.rundir.folder import RunFolder, find_run_folder
+from hyperhpc.rundir.folder import RunFolder, find_run_folder, is_readable_file
 from hyperhpc.rundir.integrity import open_summed, read_result
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.georef import MapCrs, describe_crs
@@ -314,7 +314,7 @@ def open_results(
     IncompleteRunError: the run is not finished, if ``complete``.
     """
     folder = RunFolder(Path(out))
-    run = _read_run(folder) if folder.run.is_file() else {}
+    run = _read_run(folder) if is_readable_file(folder.run) else {}
     if not run:
         find_run_folder(out)
     found = RunResults(folder, run, overview or folder.overview, is_strict=complete)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperhpc.config import present_name
-from hyperhpc.errors import ConfigError, ResourceError
+from hyperhpc.errors import ConfigError, ResourceError, describe_os_error, os_hint
 from hyperhpc.files import PLAN_NAME, STORE_NAME, STORE_SUFFIX, SUMS_NAME, check_guard
 from hyperhpc.rundir.lock import LOCK, move_lock
 from hyperhpc.rundir.plan import Plan
@@ -121,8 +121,8 @@ def is_complete(folder: RunFolder) -> bool:
 def disk_error(error: OSError, where: Path) -> ResourceError:
     """The error for a full disk, or a folder that may not be written any more."""
     return ResourceError(
-        f"{error.filename or where} cannot be written: {error.strerror or error}",
-        "Make room or get the permission, then give the same command again: it resumes",
+        describe_os_error(error, where),
+        f"{os_hint(error)}; then give the same command again: it resumes",
     )
 
 
@@ -151,6 +151,12 @@ def describe_machine() -> dict[str, Any]:
 
 
 _ELSEWHERE = "Name another OUT"
+
+
+def _elsewhere(error: OSError) -> str:
+    return f"{os_hint(error)}; or name another OUT"
+
+
 #: The option that may be added to a run later: it changes nothing of what is finished.
 _MAY_BE_ADDED = "skip_bad_tiles"
 
@@ -186,7 +192,7 @@ def claim_folder(
     except OSError as error:
         folder.remove()
         raise ResourceError(
-            f"{out} cannot be made: {error.strerror or error}", _ELSEWHERE
+            f"{out} cannot be made: {error.strerror or error}", _elsewhere(error)
         ) from None
     return plan, True
 
@@ -227,7 +233,7 @@ def check_free(out: Path, extra_names: Collection[str] = ()) -> None:
         what = f"{out} is a file" if out.exists() else f"{out} lies under a file"
         raise ConfigError(f"{what}; OUT must be a folder", _ELSEWHERE) from None
     except OSError as error:
-        raise ResourceError(f"{out} cannot be read: {error.strerror}", _ELSEWHERE) from None
+        raise ResourceError(f"{out} cannot be read: {error.strerror}", _elsewhere(error)) from None
     folder = RunFolder(out)
     own = {*extra_names, folder.logs.name, folder.lock.name, folder.status.name}
     if {name.partition(".part-")[0] for name in names} - own - {f".{name}" for name in own}:
@@ -347,11 +353,35 @@ def _show(value: Any) -> str:
 
 
 def find_run_folder(path: str | Path) -> RunFolder:
-    """The folder of an existing run; ConfigError if there is none."""
+    """The folder of an existing run.
+
+    Raises ConfigError: there is none; ResourceError: the folder may not be read.
+    """
     folder = RunFolder(Path(path))
-    if not folder.plan.is_file():
-        raise ConfigError(
-            f"{path} holds no run of hyperhpc",
-            f"Make one with: hyperhpc run SCENE {shlex.quote(str(path))}",
-        )
+    if not is_readable_file(folder.plan):
+        raise no_run_error(path)
     return folder
+
+
+def no_run_error(path: str | Path) -> ConfigError:
+    """The error for a folder that holds no run."""
+    return ConfigError(
+        f"{path} holds no run of hyperhpc",
+        f"Make one with: hyperhpc run SCENE {shlex.quote(str(path))}",
+    )
+
+
+def is_readable_file(path: Path) -> bool:
+    """True for a file of a run, False if there is none.
+
+    Raises ResourceError: whether it is there may not be seen, or it may not be read.
+    """
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        return path.is_file()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise ResourceError(
+            f"{path} cannot be read: {error.strerror or error}", os_hint(error)
+        ) from None

@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
+from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError, os_hint
 from hyperhpc.files import guard_writes
 from hyperhpc.reading import open_regular
 
@@ -258,7 +258,7 @@ def hold_lock(out: Path, note: Callable[[str], None]) -> Iterator[Lock]:
         what = "written" if was_there else "made"
         raise ResourceError(
             f"{out} cannot be {what}: {error.strerror or error}",
-            "Make room, get the permission, or name another OUT",
+            f"{os_hint(error)}; or name another OUT",
         ) from None
     lock = Lock(out / LOCK, owner)
     try:

@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.progress import TextColumn
 from rich.text import Text
 
-from hyperhpc.errors import ConfigError, IncompleteRunError
+from hyperhpc.errors import IncompleteRunError
 from hyperhpc.files import atomic_write
 from hyperhpc.reading import read_file
-from hyperhpc.rundir.folder import RunFolder, partial_store
+from hyperhpc.rundir.folder import RunFolder, find_run_folder, no_run_error, partial_store
 from hyperhpc.rundir.lock import Claim, is_abandoned
 
 #: Columns of a terminal that shows the workers too.
@@ -305,7 +305,8 @@ def read_status(out: Path) -> dict[str, str]:
     ``status.txt`` is of an earlier job, its state is given as ``before``, and ``state`` is
     ``queued``, ``started`` or ``ended``. ``state`` is ``died`` if nobody holds the lock of a run
     that says ``running``.
-    Raises ConfigError: if there is neither a run nor a job for one.
+    Raises ConfigError: if there is neither a run nor a job for one; ResourceError: the folder may
+    not be read.
     """
     folder, part = RunFolder(out), partial_store(out)
     run = _read_alive(folder) or _read_alive(part)
@@ -313,10 +314,8 @@ def read_status(out: Path) -> dict[str, str]:
     if not (run or job) and folder.checksums.is_file():
         return {"state": "complete"}  # a finished store holds nothing else of its ingest
     if not (run or job):
-        raise ConfigError(
-            f"{out} holds no run of hyperhpc",
-            f"Make one with: hyperhpc run SCENE {shlex.quote(str(out))}",
-        )
+        find_run_folder(out)  # says whether there is none, or it may not be read
+        raise no_run_error(out)
     number = job.pop("job", None)
     if number and (not run or run.get("job", number) != number):
         state = "ended" if "exit" in job else "started" if "started" in job else "queued"

@@ -17,7 +17,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from hyperhpc.config import SceneOptions
-from hyperhpc.errors import ConfigError, SceneError
+from hyperhpc.errors import ConfigError, SceneError, os_hint
 from hyperhpc.files import is_unfinished_store
 from hyperhpc.reading import check_regular
 from hyperhpc.scene.cube import Grid, Scene
@@ -127,8 +127,10 @@ def _read_centres(path: Path) -> GivenCentres:
 def _open(path: str, group: str | None, given: GivenCentres | None) -> Scene:
     """Open one file or store, with its own band centres or those given."""
     try:
-        if not os.path.exists(path):
-            raise SceneError(f"{path} does not exist", _suggest_folder(path))
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise SceneError(f"{path} does not exist", _suggest_folder(path)) from None
         check_regular(path)
         _check_finished(path)
         known = find_format(path)
@@ -137,7 +139,7 @@ def _open(path: str, group: str | None, given: GivenCentres | None) -> Scene:
         opener = resolve_name(known.opener)
         scene: Scene = opener(path, group, None if given is None else given.wavelength_nm)
     except OSError as error:
-        hint = "Check its permissions" if isinstance(error, PermissionError) else "Look at the file"
+        hint = os_hint(error, "Look at the file")
         raise SceneError(f"{path} cannot be read: {error.strerror or error}", hint) from error
     if given is None:
         if scene.wavelength_nm.size != scene.shape[2]:

@@ -7,11 +7,12 @@ server unless a dashboard is asked for, and that is on loopback under a secret p
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from hyperhpc.config import RunConfig
-from hyperhpc.errors import ResourceError
+from hyperhpc.errors import ResourceError, describe_os_error, find_os_error, os_hint
 from hyperhpc.workers.dask_setup import LOG_LEVEL, MAX_WORKER_DEATHS, configure_dask
 from hyperhpc.workers.network import LOOPBACK
 from hyperhpc.workers.processes import delay_signals, hide_main_module, start_resource_tracker
@@ -57,12 +58,17 @@ def local_workers(config: RunConfig, note: Note) -> Iterator[Workers]:
 
 @contextmanager
 def _explain_failed_start(memory_bytes: int) -> Iterator[None]:
-    """Say what it means that a nanny has given up its worker."""
+    """Say what it means that a nanny has given up its worker, or could not start one."""
     try:
         yield
     except RuntimeError as error:
+        if found := find_os_error(error):  # such as a full TMPDIR
+            raise ResourceError(
+                f"A worker cannot be started: {describe_os_error(found, tempfile.gettempdir())}",
+                os_hint(found),
+            ) from error
         raise ResourceError(
             f"A worker of {memory_bytes // 2**20} MiB has ended {MAX_WORKER_DEATHS} times "
             f"while it was started: {error}",
-            "Check that the machine has the memory, or give fewer --workers",
+            "Check that the machine has the memory and TMPDIR has room, or give fewer --workers",
         ) from error

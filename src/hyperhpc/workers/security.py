@@ -56,7 +56,10 @@ def write_keys(folder: Path, lifetime: timedelta) -> None:
     for file, content in contents.items():
         path = folder / file
         path.touch(0o600, exist_ok=False)  # while it is empty, so that others never read it
-        path.write_bytes(content)
+        try:
+            path.write_bytes(content)
+        except OSError as error:  # which does not say where, if the disk is full
+            raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def read_security(folder: Path) -> Security:
