@@ -39,10 +39,36 @@ check_memory() {
     die "$usage_error" "$1=$2 is not an amount of memory" "$1=4GiB or 512MiB"
 }
 
+# All long options of sbatch that check_options knows: getopt takes any beginning of one for it.
+known_options=(nodes ntasks ntasks-per-node tasks-per-node cpus-per-task mem mem-per-cpu time
+  partition account output error open-mode parsable signal array wrap)
+
+# An option of sbatch that is written in part may be one that is refused.
+check_in_full() {
+  local name=${1%%=*} option
+  if [[ $name != --?* ]]; then return; fi
+  for option in "${known_options[@]}"; do
+    if [ "$name" = "--$option" ]; then return; fi
+  done
+  for option in "${known_options[@]}"; do
+    if [[ --$option == "$name"* ]]; then
+      die "$usage_error" "SBATCH holds $1, which may stand for --$option" \
+        "Write options of sbatch in full"
+    fi
+  done
+}
+
+# The option that matters in a word of short options: -Qo is -o after -Q, which takes no value.
+skip_flags() {
+  local word=$1
+  while [[ $word =~ ^-[hHOQuvVW].+ ]]; do word=-${word:2}; done
+  printf '%s\n' "$word"
+}
+
 # Options that submit.sh works out would win, or lose, depending on their place: none is given
 # twice. Each has a variable.
 check_options() {
-  local word
+  local word option
   for word in "${run_words[@]}"; do
     case ${word%%=*} in
       --launcher) refuse_option ARGS "$word" MODE ;;
@@ -54,9 +80,11 @@ check_options() {
     esac
   done
   for word in "${sbatch_words[@]}" "${worker_sbatch_words[@]}"; do
-    case ${word%%=*} in
+    check_in_full "$word"
+    option=$(skip_flags "$word")
+    case ${option%%=*} in
       --nodes | -N*) refuse_option SBATCH "$word" NODES ;;
-      --ntasks | --ntasks-per-node | -n*) refuse_option SBATCH "$word" WORKERS ;;
+      --ntasks | --ntasks-per-node | --tasks-per-node | -n*) refuse_option SBATCH "$word" WORKERS ;;
       --cpus-per-task | -c*) refuse_option SBATCH "$word" THREADS ;;
       --mem) refuse_option SBATCH "$word" MEMORY ;;
       --mem-per-cpu) check_memory_per_cpu "$word" && memory_option=none ;;
