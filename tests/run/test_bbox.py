@@ -171,3 +171,27 @@ def test_outcome__of_a_run_beyond_the_scene_is_in_its_record(
 
     ctx = prepare(load_config(small_scene, tmp_path / "out", {"bbox": CORNER}))
     assert any("40 x 50 pixels remain" in text for text in run_header(ctx, "")["choices"])
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "spectrum"])
+@pytest.mark.parametrize("how", ["option", "file"])
+def test_bbox__refuses_a_point_outside(
+    command: str, how: str, small_scene: Path, tmp_path: Path
+) -> None:
+    words = [command, small_scene, *([] if command == "spectrum" else [tmp_path / "out"])]
+    outside = ["--point", "517100,4525990"]
+    if how == "file":
+        (tmp_path / "points.csv").write_text("x,y\n517030,4525930\n517100,4525990\n")
+        outside = ["--points", str(tmp_path / "points.csv")]
+    done = call(*words, "--bbox", BOX, "--point", "517030,4525930", *outside)
+    check_refused(done, 3, "Point 517100,4525990", f"outside --bbox {BOX}")
+    assert "leave --bbox out" in done.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_bbox__refuses_a_point_of_a_toml_outside(small_scene: Path, tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    box = "[517010, 4525910, 517050, 4525950]"
+    config.write_text(f"bbox = {box}\npoints = [[517100, 4525990]]\n")
+    done = call("run", small_scene, tmp_path / "out", "--config", config)
+    check_refused(done, 3, "Point 517100,4525990", f"outside --bbox {BOX}")

@@ -18,6 +18,7 @@ from hyperhpc.compute.sample import tiles_per_side, uses_thinned_copy
 from hyperhpc.compute.selection import place_spectra, resolve_drop, select_bands, usable_centres_nm
 from hyperhpc.config import RunConfig
 from hyperhpc.pipeline.context import RunContext
+from hyperhpc.rundir.bbox import check_points
 from hyperhpc.rundir.folder import check_folder
 from hyperhpc.rundir.memory import n_sampled, peak_bytes
 from hyperhpc.rundir.plan import make_plan, note_bbox
@@ -60,6 +61,7 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
     )
     model_names = list(applied.model["models"]) if applied else check_models(config)
     points = place_points(scene, given)
+    check_points(config.bbox, points.places)
     scene = replace(scene, notes=(*scene.notes, *points.notes))
     spectra = place_spectra(scene, points, selection.bands)
     check_workers(config, is_plan=is_plan)

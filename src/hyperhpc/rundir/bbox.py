@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hyperhpc.errors import ConfigError
 
@@ -36,6 +36,17 @@ def check_order(box: Box, bounds: Sequence[float]) -> None:
         "needed",
         f"Give --bbox {box_text(turned)}" if is_usable else f"Give a box that overlaps {spans}",
     )
+
+
+def check_points(box: Box | None, places: Iterable[tuple[float, float] | None]) -> None:
+    """Refuse points (x, y) outside of a box; None is a feature without coordinates."""
+    for x, y in filter(None, places if box else ()):
+        if box and not (box[0] <= x <= box[2] and box[1] <= y <= box[3]):
+            raise ConfigError(
+                f"Point {x:.10g},{y:.10g} lies outside --bbox "
+                + ",".join(f"{edge:.10g}" for edge in box),
+                "Choose a point inside it, or leave --bbox out",
+            )
 
 
 def overlaps(box: Sequence[float], bounds: Sequence[float]) -> bool:

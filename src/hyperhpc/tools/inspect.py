@@ -11,7 +11,7 @@ from hyperhpc.compute.selection import describe_bands, place_spectra, select_ban
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError
 from hyperhpc.files import atomic_outputs, check_parent
-from hyperhpc.rundir.bbox import Box
+from hyperhpc.rundir.bbox import Box, check_points
 from hyperhpc.rundir.plan import choose_area, note_bbox
 from hyperhpc.scene import describe, open_scene
 from hyperhpc.scene.points import GivenPoints, place_points, split_layer
@@ -66,14 +66,7 @@ def read_spectra(
     opened = open_scene(path, options=options)
     scene = note_bbox(opened, bbox)  # refuses a box outside the scene
     points = place_points(scene, given)
-    if bbox:
-        for x, y in filter(None, points.places):
-            if not (bbox[0] <= x <= bbox[2] and bbox[1] <= y <= bbox[3]):
-                raise ConfigError(
-                    f"Point {x:.10g},{y:.10g} lies outside --bbox "
-                    + ",".join(f"{edge:.10g}" for edge in bbox),
-                    "Choose a point inside it, or leave --bbox out",
-                )
+    check_points(bbox, points.places)
     spectra = place_spectra(scene, points, select_bands(scene).bands, method)
     bright = np.flatnonzero(is_bright(scene.wavelength_nm))
     table = np.array([s["reflectance"] for s in spectra], dtype=np.float64)  # None is NaN
