@@ -158,7 +158,7 @@ def atomic_outputs(
                 if keep_as and dest.exists():
                     dest.rename(keep_as)
                 with atomic_write(part / _MOVING) as marker:
-                    marker.write_text("\n".join(names), "utf-8")
+                    marker.write_text("\n".join(names), "utf-8", "surrogateescape")
                 for name in names:
                     _flush(part / name)
                     (part / name).replace(dest.with_name(name))
@@ -203,7 +203,7 @@ def check_parent(dest: Path) -> None:
 def _discard_outputs(part: Path, dest: Path) -> None:
     """Remove a temporary folder, and the files moved out of it if ``dest`` was not."""
     if (part / _MOVING).is_file() and os.path.lexists(part / dest.name):
-        for name in (part / _MOVING).read_text("utf-8").splitlines():
+        for name in (part / _MOVING).read_text("utf-8", "surrogateescape").splitlines():
             if not os.path.lexists(part / name):
                 remove_path(dest.with_name(name))
     remove_path(part)

@@ -32,7 +32,11 @@ def _check_mode(mode: int, path: str | os.PathLike[str], name: str = "it") -> No
 
 
 def check_siblings(path: str | os.PathLike[str]) -> None:
-    """:func:`check_regular` for the files that libraries open with a file, by its name."""
+    """:func:`check_regular` for the files that GDAL opens with a file, by its name.
+
+    Raises OSError: one of them, or the name is not UTF-8.
+    """
+    check_name(path)
     folder, name = os.path.split(os.path.abspath(path))
     stem = os.path.splitext(name)[0]
     with os.scandir(folder) as entries:
@@ -40,6 +44,15 @@ def check_siblings(path: str | os.PathLike[str]) -> None:
             is_sibling = entry.name == stem or entry.name.startswith((f"{stem}.", name))
             if is_sibling and os.path.exists(entry.path):
                 _check_mode(os.stat(entry.path).st_mode, entry.path, entry.name)
+
+
+def check_name(path: str | os.PathLike[str]) -> None:
+    """Raise OSError for a path that is not UTF-8, which GDAL cannot open."""
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError:
+        what = "its path holds bytes that are not UTF-8, which GDAL does not open: rename it"
+        raise OSError(errno.EILSEQ, what, os.fspath(path)) from None
 
 
 def open_regular(path: str | os.PathLike[str]) -> io.FileIO:

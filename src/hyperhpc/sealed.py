@@ -25,6 +25,7 @@ import google_crc32c
 
 from hyperhpc.errors import ConfigError, IncompleteRunError, os_hint
 from hyperhpc.files import atomic_write
+from hyperhpc.forms import find_misfit
 from hyperhpc.reading import open_regular, read_file
 
 #: [bytes, CRC-32C in hexadecimal]; None for a chunk of missing values only: it has no file.
@@ -51,7 +52,7 @@ class BrokenSealError(DamagedJsonError):
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all, flushed to disk."""
-    _write(path, _to_text(value).encode())
+    _write(path, _to_text(value))
 
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
@@ -59,12 +60,14 @@ def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
 
     ``value``: At least one key.
     """
-    rest = _to_text(value).encode().removeprefix(b"{\n")
+    rest = _to_text(value).removeprefix(b"{\n")
     _write(path, _HEAD + crc32c(rest).encode() + _TAIL + rest)
 
 
-def _to_text(value: Any) -> str:
-    return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+def _to_text(value: Any) -> bytes:
+    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    # Bytes of a path that are not UTF-8 are half of a pair in Python, which JSON writes as \\udcff
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -96,6 +99,8 @@ def parse_json(path: Path, data: bytes) -> Any:
         raise DamagedJsonError(f"{path} is damaged", _RESTART) from None
     if isinstance(value, dict):
         value.pop(SEAL, None)
+    if what := find_misfit(path.name, value):
+        raise DamagedJsonError(f"{path} is damaged: {what}", _RESTART)
     return value
 
 

@@ -225,7 +225,7 @@ OUT_NAMES = {
     "cluster-spectra.json",
 }  # fmt: skip
 OUT_FOLDERS = {"figures", "work", "slurm", "store"}
-MAY_NAME_FILES = ("rundir/", "results/", "files.py")
+MAY_NAME_FILES = ("rundir/", "results/", "files.py", "forms.py")
 
 
 def names_of_out(source: str) -> list[str]:

@@ -24,7 +24,7 @@ def write(results: RunResults, *, has_index_maps: bool = False) -> Path:
     page = results.folder.report
     with atomic_write(page) as part:
         text = render(results, within_budget(pictures), index_maps)
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, "utf-8", "backslashreplace")
     return page
 
 

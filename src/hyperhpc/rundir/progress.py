@@ -294,7 +294,8 @@ class StatusFile(Progress):
             if self._claim:
                 self._claim.check()
             with atomic_write(self._path, flush=False) as part:
-                part.write_text("".join(f"{k}: {v}\n" for k, v in self._lines.items()), "utf-8")
+                text = "".join(f"{k}: {v}\n" for k, v in self._lines.items())
+                part.write_text(text, "utf-8", "backslashreplace")
 
 
 def read_status(out: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.errors import SceneError
+from hyperhpc.errors import ConfigError, SceneError
 
 #: Assumed if an integer scene declares nothing: the values of NEON.
 DEFAULT_SCALE = 10000.0
@@ -30,6 +30,8 @@ MICROMETRES_BELOW = 30.0
 
 #: Longest side of a scene, in pixels: from a pole to the equator in pixels of 1 m.
 MAX_SIDE = 10_000_000
+#: The smallest scale that numbers survive, and over 1 the largest.
+_MIN_SCALE = 1e-30
 #: Pixels of the largest scene: at a metre, a million square kilometres.
 MAX_PIXELS = 10**12
 
@@ -313,7 +315,16 @@ def _resolve_scale(stored: np.dtype, attributes: Attributes, where: str, notes: 
 
 
 def to_divisor(value: float, name: str, notes: list[str]) -> float:
-    """The divisor to reflectance: CF multiplies, NEON divides; below 1 only CF makes sense."""
+    """The divisor to reflectance: CF multiplies, NEON divides; below 1 only CF makes sense.
+
+    Raises SceneError, or ConfigError for an option: a scale beyond all that is used.
+    """
+    if not _MIN_SCALE <= value <= 1 / _MIN_SCALE:
+        kind = ConfigError if name.startswith("--") else SceneError
+        raise kind(
+            f"{name} is {value:g}; a scale lies between {_MIN_SCALE:g} and {1 / _MIN_SCALE:g}",
+            "NEON's is 10000: give --scale 10000",
+        )
     if value >= 1:
         return value
     divisor = float(f"{1 / value:.12g}")

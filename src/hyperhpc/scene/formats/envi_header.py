@@ -78,7 +78,7 @@ def as_gdal_reads_it(path: str, header: str) -> Iterator[str]:
         for ending in ("", *_SIDECARS):
             if os.path.exists(path + ending):
                 os.symlink(path + ending, link + ending)
-        Path(f"{link}.hdr").write_text(_read_text(header), "utf-8")
+        Path(f"{link}.hdr").write_text(_read_text(header), "utf-8", "backslashreplace")
         yield link
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperhpc.reading import check_name
 from hyperhpc.results import STRIP_ROWS, RunResults
 from hyperhpc.tools.export.bands import Band
 from hyperhpc.version import __version__
@@ -92,6 +93,7 @@ def _threads() -> int:
 
 def _write_plain(path: Path, results: RunResults, bands: Sequence[Band], **options: Any) -> None:
     """Write a GeoTIFF of square blocks, each of them once."""
+    check_name(path)
     import rasterio
     from rasterio.crs import CRS
     from rasterio.transform import Affine

@@ -44,7 +44,7 @@ def write_sidecars(folder: Path, dest: str, results: RunResults, bands: Sequence
 
     def write(name: str, template: str, **values: Any) -> None:
         text = environment.get_template(template).render(values)
-        (folder / name).write_text(text, "utf-8")
+        (folder / name).write_text(text, "utf-8", "backslashreplace")
 
     names = sidecar_names(dest, bands)
     for number, (name, band) in enumerate(zip(names, bands, strict=False), 1):
