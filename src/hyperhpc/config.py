@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperhpc import parsers
-from hyperhpc.errors import ConfigError, os_hint
+from hyperhpc.errors import ConfigError, unreadable
 from hyperhpc.parsers import Parser, parse_memory
 from hyperhpc.reading import read_file
 
@@ -524,11 +524,12 @@ def _read_toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_file(file, _MAX_TOML_BYTES).decode("utf-8"))
     except OSError as error:
-        raise ConfigError(
-            f"{file} cannot be read: {error.strerror or error}", os_hint(error, "Look at the file")
-        ) from None
+        raise unreadable(file, error) from None
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, nested too deep
-        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+        raise ConfigError(
+            f"{file} is not valid TOML: {error}",
+            "Write lines such as clusters = 8, with the names of the options of run",
+        ) from None
 
 
 def _to_json(value: Any) -> Any:

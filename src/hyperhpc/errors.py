@@ -102,6 +102,14 @@ class ConfigError(HyperhpcError):
     exit_code = 3
 
 
+def unreadable(what: object, error: OSError) -> ConfigError:
+    """The error of a file that was named and cannot be read."""
+    return ConfigError(
+        f"{what} cannot be read: {error.strerror or error}",
+        os_hint(error, "Give the path of a file that can be read"),
+    )
+
+
 class SceneError(HyperhpcError):
     """The scene cannot be read as a hyperspectral cube, or has no valid pixel."""
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import google_crc32c
 
-from hyperhpc.errors import ConfigError, IncompleteRunError, os_hint
+from hyperhpc.errors import ConfigError, IncompleteRunError, unreadable
 from hyperhpc.files import atomic_write
 from hyperhpc.forms import find_misfit
 from hyperhpc.reading import open_regular, read_file
@@ -83,9 +83,7 @@ def read_json(path: Path) -> Any:
     try:
         data = read_file(path)
     except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error.strerror or error}", os_hint(error, "Look at the file")
-        ) from None
+        raise unreadable(path, error) from None
     return parse_json(path, data)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import zarr
 
-from hyperhpc.errors import ConfigError, IncompleteRunError, SceneError
+from hyperhpc.errors import ConfigError, IncompleteRunError, SceneError, unreadable
 from hyperhpc.reading import read_file
 from hyperhpc.rundir.folder import RunFolder
 from hyperhpc.rundir.plan import Tile
@@ -126,7 +126,7 @@ def read_result(folder: RunFolder, path: Path) -> Any:
     try:
         data = read_file(path)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+        raise unreadable(path, error) from None
     try:
         wanted = read_sums(folder.checksums).get(path.name)
     except FileNotFoundError:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hyperhpc.errors import ConfigError, SceneError, os_hint
+from hyperhpc.errors import ConfigError, SceneError, unreadable
 from hyperhpc.reading import open_regular
 from hyperhpc.scene.files import decode_text
 from hyperhpc.scene.metadata import WAVELENGTH_RANGE_NM, resolve_wavelengths
@@ -73,9 +73,7 @@ def read_wavelengths(path: Path) -> GivenCentres:
         unit = "um" if is_micrometre else None
         centres, _, more = resolve_wavelengths(values, unit, where)
     except OSError as error:
-        raise ConfigError(
-            f"{where} cannot be read: {error.strerror or error}", os_hint(error, "Look at the file")
-        ) from None
+        raise unreadable(where, error) from None
     except UnicodeError:
         raise ConfigError(f"{where} is not text", "Save it as UTF-8") from None
     except SceneError as error:

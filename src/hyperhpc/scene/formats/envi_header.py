@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hyperhpc.errors import ConfigError, SceneError, os_hint
+from hyperhpc.errors import ConfigError, SceneError, unreadable
 from hyperhpc.reading import open_regular, read_file
 from hyperhpc.scene import metadata
 from hyperhpc.scene.files import decode_text
@@ -146,9 +146,7 @@ def read_header_centres(path: Path) -> GivenCentres:
         numbers = np.array([float(value.replace("_", "?")) for value in values])
         centres, _, notes = metadata.resolve_wavelengths(numbers, units, where)
     except OSError as error:
-        raise ConfigError(
-            f"{where} cannot be read: {error.strerror or error}", os_hint(error, "Look at the file")
-        ) from None
+        raise unreadable(where, error) from None
     except ValueError as error:
         raise ConfigError(f"{where} holds a wavelength that is no number: {error}") from None
     except SceneError as error:

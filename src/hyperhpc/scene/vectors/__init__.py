@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.errors import ConfigError, os_hint
+from hyperhpc.errors import ConfigError, unreadable
 from hyperhpc.reading import check_siblings, open_regular, read_file
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.point_table import SCENE_CRS, is_point_table, read_point_table
@@ -78,9 +78,7 @@ def read_features(path: Path, option: str, layer: str | None = None) -> Features
         read = read_point_table if is_point_table(path) else partial(_read_layer, layer=layer)
         found, attributes, crs, notes = read(path, what)
     except OSError as error:
-        raise ConfigError(
-            f"{what} cannot be read: {error.strerror or error}", os_hint(error, "Look at the file")
-        ) from None
+        raise unreadable(what, error) from None
     geometries = _simplify(found)
     return Features(geometries, attributes, crs, _digest(geometries, crs), tuple(notes))
 
