@@ -74,7 +74,7 @@ test-image: setup ## build both images from nothing and test them; Debian, as ro
 test-slurm: setup ## start a Slurm cluster on this machine and run on it; Debian, as root [ARGS="-k gang"]
 	@bash tests/slurm/run.sh $(ARGS)
 
-test-faults: setup ## kill runs at random moments, read 10,000 damaged inputs [ARGS="--kills 1000"]
+test-faults: setup ## kill runs at random, try 1,000 attacks, read 10,000 damaged inputs [ARGS="--kills 1000"]
 	@bash tests/faults/run.sh $(ARGS)
 
 clean: ## remove .venv*, caches, build results and demo/
