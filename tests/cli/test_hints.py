@@ -155,7 +155,7 @@ def test_hints__name_commands_that_exist() -> None:
     assert {"status", "verify", "run", "ingest"} <= named
     assert named <= set(commands)
     others = set(
-        re.findall(r'(?:: |\["|&& )(gdal\w+|ogr\w*2\w+|g?un?zip|sed|rio|h5repack)\b', text)
+        re.findall(r'(?:: |\["|&& )(gdal\w+|ogr\w*2\w+|g?un?zip|sed|rio|h5repack|h5copy)\b', text)
     )
     assert others <= OTHERS
 

@@ -165,7 +165,7 @@ def _open_unlocked(path: str) -> h5py.File:
 
 #: Most files that a virtual dataset is made of.
 _MAX_SOURCES = 1000
-_NOT_FOLLOWED = "Copy the data into one file: h5repack, or h5copy for a dataset"
+_NOT_FOLLOWED = "Use a file that holds the data itself, such as the one its provider offers"
 #: Files whose links are known to stay in the file, with size and time of change.
 _checked: dict[str, tuple[int, int]] = {}
 
