@@ -122,6 +122,18 @@ class ResourceError(HyperhpcError):
     exit_code = 5
 
 
+def find_exhausted(error: BaseException) -> ResourceError | None:
+    """The error to report if no thread or process could be started; None for another error."""
+    is_thread = isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+    if not is_thread and not isinstance(error, BlockingIOError):
+        return None
+    return ResourceError(
+        "No more threads or processes can be started: the limit of this user, or of the memory of "
+        "a process, is reached",
+        "Look at ulimit -u and ulimit -v, end other programs, or give fewer --workers",
+    )
+
+
 class SlurmError(HyperhpcError):
     """Slurm refused or lost a job."""
 

@@ -177,6 +177,28 @@ def test_signal__the_second_ends_a_deaf_process_at_once(number: int) -> None:
     assert err == "terminated\n"
 
 
+LIMITED = """
+import sys, threading
+from hyperhpc.cli.main import cli, main
+@cli.command()
+def thread():
+    raise RuntimeError("can't start new thread")
+@cli.command()
+def process():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+main([sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize("command", ["thread", "process"])
+def test_main__says_that_nothing_more_can_be_started(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, command], capture_output=True, text=True, timeout=LIMIT_S
+    )
+    assert done.returncode == 5
+    assert done.stderr.startswith("error: No more threads or processes can be started")
+
+
 def test_signal__nohup_stays_in_force() -> None:
     script = "import signal; from hyperhpc.cli.main import cli, main\n" + (
         "@cli.command()\ndef go():\n    signal.raise_signal(signal.SIGHUP); print('on')\n"

@@ -127,6 +127,13 @@ def test_usable_memory__is_what_a_cgroup_leaves(
         sizes.count_local_workers(config())
 
 
+def test_count_local_workers__with_few_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes.resource, "getrlimit", lambda kind: (900 * 2**20, -1))
+    with pytest.raises(ResourceError, match="may use 900 MiB of addresses") as caught:
+        sizes.count_local_workers(config())
+    assert caught.value.hint == "Type: ulimit -v unlimited"
+
+
 def test_usable__is_what_this_process_has() -> None:
     assert 1 <= sizes.usable_cores() <= (os.cpu_count() or 1)
     assert GIB / 4 < sizes.usable_memory() <= psutil.virtual_memory().total

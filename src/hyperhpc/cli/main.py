@@ -19,7 +19,7 @@ from hyperhpc.cli.commands import cli
 from hyperhpc.cli.output import print_error
 from hyperhpc.cli.streams import is_lost, lossy_streams
 from hyperhpc.environment import TERMINATIONS, isolate
-from hyperhpc.errors import HyperhpcError, ResourceError, describe_os_error, os_hint
+from hyperhpc.errors import HyperhpcError, ResourceError, describe_os_error, find_exhausted, os_hint
 
 _INTERRUPTED, _TERMINATED = 130, 143
 
@@ -67,6 +67,11 @@ def _run_command(words: list[str]) -> int:
         code = _report_error(message, f"See {command} --help", error.exit_code)
     except HyperhpcError as error:
         code = _report_error(error.message, error.hint, error.exit_code)
+    except (BlockingIOError, RuntimeError) as error:
+        found = find_exhausted(error)
+        if found is None:
+            raise
+        code = _report_error(found.message, found.hint, found.exit_code)
     except OSError as error:  # errors of a disk are rare enough to be handled here only
         code = _report_error(describe_os_error(error), os_hint(error), ResourceError.exit_code)
     except MemoryError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperhpc.config import present_name
-from hyperhpc.errors import ConfigError, ResourceError, describe_os_error, os_hint
+from hyperhpc.errors import ConfigError, ResourceError, describe_os_error, find_exhausted, os_hint
 from hyperhpc.files import PLAN_NAME, STORE_NAME, STORE_SUFFIX, SUMS_NAME, check_guard
 from hyperhpc.rundir.lock import LOCK, move_lock
 from hyperhpc.rundir.plan import Plan
@@ -120,6 +120,8 @@ def is_complete(folder: RunFolder) -> bool:
 
 def disk_error(error: OSError, where: Path) -> ResourceError:
     """The error for a full disk, or a folder that may not be written any more."""
+    if found := find_exhausted(error):
+        return found
     return ResourceError(
         describe_os_error(error, where),
         f"{os_hint(error)}; then give the same command again: it resumes",

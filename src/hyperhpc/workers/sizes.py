@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 
 import psutil
 
@@ -17,6 +18,8 @@ BASE_BYTES = 400 * 2**20
 DRIVER_BYTES = 600 * 2**20
 #: Of a job of one worker with room for data.
 _LEAST_BYTES = DRIVER_BYTES + 2 * BASE_BYTES
+#: Addresses that libraries reserve, of which they use a part; with less, they abort.
+_ADDRESS_BYTES = 2 * 2**30
 #: Workers of an elastic run without --workers.
 DEFAULT_WORKERS = 8
 #: Tasks of a gang that are no workers: scheduler and client.
@@ -51,6 +54,13 @@ def count_local_workers(config: RunConfig) -> int:
     """
     memory_bytes, available = config.memory_bytes, usable_memory()
     fitting = available // memory_bytes
+    address = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if address != resource.RLIM_INFINITY and address < _ADDRESS_BYTES:
+        raise ResourceError(
+            f"A process may use {address // 2**20} MiB of addresses (ulimit -v); scheduler and "
+            f"workers need {_ADDRESS_BYTES // 2**20} MiB each",
+            "Type: ulimit -v unlimited",
+        )
     if available < BASE_BYTES:
         raise ResourceError(
             f"The limit of memory of this job leaves {available / 2**20:.0f} MiB for workers: "
