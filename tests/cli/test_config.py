@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cli_case import call
 from hyperhpc.config import RunConfig, load_config
 from hyperhpc.errors import ConfigError
 from hyperhpc.parsers import parse_memory
@@ -269,3 +270,13 @@ def test_result_options__are_stored_under_the_same_names_as_ever() -> None:
         "points", "point_crs", "seed", "engine", "estimator", "seed_compat", "skip_bad_tiles",
     ]  # fmt: skip
     assert options["index"] == ["a=R(8)"]
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_estimator__of_a_file_is_named_in_a_warning(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("estimator = 'my_models:Special'")
+    words = [command, tmp_path / "no.zarr", tmp_path / "out", "--config", file]
+    named = f"{file} names the estimator my_models:Special: the module my_models is imported"
+    assert named in call(*words).err
+    assert "is imported" not in call(*words, "--estimator", "sklearn.cluster:Birch").err

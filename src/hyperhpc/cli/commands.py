@@ -79,6 +79,11 @@ def _read_config(scene: Path, out: Path, config: Path | None, **flags: Any) -> A
     from hyperhpc.config import load_config
 
     read = load_config(scene, out, flags, config)
+    if read.estimator and flags.get("estimator") is None:
+        print_error(
+            f"warning: {config} names the estimator {read.estimator}: the module "
+            f"{read.estimator.partition(':')[0]} is imported and runs as you"
+        )
     if read.insecure:
         print_error(
             "warning: --insecure: whoever reaches the ports of this run runs programs as you"
