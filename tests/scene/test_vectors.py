@@ -254,3 +254,15 @@ def test_tables__empty_fields_at_the_end_are_no_numbers(tmp_path: Path) -> None:
 def test_tables__damaged_utf_16_is_said_to_be_that(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_bytes("x,y\n1,2\n".encode("utf-16") + b"\1")
     assert "is damaged: it begins as UTF-16. Save it as UTF-8" in refused(tmp_path / "p.csv")
+
+
+def test_read_features__refuses_a_zip_that_is_a_bomb(tmp_path: Path) -> None:
+    path = tmp_path / "plots.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("plots.shp", bytes(2**16))
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\x01\x02")  # the size in the directory, which GDAL reads too
+    data[entry + 24 : entry + 28] = struct.pack("<I", 0xFFFF0000)
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match="holds 4 GiB when it is unpacked; at most 2 GiB"):
+        read_features(path, "--aoi")

@@ -33,6 +33,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from hyperhpc.files import atomic_write
 from hyperhpc.scene.fingerprint import spread
 from hyperhpc.scene.formats.zarr_guard import METADATA, GuardedStore
+from hyperhpc.scene.formats.zarr_sizes import check_size, codec_name
 from hyperhpc.scene.formats.zarr_sums import find_store_sums
 
 # Writing shards, twice as fast as zarr's own pipeline, which copies each chunk several times
@@ -405,6 +406,7 @@ class CheckedStore(GuardedStore):
     def __init__(self, root: str) -> None:
         super().__init__(root, read_only=True)
         self.is_blosc = False
+        self.codec, self.chunk_bytes, self.file_bytes = "", 0, 0
         self.may_be_absent: frozenset[str] | None = None
         self._sums = find_store_sums(root)
 
@@ -433,6 +435,12 @@ class CheckedStore(GuardedStore):
         size = len(buffer)
         if size == 0:
             raise OSError(f"chunk {key} is truncated: no bytes where data should be")
+        if self.codec:
+            try:
+                n_bytes = self.chunk_bytes if byte_range else self.file_bytes
+                check_size(self.codec, buffer.to_bytes(), n_bytes)
+            except OSError as error:
+                raise OSError(f"{path}: {error}") from None
         if isinstance(byte_range, RangeByteRequest):
             wanted = byte_range.end - byte_range.start
         elif byte_range is None and self.is_blosc:
@@ -464,5 +472,9 @@ def open_checked(folder: str, zarr_format: Any, absent_value: float | None = Non
     last = array.compressors[-1] if array.compressors else None
     name = type(last).__name__
     store.is_blosc = array.shards is None and name in ("Blosc", "BloscCodec")
+    if last is not None and array.dtype.kind != "O":
+        store.codec = codec_name(last)
+        store.chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
+        store.file_bytes = math.prod(array.shards or array.chunks) * array.dtype.itemsize
     store.may_be_absent = known_empty(array)
     return array

@@ -27,6 +27,8 @@ from hyperhpc.scene.vectors.geopackage import MAX_FEATURES, check_views
 #: Edges are cut into this many parts along their geometry before they are reprojected.
 _PARTS = 1000
 #: Exceptions that reading a damaged file may raise; pyogrio's own are RuntimeErrors.
+#: What the files in a .zip may hold: all features are read at once.
+_MAX_UNPACKED_BYTES = 2**31
 _UNREADABLE = (RuntimeError, UnicodeError, zipfile.BadZipFile)
 #: Warnings of GDAL that mean a geometry was lost or guessed; all others are passed on as notes.
 _DAMAGE = re.compile("(?i)invalid|non closed|not closed|corrupt|malformed|truncated|cannot|failed")
@@ -141,6 +143,13 @@ def _choose_layer(path: Path, what: str, layer: str | None) -> tuple[str | Path,
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             inside = [Path(name) for name in archive.namelist()]
+            n_bytes = sum(entry.file_size for entry in archive.infolist())
+        if n_bytes > _MAX_UNPACKED_BYTES:
+            raise ConfigError(
+                f"{what} holds {n_bytes / 2**30:.3g} GiB when it is unpacked; at most "
+                f"{_MAX_UNPACKED_BYTES / 2**30:g} GiB are read",
+                "Unpack it, and give the .shp",
+            )
         sources = {
             member.stem: f"/vsizip/{path.resolve()}/{member}"
             for member in inside
