@@ -1,7 +1,8 @@
 """TLS keys and certificates, in files that only their owner can read.
 
 They are files on one machine too: Dask would write a key that it is given in memory to a file
-of its own for a moment, each time it makes a TLS context, and a kill then would leave it there.
+of its own for a moment, each time it makes a TLS context, and a kill then would leave it there
+(docs/decisions/0043-keys-of-one-machine-are-files-too.md).
 
 One self-signed certificate serves scheduler, workers and client, and each of them trusts
 nothing else. So a process without the key can neither listen in nor connect.
