@@ -56,5 +56,5 @@ def _draw_twice(rng: Random, folder: Path) -> Case:
 
 def rows() -> Iterator[Attack]:
     """This part of the table."""
-    yield Attack("races", "signals", frozenset({0}), _draw_signal)
-    yield Attack("races", "the same command twice", frozenset({0}), _draw_twice)
+    yield Attack("races", "signals", frozenset({0, 3}), _draw_signal)
+    yield Attack("races", "the same command twice", frozenset({0, 3}), _draw_twice)
