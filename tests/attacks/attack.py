@@ -15,6 +15,8 @@ from random import Random
 
 from cli_case import Outcome, call, program
 
+#: Attacks in ``make test``, where tests/attacks is not named and its options are not known.
+FEW = 60
 #: Exit codes of an error that a user can correct, 2 (usage) included.
 REFUSED = frozenset({2, 3, 4, 5, 6, 7})
 #: Seconds for one command; the slowest take ten on a busy machine.

@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 import pytest
+from attack import FEW
 
-#: In ``make test``, where tests/attacks is not named and its options are not known.
-FEW = 60
 _TALLY = pytest.StashKey[dict[str, Counter[str]]]()
 
 

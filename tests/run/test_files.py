@@ -95,6 +95,7 @@ def kill_at(event: int, work: Callable[[], None]) -> bool:
     return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 
 
+@pytest.mark.slow
 def test_atomic_outputs__after_a_kill_anywhere_the_same_call_succeeds(tmp_path: Path) -> None:
     n_killed = 0
     for event in range(1, 200):

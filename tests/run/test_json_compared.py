@@ -98,17 +98,17 @@ def test_sums__are_read_again_when_replaced(tmp_path: Path) -> None:
 
 def test_result__of_an_unfinished_run_is_compared(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.write_result(folder.model, VALUE)
-    assert read_result(folder, folder.model) == VALUE
-    changed = folder.model.read_text("utf-8").replace("1.0", "1.1")
-    folder.model.write_text(changed, "utf-8")
-    with pytest.raises(IncompleteRunError, match=r"model\.json of .* holds other bytes"):
-        read_result(folder, folder.model)
+    folder.write_result(folder.spectra, [VALUE])
+    assert read_result(folder, folder.spectra) == [VALUE]
+    changed = folder.spectra.read_text("utf-8").replace("1.0", "1.1")
+    folder.spectra.write_text(changed, "utf-8")
+    with pytest.raises(IncompleteRunError, match=r"spectra\.json of .* holds other bytes"):
+        read_result(folder, folder.spectra)
 
 
 def test_result__without_any_checksum_is_read_as_it_is(tmp_path: Path) -> None:
-    write_json(tmp_path / "model.json", VALUE)
-    assert read_result(RunFolder(tmp_path), tmp_path / "model.json") == VALUE
+    write_json(tmp_path / "spectra.json", [VALUE])
+    assert read_result(RunFolder(tmp_path), tmp_path / "spectra.json") == [VALUE]
 
 
 def test_complete__is_not_decided_by_a_damaged_file(tmp_path: Path) -> None:
@@ -166,7 +166,15 @@ READERS: list[tuple[str, str, str, Callable[[RunCase], object]]] = [
 
 @pytest.mark.parametrize(
     ("name", "after", "reader"),
-    [pytest.param(*row[:2], row[3], id=f"{row[0]}-{row[2]}") for row in READERS],
+    [
+        pytest.param(
+            *row[:2],
+            row[3],
+            id=f"{row[0]}-{row[2]}",
+            marks=pytest.mark.slow if row[2] == "report" else (),  # it draws a part of the page
+        )
+        for row in READERS
+    ],
 )
 def test_json__with_a_flipped_digit_is_named_and_not_used(
     case: RunCase, name: str, after: str, reader: Callable[[RunCase], object]

@@ -48,7 +48,11 @@ def regular(*shape: int) -> dict[str, Any]:
         ({"shape": [2**64, NX, NB]}, "is incomplete or damaged"),
         ({"shape": [NY + 1, NX, NB]}, "coordinate reflectance/y has 11 values; the cube has 12"),
         (
-            {"shape": [2**31, NX, NB], "dimension_names": ["row", "x", "wl"]},
+            {
+                "shape": [2**31, NX, NB],
+                "dimension_names": ["row", "x", "wl"],
+                "chunk_grid": regular(2**17, NX, NB),
+            },
             "the longest side possible",
         ),
         ({"chunk_grid": regular(0, NX, NB)}, "declares chunks of"),
