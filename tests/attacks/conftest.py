@@ -18,7 +18,7 @@ _TALLY = pytest.StashKey[dict[str, Counter[str]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--attacks", type=int, default=FEW, help="attacks in all (default: 60)")
+    parser.addoption("--attacks", type=int, default=FEW, help=f"attacks in all (default: {FEW})")
     parser.addoption("--attack-seed", type=int, default=0, help="other attacks")
     parser.addoption("--attack-case", default="", help="only this one, as a finding names it")
 

@@ -15,6 +15,7 @@ _NAMED = frozenset({0, 3, 4, 7})
 
 def _damage(path: Path, rng: Random) -> str:
     data = bytearray(path.read_bytes())
+    path.unlink()
     way = rng.choice(("flip", "flip", "flip", "cut", "lost", "longer"))
     if way == "flip" and data:
         place, bit = rng.randrange(len(data)), rng.randrange(8)
@@ -26,7 +27,6 @@ def _damage(path: Path, rng: Random) -> str:
         path.write_bytes(data)
         return f"all after byte {len(data)} of"
     if way == "lost":
-        path.unlink()
         return "the whole of"
     path.write_bytes(bytes(data) + rng.randbytes(3))
     return "three bytes after the end of"

@@ -21,6 +21,7 @@ from world import World
 
 from browser_case import served
 from child_case import Child
+from run_case import RunCase
 
 #: The table, by the names of its rows.
 TABLE: dict[str, Attack] = {
@@ -43,6 +44,11 @@ _SHARES = {
     "surroundings: variables": 0.04,
     "surroundings: settings files": 0.03,
 }
+#: Rows of programs that take seconds each.
+_SLOW = (
+    "limits: of a process", "limits: full streams", "races: signals",
+    "races: the same command twice", "surroundings: variables", "surroundings: settings files",
+)  # fmt: skip
 #: As many requests to the viewer, besides.
 _REQUESTS = 0.1
 
@@ -75,12 +81,13 @@ def test_table__is_whole() -> None:
     assert sum(_SHARES.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("row", TABLE)
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, marks=pytest.mark.e2e if row in _SLOW else ()) for row in TABLE]
+)
 def test_attacks__end_as_the_table_says(
     row: str,
     child: Child,
-    small_scene: Path,
-    small_run: Path,
+    run_case: RunCase,
     tally: dict[str, Counter[str]],
     pytestconfig: pytest.Config,
 ) -> None:
@@ -92,7 +99,7 @@ def test_attacks__end_as_the_table_says(
         numbers = range(int(number), int(number) + 1) if name == row else range(0)
     findings = []
     for number in numbers:
-        outcome = child.look_at(str(small_scene), str(small_run), row, seed, number)
+        outcome = child.look_at(str(run_case.scene), str(run_case.out), row, seed, number)
         tally[row]["finding" if outcome.finding else outcome.label] += 1
         if outcome.finding:
             findings.append(f'--attack-case "{row}: {number}" (seed {seed}): {outcome.finding}')
@@ -101,12 +108,12 @@ def test_attacks__end_as_the_table_says(
 
 @pytest.mark.e2e
 def test_viewer__gives_strangers_nothing(
-    small_run: Path, tally: dict[str, Counter[str]], pytestconfig: pytest.Config
+    run_case: RunCase, tally: dict[str, Counter[str]], pytestconfig: pytest.Config
 ) -> None:
     count = max(5, round(pytestconfig.getoption("--attacks", default=FEW) * _REQUESTS))
     rng = Random(f"viewer {pytestconfig.getoption('--attack-seed', default=0)}")
     findings = []
-    with served(small_run) as page:
+    with served(run_case.out) as page:
         port, secret = int(page.url.split(":")[2].split("/")[0]), page.url.rsplit("/", 2)[1]
         for _ in range(count):
             request = draw_request(rng)

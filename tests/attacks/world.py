@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -35,8 +36,9 @@ class World:
     def lay_out(self, folder: Path) -> Path:
         """Fill the folder of a case."""
         folder.mkdir(parents=True)
-        shutil.copytree(self._scene, folder / "scene.zarr")
-        shutil.copytree(self._out, folder / "out")
+        # links: what changes a file puts another in its place
+        shutil.copytree(self._scene, folder / "scene.zarr", copy_function=os.link)
+        shutil.copytree(self._out, folder / "out", copy_function=os.link)
         (folder / "other").symlink_to(self._out)
         (folder / "points.csv").write_text("name,x,y\na,517020,4525980\nb,517030,4525970\n")
         ring = [[517010, 4525990], [517040, 4525990], [517040, 4525960], [517010, 4525990]]

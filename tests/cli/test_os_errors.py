@@ -53,7 +53,13 @@ def closed(tmp_path: Path) -> Path:
 
 
 @needs_root
-@pytest.mark.parametrize("command", ["status", "report", "verify", "export"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "status",
+        *(pytest.param(word, marks=pytest.mark.slow) for word in ("report", "verify", "export")),
+    ],
+)
 def test_permission__of_a_run_of_another_user_is_named(closed: Path, command: str) -> None:
     words = [command, closed, *(["map.tif"] if command == "export" else [])]
     done = call_in(words, *PLAIN)

@@ -31,6 +31,7 @@ from hyperhpc.sealed import read_json, read_sums
 from hyperhpc.simulate.scene import simulate
 from hyperhpc.tools import ingest as ingest_module
 from hyperhpc.tools.verify import verify
+from run_case import RunCase
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("no_report")]
 
@@ -118,12 +119,12 @@ def parts_of_run(out: Path) -> dict[str, Callable[[], Any]]:
 
 @pytest.mark.smoke
 def test_flips__of_a_finished_run(
-    small_run: Path, tmp_path: Path, request: pytest.FixtureRequest, tally: Tally
+    run_case: RunCase, tmp_path: Path, request: pytest.FixtureRequest, tally: Tally
 ) -> None:
-    right = {name: read() for name, read in parts_of_run(small_run).items()}
+    right = {name: read() for name, read in parts_of_run(run_case.out).items()}
     for seed in seeds(request, "finished"):
         out = tmp_path / str(seed)
-        shutil.copytree(small_run, out)
+        shutil.copytree(run_case.out, out)
         name, _ = flip(out, seed)
         try:
             named = "; ".join(verify(out).damaged)
@@ -182,7 +183,6 @@ def parts_of_scene(path: Path) -> dict[str, Callable[[], Any]]:
     }
 
 
-@pytest.mark.smoke
 def test_flips__of_an_ingested_store(
     store: Path, tmp_path: Path, request: pytest.FixtureRequest, tally: Tally
 ) -> None:

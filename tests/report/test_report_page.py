@@ -375,6 +375,7 @@ def test_report__keeps_the_colours_of_clusters_for_what_is_drawn_later(tmp_path,
     assert "Colours follow the mean spectra" in read_page(tmp_path / "report.html").text
 
 
+@pytest.mark.slow
 def test_report__again_gives_the_same_page(tmp_path, quick):
     write_case(tmp_path, shape=(12, 12), indices=("ndvi",), points=1, models=())
     before = write_report(tmp_path).read_bytes()

@@ -156,9 +156,11 @@ def test_serve__listens_on_loopback_only(page: Served) -> None:
     }
 
 
-@pytest.mark.smoke
 @pytest.mark.e2e
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [pytest.param(signal.SIGINT, 0, marks=pytest.mark.smoke), (signal.SIGTERM, 143)],
+)
 def test_view__ends_in_order(number: int, code: int, run_case: RunCase) -> None:
     with served(run_case.out) as running:
         assert get(running.url)[0] == 200
