@@ -117,7 +117,6 @@ def parts_of_run(out: Path) -> dict[str, Callable[[], Any]]:
     }
 
 
-@pytest.mark.smoke
 def test_flips__of_a_finished_run(
     run_case: RunCase, tmp_path: Path, request: pytest.FixtureRequest, tally: Tally
 ) -> None:

@@ -314,6 +314,7 @@ def test_elastic__lets_the_run_stop_before_it_cancels_its_workers(cluster: Clust
     assert not (cluster.folder / "early").exists(), "a run would take it for a fault of theirs"
 
 
+@pytest.mark.jobs
 def test_elastic__cancels_workers_of_a_run_that_does_not_stop(cluster: Cluster) -> None:
     cluster.drive_by(
         _DRIVER + "ask(1, 'submit', '')\nhere.joinpath('up').touch()\nwait_for_stop()\n"
@@ -450,6 +451,7 @@ def test_bridge__submits_no_link_and_nothing_that_is_not_there(cluster: Cluster)
     assert told == [[2, "there is no script 1.sh\n"], [2, "there is no script 2.sh\n"]]
 
 
+@pytest.mark.jobs
 def test_bridge__reads_lines_that_come_in_parts(cluster: Cluster) -> None:
     told = drive(
         cluster,

@@ -108,7 +108,6 @@ def test_select_bands__all_flagged(tmp_path: Path) -> None:
         select_bands(scene)
 
 
-@pytest.mark.smoke
 @pytest.mark.e2e
 @pytest.mark.usefixtures("shared_workers", "no_report")
 def test_run__other_wavelengths_are_another_run(

@@ -191,7 +191,6 @@ def test_run__computes_all_maps_again_if_what_they_share_is_damaged(
     assert {**sums[0]} == {name: sums[1][name] for name in sums[1] if name not in drawn}
 
 
-@pytest.mark.smoke
 @pytest.mark.e2e
 def test_run__repairs_a_complete_run(run_case: RunCase, case: Path) -> None:
     before = {name: (case / name).read_bytes() for name in (CHUNK, OTHER, "run.json")}
