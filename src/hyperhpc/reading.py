@@ -82,7 +82,7 @@ def read_file(path: str | os.PathLike[str], most: int = MAX_TEXT_BYTES) -> bytes
             size += len(part)
     if size > most:
         what = f"it has more than {most / 2**20:g} MiB, the most that is read"
-        raise OSError(errno.EFBIG, what, os.fspath(path))
+        raise OSError(errno.EOVERFLOW, what, os.fspath(path))
     return b"".join(parts)
 
 

@@ -199,3 +199,12 @@ def test_read_features__geometries_nested_deep(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(ConfigError, match="is not a readable GeoPackage"):
         read_features(path, "--aoi", "t")
+
+
+def test_large_text__is_named_with_its_limit_and_no_hint_about_writing(tmp_path: Path) -> None:
+    path = tmp_path / "options.toml"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(ConfigError, match="has more than 1 MiB, the most that is read") as caught:
+        load_config(tmp_path / "scene", tmp_path / "out", {}, path)
+    assert caught.value.hint == "Give the path of a file that can be read"
