@@ -170,6 +170,16 @@ def test_tutorial__commands_can_be_parsed() -> None:
         COMMANDS[name].make_context(name, words, parent)
 
 
+def test_security__each_promise_names_tests_that_are_there() -> None:
+    text = (ROOT / "SECURITY.md").read_text("utf-8")
+    promises = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert len(promises) >= 20
+    for line in promises:
+        named = re.findall(r"`((?:tests|container)/[^`]+)`", line.split("|")[2])
+        assert named, line
+        assert all((ROOT / name).exists() for name in named), line
+
+
 def test_images__are_small_and_used() -> None:
     text = "\n".join(map(read, PAGES))
     for image in (DOCS / "images").iterdir():
