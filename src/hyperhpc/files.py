@@ -29,6 +29,7 @@ from hyperhpc.scratch import held_folder, hold_abandoned
 #: Temporary files of ours, but not of locks, which remove theirs themselves; and of Zarr.
 _PARTIAL = re.compile(r"\.(?!lock\.).+\.part-[\w-]+|.+\.partial")
 
+_NO_ROOM = "Make room on that disk (df -h shows it) and check its permissions"
 #: File in a temporary folder of outputs with their names, once they are being moved.
 _MOVING = ".moving"
 #: Names of an unfinished store of ``ingest``, which scenes must know too.
@@ -168,7 +169,8 @@ def atomic_outputs(
         why, free = error.strerror or str(error), shutil.disk_usage(dest.parent).free
         raise ResourceError(
             f"{dest} cannot be written: {why} ({free / 1e6:.3g} MB are free)",
-            f"{os_hint(error)}; or name a file in another folder",
+            # what GDAL could not write has no number: most often there is no room
+            f"{os_hint(error, _NO_ROOM)}; or name a file in another folder",
         ) from None
 
 

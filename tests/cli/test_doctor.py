@@ -115,7 +115,6 @@ def test_doctor__names_everything_that_is_wrong_and_ends_with_5(tmp_path: Path) 
         TMPDIR=str(tmp_path / "is not there"),
         OMP_NUM_THREADS="64",
         LANG="C",
-        ZARR_CODEC_PIPELINE__PATH="no.such.Pipeline",
         XDG_CACHE_HOME=os.devnull,
         SLURM_CONF=str(tmp_path / "none.conf"),
     )
@@ -129,7 +128,6 @@ def test_doctor__names_everything_that_is_wrong_and_ends_with_5(tmp_path: Path) 
         "conda": "warning",
         "origins": "error",
         "threads": "warning",
-        "codecs": "error",
         "TMPDIR": "error",
         "caches": "warning",
         "locale": "warning",

@@ -23,7 +23,7 @@ from hyperhpc.reading import read_file
 from hyperhpc.rundir.folder import RunFolder
 from hyperhpc.rundir.integrity import read_result
 from hyperhpc.scene.cube import Scene
-from hyperhpc.sealed import write_sealed
+from hyperhpc.sealed import DamagedJsonError, write_sealed
 
 #: The farthest a band of the scene may be from the model's, nm: half a band of NEON's.
 TOLERANCE_NM = 2.5
@@ -139,13 +139,13 @@ def _read_spectra(path: Path, models: dict[str, Any], order: np.ndarray) -> dict
     """From clusters.json next to the model; without it the centres, with no deviations."""
     folder = RunFolder(path.resolve().parent)
     clusters = folder.clusters
-    known = read_result(folder, clusters) if clusters.is_file() else {"models": {}}
     try:
+        known = read_result(folder, clusters) if clusters.is_file() else {"models": {}}
         return {
             name: _select_spectra(known["models"].get(name), entry, order)
             for name, entry in models.items()
         }
-    except _VALUE_ERRORS:
+    except (*_VALUE_ERRORS, DamagedJsonError):
         raise ConfigError(
             f"{path} and {clusters.name} next to it do not match, or one of them is damaged",
             f"Copy both again; without {clusters.name} only standard deviations are lost",
