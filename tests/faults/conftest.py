@@ -18,7 +18,7 @@ _TALLY = pytest.StashKey[Tally]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long to go on."""
     parser.addoption("--kills", type=int, default=40, help="kills altogether (default: 40)")
-    parser.addoption("--starved", type=int, default=2, help="runs at load 16 (default: 2)")
+    parser.addoption("--starved", type=int, default=0, help="runs at load 16 (default: none)")
     parser.addoption("--kill-seed", type=int, default=0, help="first of the random cases")
     parser.addoption("--flips", type=int, default=16, help="flipped bits (default: 16)")
     parser.addoption("--flip-seed", type=int, default=0, help="first of the flipped bits")

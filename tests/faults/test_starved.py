@@ -29,7 +29,7 @@ pytestmark = pytest.mark.faults
 
 #: Four runs of a client and two workers, and these: a load of 16 for any number of processors.
 AT_ONCE, HOGS = 4, 8
-_HOG = "while True: pass"
+_HOG = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
 _OPTIONS = ("--clusters", "3", "--workers", "2", "--memory-per-worker", "500MiB")
 
 
@@ -77,7 +77,9 @@ def run_starved(scene: Path, out: Path, seed: int) -> Outcome:
 
 
 def test_run__is_the_same_on_a_starved_machine(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    count = int(pytestconfig.getoption("--starved", default=2))
+    count = int(pytestconfig.getoption("--starved", default=0))
+    if not count:
+        pytest.skip("it starves whatever else runs here: make test-faults runs it (--starved 50)")
     first = int(pytestconfig.getoption("--kill-seed", default=0))
     scene, alone = tmp_path / "scene.zarr", tmp_path / "alone"
     simulate(scene, 40, 40, bands=60, seed=5)
