@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from slurm_case import LOGIN, NODES, Cluster, wait_until, work_folder
-from submit_case import LONG_FIT, run_here
 
 
 @pytest.fixture(scope="session")
@@ -19,13 +20,12 @@ def cluster() -> Cluster:
 @pytest.fixture(scope="session")
 def host_run(cluster: Cluster) -> Path:
     """A run of the cluster's scene on this machine, with the packages of .venv."""
-    return run_here(cluster, cluster.work / "host_run", ())
-
-
-@pytest.fixture(scope="session")
-def long_run(cluster: Cluster) -> Path:
-    """A run with LONG_FIT on this machine, undisturbed."""
-    return run_here(cluster, cluster.work / "long_run", LONG_FIT)
+    out = cluster.work / "host_run"
+    command = [sys.executable, "-m", "hyperhpc", "run"]
+    command += [str(cluster.scene), str(out)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return out
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -156,20 +155,6 @@ class Cluster:
         """The command lines of a user's processes on a host."""
         command = ["ps", "-ww", "-u", user, "-o", "pid=,args="]
         return self._lines(host, *command, user="root", check=False)
-
-    @contextmanager
-    def frozen(self, host: str) -> Iterator[None]:
-        """Stop alice's workers on a host for a while, so that an iteration waits for them.
-
-        What happens meanwhile happens in the middle of a run, however short it is.
-        """
-        workers = ("-u", "alice", "-f", "multiprocessing.spawn")
-        self.on(host, "pkill", "-STOP", *workers, user="root")
-        try:
-            yield
-        finally:
-            if (self.work / host / "pid").exists():
-                self.on(host, "pkill", "-CONT", *workers, user="root", check=False)
 
     def idle_nodes(self) -> list[str]:
         """The nodes that are up and have nothing to do."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from slurm_case import LOGIN, Cluster, wait_until
 
 #: Long enough in the fit to be disturbed there, with a result that is quick to make again.
-LONG_FIT = ("--models", "lloyd", "--clusters", "24", "--stride", "1")
+LONG_FIT = ("--models", "lloyd", "--clusters", "40", "--stride", "1")
 #: Longer than any test looks at it; ended by the test.
 ENDLESS_FIT = ("--models", "lloyd", "--clusters", "250", "--stride", "1")
 _ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL")
@@ -112,11 +111,3 @@ def try_submit(
     words += [word for word in arguments if word == "--dry-run"]
     checkout = cluster.shared / "checkout"
     return cluster.on(LOGIN, *program, *words, cwd=checkout, check=False)
-
-
-def run_here(cluster: Cluster, out: Path, options: Sequence[str]) -> Path:
-    """A run, or the rest of one, without a cluster."""
-    command = [sys.executable, "-m", "hyperhpc", "run", cluster.scene, out, *options]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return out

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from slurm_case import LOGIN, Cluster, wait_until, work_folder
-from submit_case import LONG_FIT, Submitted, run_here, submit, try_submit
+from submit_case import LONG_FIT, Submitted, submit, try_submit
 
 from run_case import assert_same_results
 
@@ -17,50 +20,56 @@ pytestmark = pytest.mark.slurm
 work_folder()
 
 
+@pytest.fixture(scope="module")
+def long_run(cluster: Cluster) -> Path:
+    """The run of these tests, undisturbed on this machine."""
+    return run_here(cluster, cluster.work / "undisturbed", LONG_FIT)
+
+
+def run_here(cluster: Cluster, out: Path, options: Sequence[str]) -> Path:
+    """A run, or the rest of one, without a cluster."""
+    command = [sys.executable, "-m", "hyperhpc", "run", cluster.scene, out, *options]
+    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    return out
+
+
 def node_of_driver(run: Submitted) -> str:
     return run.cluster.job(run.job)["NodeList"]
 
 
-def node_of_worker(run: Submitted) -> str:
-    """A node with a worker: that of the driver if it has one."""
-    nodes = sorted(run.worker_jobs().values())
-    driver = node_of_driver(run)
-    return driver if driver in nodes else nodes[0]
-
-
 def test_elastic__replaces_workers_that_are_preempted_or_lose_their_node(
-    cluster: Cluster, long_run: Path
+    cluster: Cluster, tmp_path: Path
 ) -> None:
-    run = submit(cluster, cluster.folder("lost") / "out", *LONG_FIT, MODE="elastic", WORKERS=4)
+    # Three times as long: workers are replaced twice while it lasts
+    fit = ("--models", "lloyd", "--clusters", "120", "--stride", "1")
+    run = submit(cluster, cluster.folder("lost") / "out", *fit, MODE="elastic", WORKERS=4)
     run.wait_stage("fitting")
+    wait_until("four workers run", lambda: len(run.worker_jobs()) == 4, 60)
     driver = node_of_driver(run)
-    held = node_of_worker(run)
-    with cluster.frozen(held):
-        wait_until("four workers run", lambda: len(run.worker_jobs()) == 4, 60)
 
-        def not_on(*nodes: str) -> list[str]:
-            return [node for node in run.worker_jobs().values() if node not in nodes]
+    def not_on(*nodes: str) -> list[str]:
+        return [node for node in run.worker_jobs().values() if node not in nodes]
 
-        preempted = not_on(driver, held)[0]
-        urgent = cluster.submit(
-            "--partition=main", f"--nodelist={preempted}", "--exclusive", "--wrap", "sleep 8"
-        )
-        cluster.wait_state(urgent, "RUNNING", "COMPLETED")
-        wait_until("others run", lambda: not_on(driver, held, preempted) and run.all_up(4), 90)
-        lost = not_on(driver, held, preempted)[0]
-        cluster.power_off(lost)
+    preempted = not_on(driver)[0]
+    urgent = cluster.submit(
+        "--partition=main", f"--nodelist={preempted}", "--exclusive", "--wrap", "sleep 8"
+    )
+    cluster.wait_state(urgent, "RUNNING", "COMPLETED")
+    wait_until("others run", lambda: not_on(driver, preempted) and run.all_up(4), 90)
+    lost = not_on(driver, preempted)[0]
+    cluster.power_off(lost)
 
-        def four_run_without_it() -> bool:
-            assert run.status()["state"] == "running", run.log()[-1500:]
-            return len(not_on(lost)) == 4
+    def four_run_without_it() -> bool:
+        assert run.status()["state"] == "running", run.log()[-1500:]
+        return len(not_on(lost)) == 4
 
-        wait_until("four run without it", four_run_without_it, 90)
+    wait_until("four run without it", four_run_without_it, 90)
     run.must_complete()
-    log = run.log()
-    assert re.search(rf"on {preempted} ended: PREEMPTED; another is submitted", log)
+    assert re.search(rf"on {preempted} ended: PREEMPTED; another is submitted", run.log())
     lost_line = f"a worker on 10.77.0.1{lost[1]} was lost; its tiles are processed again"
+    log = run.log()
     assert lost_line in log, log
-    assert_same_results(run.out, long_run)
+    assert_same_results(run.out, run_here(cluster, tmp_path / "here", fit))
     cluster.wait_state(urgent, "COMPLETED")
 
 
@@ -84,9 +93,8 @@ def test_elastic__is_started_again_when_the_node_of_its_driver_dies(
     run = submit(cluster, cluster.folder(f"driver-{by}") / "out", *LONG_FIT, **options)
     run.wait_stage("fitting")
     driver = node_of_driver(run)
-    with cluster.frozen(node_of_worker(run)):
-        wait_until("a worker is elsewhere", lambda: {*run.worker_jobs().values()} - {driver}, 60)
-        cluster.power_off(driver)
+    wait_until("a worker is elsewhere", lambda: {*run.worker_jobs().values()} - {driver}, 60)
+    cluster.power_off(driver)
     if by == "user":
         cluster.wait_state(run.job, "NODE_FAIL", timeout=90)
         told = cluster.on(LOGIN, "jobs/status.sh", run.out, cwd=cluster.shared / "checkout")
