@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from hyperhpc.analysis.kmeans import Step
-from hyperhpc.compute import fitting
-from hyperhpc.compute.fitting import Checkpoint
+from hyperhpc.compute.fit import fitting
+from hyperhpc.compute.fit.fitting import Checkpoint
 from hyperhpc.config import RunConfig
 from hyperhpc.pipeline.runner import run
 from hyperhpc.rundir.progress import Progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hyperhpc.compute.fitting import check_n_pixels
+from hyperhpc.compute.fit.fitting import check_n_pixels
 from hyperhpc.errors import ConfigError
 from hyperhpc.rundir.plan import list_strides
 

@@ -14,8 +14,8 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
 from hyperhpc.cli.main import main
-from hyperhpc.compute import fitting
-from hyperhpc.compute.models import Labeller
+from hyperhpc.compute.fit import fitting
+from hyperhpc.compute.fit.models import Labeller
 from hyperhpc.simulate.scene import Painter, simulate
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("shared_workers", "no_report")]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hyperhpc.analysis.kmeans import Step
-from hyperhpc.compute.fitting import Checkpoint
+from hyperhpc.compute.fit.fitting import Checkpoint
 from hyperhpc.compute.grid_file import GridFile
 from hyperhpc.compute.results_store import create_results, is_store_intact
 from hyperhpc.compute.sample import Sample, SampleJob, sample_tile

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hyperhpc.compute import fitting as checkpoint
-from hyperhpc.compute import fitting as fit
+from hyperhpc.compute.fit import fitting as checkpoint
+from hyperhpc.compute.fit import fitting as fit
 from hyperhpc.config import RunConfig
 from hyperhpc.pipeline.runner import run
 from hyperhpc.rundir.progress import Progress

@@ -13,7 +13,7 @@ from direct import BANDS, NB
 from mutations import damage_json
 from scene_case import check_refusal
 
-from hyperhpc.compute.applied import read_applied
+from hyperhpc.compute.fit.applied import read_applied
 from hyperhpc.errors import HyperhpcError
 from hyperhpc.scene import open_scene
 

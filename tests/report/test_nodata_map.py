@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from hyperhpc.report.draw import draw_figures
-from hyperhpc.report.maps import nodata_figure
+from hyperhpc.report.plots.maps import nodata_figure
 from hyperhpc.results import RunResults, open_results
 from report_case import write_case
 

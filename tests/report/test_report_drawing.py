@@ -16,9 +16,10 @@ from PIL import Image
 from hyperhpc.report import formats as f
 from hyperhpc.report import plot_spectra
 from hyperhpc.report.draw import draw_figures
-from hyperhpc.report.index_maps import _limits, index_figure, indices_figure, measure_index
-from hyperhpc.report.keys import TALL_ROW, _ndvi, cluster_spectra, draw_key
-from hyperhpc.report.maps import (
+from hyperhpc.report.pictures import BUDGET, Picture, within_budget
+from hyperhpc.report.plots.index_maps import _limits, index_figure, indices_figure, measure_index
+from hyperhpc.report.plots.keys import TALL_ROW, _ndvi, cluster_spectra, draw_key
+from hyperhpc.report.plots.maps import (
     CloseUp,
     choose_close_up,
     close_up_figure,
@@ -26,10 +27,9 @@ from hyperhpc.report.maps import (
     colour_labels,
     quicklook_figure,
 )
-from hyperhpc.report.pictures import BUDGET, Picture, within_budget
+from hyperhpc.report.plots.sheet import Sheet
+from hyperhpc.report.plots.spectra import cluster_spectra_figure, overlaps, spectra_figure
 from hyperhpc.report.png import encode_png, encode_webp
-from hyperhpc.report.sheet import Sheet
-from hyperhpc.report.spectra import cluster_spectra_figure, overlaps, spectra_figure
 from hyperhpc.report.style import (
     _SIGHTS,
     GAMMA,
@@ -314,7 +314,7 @@ def test_closeup__has_the_colours_of_the_map(tmp_path):
 
 @pytest.mark.parametrize(("shape", "is_there"), [((8, 9), False), ((10, 20), True)])
 def test_closeup__is_not_the_map_once_more(tmp_path, monkeypatch, shape, is_there):
-    monkeypatch.setattr("hyperhpc.report.maps.SIDE_PX", 10)
+    monkeypatch.setattr("hyperhpc.report.plots.maps.SIDE_PX", 10)
     write_case(tmp_path, shape=shape, points=0, indices=(), models=("lloyd",))
     results = open_results(tmp_path)
     closeup = choose_close_up(results, "lloyd")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import hyperhpc
-from hyperhpc.compute.applied import read_applied
+from hyperhpc.compute.fit.applied import read_applied
 from hyperhpc.errors import ConfigError, HyperhpcError, IncompleteRunError
 from hyperhpc.rundir.folder import RunFolder, is_complete, read_plan
 from hyperhpc.rundir.integrity import read_result

@@ -12,7 +12,7 @@ import xarray as xr
 
 from cli_case import call, check_refused, kill_in_classify
 from hyperhpc.errors import ConfigError, IncompleteRunError
-from hyperhpc.report.index_maps import measure_index
+from hyperhpc.report.plots.index_maps import measure_index
 from hyperhpc.report.style import cluster_colours
 from hyperhpc.view.layers import MapLayers
 from hyperhpc.view.levels import OVERSAMPLING, Viewport, choose_level, list_levels

@@ -22,9 +22,9 @@ import pytest
 from distributed.comm import CommClosedError
 
 from cli_case import command_of
-from hyperhpc.compute import starts
+from hyperhpc.compute.fit import starts
+from hyperhpc.compute.fit.sums import SampleOnWorkers
 from hyperhpc.compute.sample import Sample
-from hyperhpc.compute.sums import SampleOnWorkers
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import IncompleteRunError, ResourceError
 from hyperhpc.rundir.lock import Claim

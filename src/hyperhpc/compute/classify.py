@@ -16,8 +16,8 @@ from hyperhpc.analysis.agreement import confusion_table
 from hyperhpc.analysis.evaluation import CAUSES
 from hyperhpc.analysis.indices import BoundIndex, compute_indices, gather_bands
 from hyperhpc.analysis.kernel import valid_pixels
+from hyperhpc.compute.fit.models import Labeller, label_all
 from hyperhpc.compute.grid_file import GridFile
-from hyperhpc.compute.models import Labeller, label_all
 from hyperhpc.config import INDEX_BITS
 from hyperhpc.files import check_guard
 from hyperhpc.rundir.folder import disk_error

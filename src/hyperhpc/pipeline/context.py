@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hyperhpc.analysis.indices import BoundIndex
-from hyperhpc.compute.applied import AppliedModel
+from hyperhpc.compute.fit.applied import AppliedModel
 from hyperhpc.compute.selection import Selection
 from hyperhpc.config import RunConfig
 from hyperhpc.rundir.folder import RunFolder

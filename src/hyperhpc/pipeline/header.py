@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hyperhpc.analysis.indices import describe_index
-from hyperhpc.compute.applied import TOLERANCE_NM
+from hyperhpc.compute.fit.applied import TOLERANCE_NM
 from hyperhpc.compute.selection import describe_bands
 from hyperhpc.config import ENOUGH_PIXELS, INDEX_BITS, STRIDE
 from hyperhpc.pipeline.context import RunContext

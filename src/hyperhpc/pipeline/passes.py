@@ -19,14 +19,14 @@ from hyperhpc.analysis.noise import BandQuality
 from hyperhpc.analysis.residuals import measure_carbon_dioxide
 from hyperhpc.compute import sample as sampling
 from hyperhpc.compute.classify import ClassifyJob, OverviewFiles, classify_tile, write_nodata_tile
-from hyperhpc.compute.fitting import FitJob, fit_models
-from hyperhpc.compute.models import Labeller, nan_to_none
+from hyperhpc.compute.fit.fitting import FitJob, fit_models
+from hyperhpc.compute.fit.models import Labeller, nan_to_none
+from hyperhpc.compute.fit.starts import Subsample, measure_subsample, write_subsample
+from hyperhpc.compute.fit.sums import SampleOnWorkers
 from hyperhpc.compute.overview import OverviewMetadata, finest_step, write_overview
 from hyperhpc.compute.results_store import create_results, drop_damaged_tiles, is_store_intact
 from hyperhpc.compute.sample import Sample, SampleJob
-from hyperhpc.compute.starts import Subsample, measure_subsample, write_subsample
 from hyperhpc.compute.stores import set_attributes
-from hyperhpc.compute.sums import SampleOnWorkers
 from hyperhpc.compute.tiles import (
     SkipPolicy,
     collect_bad_tiles,

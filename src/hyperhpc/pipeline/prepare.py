@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.analysis.indices import choose_indices
-from hyperhpc.compute.applied import read_applied
-from hyperhpc.compute.fitting import check_models
+from hyperhpc.compute.fit.applied import read_applied
+from hyperhpc.compute.fit.fitting import check_models
 from hyperhpc.compute.overview import finest_step
 from hyperhpc.compute.sample import tiles_per_side, uses_thinned_copy
 from hyperhpc.compute.selection import place_spectra, resolve_drop, select_bands, usable_centres_nm

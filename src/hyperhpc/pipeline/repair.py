@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from hyperhpc.compute.classify import classify_tile, write_nodata_tile
-from hyperhpc.compute.fitting import read_labellers
+from hyperhpc.compute.fit.fitting import read_labellers
 from hyperhpc.compute.results_store import CHUNK
 from hyperhpc.compute.tiles import SkipPolicy, run_tiles, shorten
 from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError

@@ -58,7 +58,7 @@ def figures(out: str | Path) -> dict[str, Figure]:
 def plot_spectra(
     spectra: Sequence[dict[str, Any]], good_ranges: Sequence[Sequence[float]] | None = None
 ) -> Figure:
-    """Reflectance spectra of points in one chart: :func:`hyperhpc.report.spectra.plot_spectra`."""
-    from hyperhpc.report.spectra import plot_spectra as plot
+    """Reflectance spectra of points in one chart: see :mod:`hyperhpc.report.plots.spectra`."""
+    from hyperhpc.report.plots.spectra import plot_spectra as plot
 
     return plot(spectra, good_ranges)

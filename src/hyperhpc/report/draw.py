@@ -11,18 +11,18 @@ from matplotlib.figure import Figure
 
 from hyperhpc.analysis.agreement import can_follow
 from hyperhpc.report import style
-from hyperhpc.report.comparison import agreement_figure
 from hyperhpc.report.formats import captions, listing, plural, score, slug, windows
-from hyperhpc.report.index_maps import IndexMap, index_figure, indices_figure, measure_index
-from hyperhpc.report.maps import (
+from hyperhpc.report.plots.comparison import agreement_figure
+from hyperhpc.report.plots.index_maps import IndexMap, index_figure, indices_figure, measure_index
+from hyperhpc.report.plots.maps import (
     choose_close_up,
     close_up_figure,
     cluster_figure,
     nodata_figure,
     quicklook_figure,
 )
-from hyperhpc.report.noise import noise_figure
-from hyperhpc.report.spectra import cluster_spectra_figure, overlaps, spectra_figure
+from hyperhpc.report.plots.noise import noise_figure
+from hyperhpc.report.plots.spectra import cluster_spectra_figure, overlaps, spectra_figure
 from hyperhpc.results import RunResults
 
 

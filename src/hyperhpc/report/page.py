@@ -9,9 +9,9 @@ from hyperhpc.analysis.bands import TOLERANCE_NM
 from hyperhpc.files import atomic_write
 from hyperhpc.report import formats, tables
 from hyperhpc.report.formats import THIN, TIMES, number
-from hyperhpc.report.index_maps import IndexMap
 from hyperhpc.report.methods import methods
 from hyperhpc.report.pictures import Picture, draw_pictures, within_budget
+from hyperhpc.report.plots.index_maps import IndexMap
 from hyperhpc.results import JsonDict, RunResults
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 from hyperhpc.files import atomic_write, check_guard, remove_path
 from hyperhpc.report import style
 from hyperhpc.report.draw import ReportFigure, draw_figures, measure_indices
-from hyperhpc.report.index_maps import IndexMap
+from hyperhpc.report.plots.index_maps import IndexMap
 from hyperhpc.report.png import encode_png, encode_webp, is_drawn_by_report
 from hyperhpc.results import RunResults
 

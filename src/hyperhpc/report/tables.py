@@ -18,7 +18,7 @@ from hyperhpc.analysis.formula import Wanted, parse_formula
 from hyperhpc.errors import ConfigError
 from hyperhpc.report import formats, style
 from hyperhpc.report.formats import MINUS, NOTHING, THIN, TIMES, number, percent, significant
-from hyperhpc.report.index_maps import IndexMap
+from hyperhpc.report.plots.index_maps import IndexMap
 from hyperhpc.results import JsonDict, RunResults
 
 

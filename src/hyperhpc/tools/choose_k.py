@@ -17,10 +17,10 @@ from hyperhpc.analysis import agreement
 from hyperhpc.analysis.kernel import Scorer, label_pixels
 from hyperhpc.analysis.kmeans import Fit, fit_scaler, measure_moments
 from hyperhpc.analysis.starts import fit_start, merge_bands
-from hyperhpc.compute.fitting import FEWEST_PER_CLUSTER
+from hyperhpc.compute.fit.fitting import FEWEST_PER_CLUSTER
+from hyperhpc.compute.fit.starts import MAX_COARSE_PIXELS, Subsample, write_subsample
 from hyperhpc.compute.sample import Sample, SampleJob, sample_tile
 from hyperhpc.compute.selection import resolve_drop, select_bands
-from hyperhpc.compute.starts import MAX_COARSE_PIXELS, Subsample, write_subsample
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError
 from hyperhpc.files import atomic_outputs, check_absent
@@ -221,7 +221,7 @@ def save_choice(found: dict[str, Any], folder: Path) -> list[Path]:
 
     Raises ConfigError: one of the files exists already; ResourceError: they cannot be written.
     """
-    from hyperhpc.report.comparison import choice_figure
+    from hyperhpc.report.plots.comparison import choice_figure
     from hyperhpc.tools.inspect import save_figure
 
     table, figure, facts = _NAMES

@@ -161,7 +161,7 @@ def draw_comparison(facts: dict[str, Any], overlap: Overlap, figure: Path) -> No
 
     Pairs of models of the same name are drawn; if there is none, the pair that agrees best.
     """
-    from hyperhpc.report.comparison import ComparedModels, comparison_figure
+    from hyperhpc.report.plots.comparison import ComparedModels, comparison_figure
     from hyperhpc.tools.inspect import save_figure
 
     pairs = [p for p in facts["pairs"] if p["models"][0] == p["models"][1]]

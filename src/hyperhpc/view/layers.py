@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from hyperhpc.report import style
-from hyperhpc.report.index_maps import IndexMap, coloured, measure_index
-from hyperhpc.report.maps import colour_labels
+from hyperhpc.report.plots.index_maps import IndexMap, coloured, measure_index
+from hyperhpc.report.plots.maps import colour_labels
 from hyperhpc.schema import CLUSTER, INDICES, QUICKLOOK
 from hyperhpc.tools.export.bands import index_entry
 from hyperhpc.view.levels import Level, MapWindow, Viewport, choose_level, list_levels

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 
 from hyperhpc.report import style
 from hyperhpc.report.formats import coordinate, jinja_environment
-from hyperhpc.report.index_maps import IndexMap
+from hyperhpc.report.plots.index_maps import IndexMap
 from hyperhpc.results import RunResults
 from hyperhpc.view.points import Point
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from hyperhpc.compute.selection import spectra_at
 from hyperhpc.errors import HyperhpcError
-from hyperhpc.report.spectra import joined, runs_of
+from hyperhpc.report.plots.spectra import joined, runs_of
 from hyperhpc.schema import CLUSTER, INDICES, NO_CLUSTER
 from hyperhpc.view.levels import list_levels
 from hyperhpc.view.viewed_run import ViewedRun

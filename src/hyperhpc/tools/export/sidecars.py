@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 from matplotlib.colors import to_hex
 
-from hyperhpc.report.index_maps import measure_index
+from hyperhpc.report.plots.index_maps import measure_index
 from hyperhpc.report.style import model_colours
 from hyperhpc.results import RunResults, open_results
 from hyperhpc.tools.export.bands import Band, index_entry

@@ -18,7 +18,7 @@ import numpy as np
 from hyperhpc.analysis import kmeans
 from hyperhpc.analysis.kernel import Scaler
 from hyperhpc.analysis.kmeans import ClusterMoments, Moments
-from hyperhpc.compute.models import Labeller, label_all
+from hyperhpc.compute.fit.models import Labeller, label_all
 from hyperhpc.compute.sample import Sample
 from hyperhpc.files import guard_writes
 from hyperhpc.rundir.lock import Claim

@@ -15,8 +15,17 @@ from matplotlib.figure import Figure
 
 from hyperhpc.report import style
 from hyperhpc.report.formats import formula_parts, formula_text, number, percent, significant
-from hyperhpc.report.maps import whole_view
-from hyperhpc.report.sheet import LEFT, MARGIN, PAGE, TICKS_BELOW, Sheet, aspect_of, columns, fit
+from hyperhpc.report.plots.maps import whole_view
+from hyperhpc.report.plots.sheet import (
+    LEFT,
+    MARGIN,
+    PAGE,
+    TICKS_BELOW,
+    Sheet,
+    aspect_of,
+    columns,
+    fit,
+)
 from hyperhpc.results import Extent, JsonDict, RunResults, reduce_mean, widen_equal
 
 _ENDS: dict[str, tuple[str, ...]] = {

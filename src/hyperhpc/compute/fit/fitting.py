@@ -19,11 +19,11 @@ from hyperhpc.analysis.agreement import can_follow, confusion_table, order_by_ma
 from hyperhpc.analysis.bands import nir_bands
 from hyperhpc.analysis.kernel import ClusterSums, Scaler, Scorer, sum_clusters
 from hyperhpc.analysis.kmeans import ClusterMoments, Moments, Step, order_by_nir
-from hyperhpc.compute import estimators, models
-from hyperhpc.compute.models import Labeller, load_estimator, nan_to_none
+from hyperhpc.compute.fit import estimators, models
+from hyperhpc.compute.fit.models import Labeller, load_estimator, nan_to_none
+from hyperhpc.compute.fit.starts import STARTS, Subsample, find_start, write_merged, write_subsample
+from hyperhpc.compute.fit.sums import SampleOnWorkers, measure_models, measure_scaler, shift_squares
 from hyperhpc.compute.sample import Sample
-from hyperhpc.compute.starts import STARTS, Subsample, find_start, write_merged, write_subsample
-from hyperhpc.compute.sums import SampleOnWorkers, measure_models, measure_scaler, shift_squares
 from hyperhpc.compute.tiles import shorten
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError, IncompleteRunError

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from hyperhpc.compute.fitting import read_labellers
-from hyperhpc.compute.models import Labeller, nan_to_none
+from hyperhpc.compute.fit.fitting import read_labellers
+from hyperhpc.compute.fit.models import Labeller, nan_to_none
 from hyperhpc.compute.selection import Selection, usable_centres_nm
 from hyperhpc.config import MAX_CLUSTERS, MODELS
 from hyperhpc.errors import ConfigError

@@ -15,9 +15,9 @@ import numpy as np
 from hyperhpc.analysis.kernel import Scaler
 from hyperhpc.analysis.kmeans import Step
 from hyperhpc.analysis.minibatch import fit_batches
+from hyperhpc.compute.fit.starts import Subsample, seed_start
+from hyperhpc.compute.fit.sums import SampleOnWorkers
 from hyperhpc.compute.sample import SAMPLE_BLOCK, Sample
-from hyperhpc.compute.starts import Subsample, seed_start
-from hyperhpc.compute.sums import SampleOnWorkers
 from hyperhpc.errors import ConfigError, ResourceError
 
 #: Neighbouring grid pixels that stay together when batches are drawn.

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from hyperhpc.report import style
 from hyperhpc.report.formats import TIMES, percent, plural
-from hyperhpc.report.keys import (
+from hyperhpc.report.plots.keys import (
     CAUSE_ROW,
     KEY_WIDTH,
     ROW,
@@ -23,7 +23,16 @@ from hyperhpc.report.keys import (
     draw_cause_key,
     draw_key,
 )
-from hyperhpc.report.sheet import LEFT, MARGIN, PAGE, TICKS_BELOW, Sheet, aspect_of, columns, fit
+from hyperhpc.report.plots.sheet import (
+    LEFT,
+    MARGIN,
+    PAGE,
+    TICKS_BELOW,
+    Sheet,
+    aspect_of,
+    columns,
+    fit,
+)
 from hyperhpc.results import Extent, FloatMap, Pyramid, RunResults
 from hyperhpc.scene.cube import NO_DATA, NO_FILE
 from hyperhpc.schema import NO_CLUSTER, flag_meaning

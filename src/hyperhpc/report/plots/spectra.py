@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from hyperhpc.report import style
 from hyperhpc.report.formats import coordinate, percent
-from hyperhpc.report.sheet import MARGIN, PAGE, TICKS_BELOW, TICKS_LEFT, Sheet, aspect_of, fit
+from hyperhpc.report.plots.sheet import MARGIN, PAGE, TICKS_BELOW, TICKS_LEFT, Sheet, aspect_of, fit
 from hyperhpc.results import RunResults
 
 Ranges = Sequence[Sequence[float]]

@@ -15,8 +15,8 @@ from hyperhpc.analysis.indices import choose_indices, compute_indices
 from hyperhpc.errors import ConfigError
 from hyperhpc.report import style
 from hyperhpc.report.formats import THIN, hectare_decimals, number, percent
-from hyperhpc.report.sheet import Sheet
-from hyperhpc.report.spectra import joined, runs_of
+from hyperhpc.report.plots.sheet import Sheet
+from hyperhpc.report.plots.spectra import joined, runs_of
 from hyperhpc.results import RunResults
 
 # Inches of a key's line, and of one that has a spectrum under it.

@@ -14,8 +14,8 @@ from hyperhpc.analysis.kernel import Scaler
 from hyperhpc.analysis.kmeans import Fit, fit_in_memory
 from hyperhpc.analysis.noise import BandQuality, measure_bands
 from hyperhpc.analysis.starts import draw_seeds, fit_start, merge_bands
+from hyperhpc.compute.fit.sums import SampleOnWorkers
 from hyperhpc.compute.sample import Sample
-from hyperhpc.compute.sums import SampleOnWorkers
 from hyperhpc.files import atomic_write
 from hyperhpc.rundir.memory import SUBSAMPLE, starts_at_once
 from hyperhpc.rundir.progress import Progress

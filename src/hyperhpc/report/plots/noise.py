@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hyperhpc.report import style
-from hyperhpc.report.sheet import MARGIN, PAGE, Sheet
-from hyperhpc.report.spectra import joined, runs_of
+from hyperhpc.report.plots.sheet import MARGIN, PAGE, Sheet
+from hyperhpc.report.plots.spectra import joined, runs_of
 from hyperhpc.results import RunResults
 
 _NOISE, _SIGNAL = "#D55E00", "#0072B2"

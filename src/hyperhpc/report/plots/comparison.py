@@ -17,9 +17,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from hyperhpc.report import style
 from hyperhpc.report.formats import THIN, number, percent, score, short_count
-from hyperhpc.report.keys import KEY_WIDTH, ROW, draw_key
-from hyperhpc.report.maps import TITLE, colour_labels
-from hyperhpc.report.sheet import LEFT, MARGIN, PAGE, TICKS_BELOW, Sheet, aspect_of, fit
+from hyperhpc.report.plots.keys import KEY_WIDTH, ROW, draw_key
+from hyperhpc.report.plots.maps import TITLE, colour_labels
+from hyperhpc.report.plots.sheet import LEFT, MARGIN, PAGE, TICKS_BELOW, Sheet, aspect_of, fit
 from hyperhpc.results import Extent, JsonDict
 from hyperhpc.scene.georef import MapCrs
 from hyperhpc.schema import NO_CLUSTER
