@@ -25,9 +25,9 @@ _OPERATORS: dict[type, str] = {
     ast.USub: "neg", ast.UAdd: "pos",
 }  # fmt: skip
 _FUNCTIONS = frozenset({"ln", "exp", "sqrt", "abs"})
-_MAX_LENGTH = 2000
+MAX_LENGTH = 2000
 #: A formula is walked by recursion, in workers whose stack is already deep.
-_MAX_DEPTH = 200
+MAX_DEPTH = 200
 
 
 @dataclass(frozen=True)
@@ -95,22 +95,28 @@ class Node:
 def parse_formula(text: str) -> Formula:
     """Check a formula; ConfigError if it is not arithmetic on at least one ``R(nm)``."""
     text = " ".join(text.split())
-    if len(text) > _MAX_LENGTH:
-        raise ConfigError(f"Formula of {len(text)} characters; at most {_MAX_LENGTH} are allowed")
+    if len(text) > MAX_LENGTH:
+        raise ConfigError(f"Formula of {len(text)} characters; at most {MAX_LENGTH} are allowed")
     try:
         if "#" in text:  # lines were joined, so that a comment would hide all that follows
             raise ValueError("comments are not allowed")
-        bands = {node.band for node in walk(tree_of(text)) if node.kind == "band"}
+        formula = read_formula(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(
             f"Formula {text!r} is not arithmetic: {error}",
             "Write it with numbers, R(nm), R(low, high), + - * / **, brackets, ln, exp, sqrt and "
             "abs",
         ) from None
-    if not bands:
+    if not formula.wanted:
         raise ConfigError(
             f"Formula {text!r} reads no band", "Name a band by its wavelength in nm: R(860)"
         )
+    return formula
+
+
+def read_formula(text: str) -> Formula:
+    """What a formula reads, which may be nothing; ValueError as :func:`tree_of`."""
+    bands = {node.band for node in walk(tree_of(text)) if node.kind == "band"}
     singles = sorted(band for band in bands if isinstance(band, float))
     windows = sorted(band for band in bands if isinstance(band, tuple))
     return Formula(text, tuple(singles), tuple(windows))
@@ -134,8 +140,8 @@ def walk(node: Node) -> list[Node]:
 
 
 def _build(node: ast.AST, depth: int = 1) -> Node:
-    if depth > _MAX_DEPTH:
-        raise ValueError(f"more than {_MAX_DEPTH} operations are nested in one another")
+    if depth > MAX_DEPTH:
+        raise ValueError(f"more than {MAX_DEPTH} operations are nested in one another")
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
         parts = _build(node.left, depth + 1), _build(node.right, depth + 1)
         kind = _OPERATORS[type(node.op)]

@@ -123,7 +123,7 @@ def choose_indices(
     bound, skipped = [], {}
     for index in asked:
         try:
-            bound.append(_bind(index, wavelength_nm, seed_compat_bands))
+            bound.append(bind_index(index, wavelength_nm, seed_compat_bands))
         except ConfigError as error:
             if not (take_all and index.name in known):
                 raise ConfigError(f"Index {index.name}: {error.message}", error.hint) from None
@@ -131,7 +131,13 @@ def choose_indices(
     return bound, skipped
 
 
-def _bind(index: Index, wavelength_nm: np.ndarray, seed_bands: np.ndarray | None) -> BoundIndex:
+def bind_index(
+    index: Index, wavelength_nm: np.ndarray, seed_bands: np.ndarray | None = None
+) -> BoundIndex:
+    """Find the bands of an index; ConfigError if one is further than 5 nm from all of the scene.
+
+    ``seed_bands``: As in :func:`choose_indices`.
+    """
     if seed_bands is not None and index is built_in()["ndli"]:  # but not a user's of that name
         index = Index(index.name, index.title, parse_formula(SEED_NDLI), index.about)
     formula, tolerance_nm = index.formula, TOLERANCE_NM
