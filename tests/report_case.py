@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from pyproj import CRS
 
 DROPPED = [[0.0, 400.0], [1340.0, 1445.0], [1790.0, 1955.0], [2450.0, None]]
 WAVELENGTH = np.round(381.3 + 5.0073 * np.arange(426), 4)
@@ -222,6 +223,9 @@ def _write_arrays(
     _put_maps(results, left, top, pixel, 1, index_names, model_names, index, cluster)
     ref = results.create_array("spatial_ref", data=np.array(0, np.int64))
     ref.attrs["_ARRAY_DIMENSIONS"] = []
+    ref.attrs["GeoTransform"] = f"{left} {pixel} 0 {top} 0 {-pixel}"
+    if epsg is not None:
+        ref.attrs["crs_wkt"] = CRS.from_epsg(epsg).to_wkt()
     overview = zarr.open_group(out / "overview.zarr", mode="w", zarr_format=2)
     overview.attrs.update(levels=list(levels), quicklook_wavelength_nm=[660.0, 550.0, 470.0, 860.0])
     for k in levels:

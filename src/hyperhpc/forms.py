@@ -27,13 +27,15 @@ FORMS: dict[str, Any] = {
         "models": {"*": {"centers": list, "counts": list}},
     },
     "clusters.json": {"models": {"*": {"mean": list, "sd": list, "counts": list, "nir": list}}},
+    "classes.json": {"models": {"*": {"*": {"name": str, "clusters": {"*": int}}}}},
     "cluster-spectra.json": {"*": dict},
     "spectra.json": {"*": dict},
 }  # fmt: skip
 #: Files that hold a list; all others with keys hold an object.
 _LISTS = {"spectra.json"}
 #: Keys without which a file is of no use.
-_NEEDED = {"checksums.json": ("files",), "model.json": ("models", "wavelength_nm")}
+_NEEDED = {"checksums.json": ("files",), "model.json": ("models", "wavelength_nm"),
+           "classes.json": ("models",)}  # fmt: skip
 
 
 def find_misfit(name: str, value: Any) -> str | None:

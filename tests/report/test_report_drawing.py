@@ -18,7 +18,7 @@ from hyperhpc.report import plot_spectra
 from hyperhpc.report.draw import draw_figures
 from hyperhpc.report.pictures import BUDGET, Picture, within_budget
 from hyperhpc.report.plots.index_maps import _limits, index_figure, indices_figure, measure_index
-from hyperhpc.report.plots.keys import TALL_ROW, _ndvi, cluster_spectra, draw_key
+from hyperhpc.report.plots.keys import TALL_ROW, _ndvi, class_spectra, draw_key
 from hyperhpc.report.plots.maps import (
     CloseUp,
     choose_close_up,
@@ -245,7 +245,7 @@ def test_spectra__leave_out_a_row_without_coordinates_and_keep_its_number(tmp_pa
 def test_key__of_clusters_has_spectra_to_one_scale_and_their_ndvi(tmp_path):
     write_case(tmp_path, shape=(8, 9), points=0, indices=(), models=("lloyd",), clusters=5)
     results = open_results(tmp_path)
-    spectra = cluster_spectra(results, "lloyd")
+    spectra = class_spectra(results, "lloyd")
     nm = np.array(results.model["wavelength_nm"])
     mean = np.array(results.cluster_entry("lloyd")["mean"])
     near, red = (mean[:, np.abs(nm - wanted).argmin()] for wanted in (858.6, 648.2))
@@ -271,7 +271,7 @@ def test_key__of_clusters_does_without_spectra(tmp_path):
     write_case(tmp_path, shape=(8, 9), points=0, indices=(), models=("lloyd",), clusters=3)
     (tmp_path / "clusters.json").unlink()
     results = open_results(tmp_path)
-    assert cluster_spectra(results, "lloyd") is None
+    assert class_spectra(results, "lloyd") is None
     assert cluster_figure(results, "lloyd", None) is not None
 
 

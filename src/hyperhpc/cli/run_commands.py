@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,40 @@ def verify(out: Path, as_json: bool) -> None:
         )
 
 
+@click.command(epilog="Example: hyperhpc classes out classes.toml")
+@click.argument("out", type=AnyPath())
+@click.argument("file", type=AnyPath(), required=False, metavar="FILE.toml")
+@click.option("--model", metavar="NAME", help="Name the clusters of this model.  [default: first]")
+@click.option("--remove", is_flag=True, help="Remove the names; clusters are numbers again.")
+def classes(out: Path, file: Path | None, model: str | None, remove: bool) -> None:
+    """Give the clusters of the run in OUT names and colours, and merge them.
+
+    Without a file, or with one that is not there yet, it writes a template: for each cluster its
+    share, brightness, indices and a suggestion, to be edited. With the edited file it checks and
+    keeps the names, and draws the report again; maps, tables and the viewer take them from OUT.
+    Clusters with the same name become one class. The labels in results.zarr stay.
+    """
+    from hyperhpc.tools.classes import (
+        install_classes,
+        make_template,
+        remove_classes,
+        write_template,
+    )
+
+    if remove and file is not None:
+        raise click.UsageError("--remove takes no file")
+    if remove:
+        click.echo(f"report: {remove_classes(out, model, print_error)}")
+    elif file is None:
+        click.echo(make_template(out, model), nl=False)
+    elif os.path.lexists(file):
+        click.echo(f"report: {install_classes(out, file, model, print_error)}")
+    else:
+        write_template(out, file, model)
+        click.echo(file)
+        print_error("note: edit it, then give the same command again")
+
+
 @click.command(epilog="Example: hyperhpc export out clusters.tif --what lloyd")
 @click.argument("out", type=AnyPath())
 @click.argument("dest", type=AnyPath())
@@ -166,4 +201,4 @@ def _comparison_lines(facts: dict[str, Any]) -> Iterator[str]:
             yield f"  C{a} / C{b}: {worst['pixels']} pixels ({worst['share']:.2%})"
 
 
-COMMANDS = (status, report, view, verify, export, compare)
+COMMANDS = (status, report, view, verify, classes, export, compare)

@@ -130,7 +130,7 @@ def _draw_models(results: RunResults) -> Iterator[ReportFigure]:
     for model in results.models:
         values = {
             "model": model,
-            "clusters": plural(results.n_clusters(model), "cluster"),
+            "clusters": _count_words(results, model),
             "numbers": _numbering(results, model),
             "level": _level_words(results),
             "framed": " The frame marks the close-up." if close_up else "",
@@ -145,6 +145,13 @@ def _draw_models(results: RunResults) -> Iterator[ReportFigure]:
         ):
             if (figure := draw()) is not None:
                 yield _report(f"{kind}_{slug(model)}", f"model:{model}", figure, kind, **values)
+
+
+def _count_words(results: RunResults, model: str) -> str:
+    clusters, classes = plural(results.n_clusters(model), "cluster"), results.classes(model)
+    if not any(one.is_named for one in classes):
+        return clusters
+    return f"{plural(len(classes), 'class', 'classes')}, named by hand, of {clusters}"
 
 
 def _colour_words(results: RunResults) -> str:

@@ -164,6 +164,13 @@ _WAVELENGTH = re.compile(r"(?<=R)\(\s*(\d+(?:\.\d+)?)\s*\)")
 _LOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
+def plain_text(text: str, most: int) -> str:
+    """Text of the user's for matplotlib, which takes dollars for formulas; cut to some letters."""
+    if len(text) > most:
+        text = f"{text[: most - 1]}\u2026"
+    return text.replace("$", r"\$")
+
+
 def formula_text(formula: str) -> str:
     """A formula for matplotlib: ``R(858.6)`` with its wavelength as an index.
 

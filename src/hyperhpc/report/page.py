@@ -49,7 +49,12 @@ def render(results: RunResults, pictures: list[Picture], index_maps: list[IndexM
         index_values=tables.index_values(results, index_maps),
         index_notes=tables.index_notes(results),
         models=[
-            (m, tables.cluster_table(results, m), tables.cluster_tables(results, m))
+            (
+                m,
+                tables.class_table(results, m),
+                tables.cluster_table(results, m),
+                tables.cluster_tables(results, m),
+            )
             for m in results.models
         ],
         fits=tables.model_table(results),

@@ -118,6 +118,19 @@ def cluster_colours(n: int) -> tuple[tuple[float, float, float], ...]:
 
 
 def model_colours(results: RunResults, model: str) -> tuple[tuple[float, float, float], ...]:
+    """Colours of the clusters of a model, by label; those of one class have the same.
+
+    A class has the colour that the user gave it, or else that of its first cluster.
+    """
+    colours = list(_own_colours(results, model))
+    for one in results.classes(model):
+        colour = to_rgb(one.color) if one.color else colours[one.number]
+        for k in one.clusters:
+            colours[k] = colour
+    return tuple(colours)
+
+
+def _own_colours(results: RunResults, model: str) -> tuple[tuple[float, float, float], ...]:
     """Colours of the clusters of a model, as ``cluster_colors`` of run.json asks for them.
 
     Those of the palette too if the mean spectra are not on disk.

@@ -19,7 +19,7 @@ from hyperhpc.errors import ConfigError
 from hyperhpc.report import formats, style
 from hyperhpc.report.formats import MINUS, NOTHING, THIN, TIMES, number, percent, significant
 from hyperhpc.report.plots.index_maps import IndexMap
-from hyperhpc.results import JsonDict, RunResults
+from hyperhpc.results import JsonDict, RunResults, cluster_title
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _num(value: float | None, form: Callable[..., str] = number, *args: Any, **k
 
 def _name(k: int, **kwargs: Any) -> Cell:
     """The first cell of a cluster's row."""
-    return Cell(f"C{k}", k, mark="strong", **kwargs)
+    return Cell(cluster_title(k), k, mark="strong", **kwargs)
 
 
 def cluster_table(results: RunResults, model: str) -> Table | None:
@@ -84,10 +84,10 @@ def cluster_table(results: RunResults, model: str) -> Table | None:
     total, total_ha = sum(pixels), results.hectares(sum(pixels))
     decimals = formats.hectare_decimals(total_ha) if total_ha is not None else 0
     nearest = _nearest_centres(results.model, model)
-    colours = style.model_colours(results, model)
+    colours, names = style.model_colours(results, model), results.class_names(model)
     rows = [
         [
-            _name(k, swatch=to_hex(colours[k])),
+            _name(k, swatch=to_hex(colours[k]), note="" if names[k] == f"C{k}" else names[k]),
             _num(n),
             _num(results.hectares(n), number, decimals),
             _num(n / total if total else None, percent, 2),
@@ -105,6 +105,32 @@ def cluster_table(results: RunResults, model: str) -> Table | None:
     head = ["Cluster", "Pixels", "Area (ha)", "Share", "Mean NIR", "Fitted pixels"]
     caption = _caption("areas")
     return Table(f"areas-{model}", caption, [*head, "Nearest centre"], rows, foot)
+
+
+def class_table(results: RunResults, model: str) -> Table | None:
+    """Areas of the classes that the user has made of one model's clusters; None without names."""
+    entry = results.cluster_entry(model)
+    if not entry or model not in results.named_models:
+        return None
+    total = sum(p or 0 for p in entry["pixels"])
+    total_ha = results.hectares(total)
+    decimals = formats.hectare_decimals(total_ha) if total_ha is not None else 0
+    colours, rows = style.model_colours(results, model), []
+    for one in results.classes(model):
+        n = one.sum_of(entry["pixels"])
+        rows.append([
+            _text(one.name, mark="strong", swatch=to_hex(colours[one.number])),
+            _text(", ".join(map(cluster_title, one.clusters)), value=one.number),
+            _num(n),
+            _num(results.hectares(n), number, decimals),
+            _num(n / total if total else None, percent, 2),
+        ])  # fmt: skip
+    foot = [
+        _text("All"), _text(""), _num(total), _num(total_ha, number, decimals),
+        _num(1.0 if total else None, percent, 2),
+    ]  # fmt: skip
+    head = ["Class", "Clusters", "Pixels", "Area (ha)", "Share"]
+    return Table(f"classes-{model}", _caption("classes"), head, rows, foot, n_text=2)
 
 
 def _nearest_centres(model_json: JsonDict, model: str) -> dict[int, Cell]:
@@ -435,18 +461,28 @@ def cluster_tables(results: RunResults, model: str) -> list[tuple[str, Table]]:
 
 def _indices(results: RunResults, entry: JsonDict, model: str) -> Table | None:
     """Each index computed of each cluster's mean spectrum."""
-    nm = np.asarray(results.model.get("wavelength_nm") or [], dtype=np.float64)
-    spectra = np.array(entry["mean"], dtype=np.float64)  # None is nan: an empty cluster
-    if not results.computed or spectra.shape[1:] != nm.shape:
+    columns = mean_spectrum_indices(results, model)
+    if not columns:
         return None
-    columns = [_index_of(index, nm, spectra) for index in results.computed]
     rows = [
-        [_name(k), *(_num(float(column[k]), significant) for column in columns)]
-        for k in range(len(spectra))
+        [_name(k), *(_num(float(column[k]), significant) for column in columns.values())]
+        for k in range(len(entry["mean"]))
     ]
     head = ["Cluster", *(str(index.get("title") or index["name"]) for index in results.computed)]
     caption = _caption("cluster-indices", nothing=NOTHING)
     return Table(f"cluster-indices-{model}", caption, head, rows)
+
+
+def mean_spectrum_indices(results: RunResults, model: str) -> dict[str, np.ndarray] | None:
+    """Each index of the run, by name, computed of each cluster's mean spectrum (cluster,).
+
+    NaN where a band of it was dropped, or the cluster is empty; None if spectra are not on disk.
+    """
+    nm = np.asarray(results.model.get("wavelength_nm") or [], dtype=np.float64)
+    spectra = np.array(results.cluster_entry(model).get("mean") or [], dtype=np.float64)
+    if not results.computed or spectra.shape[1:] != nm.shape:
+        return None
+    return {str(index["name"]): _index_of(index, nm, spectra) for index in results.computed}
 
 
 def _index_of(index: JsonDict, nm: np.ndarray, spectra: np.ndarray) -> np.ndarray:

@@ -13,6 +13,13 @@ import numpy as np
 import zarr
 
 from hyperhpc.errors import ConfigError, IncompleteRunError, cause
+from hyperhpc.results.classes import (
+    ClusterClass,
+    check_classes,
+    class_table,
+    plain_classes,
+    read_classes,
+)
 from hyperhpc.results.pyramid import Pyramid
 from hyperhpc.rundir.folder import RunFolder, find_run_folder, is_readable_file
 from hyperhpc.rundir.integrity import open_summed, read_result
@@ -281,6 +288,39 @@ class RunResults:
         if fitted := (self.model.get("models") or {}).get(model):
             return len(fitted["centers"])
         return int((self.run.get("options") or {}).get("clusters") or 0)
+
+    @cached_property
+    def _given_classes(self) -> dict[str, tuple[ClusterClass, ...]]:
+        return read_classes(self.folder)
+
+    @property
+    def named_models(self) -> tuple[str, ...]:
+        """Models whose clusters have names, colours or merges of the user."""
+        return tuple(self._given_classes)
+
+    def classes(self, model: str) -> tuple[ClusterClass, ...]:
+        """Classes of a model by ascending number; without names each cluster is one.
+
+        Raises ConfigError: classes.json is damaged, or names other clusters.
+        """
+        n = self.n_clusters(model)
+        given = self._given_classes.get(model)
+        if given is None:
+            return plain_classes(n)
+        check_classes(self.folder, model, given, n)
+        return given
+
+    def class_names(self, model: str) -> list[str]:
+        """The name of the class of each cluster of a model, by label."""
+        names = {k: one.name for one in self.classes(model) for k in one.clusters}
+        return [names[k] for k in sorted(names)]
+
+    def class_map(self, model: str, rows: slice, cols: slice = slice(None)) -> np.ndarray:
+        """Numbers of classes of one model (y, x), uint8; 255 where there is no class.
+
+        Without merges these are the labels.
+        """
+        return class_table(self.classes(model))[self.labels(model, rows, cols)]
 
     def hectares(self, pixels: float | None) -> float | None:
         """Area of a number of pixels; None if a pixel's size in metres is not known."""

@@ -68,6 +68,7 @@ class RunFolder:
     cluster_spectra = _Entry("work/cluster-spectra.json")  #: Spectra of the clusters in the sample
     figures = _Entry("figures")  #: Pictures of the report, as files
     report = _Entry("report.html")  #: The report, as one page
+    classes = _Entry("classes.json")  #: Names, colours and merges of clusters, if any were given
     made_by = _Entry("ingest.json")  #: In a store of ``ingest``: the plan it was written by
     store = _Entry(STORE_NAME)  #: The store that ``ingest`` writes, until it gets its own name
 
@@ -75,7 +76,7 @@ class RunFolder:
         """Remove what a run has written; other files in OUT, and OUT if any, stay."""
         check_guard(self.plan)
         files = (self.plan, self.model, self.clusters, self.spectra, self.run, self.report)
-        for path in (*files, self.checksums, self.status):
+        for path in (*files, self.checksums, self.status, self.classes):
             path.unlink(missing_ok=True)
         for path in (self.results, self.overview, self.work, self.figures):
             shutil.rmtree(path, ignore_errors=True)

@@ -5,6 +5,7 @@ ingest       copies scenes into a Zarr store that is fast to read
 inspect      facts and spectra of a scene
 extract      spectra at the points, or in the polygons, of a file
 choose_k     tries numbers of clusters on a sample
+classes      names, colours and merges of the clusters of a run
 compare      compares the clusters of two runs
 preview      the report of a run as it stands on disk, finished or not
 verify       checks the files of a run against their checksums

@@ -9,7 +9,8 @@ from typing import Any
 
 from hyperhpc.compute.results_store import CHUNK
 from hyperhpc.compute.transpose import TRANSPOSED
-from hyperhpc.errors import IncompleteRunError
+from hyperhpc.errors import ConfigError, IncompleteRunError
+from hyperhpc.results.classes import names_hint, read_classes
 from hyperhpc.rundir.folder import RunFolder, find_run_folder
 from hyperhpc.rundir.integrity import files_of, is_drawn, read_recorded_sums
 from hyperhpc.scene.formats.zarr_layout import zarr_format_of
@@ -53,6 +54,7 @@ def verify(out: Path) -> Verified:
             f"See what the run does: hyperhpc status {shlex.quote(str(out))}",
         )
     damaged |= find_damage(out, sums)
+    damaged |= _find_damaged_classes(folder)
     for name in [name for name in damaged if is_drawn(folder, name) and not (out / name).exists()]:
         del damaged[name]  # pictures may be left out of a copy: they are drawn again
     if complete:
@@ -69,6 +71,8 @@ def verify(out: Path) -> Verified:
         hint = f"Resume the run, which makes these files again: {command}"
     elif damaged.keys() <= chunks:
         hint = f"Resume the run, which computes these tiles again: {command}"
+    elif damaged.keys() == {folder.classes.name}:
+        hint = names_hint(out)
     elif all(is_drawn(folder, name) for name in damaged):
         hint = f"Draw them again: hyperhpc report {shlex.quote(str(out))}"
     n_bytes = sum(value[0] for value in sums.values() if value)
@@ -84,6 +88,15 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], dict[str, str]]:
         return (read_json(folder.run) if folder.run.exists() else {}), {}
     except DamagedJsonError:
         return {}, {folder.run.name: _DAMAGED}
+
+
+def _find_damaged_classes(folder: RunFolder) -> dict[str, str]:
+    """The names of clusters, whose file holds its own checksum."""
+    try:
+        read_classes(folder)
+    except ConfigError:
+        return {folder.classes.name: _DAMAGED}
+    return {}
 
 
 def _find_damaged_work(folder: RunFolder) -> dict[str, str]:

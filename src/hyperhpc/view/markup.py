@@ -44,13 +44,14 @@ def index_legend(index: IndexMap) -> str:
 
 
 def cluster_legend(results: RunResults, model: str) -> str:
-    """Colour, name and share of each cluster."""
+    """Colour, name and share of each class."""
     pixels = results.cluster_entry(model).get("pixels") or []
-    total = sum(p for p in pixels if p)
-    return str(_PANEL.cluster_legend(
-        (to_hex(colour), pixels[k] / total if total else None)
-        for k, colour in enumerate(style.model_colours(results, model))
-    ))  # fmt: skip
+    total, colours = sum(p for p in pixels if p), style.model_colours(results, model)
+    keys = [
+        (to_hex(colours[one.number]), one.name, one.sum_of(pixels) / total if total else None)
+        for one in results.classes(model)
+    ]
+    return str(_PANEL.cluster_legend(keys))
 
 
 def points_table(results: RunResults, points: Sequence[Point]) -> str:
@@ -62,7 +63,13 @@ def points_table(results: RunResults, points: Sequence[Point]) -> str:
         ("row, column", [f"{p.row}, {p.col}" for p in points]),
     ]
     clusters = {
-        model: [to_hex(c) for c in style.model_colours(results, model)]
+        model: list(
+            zip(
+                map(to_hex, style.model_colours(results, model)),
+                results.class_names(model),
+                strict=True,
+            )
+        )
         for model in (points[0].labels if points else ())
     }
     titles = {str(e["name"]): str(e.get("title") or e["name"]) for e in results.computed}

@@ -16,12 +16,11 @@ from hyperhpc.report.formats import TIMES, percent, plural
 from hyperhpc.report.plots.keys import (
     CAUSE_ROW,
     KEY_WIDTH,
-    ROW,
-    TALL_ROW,
-    cluster_keys,
-    cluster_spectra,
+    class_keys,
+    class_spectra,
     draw_cause_key,
     draw_key,
+    key_pitch,
 )
 from hyperhpc.report.plots.sheet import (
     LEFT,
@@ -206,7 +205,7 @@ def nodata_figure(results: RunResults) -> Figure | None:
 
 
 def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) -> Figure | None:
-    """Clusters of the whole area with areas in the key and the close-up's frame."""
+    """Classes of the whole area with areas in the key and the close-up's frame."""
     pyramid, n = results.pyramid, results.n_clusters(model)
     labels = pyramid.cluster(model, n) if pyramid else None
     if labels is None or pyramid is None:
@@ -214,11 +213,12 @@ def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) ->
     view = whole_view(results)
     pixels = results.cluster_entry(model).get("pixels") or []
     total = sum(p for p in pixels if p)
-    shown = list(range(n))
-    if n > _MAX_KEYS:  # the largest, still in label order
-        shown = sorted(sorted(shown, key=lambda k: -(pixels[k] if total else 0))[:_MAX_KEYS])
-    keys, spectra = cluster_keys(results, pixels, total, shown), cluster_spectra(results, model)
-    pitch = ROW if spectra is None else TALL_ROW
+    classes = shown = results.classes(model)
+    if len(classes) > _MAX_KEYS:  # the largest, still by number
+        by_size = sorted(classes, key=lambda one: -one.sum_of(pixels) if total else 0)
+        shown = tuple(one for one in classes if one in by_size[:_MAX_KEYS])
+    keys, spectra = class_keys(results, pixels, total, shown), class_spectra(results, model)
+    pitch = key_pitch(keys, has_spectra=spectra is not None)
 
     aspect = aspect_of(view, results.crs)
     # The key stands right of the map, or below a map much wider than high.
@@ -246,8 +246,9 @@ def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) ->
         for colour, lw in (("white", 2.6), (style.INK, 1.1)):
             frame = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, lw=lw)
             ax.add_patch(frame).set_clip_on(False)
-    key_colours = [colours[k] for k in shown]
-    draw_key(sheet, key_x, key_y, keys, key_colours, key_rows, n - len(shown), spectra)
+    key_colours = [colours[one.number] for one in shown]
+    more = len(classes) - len(shown)
+    draw_key(sheet, key_x, key_y, keys, key_colours, key_rows, more, spectra)
     sheet.footer(results.crs, view, w)
     return sheet.figure
 

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hyperhpc.report import style
-from hyperhpc.report.formats import coordinate, percent
+from hyperhpc.report.formats import coordinate, percent, plain_text
 from hyperhpc.report.plots.sheet import MARGIN, PAGE, TICKS_BELOW, TICKS_LEFT, Sheet, aspect_of, fit
-from hyperhpc.results import RunResults
+from hyperhpc.results import RunResults, cluster_title
 
 Ranges = Sequence[Sequence[float]]
 Vector = npt.NDArray[np.float64]
@@ -93,6 +93,10 @@ def cluster_spectra_figure(results: RunResults, model: str) -> Figure | None:
         return None
     means, sds = (np.array(entry[key], dtype=np.float64) for key in ("mean", "sd"))  # None is NaN
     colours = style.model_colours(results, model)
+    names = [
+        cluster_title(k) if name == cluster_title(k) else f"{cluster_title(k)} {name}"
+        for k, name in enumerate(results.class_names(model))
+    ]
     runs = runs_of(np.asarray(wavelength, float), results.good_ranges)
     chosen = list(range(len(means)))
     if len(chosen) > _MAX_PANELS:  # the largest, still in label order
@@ -109,7 +113,7 @@ def cluster_spectra_figure(results: RunResults, model: str) -> Figure | None:
     key_cols = -(-len(means) // 12) if len(means) <= 36 else 0
     ax = sheet.axes(left, 0.32, width - 0.7 * key_cols, top - 0.55)
     for k in chosen if len(means) > 36 else range(len(means)):
-        _line(ax, runs, means[k], colours[k], label=f"C{k}", lw=1.3)
+        _line(ax, runs, means[k], colours[k], label=cluster_title(k), lw=1.3)
     limit = _y_limits([means + np.nan_to_num(sds), means - np.nan_to_num(sds)])
     _frame(ax, runs, results.good_ranges, limit)
     if key_cols:
@@ -136,7 +140,13 @@ def cluster_spectra_figure(results: RunResults, model: str) -> Figure | None:
         _frame(panel, runs, results.good_ranges, limit, is_small=True)
         panel.tick_params(labelleft=col == 0, labelbottom=i + n_cols >= len(chosen))
         share = percent(entry["pixels"][k] / total)
-        panel.set_title(f"C{k}", loc="left", fontweight="bold", fontsize=8, pad=3)
+        panel.set_title(
+            plain_text(names[k], 25 if n_cols <= 4 else 15),
+            loc="left",
+            fontweight="bold",
+            fontsize=8,
+            pad=3,
+        )
         panel.set_title(share, loc="right", fontsize=7, color=style.MUTED, pad=3)
     sheet.text(left + width / 2, sheet.height - 0.25, "Wavelength (nm)", ha="center")
     return sheet.figure

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hyperhpc.errors import ConfigError
-from hyperhpc.results import RunResults
+from hyperhpc.results import ClusterClass, RunResults
 from hyperhpc.schema import CLUSTER, INDICES, Variable
 
 #: Names of all maps of a kind at once.
@@ -20,7 +20,7 @@ POINTS = "points"
 
 @dataclass(frozen=True)
 class Band:
-    """The map of a model, or of an index, which has no clusters.
+    """The map of a model, or of an index, which has no classes.
 
     ``variable``: Its entry in the data dictionary: dtype, missing value, unit.
     ``tags``: Metadata of the band in the GeoTIFF.
@@ -31,7 +31,7 @@ class Band:
     variable: Variable
     tags: dict[str, str]
     read: Callable[[slice], np.ndarray]
-    n_clusters: int = 0
+    classes: Sequence[ClusterClass] = ()
 
 
 def choose_bands(results: RunResults, what: str) -> list[Band]:
@@ -54,8 +54,11 @@ def choose_bands(results: RunResults, what: str) -> list[Band]:
 def _make_band(results: RunResults, name: str) -> Band:
     if name in results.model_names:
         tags = {"long_name": f"Clusters, {name}", "description": CLUSTER.about}
-        n = results.n_clusters(name)
-        return Band(name, CLUSTER, tags, lambda rows: results.labels(name, rows), n)
+        classes = results.classes(name)
+        if any(one.is_named for one in classes):
+            names = (f"{one.number} = {one.name}" for one in classes)
+            tags = {"long_name": f"Classes, {name}", "description": "; ".join(names)}
+        return Band(name, CLUSTER, tags, lambda rows: results.class_map(name, rows), classes)
     entry = index_entry(results, name)
     keys = ("title", "long_name", "formula", "citation", "doi")
     tags = {key: str(entry[key]) for key in keys if entry.get(key)}

@@ -38,7 +38,7 @@ def write_geotiff(path: Path, results: RunResults, bands: Sequence[Band], *, cog
     """
     from rasterio.shutil import copy
 
-    is_cluster = bool(bands[0].n_clusters)
+    is_cluster = bool(bands[0].classes)
     with _gdal():
         plain = path.with_name(f"plain-{path.name}") if cog else path
         options = {"predictor": 1 if is_cluster else 3, "zlevel": 1 if cog else 6}
@@ -113,7 +113,7 @@ def _write_plain(path: Path, results: RunResults, bands: Sequence[Band], **optio
         for number, band in enumerate(bands, 1):
             file.set_band_description(number, band.name)
             file.update_tags(number, **band.tags)
-        if bands[0].n_clusters and len(bands) == 1:  # TIFF has one colour table for a file
+        if bands[0].classes and len(bands) == 1:  # TIFF has one colour table for a file
             file.write_colormap(1, colour_table(results, bands[0].name))
         for rows in results.strips():
             for number, band in enumerate(bands, 1):
@@ -130,15 +130,16 @@ def _check_written(path: Path, results: RunResults, bands: Sequence[Band]) -> No
             for number, band in enumerate(bands, 1):
                 window = ((rows.start, rows.stop), (0, results.shape[1]))
                 found, true = file.read(number, window=window), band.read(rows)
-                if not np.array_equal(found, true, equal_nan=not band.n_clusters):
+                if not np.array_equal(found, true, equal_nan=not band.classes):
                     raise OSError("the file read back differs from the maps")
 
 
 def colour_table(results: RunResults, model: str) -> dict[int, tuple[int, int, int, int]]:
-    """RGBA (0-255) of the clusters of a model, as in the report; no-data is transparent."""
+    """RGBA (0-255) of the classes of a model by number, as in the report; no-data is clear."""
     from hyperhpc.report.style import model_colours
 
-    table = {255: (0, 0, 0, 0)}
-    for k, (red, green, blue) in enumerate(model_colours(results, model)):
-        table[k] = round(red * 255), round(green * 255), round(blue * 255), 255
+    table, colours = {255: (0, 0, 0, 0)}, model_colours(results, model)
+    for one in results.classes(model):
+        red, green, blue = colours[one.number]
+        table[one.number] = round(red * 255), round(green * 255), round(blue * 255), 255
     return table

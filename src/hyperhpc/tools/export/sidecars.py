@@ -24,7 +24,7 @@ def sidecar_names(dest: str, bands: Sequence[Band]) -> list[str]:
     """Names of the further files, by which GDAL and QGIS find them."""
     stem = Path(dest).stem
     styles = [f"{stem}.qml", *(f"{stem}.{band.name}.qml" for band in bands[1:])]
-    return styles + ([f"{dest}.aux.xml"] if bands[0].n_clusters else [])
+    return styles + ([f"{dest}.aux.xml"] if bands[0].classes else [])
 
 
 def write_sidecars(folder: Path, dest: str, results: RunResults, bands: Sequence[Band]) -> None:
@@ -48,29 +48,26 @@ def write_sidecars(folder: Path, dest: str, results: RunResults, bands: Sequence
 
     names = sidecar_names(dest, bands)
     for number, (name, band) in enumerate(zip(names, bands, strict=False), 1):
-        style = _class_style(results, band) if band.n_clusters else _ramp_style(results, band)
+        style = _class_style(results, band) if band.classes else _ramp_style(results, band)
         write(name, "style.qml.j2", number=number, **style)
-    if bands[0].n_clusters:
-        classes = [
-            list(
-                zip(
-                    _colours(results, band), results.cluster_entry(band.name)["pixels"], strict=True
-                )
-            )
-            for band in bands
-        ]
-        write(names[-1], "categories.aux.xml.j2", bands=classes)
+    if bands[0].classes:
+        write(names[-1], "categories.aux.xml.j2", bands=[_categories(results, b) for b in bands])
 
 
-def _colours(results: RunResults, band: Band) -> list[tuple[int, int, int]]:
-    table = colour_table(results, band.name)
-    return [table[k][:3] for k in range(band.n_clusters)]
+def _categories(results: RunResults, band: Band) -> dict[int, tuple[str, Any, int]]:
+    """Name, colour (red, green, blue) and pixels of each class, by number."""
+    table, pixels = colour_table(results, band.name), results.cluster_entry(band.name)["pixels"]
+    return {
+        one.number: (one.name, table[one.number][:3], int(one.sum_of(pixels)))
+        for one in band.classes
+    }
 
 
 def _class_style(results: RunResults, band: Band) -> dict[str, Any]:
     """Value, colour and name of each class."""
-    colours = enumerate(map(to_hex, model_colours(results, band.name)))
-    return {"limits": None, "entries": [(k, colour, f"C{k}") for k, colour in colours]}
+    colours = model_colours(results, band.name)
+    entries = [(one.number, to_hex(colours[one.number]), one.name) for one in band.classes]
+    return {"limits": None, "entries": entries}
 
 
 def _ramp_style(results: RunResults, band: Band) -> dict[str, Any]:

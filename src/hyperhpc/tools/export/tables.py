@@ -22,16 +22,17 @@ STATISTICS = ("mean", "q25", "median", "q75")
 def write_clusters(path: Path, results: RunResults, models: Sequence[str]) -> None:
     """One row per model and cluster.
 
-    Columns: model, cluster; pixels of the map, their share of all pixels with a cluster,
-    area_m2 and area_ha (empty where the size of a pixel in metres is not known); mean_NAME,
-    q25_NAME, median_NAME and q75_NAME of each index over these pixels (missing values left
-    out); spectrum_pixels, the number of fitted pixels; mean_NM and sd_NM over these,
-    reflectance 0-1 at each good band.
+    Columns: model, cluster; class, the name of its class (only if clusters were named); pixels of
+    the map, their share of all pixels with a cluster, area_m2 and area_ha (empty where the size
+    of a pixel in metres is not known); mean_NAME, q25_NAME, median_NAME and q75_NAME of each index
+    over these pixels (missing values left out); spectrum_pixels, the number of fitted pixels;
+    mean_NM and sd_NM over these, reflectance 0-1 at each good band.
     """
     centres = results.model["wavelength_nm"]
     area = results.area.get("pixel_area_m2")
     head = [
-        "model", "cluster", "pixels", "share", "area_m2", "area_ha",
+        "model", "cluster", *(["class"] if results.named_models else []),
+        "pixels", "share", "area_m2", "area_ha",
         *(f"{what}_{name}" for name in results.index_names for what in STATISTICS),
         "spectrum_pixels",
         *band_columns("mean", centres), *band_columns("sd", centres),
@@ -40,11 +41,19 @@ def write_clusters(path: Path, results: RunResults, models: Sequence[str]) -> No
     rows = []
     for model in models:
         entry = results.cluster_entry(model)
-        total = sum(entry["pixels"])
+        total, names = sum(entry["pixels"]), results.class_names(model)
         for k, pixels in enumerate(entry["pixels"]):
             m2 = None if area is None else pixels * float(area)
             size = [pixels, pixels / total if total else None, m2, m2 and m2 / 1e4]
-            row = [model, k, *size, *statistics[model][k].ravel().tolist(), entry["counts"][k]]
+            name = [names[k]] if results.named_models else []
+            row = [
+                model,
+                k,
+                *name,
+                *size,
+                *statistics[model][k].ravel().tolist(),
+                entry["counts"][k],
+            ]
             for spectrum in (entry["mean"][k], entry["sd"][k]):
                 row += spectrum or [None] * len(centres)  # a cluster without pixels
             rows.append(row)
@@ -92,9 +101,9 @@ def write_points(path: Path, results: RunResults) -> None:
     """One row per point of the run, in the order they were given.
 
     Columns: point (from 1); the attributes of the file of points; x, y in the scene's CRS; state
-    (``ok`` or ``no geometry``); row, col of the scene; cluster_MODEL for each model; each index
-    by its name; nm_NM, reflectance 0-1 at every band of the scene. A point outside the area of
-    the maps has no clusters and indices.
+    (``ok`` or ``no geometry``); row, col of the scene; cluster_MODEL for each model, and
+    class_MODEL if its clusters were named; each index by its name; nm_NM, reflectance 0-1 at every
+    band of the scene. A point outside the area of the maps has no clusters and indices.
 
     Raises ConfigError: the run was given no points.
     """
@@ -106,6 +115,7 @@ def write_points(path: Path, results: RunResults) -> None:
         )
     head = [
         "x", "y", "state", "row", "col", *(f"cluster_{name}" for name in results.model_names),
+        *(f"class_{name}" for name in _named(results)),
         *results.index_names, *band_columns("nm", points[0]["wavelength_nm"]),
     ]  # fmt: skip
     given = [point.get("attributes", {}) for point in points]
@@ -119,18 +129,26 @@ def write_points(path: Path, results: RunResults) -> None:
     write_table(path, ["point", *names, *head], rows)
 
 
+def _named(results: RunResults) -> list[str]:
+    return [model for model in results.model_names if model in results.named_models]
+
+
 def _pixel_values(results: RunResults, row: int | None, col: int | None) -> list[Any]:
     """Cluster of each model and value of each index at a pixel of the scene, if there is one."""
-    area, nothing = results.area, [None] * (len(results.model_names) + len(results.index_names))
+    area = results.area
+    n_values = len(results.model_names) + len(_named(results)) + len(results.index_names)
+    nothing = [None] * n_values
     if row is None or col is None:
         return nothing
     y, x = row - area["row0"], col - area["col0"]
     if not (0 <= y < results.shape[0] and 0 <= x < results.shape[1]):
         return nothing
     window = slice(y, y + 1), slice(x, x + 1)
-    labels = [int(results.labels(model, *window)[0, 0]) for model in results.model_names]
+    labels = {model: int(results.labels(model, *window)[0, 0]) for model in results.model_names}
+    names = [dict(enumerate(results.class_names(m))).get(labels[m]) for m in _named(results)]
     values = [float(results.values(name, *window)[0, 0]) for name in results.index_names]
     return [
-        *(None if label == NO_CLUSTER else label for label in labels),
+        *(None if label == NO_CLUSTER else label for label in labels.values()),
+        *names,
         *(None if math.isnan(value) else value for value in values),
     ]
