@@ -11,7 +11,7 @@ import pytest
 from scipy.io import loadmat
 from scipy.optimize import nnls
 
-from hyperhpc.analysis.unmixing import (
+from hyperhpc.analysis.unmixing.fractions import (
     MAX_CONDITION,
     Unmixer,
     find_atgp,

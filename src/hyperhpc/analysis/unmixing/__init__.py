@@ -1,0 +1,1 @@
+"""Linear unmixing: endmembers found among pixels, and their fractions in each pixel."""
