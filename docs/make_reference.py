@@ -35,6 +35,7 @@ ARGUMENTS = {
     "OUT": "The folder of a run: made if it is not there, and nobody else's.",
     "OUT.zarr": "The new store.",
     "DEST": "The new file.",
+    "FILE.csv": "The new table of endmembers.",
     "FILE.toml": "The names of the clusters; written as a template if it is not there.",
     "{bash|zsh|fish}": "The shell.",
 }

@@ -11,13 +11,8 @@ import pytest
 from scipy.io import loadmat
 from scipy.optimize import nnls
 
-from hyperhpc.analysis.unmixing.fractions import (
-    MAX_CONDITION,
-    Unmixer,
-    find_atgp,
-    find_nfindr,
-    measure_dependence,
-)
+from hyperhpc.analysis.unmixing.endmembers import find_atgp, find_nfindr
+from hyperhpc.analysis.unmixing.fractions import MAX_CONDITION, Unmixer, measure_dependence
 from hyperhpc.scene import open_scene
 
 FLOAT = np.dtype(np.float64)

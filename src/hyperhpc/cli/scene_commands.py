@@ -322,4 +322,56 @@ def choose_k(scene: Path, ks: list[int], out: Path | None, as_json: bool, **opti
     click.echo(f"recommended: {found['recommended']} clusters; {found['reason']}")
 
 
-COMMANDS = (simulate, demo, info, spectrum, extract, ingest, choose_k)
+@click.command(epilog="Example: hyperhpc endmembers scene.zarr endmembers.csv --count 4")
+@click.argument("scene", type=AnyPath())
+@click.argument("dest", type=AnyPath(), metavar="FILE.csv")
+@click.option("--count", default=4, help="Find this number of endmembers (2 to 16).")
+@choice_option(
+    "--method",
+    "nfindr atgp",
+    "Take the simplex of largest volume (N-FINDR), or the spectra that differ most from all "
+    "before (ATGP).",
+)
+@click.option(
+    "--stride",
+    type=int,
+    help="Look at every n-th row and column of pixels only.  [default: as many as leave 50,000]",
+)
+@add_options(*map(table_option, ("bbox", "drop")), *SCENE_OPTIONS, *VERBOSITY_OPTIONS)
+@json_option
+def endmembers(
+    scene: Path, dest: Path, count: int, method: str, as_json: bool, **options: Any
+) -> None:
+    """Find endmembers, the purest pixels of SCENE, and write their spectra.
+
+    FILE.csv gets one row per endmember: name, group, place, and reflectance (0-1) in each good
+    band. The suggestions that are printed follow from NDVI, CAI and brightness: they are guesses.
+    The same scene and options give the same endmembers.
+    """
+    from hyperhpc.config import load_config
+    from hyperhpc.files import check_absent, check_parent
+    from hyperhpc.tools.endmembers import MAX_PIXELS, find_endmembers, write_endmembers
+    from hyperhpc.tools.sampled import open_sampled
+
+    check_absent(dest)
+    check_parent(dest)
+    sampled = open_sampled(load_config(scene, Path("."), options), MAX_PIXELS // 2)
+    progress = make_progress()
+    for message in sampled.scene.messages:
+        progress.note(message)
+    found = find_endmembers(sampled, count, method, progress)
+    write_endmembers(found, dest)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    else:
+        click.echo(f"{'name':<13} {'x':>12} {'y':>12} {'NDVI':>7} {'mean':>7}  suggestion")
+        for entry in found["endmembers"]:
+            ndvi = "" if entry["ndvi"] is None else f"{entry['ndvi']:.3f}"
+            click.echo(
+                f"{entry['name']:<13} {entry['x']:>12.10g} {entry['y']:>12.10g} {ndvi:>7} "
+                f"{entry['brightness']:>7.4f}  {entry['suggestion']}"
+            )
+    click.echo(f"endmembers: {dest}, of {found['pixels']} pixels", err=True)
+
+
+COMMANDS = (simulate, demo, info, spectrum, extract, ingest, choose_k, endmembers)

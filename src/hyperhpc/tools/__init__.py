@@ -6,11 +6,13 @@ inspect      facts and spectra of a scene
 extract      spectra at the points, or in the polygons, of a file
 choose_k     tries numbers of clusters on a sample
 classes      names, colours and merges of the clusters of a run
+endmembers   finds the purest pixels of a scene
 compare      compares the clusters of two runs
 preview      the report of a run as it stands on disk, finished or not
 verify       checks the files of a run against their checksums
 export/      maps as GeoTIFF, tables as CSV
 demo         simulates a scene and runs on it
+sampled      the pixels that choose_k and endmembers look at
 csv_table    the form of all CSV tables
 ===========  ========================================================================
 """

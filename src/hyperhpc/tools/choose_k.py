@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,17 +18,14 @@ from hyperhpc.analysis.kmeans import Fit, fit_scaler, measure_moments
 from hyperhpc.analysis.starts import fit_start, merge_bands
 from hyperhpc.compute.fit.fitting import FEWEST_PER_CLUSTER
 from hyperhpc.compute.fit.starts import MAX_COARSE_PIXELS, Subsample, write_subsample
-from hyperhpc.compute.sample import Sample, SampleJob, sample_tile
-from hyperhpc.compute.selection import resolve_drop, select_bands
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError
 from hyperhpc.files import atomic_outputs, check_absent
-from hyperhpc.rundir.plan import Plan, make_plan, note_bbox
 from hyperhpc.rundir.progress import Progress
-from hyperhpc.scene import open_scene
-from hyperhpc.scene.cube import THINNED_STEP, Scene
+from hyperhpc.scene.cube import THINNED_STEP
 from hyperhpc.scratch import scratch_folder
 from hyperhpc.tools.csv_table import write_table
+from hyperhpc.tools.sampled import SampledScene, open_sampled, read_sample
 
 #: Fits of each k: of all pixels from different seeds, and of random subsamples of this share.
 N_SEEDS, N_SUBSAMPLES, SUBSAMPLE_SHARE = 5, 5, 0.8
@@ -45,15 +41,10 @@ _BASE_BYTES = 250 * 2**20
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What will be fitted, known before a pixel is read: every ``stride``-th row and column."""
+class Trial(SampledScene):
+    """What will be fitted, known before a pixel is read: numbers of clusters, ascending."""
 
-    config: RunConfig
-    scene: Scene
-    bands: np.ndarray
-    plan: Plan
     ks: Sequence[int]
-    stride: int
 
     @property
     def n_pixels(self) -> int:
@@ -100,20 +91,8 @@ def prepare_trial(config: RunConfig, ks: Sequence[int]) -> Trial:
     Raises ConfigError, SceneError, ResourceError: as for a run with these options; or the scene
     is stored band by band.
     """
-    scene = note_bbox(open_scene(config.scene, options=config.scene_options), config.bbox)
-    plan = make_plan(scene, config)
-    if plan.is_transposed:
-        words = ["hyperhpc", "ingest", scene.path, "scene.zarr", *config.scene_options.as_words()]
-        raise ConfigError(
-            f"{scene.path} is stored band by band: each sampled pixel would cost a whole image",
-            f"Store it by pixels: {shlex.join(words)}",
-        )
-    scene, config = resolve_drop(scene, config)
-    bands = select_bands(scene, config.drop).bands
-    stride = max(1, math.isqrt(math.prod(plan.area.shape) // (2 * MAX_COARSE_PIXELS)))
-    if stride > 2:  # a multiple of this step can be read from a thinned copy
-        stride = -(-stride // THINNED_STEP) * THINNED_STEP
-    return Trial(config, scene, bands, plan, ks, stride)
+    o = open_sampled(config, MAX_COARSE_PIXELS)
+    return Trial(o.config, o.scene, o.bands, o.plan, o.stride, ks)
 
 
 def choose_k(trial: Trial, progress: Progress) -> dict[str, Any]:
@@ -200,17 +179,9 @@ def draw_subsamples(n_pixels: int, seed: int) -> list[np.ndarray]:
 
 def _read_sample(trial: Trial, progress: Progress) -> np.ndarray:
     """Digital numbers (pixel, good band) of valid pixels, sampled as in a run."""
-    plan, stride = trial.plan, trial.stride
     with scratch_folder() as scratch:
         work = Path(scratch)
-        sample = Sample.at(work, plan.area, stride, len(trial.bands), trial.scene.dtype)
-        sample.values.create()
-        sample.mask.create()
-        job = SampleJob(trial.scene, plan.area, stride, trial.bands, sample)
-        with progress.stage("reading the sample", plan.n_tiles(), "tiles"):
-            for tile in plan.tiles():
-                sample_tile(job, tile)
-                progress.advance(1)
+        sample = read_sample(trial, work, progress)
         subsample = Subsample.at(work)
         write_subsample(sample, trial.config.seed, subsample)
         return np.load(subsample.coarse)

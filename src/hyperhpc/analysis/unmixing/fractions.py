@@ -1,4 +1,4 @@
-"""Linear unmixing: endmembers found among pixels, and their fractions in each pixel.
+"""The fractions of endmembers in each pixel.
 
 A pixel is taken for a mixture of endmembers (spectra of pure materials): x = a1 e1 + ... + am em
 plus a residual, with fractions a that are not negative and sum to one. By shape, x is that times
@@ -25,8 +25,6 @@ _PIECE = 4096
 _SLICE = 256
 #: A gradient is taken for zero below this share of the terms that it is the difference of.
 _TOLERANCE = 1e-13
-#: Passes of N-FINDR over the endmembers, and by how much a volume must grow.
-_MAX_PASSES, _GROWTH = 50, 1 + 1e-9
 
 
 @dataclass(frozen=True)
@@ -82,12 +80,12 @@ class Unmixer:
         self.is_by_shape = by_shape
         if by_shape:
             spectra = add_shade(spectra)
-        self._centre = _sum_rows(spectra.T) / len(spectra)
+        self._centre = sum_rows(spectra.T) / len(spectra)
         centred = spectra - self._centre
-        self.gram = np.array([_sum_rows(centred * one) for one in centred])
+        self.gram = np.array([sum_rows(centred * one) for one in centred])
         #: (endmember + 1, band): the last one is the centre.
         self._weights = np.vstack([centred, self._centre]) / scale_factor
-        self._offsets = _sum_rows(np.vstack([centred, self._centre]) * self._centre)
+        self._offsets = sum_rows(np.vstack([centred, self._centre]) * self._centre)
         self._scale_factor = scale_factor
         is_exact = np.issubdtype(dtype, np.integer) and dtype.itemsize <= 2
         self._limbs = _cut(self._weights) if is_exact else None
@@ -135,8 +133,8 @@ class Unmixer:
                 np.vecdot(x, x, out=squares[rows])  # whole numbers below 2**53
                 continue
             for weight, row in zip(self._weights, products, strict=True):
-                row[rows] = _sum_rows(x * weight)
-            squares[rows] = _sum_rows(x * x)
+                row[rows] = sum_rows(x * weight)
+            squares[rows] = sum_rows(x * x)
         return products, squares / self._scale_factor**2
 
 
@@ -146,7 +144,7 @@ def add_shade(spectra: np.ndarray) -> np.ndarray:
     return np.vstack([scaled, np.zeros(spectra.shape[1])])
 
 
-def _sum_rows(values: np.ndarray) -> np.ndarray:
+def sum_rows(values: np.ndarray) -> np.ndarray:
     """Sums along the last axis, each in an order that depends on its length alone."""
     total: np.ndarray = np.ascontiguousarray(values).sum(axis=-1)
     return total
@@ -265,61 +263,3 @@ def _solve_sets(full: np.ndarray, is_free: np.ndarray) -> tuple[np.ndarray, np.n
     sums = _sum_layers(inverse)
     share = sums / _sum_layers(sums)
     return inverse - sums[:, None] * share, share
-
-
-def find_atgp(spectra: np.ndarray, count: int) -> np.ndarray:
-    """Positions of endmembers among spectra, float64 (pixel, band), by ATGP.
-
-    The longest spectrum is the first; each further one has the longest part at right angles to
-    all before. Ren and Chang (2003), IEEE Transactions on Aerospace and Electronic Systems 39,
-    1232-1249, doi:10.1109/TAES.2003.1261132.
-
-    Returns: int64 (count) or fewer, if all spectra are combinations of those found. Of equally
-    long ones the first is taken, so that the same spectra always give the same positions.
-    """
-    rest = spectra.copy()
-    places: list[int] = []
-    shortest = 0.0
-    while len(places) < count:
-        lengths = _sum_rows(rest * rest)
-        place = int(lengths.argmax())
-        if not lengths[place] > shortest:
-            break
-        shortest = shortest or 1e-18 * float(lengths[place])
-        places.append(place)
-        direction = rest[place] / math.sqrt(lengths[place])
-        rest -= _sum_rows(rest * direction)[:, None] * direction
-    return np.array(places)
-
-
-def find_nfindr(spectra: np.ndarray, count: int) -> np.ndarray:
-    """Positions of the spectra that span the simplex of largest volume, by N-FINDR.
-
-    Noise is reduced first: volumes are taken in the first ``count`` - 1 principal components.
-    The search begins from :func:`find_atgp`, not at random, and takes the endmembers in turn:
-    each is replaced by the spectrum that makes the volume largest, until none does. Winter
-    (1999), Proceedings of SPIE 3753, 266-275, doi:10.1117/12.366289.
-
-    Returns: as :func:`find_atgp`.
-    """
-    places = find_atgp(spectra, count)
-    if len(places) < count or count < 2:
-        return places
-    centred = spectra - spectra.mean(axis=0)
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    points = np.ones((len(spectra), count))
-    points[:, 1:] = centred @ axes[:, :-count:-1]
-    for _ in range(_MAX_PASSES):
-        has_grown = False
-        for i in range(count):
-            try:
-                weights = np.linalg.inv(points[places])[:, i]
-            except np.linalg.LinAlgError:  # no volume at all: keep what ATGP has found
-                return places
-            volumes = np.abs(points @ weights)  # those of now are 1
-            best = int(volumes.argmax())
-            if volumes[best] > _GROWTH:
-                places[i], has_grown = best, True
-        if not has_grown:
-            break
-    return places
