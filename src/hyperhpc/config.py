@@ -338,7 +338,7 @@ class RunConfig(SceneOptions):
     workers: int | None = _worker_option(
         None,
         "Start this number of worker processes.",
-        default_text="as many as fit the machine",
+        default_text="as many as fit the machine; one for a small scene",
         limits=(1, math.inf),
     )
     threads_per_worker: int = _worker_option(

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hyperhpc.config import RunConfig
+from hyperhpc.config import RunConfig, load_config
 from hyperhpc.errors import ConfigError, ResourceError
+from hyperhpc.pipeline.prepare import describe_plan
 from hyperhpc.rundir.memory import max_tile_bytes, pixel_bytes
 from hyperhpc.rundir.plan import TARGET_TILE_BYTES, Area, Plan, choose_area, make_plan
 from hyperhpc.scene.cube import Grid, Scene
@@ -211,3 +212,13 @@ def test_make_plan__tiles_of_a_box_cover_it() -> None:
     plan = make_plan(scene, a_config(bbox=(1013.0, 8101.0, 1904.0, 8977.0)))
     assert plan.area == Area(23, 899, 13, 904)
     check_tiles(plan)
+
+
+def test_plan__a_small_scene_gets_one_worker_unless_more_are_asked_for(
+    small_scene: Path, tmp_path: Path
+) -> None:
+    given = {"memory_per_worker": "512MiB"}
+    for workers, expected in ((None, 1), (2, 2)):
+        options = given | ({"workers": workers} if workers else {})
+        config = load_config(str(small_scene), str(tmp_path / "out"), options)
+        assert describe_plan(config)["workers"] == expected

@@ -37,6 +37,9 @@ _RATES = {"transpose": 0.3e6, "sample": 1.0e6, "classify": 0.4e6}
 _FIT_RATE, _FIT_PASSES = 1.0e6, 25
 #: Start-up, starts of the models, overviews and report, seconds.
 _FIXED_S, _FIT_FIXED_S = 15.0, 15.0
+#: So few pixels go to one worker on this machine: starting a second one takes longer than its
+#: share of the work (docs/performance.md).
+_FEW_PIXELS = 50_000
 
 
 def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
@@ -66,6 +69,9 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
     spectra = place_spectra(scene, points, selection.bands)
     check_workers(config, is_plan=is_plan)
     plan = make_plan(scene, config)
+    height, width = plan.area.shape
+    if config.launcher == "local" and config.workers is None and height * width <= _FEW_PIXELS:
+        config = replace(config, workers=1)
     # Files count by their content, not by their names
     by_content = {
         "model": applied and applied.digest,
@@ -102,7 +108,7 @@ def describe_plan(config: RunConfig) -> dict[str, Any]:
     ctx = prepare(config, is_plan=True)
     found = check_folder(ctx.folder, ctx.plan, Path(ctx.scene.path), config.restart)
     ctx = replace(ctx, plan=found or ctx.plan)
-    workers = planned_workers(config)
+    workers = planned_workers(ctx.config)
     return {
         "scene": ctx.scene.path,
         "out": str(config.out),

@@ -50,6 +50,7 @@ def run(
     """
     progress = progress or Progress()
     ctx = prepare(config)
+    config = ctx.config
     folder, scene_path = ctx.folder, Path(ctx.scene.path)
     found = check_folder(folder, ctx.plan, scene_path, config.restart, extra_names)
     is_over = found is not None and is_complete(folder)
