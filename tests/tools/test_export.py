@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from pyarrow import parquet
 from pyproj import CRS
 from rasterio.shutil import copy
 from rio_cogeo import cog_validate
@@ -187,6 +188,21 @@ def test_export__larger_than_a_block_is_a_valid_cog(wide: Path, tmp_path: Path, 
     assert is_clear.sum() > 1000
     np.testing.assert_array_equal(half[is_clear], counts.argmax(axis=0)[is_clear])
     np.testing.assert_array_equal(half == 255, (blocks == 255).all(axis=2))
+
+
+@pytest.mark.parametrize("what", ["clusters", "points"])
+def test_export__parquet_has_the_columns_of_csv(
+    run_case: RunCase, tmp_path: Path, what: str
+) -> None:
+    rows = read_csv(export(run_case.out, tmp_path / "t.csv", "--what", what))
+    table = parquet.read_table(export(run_case.out, tmp_path / "t.parquet", "--what", what))
+    assert table.column_names == list(rows[0])
+    for name in table.column_names:
+        for value, text in zip(table[name].to_pylist(), [r[name] for r in rows], strict=True):
+            if isinstance(value, float):
+                assert value == pytest.approx(float(text), rel=1e-11)
+            else:
+                assert ("" if value is None else str(value)) == text
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

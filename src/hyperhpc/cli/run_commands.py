@@ -131,24 +131,31 @@ def classes(out: Path, file: Path | None, model: str | None, remove: bool) -> No
     "--what",
     default="clusters",
     metavar="NAME",
-    help="Export clusters, indices, one model, one index, or (only as CSV) points.",
+    help="Export clusters, indices, one model, one index, or (only as a table) points.",
 )
 @choice_option(
     "--format",
-    "cog geotiff csv",
-    "Write the file in this format.  [default: cog if DEST ends in .tif, csv if in .csv]",
+    "cog geotiff gpkg csv parquet",
+    "Write the file in this format.  [default: by the ending of DEST; cog for .tif]",
     default=None,
 )
-def export(out: Path, dest: Path, what: str, format: str | None) -> None:
-    """Write maps of the run in OUT as a GeoTIFF for QGIS, or its tables as CSV for R.
+@click.option(
+    "--min-area",
+    type=float,
+    metavar="M2",
+    help="In maps of clusters, merge connected regions smaller than this many square metres.",
+)
+def export(out: Path, dest: Path, what: str, format: str | None, min_area: float | None) -> None:
+    """Write maps of the run in OUT as GeoTIFF or polygons, or its tables as CSV or Parquet.
 
     A GeoTIFF has one band per model or index. Files next to it hold its styles for QGIS (.qml)
-    and the names of the clusters for GDAL (.aux.xml). A table has one row per cluster (areas,
-    mean of each index, mean and sd spectra) or per point of the run.
+    and the names of the clusters for GDAL (.aux.xml). A GeoPackage has one layer per model, of
+    polygons with class, area and mean of each index, and its styles for QGIS. A table has one
+    row per cluster (areas, mean of each index, mean and sd spectra) or per point of the run.
     """
     from hyperhpc.tools.export import export as export_run
 
-    for path in export_run(out, dest, what, format):
+    for path in export_run(out, dest, what, format, min_area, print_error):
         click.echo(path)
 
 

@@ -10,9 +10,9 @@ endmembers   finds the purest pixels of a scene
 compare      compares the clusters of two runs
 preview      the report of a run as it stands on disk, finished or not
 verify       checks the files of a run against their checksums
-export/      maps as GeoTIFF, tables as CSV
+export/      maps as GeoTIFF, polygons as GeoPackage, tables as CSV or Parquet
 demo         simulates a scene and runs on it
 sampled      the pixels that choose_k and endmembers look at
-csv_table    the form of all CSV tables
+csv_table    the form of all tables
 ===========  ========================================================================
 """

@@ -1,6 +1,7 @@
-"""CSV tables in one form that R's ``read.csv`` and spreadsheets read.
+"""Tables in one form, as CSV that R's ``read.csv`` and spreadsheets read, or as Parquet.
 
-A header line, one row per item, a point as decimal sign, empty cells for missing values.
+CSV: a header line, one row per item, a point as decimal sign, empty cells for missing values.
+Parquet: the same columns with their types, null for missing values.
 """
 
 from __future__ import annotations
@@ -11,15 +12,44 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+#: Ending of the files of the other format.
+PARQUET = ".parquet"
+
 
 def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write rows of as many values as the head has; None and NaN become empty."""
+    """Write rows of as many values as the head has; None and NaN become empty.
+
+    ``path``: Its ending chooses the format: ``.parquet``, or else CSV.
+    """
+    if path.suffix.lower() == PARQUET:
+        _write_parquet(path, head, rows)
+        return
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(head)
         for row in rows:
             assert len(row) == len(head)
             writer.writerow([_cell(value) for value in row])
+
+
+def _write_parquet(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns: list[list[Any]] = [[] for _ in head]
+    for row in rows:
+        for column, value in zip(columns, row, strict=True):
+            column.append(None if isinstance(value, float) and math.isnan(value) else value)
+    arrays = [pa.array(_of_one_type(column)) for column in columns]
+    parquet.write_table(pa.Table.from_arrays(arrays, names=list(head)), path)
+
+
+def _of_one_type(values: list[Any]) -> list[Any]:
+    """Numbers as they are; text if a column of a file of the user mixes it with numbers."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float} or len(kinds) < 2:
+        return values
+    return [None if value is None else str(value) for value in values]
 
 
 def _cell(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from hyperhpc.errors import ConfigError
 from hyperhpc.results import ClusterClass, RunResults
 from hyperhpc.schema import CLUSTER, INDICES, Variable
+from hyperhpc.tools.export.regions import merge_small_regions, read_class_map, smallest_region
 
 #: Names of all maps of a kind at once.
 CLUSTERS, ALL_INDICES = "clusters", "indices"
@@ -25,6 +26,8 @@ class Band:
     ``variable``: Its entry in the data dictionary: dtype, missing value, unit.
     ``tags``: Metadata of the band in the GeoTIFF.
     ``read``: Reads rows as values (y, x).
+    ``classes``: Classes of a model; empty for an index.
+    ``pixels``: Pixels of each class by number, if they are not those of clusters.json.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Band:
     tags: dict[str, str]
     read: Callable[[slice], np.ndarray]
     classes: Sequence[ClusterClass] = ()
+    pixels: dict[int, int] | None = None
 
 
 def choose_bands(results: RunResults, what: str) -> list[Band]:
@@ -46,7 +50,7 @@ def choose_bands(results: RunResults, what: str) -> list[Band]:
         known = " ".join([CLUSTERS, ALL_INDICES, *names])
         raise ConfigError(
             f"The run in {results.folder.out} has no map {what!r}",
-            f"--what takes {known}, and {POINTS} with --format csv",
+            f"--what takes {known}, and {POINTS} for a table",
         )
     return [_make_band(results, name) for name in chosen]
 
@@ -63,6 +67,24 @@ def _make_band(results: RunResults, name: str) -> Band:
     keys = ("title", "long_name", "formula", "citation", "doi")
     tags = {key: str(entry[key]) for key in keys if entry.get(key)}
     return Band(name, INDICES, tags, lambda rows: results.values(name, rows))
+
+
+def merge_regions(results: RunResults, band: Band, min_area_m2: float) -> Band:
+    """The map of a model with small regions merged; it is held in memory.
+
+    Raises ConfigError: the band is an index, or the area cannot be used.
+    """
+    if not band.classes:
+        raise ConfigError(
+            f"--min-area is for maps of clusters; {band.name} is an index", "Leave out --min-area"
+        )
+    min_pixels = smallest_region(results, min_area_m2)
+    values = read_class_map(results, band.name)
+    values = merge_small_regions(values, band.classes, min_pixels)
+    counts = np.bincount(values.ravel(), minlength=256)
+    pixels = {one.number: int(counts[one.number]) for one in band.classes}
+    tags = band.tags | {"min_area_m2": f"{min_area_m2:g}"}
+    return replace(band, tags=tags, read=lambda rows: values[rows], pixels=pixels)
 
 
 def index_entry(results: RunResults, name: str) -> dict[str, Any]:

@@ -33,14 +33,7 @@ def write_sidecars(folder: Path, dest: str, results: RunResults, bands: Sequence
     QGIS loads ``DEST.qml``, the style of band 1, by itself; the user loads the style of each
     further band. ``DEST.aux.xml`` holds for GDAL what TIFF has no field for.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = make_environment()
 
     def write(name: str, template: str, **values: Any) -> None:
         text = environment.get_template(template).render(values)
@@ -54,13 +47,26 @@ def write_sidecars(folder: Path, dest: str, results: RunResults, bands: Sequence
         write(names[-1], "categories.aux.xml.j2", bands=[_categories(results, b) for b in bands])
 
 
+def make_environment() -> jinja2.Environment:
+    """Templates of this folder, which are XML."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
 def _categories(results: RunResults, band: Band) -> dict[int, tuple[str, Any, int]]:
     """Name, colour (red, green, blue) and pixels of each class, by number."""
-    table, pixels = colour_table(results, band.name), results.cluster_entry(band.name)["pixels"]
-    return {
-        one.number: (one.name, table[one.number][:3], int(one.sum_of(pixels)))
-        for one in band.classes
-    }
+    table = colour_table(results, band.name)
+    pixels = band.pixels
+    if pixels is None:
+        entry = results.cluster_entry(band.name)["pixels"]
+        pixels = {one.number: int(one.sum_of(entry)) for one in band.classes}
+    return {c.number: (c.name, table[c.number][:3], pixels[c.number]) for c in band.classes}
 
 
 def _class_style(results: RunResults, band: Band) -> dict[str, Any]:
