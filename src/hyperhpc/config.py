@@ -38,6 +38,8 @@ BANDS = ("same", "intersect")
 FIGURES = ("page", "all")
 CLUSTER_COLORS = ("palette", "spectral")
 RESAMPLING = ("nearest",)
+#: ``--unmix-by`` this word: brightness does not count.
+SHAPE = "shape"
 #: 255 marks a missing label, so 0-254 can be used.
 MAX_CLUSTERS = 255
 #: Rows and columns from one fitted pixel to the next, unless these are fewer than enough; 4 is
@@ -332,6 +334,19 @@ class RunConfig(SceneOptions):
         former_names=("model",),
         stored_as="model",
     )
+    unmix: Path | None = option(
+        None,
+        "Compute the fraction of each endmember of this table in each pixel, by fully constrained "
+        "least squares; hyperhpc endmembers makes such tables.",
+        parsers.parse_path,
+    )
+    unmix_by: str = option(
+        "reflectance",
+        "Unmix reflectance as it is, or only the shape of spectra, so that shade and slope do not "
+        "count.",
+        choices=("reflectance", SHAPE),
+        changes_results=False,  # only with --unmix: Plan.options
+    )
     skip_bad_tiles: bool = option(
         False, "Treat tiles that cannot be read as no-data instead of stopping."
     )
@@ -431,6 +446,8 @@ class RunConfig(SceneOptions):
             problems.append(
                 "apply_model and estimator: give one of them, as an applied model is not fitted"
             )
+        if self.unmix_by == SHAPE and not self.unmix:
+            problems.append("unmix_by = 'shape' needs a table of endmembers: give --unmix FILE")
         if self.estimator and not re.fullmatch(r"[\w.]+:\w+", self.estimator):
             problems.append(f"estimator = {self.estimator!r}: write module:Class")
         problems += [

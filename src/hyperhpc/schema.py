@@ -31,9 +31,14 @@ class Variable:
     about: str
 
     @property
-    def is_coded(self) -> bool:
-        """True for one array of codes that have meanings, False for layers that have names."""
+    def is_single(self) -> bool:
+        """True for one map, False for layers that have names."""
         return self.dims == ("y", "x")
+
+    @property
+    def is_coded(self) -> bool:
+        """True for one map of codes that have meanings."""
+        return self.is_single and np.issubdtype(np.dtype(self.dtype), np.integer)
 
 
 INDICES = Variable(
@@ -52,12 +57,22 @@ NODATA_CAUSE = Variable(
     "nodata_cause", ("y", "x"), "uint8", 255, "1",
     "Why a pixel has no data, as flag_meanings says; 0 has data, 255 is not computed yet.",
 )  # fmt: skip
+FRACTION = Variable(
+    "fraction", ("endmember", "y", "x"), "float32", float("nan"), "1",
+    "Fraction of each endmember, not negative; those of a pixel sum to 1. Only with --unmix.",
+)  # fmt: skip
+UNMIXING_RMSE = Variable(
+    "unmixing_rmse", ("y", "x"), "float32", float("nan"), "1",
+    "Root mean square over the good bands of reflectance less the mixture. Only with --unmix.",
+)  # fmt: skip
 SAMPLE_MASK = Variable(
     "sample_mask", ("y", "x"), "uint8", 0, "1",
     "1 where the sampled pixel is valid; work/sample-mask.dat, raw, C order.",
 )  # fmt: skip
 
 RESULTS = (INDICES, CLUSTER)
+#: Arrays that a run with ``--unmix`` has too, in its results and in its overviews.
+UNMIXING = (FRACTION, UNMIXING_RMSE)
 OVERVIEW = (QUICKLOOK, INDICES, CLUSTER, NODATA_CAUSE)
 COLORS = ("red", "green", "blue", "nir")
 #: Wanted centres of the four quicklook colours, nm.

@@ -64,6 +64,8 @@ def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
     models = ["lloyd"]
     indices = ["ndvi", "cai"]
     index_bits = 12
+    unmix = "endmembers.csv"
+    unmix_by = "shape"
     points = [[257001.5, 4111990], [1, 2]]
     points_file = "plots.csv"
     point_crs = "EPSG:4326"
@@ -280,3 +282,8 @@ def test_estimator__of_a_file_is_named_in_a_warning(command: str, tmp_path: Path
     named = f"{file} names the estimator my_models:Special: the module my_models is imported"
     assert named in call(*words).err
     assert "is imported" not in call(*words, "--estimator", "sklearn.cluster:Birch").err
+
+
+def test_unmix_by__needs_a_table() -> None:
+    assert "needs a table of endmembers" in problem_of(unmix_by="shape")
+    assert load(unmix_by="shape", unmix="a.csv").unmix == Path("a.csv")

@@ -16,6 +16,8 @@ from hyperhpc.analysis.agreement import confusion_table
 from hyperhpc.analysis.evaluation import CAUSES
 from hyperhpc.analysis.indices import BoundIndex, compute_indices, gather_bands
 from hyperhpc.analysis.kernel import valid_pixels
+from hyperhpc.analysis.unmixing.fractions import Unmixer
+from hyperhpc.compute.endmembers import Endmembers, measure_fractions
 from hyperhpc.compute.fit.models import Labeller, label_all
 from hyperhpc.compute.grid_file import GridFile
 from hyperhpc.config import INDEX_BITS
@@ -25,11 +27,13 @@ from hyperhpc.rundir.integrity import measure_tile
 from hyperhpc.rundir.plan import Area, Tile
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.formats.zarr_guard import GuardedStore
-from hyperhpc.schema import CLUSTER, COLORS, HAS_DATA, INDICES, NO_CLUSTER, OVERVIEW
+from hyperhpc.schema import CLUSTER, COLORS, HAS_DATA, INDICES, NO_CLUSTER, OVERVIEW, UNMIXING
 from hyperhpc.sealed import Sums
 
 #: Pixels whose indices are computed at a time: limits the float64 values of their bands.
 INDEX_PIXELS = 65536
+#: Pixels that are gathered at a time to be unmixed.
+UNMIXED_PIXELS = 16384
 _UNREADABLE = "in a tile that cannot be read"
 
 
@@ -42,21 +46,34 @@ class OverviewFiles:
     indices: GridFile
     cluster: GridFile
     nodata_cause: GridFile
+    #: Fractions and their residual; none without ``--unmix``.
+    unmixing: tuple[GridFile, ...] = ()
 
     @classmethod
-    def at(cls, work: Path, area: Area, step: int, n_indices: int, n_models: int) -> OverviewFiles:
+    def at(
+        cls, work: Path, area: Area, step: int, n_indices: int, n_models: int, n_endmembers: int = 0
+    ) -> OverviewFiles:
         """The files of an area, in the folder ``work``."""
         height, width = (-(-side // step) for side in area.shape)
         n_layers = len(COLORS), n_indices, n_models, 1
-        files = (
+        layers = dict(zip(OVERVIEW, n_layers, strict=True))
+        if n_endmembers:
+            layers |= dict(zip(UNMIXING, (n_endmembers, 1), strict=True))
+        files = [
             GridFile(work / f"overview-{variable.name}.dat", (height, width, n), variable.dtype)
-            for variable, n in zip(OVERVIEW, n_layers, strict=True)
-        )
-        return cls(step, *files)
+            for variable, n in layers.items()
+        ]
+        return cls.of(step, files)
+
+    @classmethod
+    def of(cls, step: int, files: Sequence[GridFile]) -> OverviewFiles:
+        """What gives these :meth:`files`."""
+        quicklook, indices, cluster, nodata_cause, *unmixing = files
+        return cls(step, quicklook, indices, cluster, nodata_cause, tuple(unmixing))
 
     def files(self) -> tuple[GridFile, ...]:
-        """All of them, in the order of ``schema.OVERVIEW``."""
-        return self.quicklook, self.indices, self.cluster, self.nodata_cause
+        """All of them, in the order of ``schema.OVERVIEW``, then of ``schema.UNMIXING``."""
+        return self.quicklook, self.indices, self.cluster, self.nodata_cause, *self.unmixing
 
 
 @dataclass(frozen=True)
@@ -67,6 +84,7 @@ class ClassifyJob:
     ``bands``: Positions of the good bands. ``colors``: Those of the quicklook's bands.
     ``is_window_band``: Bool (band): inside the water windows.
     ``index_bits``: How many of the 23 fraction bits of an index are kept.
+    ``endmembers``: Those of ``--unmix``, if it is given.
     """
 
     scene: Scene
@@ -80,6 +98,7 @@ class ClassifyJob:
     results: Path
     overview: OverviewFiles = field(repr=False)
     index_bits: int = INDEX_BITS
+    endmembers: Endmembers | None = None
 
     @property
     def causes(self) -> tuple[str, ...]:
@@ -101,6 +120,8 @@ class _Pixels(NamedTuple):
     causes: np.ndarray
     #: For each cause the pixels (index) that are missing for it, int64.
     undefined: dict[str, np.ndarray]
+    #: float32 (endmember + 1, y, x), NaN where missing: fractions, then their residual.
+    mixtures: np.ndarray
 
 
 def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
@@ -111,6 +132,7 @@ def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
     colors = np.empty((height, width, len(job.colors)), dtype=job.scene.dtype)
     is_valid = np.empty((height, width), dtype=bool)
     labels = np.empty((len(job.labellers), height, width), dtype=np.uint8)
+    mixtures, unmixer = _no_mixtures(job, tile), _make_unmixer(job)
     rows, cols = job.area.window(tile)
     for row, col, dn in job.scene.blocks(rows, cols):
         y = slice(row - rows.start, row - rows.start + dn.shape[0])
@@ -120,6 +142,8 @@ def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
         is_valid[y, x] = valid.reshape(dn.shape[:2])
         found = label_all(job.labellers, flat, job.bands, valid)
         labels[:, y, x] = found.reshape(-1, *dn.shape[:2])
+        if unmixer:
+            mixtures[:, y, x] = _unmix(unmixer, flat, job.bands, valid).reshape(-1, *dn.shape[:2])
         for i, band in enumerate(bands):
             index_dn[y, x, i] = dn[..., band]
         for i, band in enumerate(job.colors):
@@ -129,7 +153,7 @@ def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
     causes = np.zeros(is_valid.shape, np.uint8)
     if not is_valid.all():
         np.copyto(causes, 1 + job.source.read_causes(rows, cols), where=~is_valid)
-    pixels = _Pixels(is_valid, colors, maps, labels, causes, undefined)
+    pixels = _Pixels(is_valid, colors, maps, labels, causes, undefined, mixtures)
     return _write_tile(job, tile, pixels, height * width * pixel_bytes)
 
 
@@ -140,8 +164,30 @@ def write_nodata_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
     colors = np.zeros((*tile.shape, len(job.colors)), dtype=np.float32)
     undefined = {name: np.zeros(len(maps), np.int64) for name in CAUSES}
     causes = np.full(tile.shape, job.causes.index(_UNREADABLE), np.uint8)
-    pixels = _Pixels(np.zeros(tile.shape, bool), colors, maps, labels, causes, undefined)
+    is_valid, mixtures = np.zeros(tile.shape, bool), _no_mixtures(job, tile)
+    pixels = _Pixels(is_valid, colors, maps, labels, causes, undefined, mixtures)
     return _write_tile(job, tile, pixels, 0)
+
+
+def _no_mixtures(job: ClassifyJob, tile: Tile) -> np.ndarray:
+    """``_Pixels.mixtures`` of a tile without data; no layers without ``--unmix``."""
+    n_layers = len(job.endmembers.names) + 1 if job.endmembers else 0
+    return np.full((n_layers, *tile.shape), np.nan, dtype=np.float32)
+
+
+def _make_unmixer(job: ClassifyJob) -> Unmixer | None:
+    return job.endmembers.unmixer(job.scene) if job.endmembers else None
+
+
+def _unmix(unmixer: Unmixer, dn: np.ndarray, bands: np.ndarray, is_valid: np.ndarray) -> np.ndarray:
+    """Fractions and residual, float32 (endmember + 1, pixel), of DN (pixel, band)."""
+    found = np.full((unmixer.n_endmembers + 1, len(dn)), np.nan, dtype=np.float32)
+    places = np.flatnonzero(is_valid)
+    for start in range(0, places.size, UNMIXED_PIXELS):
+        some = places[start : start + UNMIXED_PIXELS]
+        fractions, rmse = unmixer.unmix(dn[some[:, None], bands])
+        found[:-1, some], found[-1, some] = fractions, rmse
+    return found
 
 
 def _compute_maps(
@@ -179,12 +225,15 @@ def _compute_maps(
 
 def _write_tile(job: ClassifyJob, tile: Tile, pixels: _Pixels, bytes_read: int) -> dict[str, Any]:
     """Write results and overview pixels of a tile; return its record."""
-    is_valid, _, maps, labels, causes, undefined = pixels
-    files = _write_results(job, tile, maps, labels)
+    is_valid, _, maps, labels, causes, undefined, mixtures = pixels
+    files = _write_results(job, tile, pixels)
     windows = _write_overview(job, tile, pixels)
     sizes = [labeller.n_clusters for labeller in job.labellers]
     flat = labels[:, is_valid]
-    return {
+    mixed = {}
+    if job.endmembers:
+        mixed["unmixing"] = measure_fractions(mixtures[:-1], mixtures[-1], job.endmembers.groups)
+    return mixed | {
         "valid": int(is_valid.sum()),
         "nodata": int((~is_valid).sum()),
         "causes": _count_causes(job, causes),
@@ -198,7 +247,7 @@ def _write_tile(job: ClassifyJob, tile: Tile, pixels: _Pixels, bytes_read: int) 
         "missing": np.isnan(maps).sum(axis=(1, 2)).tolist(),
         "undefined": {name: counts.tolist() for name, counts in undefined.items()},
         "bytes_read": bytes_read,
-        "bytes_written": maps.nbytes + labels.nbytes,
+        "bytes_written": maps.nbytes + labels.nbytes + mixtures.nbytes,
         "files": files,
         "windows": windows,
     }
@@ -213,7 +262,9 @@ def _count_causes(job: ClassifyJob, causes: np.ndarray) -> dict[str, int]:
     return counts
 
 
-def _write_results(job: ClassifyJob, tile: Tile, maps: np.ndarray, labels: np.ndarray) -> Sums:
+def _write_results(job: ClassifyJob, tile: Tile, pixels: _Pixels) -> Sums:
+    maps, labels, mixtures = pixels.maps, pixels.labels, pixels.mixtures
+    names = [INDICES.name, CLUSTER.name]
     check_guard(job.results)
     try:
         group = zarr.open_group(GuardedStore(job.results), mode="r+", use_consolidated=False)
@@ -224,7 +275,12 @@ def _write_results(job: ClassifyJob, tile: Tile, maps: np.ndarray, labels: np.nd
         if len(labels):
             clusters: zarr.Array = group["cluster"]  # type: ignore[assignment]
             clusters.with_config({"write_empty_chunks": True})[window] = labels
-        return measure_tile(group, (INDICES.name, CLUSTER.name), job.results, tile)
+        if len(mixtures):
+            for variable, values in zip(UNMIXING, (mixtures[:-1], mixtures[-1]), strict=True):
+                array: zarr.Array = group[variable.name]  # type: ignore[assignment]
+                array.with_config({"write_empty_chunks": False})[..., *window[1:]] = values
+                names.append(variable.name)
+        return measure_tile(group, names, job.results, tile)
     except OSError as error:
         raise disk_error(error, job.results) from None
 
@@ -245,8 +301,11 @@ def _write_overview(job: ClassifyJob, tile: Tile, pixels: _Pixels) -> dict[str, 
     overview, windows = job.overview, {}
     for file, values in ((overview.quicklook, quicklook), (overview.nodata_cause, causes)):
         windows[file.path.name] = file.write(row, col, values)
-    files = job.overview.indices, job.overview.cluster
-    for file, layers in zip(files, (pixels.maps, pixels.labels), strict=True):
+    files = overview.indices, overview.cluster, *overview.unmixing
+    layered = [pixels.maps, pixels.labels]
+    if overview.unmixing:
+        layered += [pixels.mixtures[:-1], pixels.mixtures[-1:]]
+    for file, layers in zip(files, layered, strict=True):
         if len(layers):
             values = np.moveaxis(layers[:, y, x], 0, -1)
             windows[file.path.name] = file.write(row, col, values)

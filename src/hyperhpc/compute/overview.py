@@ -2,9 +2,9 @@
 
 The classify pass writes the finest level as grid files (every 4th pixel; every 2nd or every
 one of a small area). A pixel of a coarser level stands for 4 x 4 pixels of the level before: their
-mean reflectance, their median index (a ratio may be extreme in a single pixel, and its mean
-would spread that over the level), their most frequent cluster. Missing pixels are left out; why
-pixels are missing, most of the 16 say, those that have data included.
+mean reflectance, their mean fractions, their median index (a ratio may be extreme in a single
+pixel, and its mean would spread that over the level), their most frequent cluster. Missing pixels
+are left out; why pixels are missing, most of the 16 say, those that have data included.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ from hyperhpc.scene.formats.zarr_guard import GuardedStore
 from hyperhpc.schema import (
     CLUSTER,
     COLORS,
+    FRACTION,
     INDICES,
     NO_CLUSTER,
     NODATA_CAUSE,
     OVERVIEW,
     QUICKLOOK,
+    UNMIXING,
+    UNMIXING_RMSE,
     Variable,
 )
 from hyperhpc.sealed import read_json, write_sealed
@@ -78,6 +81,13 @@ class OverviewMetadata:
     colors_nm: list[float]
     #: None of a run that another version began.
     causes: list[str] = field(default_factory=list)
+    endmember_names: list[str] = field(default_factory=list)
+
+    def labels(self) -> dict[Variable, Sequence[str]]:
+        """The arrays of a level, each with the names of its layers or the meanings of its codes."""
+        labels = COLORS, self.index_names, self.model_names, self.causes
+        unmixing = dict.fromkeys(UNMIXING, self.endmember_names) if self.endmember_names else {}
+        return dict(zip(OVERVIEW, labels, strict=True)) | unmixing
 
     def write(self, work: Path) -> None:
         """Write it to a file, for a report of the unfinished run."""
@@ -102,9 +112,8 @@ def write_overview(
     ``apply``: Calls a function with each of some items, in this process or on workers.
     """
     steps = overview_steps(shape)
-    labels = COLORS, about.index_names, about.model_names, about.causes
-    variables = dict(zip(OVERVIEW, labels, strict=True))
-    sources = {v: file for v, file in zip(OVERVIEW, files.files(), strict=True) if variables[v]}
+    variables = about.labels()
+    sources = {v: file for v, file in zip(variables, files.files(), strict=True) if variables[v]}
     with atomic_write(path) as part:
         root = create_store(part)
         root.attrs.update({"levels": steps, "quicklook_wavelength_nm": about.colors_nm})
@@ -155,12 +164,12 @@ def _fill(
         array = array.with_config({"write_empty_chunks": False})
         if finer is None:
             layers = np.moveaxis(source.read_window(*window), -1, 0)
-            array[..., *window] = layers[0] if variable.is_coded else layers
+            array[..., *window] = layers[0] if variable.is_single else layers
             continue
         y, x = (slice(span.start * FACTOR, span.stop * FACTOR) for span in window)
         finer_array: zarr.Array = root[f"{finer}/{variable.name}"]  # type: ignore[assignment]
         reduce = _REDUCE[variable.name]  # a copy, on a worker
-        for layer in [...] if variable.is_coded else range(array.shape[0]):
+        for layer in [...] if variable.is_single else range(array.shape[0]):
             pixels = np.asarray(finer_array[layer, y, x])
             array[layer, *window] = reduce(_split_squares(pixels, variable))
 
@@ -214,4 +223,6 @@ _REDUCE = {
     INDICES.name: _median,
     CLUSTER.name: _most_frequent,
     NODATA_CAUSE.name: _most_frequent,
+    FRACTION.name: _mean,
+    UNMIXING_RMSE.name: _mean,
 }

@@ -18,11 +18,14 @@ from hyperhpc.rundir.folder import RunFolder
 from hyperhpc.rundir.integrity import files_of
 from hyperhpc.rundir.plan import Plan
 from hyperhpc.scene.cube import Grid
-from hyperhpc.schema import CLUSTER, INDICES, RESULTS
+from hyperhpc.schema import CLUSTER, FRACTION, INDICES, RESULTS, UNMIXING, UNMIXING_RMSE
 from hyperhpc.sealed import DamagedJsonError, find_damage, measure_file, read_json, write_sealed
 
-#: A file that a tile writes: array, layer, row and column of the tile.
-CHUNK = re.compile(rf"(?:{INDICES.name}|{CLUSTER.name})/\d+\.(\d+)\.(\d+)")
+#: A file that a tile writes: array, layer if it has some, row and column of the tile.
+CHUNK = re.compile(
+    rf"(?:(?:{INDICES.name}|{CLUSTER.name}|{FRACTION.name})/\d+\.|{UNMIXING_RMSE.name}/)"
+    r"(\d+)\.(\d+)"
+)
 #: Attributes of the store.
 _ABOUT = {"title": "hyperhpc results", "Conventions": "CF-1.11"}
 #: Files that change once more at the end, when they say that the store is complete.
@@ -30,12 +33,19 @@ _ATTRIBUTES, _CONSOLIDATED = ".zattrs", ".zmetadata"
 
 
 def create_results(
-    folder: RunFolder, plan: Plan, grid: Grid, indices: Sequence[str], models: Sequence[str]
+    folder: RunFolder,
+    plan: Plan,
+    grid: Grid,
+    indices: Sequence[str],
+    models: Sequence[str],
+    endmembers: Sequence[str] = (),
 ) -> None:
     """Create the store without any tile, in place of another; keep checksums of its metadata."""
     check_guard(folder.results)
     shutil.rmtree(folder.results, ignore_errors=True)
     variables = dict(zip(RESULTS, (indices, models), strict=True))
+    if endmembers:
+        variables |= dict.fromkeys(UNMIXING, endmembers)
     with atomic_write(folder.results) as part:
         root = create_store(part)
         create_group(

@@ -60,14 +60,14 @@ def create_group(
     """Fill an empty group with coordinates and empty arrays.
 
     ``variables``: Each variable with the labels along its first dimension, or with the meanings
-        of its codes; one of codes that have none is left out.
+        of its codes; a single map of nothing is left out.
     ``shape``, ``chunk``: (rows, columns) of the arrays and of their chunks.
     """
     group.attrs.update(dict(attributes))
     height, width = shape
     for name, coordinate in cf_georeference(grid, height, width).items():
         _create_coordinate(group, name, *coordinate)
-    layered = {v: labels for v, labels in variables.items() if not v.is_coded}
+    layered = {v: labels for v, labels in variables.items() if not v.is_single}
     for variable, labels in layered.items():
         name = variable.dims[0]
         values = np.array(labels, dtype=np.str_)
@@ -77,8 +77,9 @@ def create_group(
             _create_variable(group, variable, (len(labels), height, width), chunk, grid)
         elif labels:
             array = _create_variable(group, variable, (height, width), chunk, grid)
-            meanings = " ".join(map(flag_meaning, labels))
-            array.attrs.update({"flag_values": list(range(len(labels))), "flag_meanings": meanings})
+            if variable.is_coded:
+                codes, meanings = list(range(len(labels))), " ".join(map(flag_meaning, labels))
+                array.attrs.update({"flag_values": codes, "flag_meanings": meanings})
 
 
 def _create_coordinate(
@@ -117,7 +118,7 @@ def _create_variable(
         variable.name,
         shape=shape,
         dtype=variable.dtype,
-        chunks=(rows, cols) if variable.is_coded else (1, rows, cols),
+        chunks=(rows, cols) if variable.is_single else (1, rows, cols),
         compressors=COMPRESSOR,
         fill_value=fill_value(variable),
         attributes=attributes,

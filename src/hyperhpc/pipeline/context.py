@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hyperhpc.analysis.indices import BoundIndex
+from hyperhpc.compute.endmembers import Endmembers
 from hyperhpc.compute.fit.applied import AppliedModel
 from hyperhpc.compute.selection import Selection
 from hyperhpc.config import RunConfig
@@ -25,6 +26,7 @@ class RunContext:
     ``spectra``: Spectra at the points asked for, as spectra.json holds them.
     ``plan``: Area and tiles: of this call, or those found in OUT.
     ``applied``: A model of another run; None if models are fitted.
+    ``endmembers``: Those of ``--unmix``; None without it.
     """
 
     config: RunConfig
@@ -36,6 +38,7 @@ class RunContext:
     spectra: list[dict[str, Any]]
     plan: Plan
     applied: AppliedModel | None
+    endmembers: Endmembers | None = None
 
     @property
     def folder(self) -> RunFolder:
@@ -64,3 +67,8 @@ class RunContext:
     def index_names(self) -> list[str]:
         """Names of the indices, in the order of their layers."""
         return [bound.index.name for bound in self.indices]
+
+    @property
+    def endmember_names(self) -> list[str]:
+        """Names of the endmembers, in the order of their layers."""
+        return list(self.endmembers.names) if self.endmembers else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hyperhpc.analysis.indices import describe_index
+from hyperhpc.compute.endmembers import Endmembers
 from hyperhpc.compute.fit.applied import TOLERANCE_NM
 from hyperhpc.compute.selection import describe_bands
 from hyperhpc.config import ENOUGH_PIXELS, INDEX_BITS, STRIDE
@@ -107,6 +108,8 @@ def describe_choices(ctx: RunContext) -> list[str]:
             f"--index-bits asks: they are off by {2.0 ** -(config.index_bits + 1):.1g} of "
             "themselves at most."
         )
+    if ctx.endmembers:
+        choices.append(_describe_unmixing(ctx.endmembers))
     if ctx.applied:
         return choices
     choices.append(
@@ -120,6 +123,17 @@ def describe_choices(ctx: RunContext) -> list[str]:
         "that a number and its colour mean the same in all maps."
     )
     return choices
+
+
+def _describe_unmixing(endmembers: Endmembers) -> str:
+    """How fractions are computed."""
+    mixed = "to reflectance as it is, so that shade counts as the darkest of them"
+    if endmembers.is_by_shape:
+        mixed = "to the shape of spectra: all have one peak, and brightness does not count"
+    return (
+        f"Fractions of the {len(endmembers.names)} endmembers of {endmembers.path} (SHA-256 "
+        f"{endmembers.digest[:12]}) were fitted {mixed}; they are not negative and sum to one."
+    )
 
 
 def _why_less(ctx: RunContext) -> str:

@@ -298,8 +298,11 @@ def classify_job(ctx: RunContext, scene: Scene, labellers: list[Labeller]) -> Cl
         labellers,
         [int(np.argmin(np.abs(ctx.scene.wavelength_nm - nm))) for nm in COLORS_NM],
         ctx.folder.results,
-        OverviewFiles.at(ctx.folder.work, area, step, len(indices), len(labellers)),
+        OverviewFiles.at(
+            ctx.folder.work, area, step, len(indices), len(labellers), len(ctx.endmember_names)
+        ),
         ctx.config.index_bits,
+        ctx.endmembers,
     )
 
 
@@ -323,13 +326,16 @@ def classify(
         drop_damaged_tiles(folder, records, record.warn, job.overview.files())
     else:
         shutil.rmtree(records, ignore_errors=True)
-        create_results(folder, plan, ctx.grid, ctx.index_names, ctx.model_names)
+        create_results(
+            folder, plan, ctx.grid, ctx.index_names, ctx.model_names, ctx.endmember_names
+        )
         for file in job.overview.files():
             file.create()
     step, colors_nm = job.overview.step, ctx.scene.wavelength_nm[list(job.colors)].tolist()
     about = OverviewMetadata(
-        step, ctx.grid, ctx.index_names, list(ctx.model_names), colors_nm, list(job.causes)
-    )
+        step, ctx.grid, ctx.index_names, list(ctx.model_names), colors_nm, list(job.causes),
+        ctx.endmember_names,
+    )  # fmt: skip
     about.write(folder.work)
     tiles = list(plan.tiles())
     is_skipping = ctx.config.skip_bad_tiles
@@ -391,6 +397,15 @@ def summarise(ctx: RunContext, records: TileRecords) -> dict[str, Any]:
     counts = {"total": valid + nodata, "valid": valid, "nodata": nodata}
     counts["nodata_causes"] = {cause: n for cause, n in causes.items() if n}
     return counts | {"missing": missing, "undefined": undefined}
+
+
+def summarise_fractions(ctx: RunContext, records: TileRecords) -> dict[str, Any]:
+    """What run.json says of the fractions of ``--unmix``; empty without it."""
+    if not ctx.endmembers:
+        return {}
+    tiles = [tile["unmixing"] for tile in records.values()]
+    about = ctx.endmembers.describe(ctx.scene.wavelength_nm[ctx.selection.bands])
+    return about | ctx.endmembers.summarise(tiles)
 
 
 def _totals(records: TileRecords, resumed: int) -> dict[str, Any]:

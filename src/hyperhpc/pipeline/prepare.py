@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from hyperhpc.analysis.indices import choose_indices
+from hyperhpc.compute.endmembers import read_endmembers
 from hyperhpc.compute.fit.applied import read_applied
 from hyperhpc.compute.fit.fitting import check_models
 from hyperhpc.compute.overview import finest_step
 from hyperhpc.compute.sample import tiles_per_side, uses_thinned_copy
 from hyperhpc.compute.selection import place_spectra, resolve_drop, select_bands, usable_centres_nm
-from hyperhpc.config import RunConfig
+from hyperhpc.config import SHAPE, RunConfig
 from hyperhpc.pipeline.context import RunContext
 from hyperhpc.rundir.bbox import check_points
 from hyperhpc.rundir.folder import check_folder
@@ -63,6 +64,10 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
         seed_compat_bands=selection.bands if config.seed_compat else None,
     )
     model_names = list(applied.model["models"]) if applied else check_models(config)
+    endmembers = None
+    if config.unmix:
+        good_nm, by_shape = scene.wavelength_nm[selection.bands], config.unmix_by == SHAPE
+        endmembers = read_endmembers(config.unmix, good_nm, by_shape=by_shape)
     points = place_points(scene, given)
     check_points(config.bbox, points.places)
     scene = replace(scene, notes=(*scene.notes, *points.notes))
@@ -77,10 +82,11 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
         "model": applied and applied.digest,
         "points_file": points.digest,
         **digests(scene, config),
+        **({"unmix": endmembers.digest} if endmembers else {}),
     }
     plan = replace(plan, options=plan.options | by_content)
     return RunContext(
-        config, scene, selection, indices, skipped, model_names, spectra, plan, applied
+        config, scene, selection, indices, skipped, model_names, spectra, plan, applied, endmembers
     )
 
 
@@ -137,7 +143,7 @@ def estimate(ctx: RunContext, workers: int) -> dict[str, Any]:
     if "sample" in passes and uses_thinned_copy(scene, plan.area, ctx.stride):
         n_read["sample"] = ctx.n_pixels / THINNED_STEP**2
     times = tiles_per_side(scene, plan, ctx.stride, skips_bad_tiles=config.skip_bad_tiles)
-    n_maps = len(ctx.indices) + len(ctx.model_names)
+    n_maps = len(ctx.indices) + len(ctx.model_names) + _n_mixtures(ctx)
     stored_bytes = scene.shape[2] * np.dtype(scene.stored_dtype).itemsize
     threads = workers * config.threads_per_worker
     seconds = _FIXED_S + sum(n / _RATES[name] / threads for name, n in n_read.items())
@@ -160,10 +166,15 @@ def estimate(ctx: RunContext, workers: int) -> dict[str, Any]:
     }
 
 
+def _n_mixtures(ctx: RunContext) -> int:
+    """Maps of fractions, and of their residual."""
+    return len(ctx.endmember_names) + 1 if ctx.endmembers else 0
+
+
 def _bytes_written(ctx: RunContext, sampled: int) -> int:
     """Results, sample, overviews, and the transposed scene."""
     plan, scene = ctx.plan, ctx.scene
-    pixel = 4 * len(ctx.indices) + len(ctx.model_names)
+    pixel = 4 * (len(ctx.indices) + _n_mixtures(ctx)) + len(ctx.model_names)
     sample = sampled * len(ctx.selection.bands) * np.dtype(scene.dtype).itemsize
     step = finest_step(plan.area.shape)
     overview = ctx.n_pixels // step**2 * (pixel + 4 * len(COLORS)) * 4 // 3

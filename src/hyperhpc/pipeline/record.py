@@ -65,6 +65,11 @@ class RunRecord:
         """Record valid and no-data pixels of the area, and missing values of each index."""
         self._values["pixels"] = dict(counts)
 
+    def set_unmixing(self, facts: Mapping[str, Any]) -> None:
+        """Record the endmembers and their mean fractions; nothing without ``--unmix``."""
+        if facts:
+            self._values["unmixing"] = dict(facts)
+
     def note_index(self, name: str, text: str) -> None:
         """Say something on an index that the report shows at it."""
         for entry in self._values["indices"]["computed"]:

@@ -119,6 +119,7 @@ def run_compute(ctx: RunContext, stages: Stages) -> None:
         records = _run_passes(ctx, stages, workers)
         record.measure_memory(workers)
     record.set_pixels(passes.summarise(ctx, records))
+    record.set_unmixing(passes.summarise_fractions(ctx, records))
     write_checksums(folder, records)
 
 

@@ -285,13 +285,18 @@ def check_same(folder: RunFolder, found: Plan, plan: Plan, hint: str) -> None:
     new, old = plan.to_json(), found.to_json()
     changes = [
         f"{present_name(name)} was {_show(old['options'].get(name))}, is {_show(value)}"
-        for name, value in new["options"].items()
+        for name, value in (_dropped(old["options"]) | new["options"]).items()
         if old["options"].get(name) != value and not (name == _MAY_BE_ADDED and value)
     ]
     if why := _describe_scene_change(folder, found.fingerprint, plan.fingerprint, bool(changes)):
         changes.append(why)
     if changes:
         raise ConfigError(f"{folder.out} is the folder of another run: {'; '.join(changes)}", hint)
+
+
+def _dropped(options: dict[str, Any]) -> dict[str, None]:
+    """Options of a plan that it has only if they are given: they may be missing in the other."""
+    return {name: None for name in ("unmix",) if name in options}
 
 
 def _describe_scene_change(

@@ -44,9 +44,10 @@ def measure_tile(group: zarr.Group, names: Iterable[str], root: Path, tile: Tile
     sums: dict[str, list[Any] | None] = {}
     for name in names:
         array: zarr.Array = group[name]  # type: ignore[assignment]
-        layers, height, width = array.chunks
-        for layer in range(array.shape[0] // layers):
-            place = (layer, tile.y0 // height, tile.x0 // width)
+        height, width = array.chunks[-2:]
+        chunk = (tile.y0 // height, tile.x0 // width)
+        has_layers = array.ndim > len(chunk)
+        for place in [(n, *chunk) for n in range(array.shape[0])] if has_layers else [chunk]:
             key = f"{name}/{array.metadata.encode_chunk_key(place)}"
             sums[key] = measure_file(root / key)
     return sums

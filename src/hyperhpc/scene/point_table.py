@@ -56,22 +56,11 @@ def read_point_table(
     """
     import shapely
 
-    text, notes = _decode(path, what)
-    delimiter, n_skipped = max(",;\t", key=text.partition("\n")[0].count), 0
-    if named := _NAMED_DELIMITER.match(text):
-        delimiter, n_skipped, text = named[1], 1, text[named.end() :]
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    head, rows, notes = read_rows(path, what)
     points: list[Any] = []
     attributes = []
-    try:
-        names = {str(name).strip().lower(): name for name in reader.fieldnames or ()}
-        rows = [(reader.line_num + n_skipped, row) for row in reader]
-    except csv.Error as error:
-        raise ConfigError(f"{what} is not a readable CSV file: {error}") from None
-    for line, row in rows:
-        _check_fields(list(reader.fieldnames or ()), row, line, what)
-    x, y, crs = _choose_columns(names, [row for _, row in rows], what)
-    same = [str(name).strip().lower() for name in reader.fieldnames or ()]
+    same = [str(name).strip().lower() for name in head]
+    x, y, crs = _choose_columns(dict(zip(same, head, strict=True)), [row for _, row in rows], what)
     if twice := [name for name in (x, y) if same.count(name.strip().lower()) > 1]:
         raise ConfigError(f"{what} has two columns called {twice[0]}", "Delete one of them")
     for line, row in rows:
@@ -79,6 +68,29 @@ def read_point_table(
         points.append(shapely.Point(*place) if np.isfinite(place).all() else None)
         attributes.append({n: v for n, v in row.items() if n not in (x, y, None)})
     return points, attributes, crs, notes
+
+
+def read_rows(
+    path: Path, what: str
+) -> tuple[list[str], list[tuple[int, dict[str, str]]], list[str]]:
+    """Names of the columns of a table, its rows with their line numbers, and notes.
+
+    ``what``: As in :func:`read_point_table`.
+    Raises ConfigError: it is no table, or a line has more fields than columns; OSError.
+    """
+    text, notes = _decode(path, what)
+    delimiter, n_skipped = max(",;\t", key=text.partition("\n")[0].count), 0
+    if named := _NAMED_DELIMITER.match(text):
+        delimiter, n_skipped, text = named[1], 1, text[named.end() :]
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        head = list(reader.fieldnames or ())
+        rows = [(reader.line_num + n_skipped, row) for row in reader]
+    except csv.Error as error:
+        raise ConfigError(f"{what} is not a readable CSV file: {error}") from None
+    for line, row in rows:
+        _check_fields(head, row, line, what)
+    return head, rows, notes
 
 
 def _decode(path: Path, what: str) -> tuple[str, list[str]]:

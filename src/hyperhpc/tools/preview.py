@@ -22,7 +22,7 @@ from hyperhpc.errors import IncompleteRunError
 from hyperhpc.rundir.folder import RunFolder, find_run_folder
 from hyperhpc.rundir.integrity import read_result, update_drawn
 from hyperhpc.rundir.plan import Plan, Tile
-from hyperhpc.schema import OVERVIEW, fill_value
+from hyperhpc.schema import fill_value
 from hyperhpc.scratch import scratch_folder
 from hyperhpc.sealed import read_json, write_sealed
 
@@ -93,8 +93,8 @@ def report_run(
 def _grid_files(folder: RunFolder, plan: Plan) -> tuple[OverviewMetadata, tuple[GridFile, ...]]:
     """The finest overview level of an unfinished run."""
     about = OverviewMetadata.read(folder.work)
-    n_indices, n_models = len(about.index_names), len(about.model_names)
-    return about, OverviewFiles.at(folder.work, plan.area, about.step, n_indices, n_models).files()
+    counts = map(len, (about.index_names, about.model_names, about.endmember_names))
+    return about, OverviewFiles.at(folder.work, plan.area, about.step, *counts).files()
 
 
 def _keep_colors(folder: RunFolder, cluster_colors: str | None) -> None:
@@ -147,10 +147,10 @@ def make_overview(
             f"See how far the run is: hyperhpc status {shlex.quote(str(folder.out))}",
         )
     step = about.step
-    partial = (
+    partial = [
         PartialGridFile(file.path, file.shape, file.dtype, missing, step, fill_value(variable))
-        for file, variable in zip(files, OVERVIEW, strict=True)
-    )
+        for file, variable in zip(files, about.labels(), strict=True)
+    ]
     path = scratch / folder.overview.name
-    write_overview(path, OverviewFiles(step, *partial), about, plan.area.shape)
+    write_overview(path, OverviewFiles.of(step, partial), about, plan.area.shape)
     return path, gap

@@ -90,6 +90,11 @@ class Unmixer:
         is_exact = np.issubdtype(dtype, np.integer) and dtype.itemsize <= 2
         self._limbs = _cut(self._weights) if is_exact else None
 
+    @property
+    def n_endmembers(self) -> int:
+        """Number of endmembers."""
+        return len(self.gram) - self.is_by_shape
+
     def unmix(self, dn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Fractions, float64 (endmember, pixel), and the root mean square of the residual.
 

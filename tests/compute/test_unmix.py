@@ -1,0 +1,118 @@
+"""``hyperhpc run --unmix``: the fractions of a whole run, its tiles, and its repair."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.optimize import nnls
+
+from cli_case import call, check_refused
+from hyperhpc.simulate.materials import BRIGHT, DRY, GREEN, SHADOW, SHRUB, endmembers
+from hyperhpc.tools.csv_table import band_columns, write_table
+from run_case import RunCase, flip
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("shared_workers")]
+
+OPTIONS = "--models lloyd --clusters 3 --indices ndvi --memory-per-worker 1GiB".split()
+NAMES = {"grass": GREEN, "shrub": SHRUB, "dry vegetation": DRY, "soil": BRIGHT, "shade": SHADOW}
+GROUPS = {"grass": "green vegetation", "shrub": "green vegetation"}
+
+
+@pytest.fixture(scope="module")
+def table(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The true spectra of five classes."""
+    case, path = RunCase(small_scene, Path()), tmp_path_factory.mktemp("table") / "true.csv"
+    spectra = endmembers(case.wavelength_nm)[:, case.good] / 10000.0
+    head = ["name", "group", *band_columns("nm", case.wavelength_nm[case.good])]
+    rows = [[n, GROUPS.get(n, ""), *spectra[k].astype(float).tolist()] for n, k in NAMES.items()]
+    write_table(path, head, rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(
+    small_scene: Path, table: Path, shared_workers: None, tmp_path_factory: pytest.TempPathFactory
+) -> RunCase:
+    out = tmp_path_factory.mktemp("unmix") / "out"
+    done = call("run", small_scene, out, "--unmix", table, *OPTIONS)
+    assert done.code == 0, done.err
+    return RunCase(small_scene, out)
+
+
+def test_unmix__is_the_constrained_minimum_of_each_pixel(run: RunCase, table: Path) -> None:
+    fraction, rmse = run.results["fraction"], run.results["unmixing_rmse"]
+    assert list(fraction.endmember.values) == list(NAMES)
+    assert fraction.dtype == rmse.dtype == np.float32
+    np.testing.assert_array_equal(np.isnan(fraction.values), [~run.is_valid] * len(NAMES))
+    np.testing.assert_array_equal(np.isnan(rmse.values), ~run.is_valid)
+    np.testing.assert_allclose(fraction.values[:, run.is_valid].sum(axis=0), 1, atol=1e-6)
+    spectra = np.genfromtxt(table, delimiter=",", skip_header=1)[:, 2:]
+    weighted = np.vstack([spectra.T, np.full(len(spectra), 1e4)])
+    for row, col in np.argwhere(run.is_valid)[::211]:
+        pixel = run.dn[row, col, run.good] / 10000.0
+        wanted = nnls(weighted, [*pixel, 1e4])[0]
+        np.testing.assert_allclose(fraction.values[:, row, col], wanted, atol=1e-5)
+        residual = float(np.sqrt(((pixel - wanted @ spectra) ** 2).mean()))
+        assert float(rmse[row, col]) == pytest.approx(residual, abs=1e-6)
+
+
+def test_unmix__its_overview_and_record(run: RunCase) -> None:
+    level = xr.open_zarr(run.out / "overview.zarr", group="1", mask_and_scale=False)
+    for name in ("fraction", "unmixing_rmse"):
+        np.testing.assert_array_equal(level[name].values, run.results[name].values)
+    coarse = xr.open_zarr(run.out / "overview.zarr", group="4", mask_and_scale=False)
+    blocks = run.results["fraction"].values.reshape(5, 24, 4, 28, 4).transpose(0, 1, 3, 2, 4)
+    is_whole = run.is_valid.reshape(24, 4, 28, 4).all(axis=(1, 3))
+    means = blocks.reshape(5, 24, 28, 16).mean(axis=3, dtype=np.float64)
+    np.testing.assert_allclose(coarse["fraction"].values[:, is_whole], means[:, is_whole], 1e-6)
+    about = run.json("run")["unmixing"]
+    assert about["by"] == "reflectance"
+    assert [g["name"] for g in about["groups"]] == [
+        "green vegetation", "dry vegetation", "soil", "shade",
+    ]  # fmt: skip
+    assert about["pixels"] == run.is_valid.sum()
+    assert about["groups"][2]["mean"] == pytest.approx(
+        float(np.nanmean(run.results["fraction"].sel(endmember="soil"))), abs=1e-6
+    )
+
+
+@pytest.mark.usefixtures("no_report")
+def test_unmix__same_bits_with_other_tiles(
+    run: RunCase, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperhpc.rundir.plan.TARGET_TILES", 1)
+    out = tmp_path / "out"
+    words = ("--unmix", table, "--apply-model", run.out / "model.json", "--models", "lloyd")
+    done = call("run", run.scene, out, *words, "--indices", "ndvi")
+    assert done.code == 0, done.err
+    shapes = [json.loads((o / "plan.json").read_text())["tile_shape"] for o in (run.out, out)]
+    assert shapes[0] != shapes[1]
+    again = RunCase(run.scene, out)
+    for name in ("fraction", "unmixing_rmse", "indices", "cluster"):
+        assert again.results[name].values.tobytes() == run.results[name].values.tobytes()
+    assert again.json("run")["unmixing"] == run.json("run")["unmixing"]
+
+
+def test_unmix__is_repaired_and_belongs_to_its_table(
+    run: RunCase, table: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(run.out, out)
+    names = ("results.zarr/fraction/2.0.0", "results.zarr/unmixing_rmse/0.0")
+    before = [(out / name).read_bytes() for name in names]
+    flip(out / names[0])
+    (out / names[1]).unlink()
+    done = call("verify", out)
+    assert done.code == 7
+    assert all(name in done.out + done.err for name in names)
+    done = call("run", run.scene, out, "--unmix", table, *OPTIONS)
+    assert done.code == 0, done.err
+    assert [(out / name).read_bytes() for name in names] == before
+    check_refused(call("run", run.scene, out, *OPTIONS), 3, "unmix was", "is unset")
+    words = ("--unmix", table, "--unmix-by", "shape")
+    check_refused(call("run", run.scene, out, *words, *OPTIONS), 3, "unmix was")
