@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import h5py
 import numpy as np
+import pyogrio
 import pyproj
 import pytest
 import shapely
@@ -23,7 +24,7 @@ from hyperhpc.cli.commands import cli
 from hyperhpc.scene import open_scene
 from hyperhpc.simulate.scene import simulate
 from raster_case import listed, write_envi
-from vector_case import geojson, geopackage
+from vector_case import geojson, geopackage, write_vectors
 
 assert isinstance(cli, click.Group)
 
@@ -237,6 +238,30 @@ def test_clusters_page__chooses_a_number_of_clusters(tmp_path: Path) -> None:
     simulate(tmp_path / "tile.h5", 60, 60, layout="neon", seed=2)
     run_blocks("clusters.md", "sh needs-a-tile", tmp_path)
     assert (tmp_path / "choice" / "choose-k.png").stat().st_size > 10_000
+
+
+@pytest.mark.docs
+def test_clusters_page__leads_from_a_tile_to_named_polygons(tmp_path: Path) -> None:
+    simulate(tmp_path / "tile.h5", 60, 60, layout="neon", seed=2)
+    run_blocks("clusters.md", "sh needs-a-neon-tile", tmp_path)
+    names = tmp_path / "classes.toml"
+    text = names.read_text("utf-8")
+    kinds = re.findall(r"# suggestion: (.*)\nname = ", text)
+    for k, kind in enumerate(kinds):  # what the suggestions say
+        text = text.replace(f'name = "C{k}"', f'name = "{kind}"')
+    names.write_text(text, "utf-8")
+    assert len(kinds) == 8
+    run_blocks("clusters.md", "sh needs-names", tmp_path)
+    meta, _, wkb, columns = pyogrio.raw.read(tmp_path / "landcover.gpkg", layer="lloyd")
+    found = dict(zip(meta["fields"].tolist(), columns, strict=True))
+    assert set(found["name"]) == set(kinds)
+    assert np.sort(found["area_m2"])[0] >= 20
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert all(kind in page for kind in kinds)
+    shapes = shapely.from_wkb(wkb)
+    write_vectors(tmp_path / "plots.shp", [shapes[0].buffer(2)], "Polygon")
+    run_blocks("export.md", "sh needs-plots-and-a-run", tmp_path)
+    assert [name for name, _ in pyogrio.list_layers(tmp_path / "plots-mapped.gpkg")] == ["plots"]
 
 
 @pytest.mark.docs

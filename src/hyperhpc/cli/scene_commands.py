@@ -215,18 +215,27 @@ def extract(
     buffer: float | None,
     **options: Any,
 ) -> None:
-    """Write the spectra of SCENE at points, or mean, sd and n in polygons, into a CSV.
+    """Write spectra of a scene, or indices and classes of a run, at points or in polygons.
 
-    One row per point, and per feature of the file, with its attributes; one column per band,
-    named by its centre in nm. A feature outside the scene or on no-data has a row with empty
-    values. The table of an earlier call is kept as DEST.old-1.csv.
+    SCENE may be the OUT of a run. One row per point, and per feature of the file, with its
+    attributes. Of a scene: one column per band, named by its centre in nm; in polygons mean, sd
+    and n. Of a run: mean, sd, min, max and median of each index, and the share of each class. A
+    feature outside or on no-data has a row with empty values. DEST ends in .csv, of a run also
+    in .parquet or .gpkg. The CSV of an earlier call is kept as DEST.old-1.csv.
     """
     _check_given(points, points_file)
+    from hyperhpc.rundir.folder import is_run_folder
     from hyperhpc.scene.points import GivenPoints
-    from hyperhpc.tools.extract import extract as extract_spectra
 
-    given = GivenPoints(points or (), points_file, point_crs)
-    done = extract_spectra(scene, read_scene_options(options), given, dest, buffer)
+    given, how = GivenPoints(points or (), points_file, point_crs), read_scene_options(options)
+    if is_run_folder(scene):
+        from hyperhpc.tools.plots import extract_from_run
+
+        done = extract_from_run(scene, how, given, dest, buffer)
+    else:
+        from hyperhpc.tools.extract import extract as extract_spectra
+
+        done = extract_spectra(scene, how, given, dest, buffer)
     for note in done.notes:
         click.echo(f"note: {note}", err=True)
     if done.without:

@@ -371,6 +371,15 @@ def find_run_folder(path: str | Path) -> RunFolder:
     return folder
 
 
+def is_run_folder(path: Path) -> bool:
+    """True for a folder that holds the maps of a run, finished or not."""
+    folder = RunFolder(path)
+    try:
+        return folder.results.is_dir() and (folder.run.is_file() or folder.plan.is_file())
+    except OSError:  # whoever opens it says why
+        return False
+
+
 def no_run_error(path: str | Path) -> ConfigError:
     """The error for a folder that holds no run."""
     return ConfigError(

@@ -20,7 +20,7 @@ from hyperhpc.errors import ConfigError
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.georef import parse_crs
 from hyperhpc.scene.point_table import LON_LAT, SCENE_CRS, is_point_table
-from hyperhpc.scene.vectors import Features, read_features, reproject_to_scene
+from hyperhpc.scene.vectors import Features, Placed, read_features, reproject_to_scene
 
 Pair = tuple[float, float]
 #: Geometry types of shapely: missing, and point.
@@ -101,7 +101,7 @@ def place_points(scene: Scene, given: GivenPoints) -> PlacedPoints:
     )
 
 
-def place_features(scene: Scene, given: GivenPoints) -> Features:
+def place_features(scene: Placed, given: GivenPoints) -> Features:
     """Points, and the points or areas of the file, in the CRS of a scene.
 
     Raises ConfigError: nothing is given; a coordinate is not finite; the file cannot be read,
@@ -163,7 +163,7 @@ def _check_crs(given: GivenPoints) -> str | None:
     return crs.to_wkt()
 
 
-def _place_pairs(scene: Scene, given: GivenPoints, crs: str | None) -> np.ndarray:
+def _place_pairs(scene: Placed, given: GivenPoints, crs: str | None) -> np.ndarray:
     """The single points, of shapely, in the CRS of the scene."""
     import shapely
 

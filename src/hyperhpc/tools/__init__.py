@@ -3,7 +3,9 @@
 ===========  ========================================================================
 ingest       copies scenes into a Zarr store that is fast to read
 inspect      facts and spectra of a scene
-extract      spectra at the points, or in the polygons, of a file
+extract      spectra of a scene at the points, or in the polygons, of a file
+plots        indices and classes of a run there
+areas        what both share: features of a file on a grid of pixels
 choose_k     tries numbers of clusters on a sample
 classes      names, colours and merges of the clusters of a run
 endmembers   finds the purest pixels of a scene

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ from hyperhpc.compute.selection import NO_GEOMETRY, reflectance_converter, selec
 from hyperhpc.config import SceneOptions
 from hyperhpc.errors import ConfigError
 from hyperhpc.files import atomic_outputs
-from hyperhpc.reading import open_regular
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.point_table import is_point_table
@@ -29,44 +26,24 @@ from hyperhpc.scene.points import (
     split_layer,
 )
 from hyperhpc.scene.probe import is_bright, note_assumptions
-from hyperhpc.scene.vectors import merge_polygons
+from hyperhpc.tools.areas import (
+    NO_DATA,
+    OK,
+    OUTSIDE,
+    PARTLY,
+    Extracted,
+    as_areas,
+    check_buffer,
+    name_for_earlier,
+    state_of,
+    windows_inside,
+)
 from hyperhpc.tools.csv_table import attribute_columns, band_columns, write_table
 
-#: States of a feature.
-OK, PARTLY, OUTSIDE, NO_DATA, NO_PIXEL = (
-    "ok", "partly outside", "outside", "no-data", "no pixel centre"
-)  # fmt: skip
 #: Limits of the side of a window that is read at once, in pixels.
 _MIN_SIDE, _MAX_SIDE = 64, 256
 #: Pixels that are turned into reflectance at once.
 _PIXELS_AT_ONCE = 16384
-#: The line of names in a table of ours.
-_OUR_HEAD = re.compile(rb"feature,(.*,)?x,y,state,(row,col,nm_|pixels,valid,mean_)")
-_MAX_HEAD_BYTES = 2**20
-#: Geometry types of shapely: several points, and those without an inside.
-_MULTIPOINT, _LINES, _AREAS, _COLLECTION = 4, {1, 2, 5, 7}, (3, 6), 7
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """A table that was written.
-
-    ``path``: The table.
-    ``rows``: Number of rows, one per feature.
-    ``states``: Number of features by state.
-    ``notes``: What was assumed about the file.
-    """
-
-    path: Path
-    rows: int
-    states: Counter[str]
-    notes: tuple[str, ...]
-
-    @property
-    def without(self) -> str:
-        """Number of features without values by reason; empty if all have some."""
-        empty = [(n, what) for what, n in self.states.items() if what not in (OK, PARTLY)]
-        return ", ".join(f"{n} {what}" for n, what in empty)
 
 
 def extract(
@@ -97,24 +74,14 @@ def extract(
 
     if dest.suffix.lower() != ".csv":
         raise ConfigError(f"{dest} does not end in .csv", "Name a file that ends in .csv")
-    if buffer is not None and not 0 < buffer < np.inf:
-        raise ConfigError(f"--buffer {buffer:g} is not a distance", "Give more than 0")
+    check_buffer(buffer)
     what = f"--points {given.file}"
     options, given = split_layer(options, given)
     scene = open_scene(scene_path, options=options)
     features = place_features(scene, given)
-    geometries = features.geometries.copy()
-    if not buffer:
-        geometries[:] = [_as_area(one) for one in geometries]
+    geometries = as_areas(features.geometries, buffer, what)
     kinds = set(shapely.get_type_id(geometries).tolist())
-    if kinds & _LINES and not buffer:
-        raise ConfigError(f"{what} holds lines, which have no inside", "Give --buffer M")
-    if _MULTIPOINT in kinds and not buffer:
-        raise ConfigError(
-            f"{what} holds features of several points each",
-            "Give --buffer M, or split them in QGIS: Multipart to singleparts",
-        )
-    kept = _name_for_earlier(dest, given.file)
+    kept = name_for_earlier(dest, given.file)
     with atomic_outputs(dest, keep_as=kept) as folder:
         if buffer is None and kinds <= {MISSING, POINT}:
             head, rows = _point_rows(scene, geometries)
@@ -146,31 +113,6 @@ def extract(
     if kept:
         notes.append(f"{dest.name} of an earlier call is now called {kept.name}.")
     return Extracted(dest, len(geometries), states, tuple(notes))
-
-
-def _as_area(geometry: Any) -> Any:
-    """One area of a collection with polygons, or of parts that overlap; else as it is."""
-    import shapely
-
-    kind = shapely.get_type_id(geometry)
-    if kind == _COLLECTION or (kind in _AREAS and not geometry.is_valid):
-        area = merge_polygons(geometry)
-        return geometry if area.is_empty else area
-    return geometry
-
-
-def _name_for_earlier(dest: Path, source: Path | None) -> Path | None:
-    """A free name for the table of an earlier call; None if ``dest`` is none, or is the source."""
-    if not dest.is_file() or (source and source.exists() and source.samefile(dest)):
-        return None
-    with open_regular(dest) as file:
-        head = file.read(_MAX_HEAD_BYTES)
-    if not _OUR_HEAD.match(head):
-        return None
-    number = 1
-    while (name := dest.with_name(f"{dest.stem}.old-{number}{dest.suffix}")).exists():
-        number += 1
-    return name
 
 
 def _point_rows(scene: Scene, points: np.ndarray) -> tuple[list[str], Iterator[list[Any]]]:
@@ -226,11 +168,7 @@ def _area_rows(
                 continue
             pixels, moments = _measure_area(scene, geometry, buffer)
             area = geometry.buffer(buffer) if buffer else geometry
-            state = OK if scene_box.contains(area) else PARTLY
-            if not pixels:
-                state = NO_PIXEL if scene_box.intersects(area) else OUTSIDE
-            elif not moments.count:
-                state = NO_DATA
+            state = state_of(scene_box, area, pixels, moments.count)
             centre = geometry.centroid
             yield [centre.x, centre.y, state, pixels, moments.count, *moments.columns()]
 
@@ -239,37 +177,16 @@ def _area_rows(
 
 def _measure_area(scene: Scene, geometry: Any, buffer: float) -> tuple[int, SpectraMoments]:
     """Number of pixels in one area, and the moments of the valid ones."""
-    import shapely
-
     good, to_values = select_bands(scene).bands, reflectance_converter(scene)
     height, width, n_bands = scene.shape
-    grid, side = scene.grid, _window_side(scene)
-    xmin, ymin, xmax, ymax = geometry.bounds
-    row0, col0 = grid.pixel_of(xmin - buffer, ymax + buffer)
-    row1, col1 = grid.pixel_of(xmax + buffer, ymin - buffer)
-    row0, row1 = max(row0, 0), min(row1 + 1, height)
-    col0, col1 = max(col0, 0), min(col1 + 1, width)
-    shapely.prepare(geometry)
     pixels, moments = 0, SpectraMoments(n_bands)
-    for top in range(row0 // side * side, row1, side):
-        for left in range(col0 // side * side, col1, side):
-            rows = slice(max(top, row0), min(top + side, row1))
-            cols = slice(max(left, col0), min(left + side, col1))
-            xs, ys = np.meshgrid(
-                grid.x_centres(cols.start, cols.stop), grid.y_centres(rows.start, rows.stop)
-            )
-            is_in = (
-                shapely.dwithin(geometry, shapely.points(xs, ys), buffer)
-                if buffer
-                else shapely.intersects_xy(geometry, xs, ys)
-            )
-            if not is_in.any():
-                continue
-            pixels += int(is_in.sum())
-            dn = scene.read(rows, cols)[is_in]
-            for start in range(0, len(dn), _PIXELS_AT_ONCE):
-                values = to_values(dn[start : start + _PIXELS_AT_ONCE])
-                moments.add(values[~np.isnan(values[:, good]).any(axis=1)])
+    windows = windows_inside(scene.grid, (height, width), geometry, buffer, _window_side(scene))
+    for rows, cols, is_in in windows:
+        pixels += int(is_in.sum())
+        dn = scene.read(rows, cols)[is_in]
+        for start in range(0, len(dn), _PIXELS_AT_ONCE):
+            values = to_values(dn[start : start + _PIXELS_AT_ONCE])
+            moments.add(values[~np.isnan(values[:, good]).any(axis=1)])
     return pixels, moments
 
 

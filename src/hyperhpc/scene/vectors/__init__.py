@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from hyperhpc.errors import ConfigError, unreadable
 from hyperhpc.reading import check_siblings, open_regular, read_file
-from hyperhpc.scene.cube import Scene
+from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.point_table import SCENE_CRS, is_point_table, read_point_table
 from hyperhpc.scene.vectors.geopackage import MAX_FEATURES, check_views
 
@@ -41,6 +41,24 @@ _KINDS = {".geojson": "GeoJSON", ".json": "GeoJSON", ".gpkg": "GeoPackage", ".sh
 #: Bytes of the largest GeoJSON; it takes several times as much memory.
 _MAX_GEOJSON_BYTES = 2**30
 _READABLE = "GeoPackage, Shapefile (also in a .zip), GeoJSON, FlatGeobuf and KML"
+
+
+class Placed(Protocol):
+    """What has a place on the map: a scene, or the maps of a run.
+
+    ``path``: For messages.
+    ``grid``: Where its pixels are.
+    ``bounds``: [xmin, ymin, xmax, ymax] of all pixels.
+    """
+
+    @property
+    def path(self) -> Any: ...  # noqa: D102
+
+    @property
+    def grid(self) -> Grid: ...  # noqa: D102
+
+    @property
+    def bounds(self) -> Any: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -217,7 +235,7 @@ def _unreadable(what: str, kind: str, why: str) -> ConfigError:
 
 
 def reproject_to_scene(
-    geometries: np.ndarray, crs: str | None, scene: Scene, what: str
+    geometries: np.ndarray, crs: str | None, scene: Placed, what: str
 ) -> np.ndarray:
     """Geometries in the CRS of a scene.
 
@@ -266,7 +284,7 @@ def reproject_to_scene(
     return _turn_to_scene(moved, target, scene)
 
 
-def _turn_to_scene(geometries: np.ndarray, target: Any, scene: Scene) -> np.ndarray:
+def _turn_to_scene(geometries: np.ndarray, target: Any, scene: Placed) -> np.ndarray:
     """Geometries moved by 360 degrees where that is nearer: 255 degrees are 105 degrees west."""
     import shapely
 
