@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ import xarray as xr
 from scipy.optimize import nnls
 
 from cli_case import call, check_refused
+from hyperhpc.report.mixtures import fraction_note, fraction_table
+from hyperhpc.report.plots.fractions import measure_fraction
+from hyperhpc.results import open_results
 from hyperhpc.simulate.materials import BRIGHT, DRY, GREEN, SHADOW, SHRUB, endmembers
 from hyperhpc.tools.csv_table import band_columns, write_table
 from run_case import RunCase, flip
@@ -116,3 +120,41 @@ def test_unmix__is_repaired_and_belongs_to_its_table(
     check_refused(call("run", run.scene, out, *OPTIONS), 3, "unmix was", "is unset")
     words = ("--unmix", table, "--unmix-by", "shape")
     check_refused(call("run", run.scene, out, *words, *OPTIONS), 3, "unmix was")
+
+
+def test_unmix__its_report_and_groups(run: RunCase) -> None:
+    results = open_results(run.out, complete=True)
+    assert results.fraction_groups == {
+        "green vegetation": (0, 1), "dry vegetation": (2,), "soil": (3,), "shade": (4,),
+    }  # fmt: skip
+    fraction = run.results["fraction"].values
+    green = results.fractions("green vegetation", slice(None))
+    np.testing.assert_allclose(green, fraction[0] + fraction[1], rtol=1e-6)
+    np.testing.assert_array_equal(results.fractions("shrub", slice(3, 40)), fraction[1, 3:40])
+    maps = [measure_fraction(results, name) for name in (*results.fraction_groups, "shrub")]
+    assert [found.limits for found in maps if found] == [(0.0, 1.0)] * 5
+    assert maps[0]
+    assert maps[0].mean == pytest.approx(float(np.nanmean(green)), abs=1e-6)
+    table = fraction_table(results)
+    assert table is not None
+    assert [row[0].text for row in table.rows] == list(results.fraction_groups)
+    assert [row[1].text for row in table.rows] == ["grass, shrub", "", "", ""]
+    shares = [row[2].value for row in table.rows]
+    assert sum(value or 0 for value in shares) == pytest.approx(1, abs=1e-6)
+    n_hectares = sum(row[3].value or 0 for row in table.rows)
+    assert n_hectares == pytest.approx(run.is_valid.sum() / 1e4, rel=1e-6)
+    page = (run.out / "report.html").read_text("utf-8")
+    assert 'id="fractions"' in page
+    assert "Heinz D. C., Chang C.-I. (2001)" in page
+    assert (run.out / "figures" / "fractions.png").is_file()
+
+
+def test_unmix__a_high_residual_is_called_so(run: RunCase) -> None:
+    results = open_results(run.out)
+    note, is_high = fraction_note(results) or ("", True)
+    assert not is_high
+    assert "The mean residual (RMSE) is 0.0" in note
+    worse = results.run | {"unmixing": results.unmixing | {"rmse": 0.1}}
+    note, is_high = fraction_note(replace(results, run=worse)) or ("", False)
+    assert is_high
+    assert "--unmix-by shape" in note

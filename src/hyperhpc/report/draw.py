@@ -13,6 +13,7 @@ from hyperhpc.analysis.agreement import can_follow
 from hyperhpc.report import style
 from hyperhpc.report.formats import captions, listing, plural, score, slug, windows
 from hyperhpc.report.plots.comparison import agreement_figure
+from hyperhpc.report.plots.fractions import fractions_figure
 from hyperhpc.report.plots.index_maps import IndexMap, index_figure, indices_figure, measure_index
 from hyperhpc.report.plots.maps import (
     choose_close_up,
@@ -32,7 +33,7 @@ class ReportFigure:
 
     ``name``: File name without its ending, unique in a report.
     ``section``: Section of the page that shows it: ``quicklook``, ``spectra``, ``indices``,
-        ``model:NAME`` or ``agreement``; empty if no section does.
+        ``fractions``, ``model:NAME`` or ``agreement``; empty if no section does.
     ``figure``: Not rendered yet.
     ``caption``, ``alt``: Text under it, and text for those who cannot see it.
     """
@@ -63,6 +64,7 @@ def draw_figures(
     """
     yield from _draw_indices(results, maps, has_index_maps=has_index_maps)
     yield from _draw_scene(results)
+    yield from _draw_fractions(results)
     yield from _draw_models(results)
     yield from _draw_agreement(results)
 
@@ -121,6 +123,14 @@ def _draw_indices(
     for index in maps if has_index_maps else ():
         figure, name = index_figure(results, index), f"index_{slug(index.entry['name'])}"
         yield _report(name, "", figure, "index", title=index.title)
+
+
+def _draw_fractions(results: RunResults) -> Iterator[ReportFigure]:
+    if (figure := fractions_figure(results)) is not None:
+        groups = listing(list(results.fraction_groups))
+        level, crs = _level_words(results), results.crs.label
+        words = {"groups": groups, "level": level, "crs": crs}
+        yield _report("fractions", "fractions", figure, "fractions", **words)
 
 
 def _draw_models(results: RunResults) -> Iterator[ReportFigure]:

@@ -27,8 +27,11 @@ def methods(results: RunResults) -> dict[str, Any]:
         papers += ["k-means++"] if "lloyd" in papers and engine != "dask-ml" else []
     if results.models and results.clusters.get("agreement"):
         papers.append("ari")
+    if results.unmixing:
+        papers.append("unmixing")
     return {
         "indices": [_cite(index) for index in results.computed],
+        "unmixing": results.unmixing,
         "farthest_nm": max((abs(b["centre_nm"] - b["wanted_nm"]) for b in bands), default=None),
         "grid": f" on a grid of every {_ordinal(stride)} row and column" if stride > 1 else "",
         "models": [_model(name, results.n_clusters(name), engine) for name in results.models],

@@ -10,6 +10,7 @@ from hyperhpc.files import atomic_write
 from hyperhpc.report import formats, tables
 from hyperhpc.report.formats import THIN, TIMES, number
 from hyperhpc.report.methods import methods
+from hyperhpc.report.mixtures import fraction_note, fraction_table
 from hyperhpc.report.pictures import Picture, draw_pictures, within_budget
 from hyperhpc.report.plots.index_maps import IndexMap
 from hyperhpc.results import JsonDict, RunResults
@@ -32,7 +33,7 @@ def render(results: RunResults, pictures: list[Picture], index_maps: list[IndexM
     """The page as text."""
     sections: dict[str, list[tuple[int, Picture]]] = {}
     models = [f"model:{model}" for model in results.models]
-    order = ["quicklook", "spectra", "noise", "indices", *models, "agreement"]
+    order = ["quicklook", "spectra", "noise", "indices", "fractions", *models, "agreement"]
     pictures = sorted(pictures, key=lambda p: order.index(p.section))
     for n, picture in enumerate(pictures, 1):
         sections.setdefault(picture.section, []).append((n, picture))
@@ -48,6 +49,8 @@ def render(results: RunResults, pictures: list[Picture], index_maps: list[IndexM
         indices=tables.index_table(results),
         index_values=tables.index_values(results, index_maps),
         index_notes=tables.index_notes(results),
+        fractions=fraction_table(results),
+        fraction_note=fraction_note(results),
         models=[
             (
                 m,

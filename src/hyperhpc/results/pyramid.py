@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from hyperhpc.schema import NO_CLUSTER, NODATA_CAUSE
+from hyperhpc.schema import FRACTION, NO_CLUSTER, NODATA_CAUSE, UNMIXING_RMSE
 
 #: Longest side, in pixels, of an array that is drawn.
 TARGET_PX = 1300
@@ -36,7 +36,8 @@ class Pyramid:
     """Maps at several levels of reduction.
 
     ``levels``: Scene pixels on the side of one pixel of each level, finest first.
-    ``indices``, ``models``: Names along the first dimension of ``indices`` and ``cluster``.
+    ``indices``, ``models``, ``endmembers``: Names along the first dimension of ``indices``,
+        ``cluster`` and ``fraction``.
     ``bounds``: Outer edges of the analysed area [xmin, ymin, xmax, ymax]; None if not recorded.
     ``quicklook_nm``: Band centres of the quicklook's colours, in nm.
     """
@@ -47,6 +48,7 @@ class Pyramid:
     models: tuple[str, ...]
     bounds: tuple[float, ...] | None
     quicklook_nm: tuple[float, ...]
+    endmembers: tuple[str, ...] = ()
 
     @classmethod
     def from_group(cls, group: zarr.Group, run: dict[str, Any]) -> Pyramid | None:
@@ -70,6 +72,7 @@ class Pyramid:
             tuple(_names(finest, "model", "cluster", models)),
             tuple(bounds) if bounds else None,
             tuple(float(w) for w in wavelengths if w is not None),
+            tuple(_names(finest, "endmember", FRACTION.name, ())),
         )
 
     def _array(self, level: int, name: str) -> zarr.Array[Any] | None:
@@ -160,6 +163,19 @@ class Pyramid:
         if array is None or name not in self.indices:
             return None
         return np.asarray(array[self.indices.index(name)], dtype=np.float32)
+
+    def fraction(self, layers: Sequence[int]) -> FloatMap | None:
+        """Sum of fractions (y, x) at the drawing level, not reduced further; NaN is missing."""
+        array = self._array(self.level, FRACTION.name)
+        if array is None or not layers:
+            return None
+        parts = [np.asarray(array[layer], dtype=np.float32) for layer in layers]
+        return np.sum(parts, axis=0, dtype=np.float32)
+
+    def unmixing_rmse(self) -> FloatMap | None:
+        """Residual of the fractions (y, x) at the drawing level; NaN is missing."""
+        array = self._array(self.level, UNMIXING_RMSE.name)
+        return None if array is None else np.asarray(array[:], dtype=np.float32)
 
     def cluster(self, model: str, n_clusters: int) -> npt.NDArray[np.uint8] | None:
         """Labels of one model (y, x), reduced by the most frequent label; 255 is no-data."""

@@ -25,7 +25,7 @@ from hyperhpc.rundir.folder import RunFolder, find_run_folder, is_readable_file
 from hyperhpc.rundir.integrity import open_summed, read_result
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.georef import MapCrs, describe_crs
-from hyperhpc.schema import CLUSTER, INDICES
+from hyperhpc.schema import CLUSTER, FRACTION, INDICES, UNMIXING_RMSE
 from hyperhpc.sealed import BrokenSealError, read_json
 
 if TYPE_CHECKING:
@@ -146,7 +146,9 @@ class RunResults:
         """The maps at full resolution, lazy.
 
         ``indices`` (index, y, x) float32, NaN is missing; ``cluster`` (model, y, x) uint8,
-        255 is no-data; coordinates y, x (pixel centres), index, model and spatial_ref.
+        255 is no-data; with ``--unmix`` also ``fraction`` (endmember, y, x) and
+        ``unmixing_rmse`` (y, x) float32, NaN is missing; coordinates y, x (pixel centres), index,
+        model, endmember and spatial_ref.
         """
         return _open_maps(self.folder.results)
 
@@ -184,6 +186,26 @@ class RunResults:
         """Names along the first dimension of the map of indices."""
         return self._names("index")
 
+    @cached_property
+    def endmember_names(self) -> tuple[str, ...]:
+        """Names along the first dimension of the map of fractions; none without ``--unmix``."""
+        return self._names("endmember")
+
+    @cached_property
+    def fraction_groups(self) -> dict[str, tuple[int, ...]]:
+        """Groups of endmembers, and the layers of the map of fractions that each sums."""
+        entries = self.unmixing.get("endmembers") or []
+        group_of = {entry["name"]: entry["group"] for entry in entries}
+        groups: dict[str, tuple[int, ...]] = {}
+        for layer, name in enumerate(self.endmember_names):
+            group = group_of.get(name, name)
+            groups[group] = (*groups.get(group, ()), layer)
+        return groups
+
+    def fraction_layers(self, name: str) -> tuple[int, ...]:
+        """Layers of a group, or of an endmember that is not all of its group."""
+        return self.fraction_groups.get(name) or (self.endmember_names.index(name),)
+
     def _names(self, coordinate: str) -> tuple[str, ...]:
         stored = self.store.get(coordinate) if self.store is not None else None
         return tuple(map(str, np.asarray(stored[:]))) if isinstance(stored, zarr.Array) else ()
@@ -220,6 +242,16 @@ class RunResults:
         """One index (y, x), float32; NaN is missing."""
         return np.asarray(self._map(INDICES.name)[self.index_names.index(name), rows, cols])
 
+    def fractions(self, name: str, rows: slice, cols: slice = slice(None)) -> np.ndarray:
+        """Fraction of a group or an endmember (y, x), float32; NaN is missing."""
+        array = self._map(FRACTION.name)
+        parts = [array[layer, rows, cols] for layer in self.fraction_layers(name)]
+        return np.asarray(np.sum(parts, axis=0, dtype=np.float32))
+
+    def unmixing_rmse(self, rows: slice, cols: slice = slice(None)) -> np.ndarray:
+        """Residual of the fractions (y, x), float32 reflectance; NaN is missing."""
+        return np.asarray(self._map(UNMIXING_RMSE.name)[rows, cols])
+
     # Facts from run.json and the models -----------------------------------------------
 
     @property
@@ -252,6 +284,11 @@ class RunResults:
     def computed(self) -> list[JsonDict]:
         """Entries of run.json for the indices that were computed, in order."""
         return (self.run.get("indices") or {}).get("computed") or []
+
+    @property
+    def unmixing(self) -> JsonDict:
+        """``unmixing`` of run.json: endmembers and mean fractions; empty without ``--unmix``."""
+        return self.run.get("unmixing") or {}
 
     @property
     def n_bands(self) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from hyperhpc.report.plots.sheet import (
     columns,
     fit,
 )
-from hyperhpc.results import Extent, JsonDict, RunResults, reduce_mean, widen_equal
+from hyperhpc.results import Extent, JsonDict, Pyramid, RunResults, reduce_mean, widen_equal
 
 _ENDS: dict[str, tuple[str, ...]] = {
     "both": ("min", "max"), "min": ("min",), "max": ("max",), "neither": (),
@@ -91,28 +91,44 @@ def measure_index(results: RunResults, entry: JsonDict) -> IndexMap | None:
     values = pyramid.index(str(entry["name"])) if pyramid else None
     if values is None or pyramid is None:
         return None
+    colours = style.colour_map(str(entry["name"]), diverging=bool(entry.get("diverging")))
+    found = measure_values(pyramid, values, entry, colours)
+    counted = (results.run.get("pixels") or {}).get("missing") or {}
+    if counted.get(entry["name"]) is None or not results.n_pixels:
+        return found
+    n_missing = int(counted[entry["name"]])
+    return replace(found, n_missing=n_missing, n_pixels=results.n_pixels, is_counted=True)
+
+
+def measure_values(
+    pyramid: Pyramid,
+    values: npt.NDArray[np.float32],
+    entry: JsonDict,
+    colours: Colormap,
+    limits: tuple[float, float] | None = None,
+) -> IndexMap:
+    """Measure and colour the values (y, x) of a map at the drawing level.
+
+    ``limits``: Ends of the colours; None takes those of :func:`_limits`.
+    """
     drawn = reduce_mean(values)
     finite = values[np.isfinite(values)]
     p2 = q1 = median = q3 = p98 = mean = None
-    limits, extend, counts = None, "neither", np.zeros(_BINS, np.int64)
-    is_diverging = bool(entry.get("diverging"))
-    if finite.size:
+    extend, counts = "neither", np.zeros(_BINS, np.int64)
+    if not finite.size:
+        limits = None
+    else:
         thin = finite[:: max(1, finite.size // 1_000_000)]
         p2, q1, median, q3, p98 = map(float, np.percentile(thin, (2, 25, 50, 75, 98)))
         mean = float(finite.mean(dtype=np.float64))
-        limits = _limits(drawn, pyramid.is_land, entry)
+        limits = limits or _limits(drawn, pyramid.is_land, entry)
         under, over = finite.min() < limits[0], finite.max() > limits[1]
         extend = {(1, 1): "both", (1, 0): "min", (0, 1): "max"}.get(
             (int(under), int(over)), "neither"
         )
         counts = np.histogram(thin, bins=_BINS, range=limits)[0]
-    colours = style.colour_map(str(entry["name"]), diverging=is_diverging)
     n_missing, n_pixels = int(values.size - finite.size), int(values.size)
-    counted = (results.run.get("pixels") or {}).get("missing") or {}
     is_counted = pyramid.level == 1
-    if counted.get(entry["name"]) is not None and results.n_pixels:
-        n_missing, n_pixels = int(counted[entry["name"]]), results.n_pixels
-        is_counted = True
     return IndexMap(
         entry, coloured(drawn, limits, colours), pyramid.drawn_extent(drawn), colours,
         limits, extend, counts, p2, median, p98, n_missing, n_pixels, is_counted,
