@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import pytest
 
-from cli_case import spawn
+from cli_case import call, spawn
 from run_case import RunCase
 
 pytest_plugins = ["tiers", "pytester"]
@@ -97,6 +97,28 @@ def small_run(make_once: MakeOnce, small_scene: Path) -> Path:
         assert done.code == 0, done.err
 
     return make_once("small run", fill) / "out"
+
+
+#: What ``masked_run`` clusters. The second reads a band that the models do not see: 2470 nm lies
+#: at the noisy end.
+CONDITIONS = "NDVI > 0.6 and R(860) > 0.2", "not R(2470) > 0.09 or own < 0"
+MASKED_OPTIONS = (
+    "--where", CONDITIONS[0], "--where", CONDITIONS[1], "--formula", "own=R(1680)-R(860)",
+    "--clusters", "4", "--indices", "ndvi", "--memory-per-worker", "1GiB",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def masked_run(make_once: MakeOnce, small_scene: Path) -> RunCase:
+    """A run of those pixels of ``small_scene`` that meet ``CONDITIONS``, without a report."""
+
+    def fill(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("hyperhpc.report.write_report", lambda *args, **options: None)
+            done = call("run", small_scene, folder / "out", *MASKED_OPTIONS, "--workers", "1")
+        assert done.code == 0, done.err
+
+    return RunCase(small_scene, make_once("masked run", fill) / "out")
 
 
 @pytest.fixture

@@ -40,8 +40,8 @@ CLUSTER_COLORS = ("palette", "spectral")
 RESAMPLING = ("nearest",)
 #: ``--unmix-by`` this word: brightness does not count.
 SHAPE = "shape"
-#: 255 marks a missing label, so 0-254 can be used.
-MAX_CLUSTERS = 255
+#: Labels 254 and 255 mark pixels without a cluster, so 0-253 can be used.
+MAX_CLUSTERS = 254
 #: Rows and columns from one fitted pixel to the next, unless these are fewer than enough; 4 is
 #: THINNED_STEP: only its multiples read a store's extra copy (decisions 0011 and 0036).
 STRIDE, ENOUGH_PIXELS = 4, 2000
@@ -258,6 +258,15 @@ class RunConfig(SceneOptions):
         8,
         f"Group the pixels into this number of clusters (1 to {MAX_CLUSTERS}).",
         limits=(1, MAX_CLUSTERS),
+    )
+    where: tuple[str, ...] = _first_option(
+        (),
+        "Cluster only the pixels where this holds, such as 'NDVI > 0.2 and R(860) > 0.05'; the "
+        "others get their indices, and the label 254. Repeat it: all must hold.",
+        parsers.parse_texts,
+        metavar="CONDITION",
+        default_text="all valid pixels",
+        is_repeatable=True,
     )
     stride: int | None = option(
         None,

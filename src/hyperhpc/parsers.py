@@ -28,6 +28,12 @@ def parse_text(value: Any) -> str:
     return value
 
 
+def parse_texts(value: Any) -> tuple[str, ...]:
+    """Texts of a list, or one text; lines and spaces do not matter."""
+    texts = [value] if isinstance(value, str) else _items(value, "text is needed")
+    return tuple(" ".join(parse_text(text).split()) for text in texts)
+
+
 def parse_path(value: Any) -> Path:
     """A path that is not empty."""
     if not isinstance(value, str | Path) or not str(value):

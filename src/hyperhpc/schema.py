@@ -11,6 +11,8 @@ import numpy as np
 
 #: Label of a pixel that is no-data.
 NO_CLUSTER = 255
+#: Label of a pixel that has data, but was left out of the clusters by ``--where``.
+NOT_CLUSTERED = 254
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ INDICES = Variable(
 )  # fmt: skip
 CLUSTER = Variable(
     "cluster", ("model", "y", "x"), "uint8", NO_CLUSTER, "1",
-    "Number of the nearest centre, by ascending near-infrared reflectance.",
+    "Number of the nearest centre, by ascending near-infrared reflectance; 254 was not clustered.",
 )  # fmt: skip
 QUICKLOOK = Variable(
     "quicklook", ("color", "y", "x"), "float32", float("nan"), "1",
@@ -79,6 +81,11 @@ COLORS = ("red", "green", "blue", "nir")
 COLORS_NM = (650.0, 550.0, 460.0, 860.0)
 #: The first of the flag_meanings of :data:`NODATA_CAUSE`; causes follow.
 HAS_DATA = "has data"
+
+
+def has_cluster(labels: np.ndarray) -> np.ndarray:
+    """Bool (...): True for labels of clusters, False for both kinds of pixels without one."""
+    return labels < NOT_CLUSTERED
 
 
 def fill_value(variable: Variable) -> np.generic:

@@ -60,6 +60,7 @@ def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
     bbox = [257000, 4112000.5, 257030, inf]
     drop = [[0, 400], [2450, inf]]
     clusters = 5
+    where = "NDVI > 0.2"
     stride = 2
     models = ["lloyd"]
     indices = ["ndvi", "cai"]
@@ -90,6 +91,7 @@ def test_load_config__every_key_from_a_file(tmp_path: Path) -> None:
     assert config.drop == ((0.0, 400.0), (2450.0, math.inf))
     assert config.points == ((257001.5, 4111990.0), (1.0, 2.0))
     assert config.models == ("lloyd",)
+    assert config.where == ("NDVI > 0.2",)
     assert config.indices == ("ndvi", "cai")
     assert list(config.formula) == ["pri"]
     assert config.seed == 2**32 - 1
@@ -113,6 +115,7 @@ def test_load_config__words_and_numbers_as_text() -> None:
     assert config.indices == ("ndvi", "cai")
     assert config.bbox == (0.0, 1.0, 2.0, 3.0)
     assert load(indices="").indices == ()
+    assert load(where=["NDVI >\n  0.2", "EVI < 1"]).where == ("NDVI > 0.2", "EVI < 1")
     assert load(models=[], estimator="a.b:C").models == ()
 
 
@@ -174,7 +177,7 @@ def test_load_config__reports_all_problems_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(text, tmp_path, clusters=999, memory_per_worker="much", engine="x")
     for part in ("'clusterz' is not an option", "'scene' is not", "seed = inf", "stride = 0",
-                 "'a'", "'b'", "clusters = 999: 1 to 255", "'much'", "'x'"):  # fmt: skip
+                 "'a'", "'b'", "clusters = 999: 1 to 254", "'much'", "'x'"):  # fmt: skip
         assert part in caught.value.message
     assert "The options are address aoi apply_model bands bbox cluster_colors" in str(
         caught.value.hint
@@ -268,7 +271,7 @@ def test_result_options__are_stored_under_the_same_names_as_ever() -> None:
     options = load(formula={"a": "R(8)"}, overlap="last").result_options()
     assert list(options) == [
         "group", "scale", "nodata", "overlap", "mask", "bands", "resample_bands", "resample",
-        "bbox", "drop", "clusters", "stride", "models", "indices", "index", "index_bits",
+        "bbox", "drop", "clusters", "where", "stride", "models", "indices", "index", "index_bits",
         "points", "point_crs", "seed", "engine", "estimator", "seed_compat", "skip_bad_tiles",
     ]  # fmt: skip
     assert options["index"] == ["a=R(8)"]

@@ -78,7 +78,7 @@ def test_option_files__are_refused_or_planned(
             return check_refusal(error)
         finally:
             assert not out.exists()
-        assert 1 <= config.clusters <= 255
+        assert 1 <= config.clusters <= 254
         return "a plan"
 
     campaign.draw("option file", 0.14, OPTION_FILES, look)

@@ -257,7 +257,7 @@ class BoundConditions:
         ``dn``: DN (pixel, band), all bands of the scene. ``is_valid``: Bool (pixel).
         """
         found = np.empty((len(self.operands), len(dn)))
-        for start in range(0, len(dn), _PIXELS):
+        for start in range(0, len(dn) if self.operands else 0, _PIXELS):
             rows = slice(start, start + _PIXELS)
             found[:, rows] = compute_indices(
                 dn[rows],
@@ -274,13 +274,16 @@ class BoundConditions:
         """Bool (condition, pixel), from :meth:`values`."""
         texts = [bound.index.formula.text for bound in self.operands]
         by_text = dict(zip(texts, values, strict=True))
-        return np.stack([condition.holds(by_text) for condition in self.conditions])
+        found = [condition.holds(by_text) for condition in self.conditions]
+        return np.array(found, bool).reshape(len(found), values.shape[1])
 
     def test(self, dn: np.ndarray, is_valid: np.ndarray) -> np.ndarray:
         """Bool (condition, pixel): which of them hold; arguments as in :meth:`values`."""
-        if not self.conditions:
-            return np.empty((0, len(dn)), bool)
         return self.hold(self.values(dn, is_valid))
+
+
+#: Every valid pixel meets none.
+NO_CONDITIONS = BoundConditions((), (), 1.0, (), (), np.zeros(0, bool))
 
 
 def bind_operands(

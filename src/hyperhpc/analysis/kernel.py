@@ -108,7 +108,7 @@ class _Limbs:
 
 
 class Scorer:
-    """Labels pixels by one set of at most 255 centres, float64 (cluster, band), DN."""
+    """Labels pixels by one set of at most 254 centres, float64 (cluster, band), DN."""
 
     def __init__(self, centres: np.ndarray, scaler: Scaler) -> None:
         self.n_clusters, n_bands = centres.shape

@@ -25,6 +25,7 @@ from hyperhpc.cli.options import (
     table_option,
 )
 from hyperhpc.cli.output import print_facts, typed_command
+from hyperhpc.config import MAX_CLUSTERS
 
 
 @click.command(epilog="Example: hyperhpc simulate scene.zarr --size 1000x1000 --seed 7")
@@ -274,9 +275,10 @@ def _read_range(context: Any, parameter: Any, value: str) -> list[int]:
     """Numbers of clusters in ``2..20``."""
     low, dots, high = value.partition("..")
     high = high if dots else low
-    if not (low.isdecimal() and high.isdecimal() and 2 <= int(low) <= int(high) <= 255):
+    if not (low.isdecimal() and high.isdecimal() and 2 <= int(low) <= int(high) <= MAX_CLUSTERS):
         raise click.BadParameter(
-            f"{value!r} is not a range; write LOW..HIGH, from 2 to 255, for example 2..20"
+            f"{value!r} is not a range; write LOW..HIGH, from 2 to {MAX_CLUSTERS}, for example "
+            "2..20"
         )
     return list(range(int(low), int(high) + 1))
 
@@ -292,7 +294,9 @@ def _read_range(context: Any, parameter: Any, value: str) -> list[int]:
     help="Try these numbers of clusters.",
 )
 @path_option("--out", "FOLDER", "Write the table, the figure and the JSON into this folder.")
-@add_options(*map(table_option, ("seed", "bbox", "drop")), *SCENE_OPTIONS, *VERBOSITY_OPTIONS)
+@add_options(
+    *map(table_option, ("seed", "bbox", "drop", "where")), *SCENE_OPTIONS, *VERBOSITY_OPTIONS
+)
 @json_option
 def choose_k(scene: Path, ks: list[int], out: Path | None, as_json: bool, **options: Any) -> None:
     """Try numbers of clusters on few pixels of SCENE, and recommend one.

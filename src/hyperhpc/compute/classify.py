@@ -13,6 +13,7 @@ import zarr
 from numcodecs import BitRound
 
 from hyperhpc.analysis.agreement import confusion_table
+from hyperhpc.analysis.condition import NO_CONDITIONS, BoundConditions
 from hyperhpc.analysis.evaluation import CAUSES
 from hyperhpc.analysis.indices import BoundIndex, compute_indices, gather_bands
 from hyperhpc.analysis.kernel import valid_pixels
@@ -27,7 +28,17 @@ from hyperhpc.rundir.integrity import measure_tile
 from hyperhpc.rundir.plan import Area, Tile
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.formats.zarr_guard import GuardedStore
-from hyperhpc.schema import CLUSTER, COLORS, HAS_DATA, INDICES, NO_CLUSTER, OVERVIEW, UNMIXING
+from hyperhpc.schema import (
+    CLUSTER,
+    COLORS,
+    HAS_DATA,
+    INDICES,
+    NO_CLUSTER,
+    NOT_CLUSTERED,
+    OVERVIEW,
+    UNMIXING,
+    has_cluster,
+)
 from hyperhpc.sealed import Sums
 
 #: Pixels whose indices are computed at a time: limits the float64 values of their bands.
@@ -85,6 +96,7 @@ class ClassifyJob:
     ``is_window_band``: Bool (band): inside the water windows.
     ``index_bits``: How many of the 23 fraction bits of an index are kept.
     ``endmembers``: Those of ``--unmix``, if it is given.
+    ``conditions``: Valid pixels that do not meet them get no cluster.
     """
 
     scene: Scene
@@ -99,6 +111,7 @@ class ClassifyJob:
     overview: OverviewFiles = field(repr=False)
     index_bits: int = INDEX_BITS
     endmembers: Endmembers | None = None
+    conditions: BoundConditions = NO_CONDITIONS
 
     @property
     def causes(self) -> tuple[str, ...]:
@@ -114,7 +127,7 @@ class _Pixels(NamedTuple):
     colors: np.ndarray
     #: float32 (index, y, x), NaN where missing.
     maps: np.ndarray
-    #: uint8 (model, y, x), 255 where missing.
+    #: uint8 (model, y, x), 255 where missing, 254 where a condition does not hold.
     labels: np.ndarray
     #: uint8 (y, x), positions in :attr:`ClassifyJob.causes`.
     causes: np.ndarray
@@ -122,6 +135,8 @@ class _Pixels(NamedTuple):
     undefined: dict[str, np.ndarray]
     #: float32 (endmember + 1, y, x), NaN where missing: fractions, then their residual.
     mixtures: np.ndarray
+    #: Pixels (condition) where each of them holds, int64.
+    holding: np.ndarray
 
 
 def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
@@ -133,6 +148,7 @@ def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
     is_valid = np.empty((height, width), dtype=bool)
     labels = np.empty((len(job.labellers), height, width), dtype=np.uint8)
     mixtures, unmixer = _no_mixtures(job, tile), _make_unmixer(job)
+    holding = np.zeros(len(job.conditions), np.int64)
     rows, cols = job.area.window(tile)
     for row, col, dn in job.scene.blocks(rows, cols):
         y = slice(row - rows.start, row - rows.start + dn.shape[0])
@@ -140,7 +156,11 @@ def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
         flat = dn.reshape(-1, dn.shape[2])
         valid = valid_pixels(flat, job.scene.nodata, job.bands)
         is_valid[y, x] = valid.reshape(dn.shape[:2])
-        found = label_all(job.labellers, flat, job.bands, valid)
+        holds = job.conditions.test(flat, valid)
+        holding += holds.sum(axis=1)
+        meets = valid & holds.all(axis=0)
+        found = label_all(job.labellers, flat, job.bands, meets)
+        found[:, valid & ~meets] = NOT_CLUSTERED
         labels[:, y, x] = found.reshape(-1, *dn.shape[:2])
         if unmixer:
             mixtures[:, y, x] = _unmix(unmixer, flat, job.bands, valid).reshape(-1, *dn.shape[:2])
@@ -153,7 +173,7 @@ def classify_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
     causes = np.zeros(is_valid.shape, np.uint8)
     if not is_valid.all():
         np.copyto(causes, 1 + job.source.read_causes(rows, cols), where=~is_valid)
-    pixels = _Pixels(is_valid, colors, maps, labels, causes, undefined, mixtures)
+    pixels = _Pixels(is_valid, colors, maps, labels, causes, undefined, mixtures, holding)
     return _write_tile(job, tile, pixels, height * width * pixel_bytes)
 
 
@@ -165,7 +185,8 @@ def write_nodata_tile(job: ClassifyJob, tile: Tile) -> dict[str, Any]:
     undefined = {name: np.zeros(len(maps), np.int64) for name in CAUSES}
     causes = np.full(tile.shape, job.causes.index(_UNREADABLE), np.uint8)
     is_valid, mixtures = np.zeros(tile.shape, bool), _no_mixtures(job, tile)
-    pixels = _Pixels(is_valid, colors, maps, labels, causes, undefined, mixtures)
+    holding = np.zeros(len(job.conditions), np.int64)
+    pixels = _Pixels(is_valid, colors, maps, labels, causes, undefined, mixtures, holding)
     return _write_tile(job, tile, pixels, 0)
 
 
@@ -225,11 +246,11 @@ def _compute_maps(
 
 def _write_tile(job: ClassifyJob, tile: Tile, pixels: _Pixels, bytes_read: int) -> dict[str, Any]:
     """Write results and overview pixels of a tile; return its record."""
-    is_valid, _, maps, labels, causes, undefined, mixtures = pixels
+    is_valid, _, maps, labels, causes, undefined, mixtures, holding = pixels
     files = _write_results(job, tile, pixels)
     windows = _write_overview(job, tile, pixels)
     sizes = [labeller.n_clusters for labeller in job.labellers]
-    flat = labels[:, is_valid]
+    flat = labels[:, has_cluster(labels).all(axis=0)]  # the same pixels of all models
     mixed = {}
     if job.endmembers:
         mixed["unmixing"] = measure_fractions(mixtures[:-1], mixtures[-1], job.endmembers.groups)
@@ -237,6 +258,8 @@ def _write_tile(job: ClassifyJob, tile: Tile, pixels: _Pixels, bytes_read: int) 
         "valid": int(is_valid.sum()),
         "nodata": int((~is_valid).sum()),
         "causes": _count_causes(job, causes),
+        "clustered": flat.shape[1],
+        "holding": holding.tolist(),
         "pixels": [
             np.bincount(row, minlength=size).tolist() for row, size in zip(flat, sizes, strict=True)
         ],

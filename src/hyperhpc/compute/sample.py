@@ -1,7 +1,8 @@
 """The sample pass: every stride-th pixel of the area, written to one file for the fits.
 
 The file holds the good bands in pixel order, so neither the file nor a model fitted to it
-depends on the tiles. A second file marks the valid pixels.
+depends on the tiles. A second file marks the valid pixels, of which only those count that
+meet the conditions of ``--where``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperhpc.analysis.condition import NO_CONDITIONS, BoundConditions
 from hyperhpc.analysis.kernel import valid_pixels
 from hyperhpc.compute.grid_file import GridFile
 from hyperhpc.errors import SceneError
@@ -93,6 +95,7 @@ class SampleJob:
     stride: int
     bands: np.ndarray
     sample: Sample
+    conditions: BoundConditions = NO_CONDITIONS
 
 
 def sample_tile(job: SampleJob, tile: Tile) -> dict[str, Any]:
@@ -104,8 +107,8 @@ def sample_tile(job: SampleJob, tile: Tile) -> dict[str, Any]:
     if not (rows and cols):
         empty = {"sampled": 0, "valid": 0, "bytes_read": 0, "bytes_written": 0}
         return {**empty, "windows": {}}
-    dn, n_read = _read_sampled(job, rows, cols)
-    mask = valid_pixels(dn.reshape(-1, dn.shape[2]), job.scene.nodata)
+    dn, meets, n_read = _read_sampled(job, rows, cols)
+    mask = valid_pixels(dn.reshape(-1, dn.shape[2]), job.scene.nodata) & meets.ravel()
     values, is_valid = job.sample.values, job.sample.mask
     windows = {
         values.path.name: values.write(row, col, dn),
@@ -134,10 +137,31 @@ def write_nodata_sample(job: SampleJob, tile: Tile) -> dict[str, Any]:
 
 
 def count_valid(job: SampleJob, tile: Tile) -> dict[str, Any]:
-    """On a worker: count the valid pixels among all pixels of a tile; nothing is written."""
-    pieces = job.scene.blocks(*job.area.window(tile))
-    flat = (dn.reshape(-1, dn.shape[2]) for _, _, dn in pieces)
-    return {"valid": sum(int(valid_pixels(p, job.scene.nodata, job.bands).sum()) for p in flat)}
+    """On a worker: count the valid pixels among all pixels of a tile; nothing is written.
+
+    ``clustered`` of them meet all conditions, and ``holding`` each; ``lowest`` and ``highest``
+    are the extremes of what conditions compare, None without any value.
+    """
+    conditions, n_valid, n_clustered = job.conditions, 0, 0
+    n_holding = np.zeros(len(conditions), np.int64)
+    lowest, highest = (np.full(len(conditions.operands), end) for end in (np.inf, -np.inf))
+    for _, _, dn in job.scene.blocks(*job.area.window(tile)):
+        flat = dn.reshape(-1, dn.shape[2])
+        is_valid = valid_pixels(flat, job.scene.nodata, job.bands)
+        n_valid += int(is_valid.sum())
+        values = conditions.values(flat, is_valid)
+        holds = conditions.hold(values)
+        n_holding += holds.sum(axis=1)
+        n_clustered += int((holds.all(axis=0) & is_valid).sum())
+        np.minimum(lowest, np.fmin.reduce(values, axis=1, initial=np.inf), out=lowest)
+        np.maximum(highest, np.fmax.reduce(values, axis=1, initial=-np.inf), out=highest)
+    ends = {"lowest": lowest, "highest": highest}
+    return {
+        "valid": n_valid,
+        "clustered": n_clustered,
+        "holding": n_holding.tolist(),
+        **{name: [v if np.isfinite(v) else None for v in e.tolist()] for name, e in ends.items()},
+    }
 
 
 def uses_thinned_copy(scene: Scene, area: Area, stride: int) -> bool:
@@ -157,8 +181,11 @@ def tiles_per_side(scene: Scene, plan: Plan, stride: int, *, skips_bad_tiles: bo
     return next((side for side in sides if plan.n_tiles(side) >= TARGET_TILES), 1)
 
 
-def _read_sampled(job: SampleJob, rows: range, cols: range) -> tuple[np.ndarray, int]:
-    """DN (y, x, good band) of some rows and columns, and how many pixels were read."""
+def _read_sampled(job: SampleJob, rows: range, cols: range) -> tuple[np.ndarray, np.ndarray, int]:
+    """DN (y, x, good band) of some rows and columns, and how many pixels were read.
+
+    The second value is Bool (y, x): True where all conditions hold.
+    """
     source, source_rows, source_cols = choose_thinned(job.scene, rows, cols)
     try:
         return _read_from(source, source_rows, source_cols, job)
@@ -168,15 +195,23 @@ def _read_sampled(job: SampleJob, rows: range, cols: range) -> tuple[np.ndarray,
         return _read_from(job.scene, rows, cols, job)  # the thinned copy is damaged
 
 
-def _read_from(scene: Scene, rows: range, cols: range, job: SampleJob) -> tuple[np.ndarray, int]:
+def _read_from(
+    scene: Scene, rows: range, cols: range, job: SampleJob
+) -> tuple[np.ndarray, np.ndarray, int]:
+    meets = np.ones((len(rows), len(cols)), bool)
     dn = np.empty((len(rows), len(cols), len(job.bands)), dtype=job.scene.dtype)
     n_read = 0
     for row, col, block in scene.blocks(slice(rows.start, rows.stop), slice(cols.start, cols.stop)):
         y, to_y = _match_range(rows, row, block.shape[0])
         x, to_x = _match_range(cols, col, block.shape[1])
-        dn[to_y, to_x] = block[y, x][..., job.bands]
+        part = block[y, x]
+        dn[to_y, to_x] = part[..., job.bands]
+        if len(job.conditions):
+            flat = part.reshape(-1, part.shape[2])
+            holds = job.conditions.test(flat, np.ones(len(flat), bool))
+            meets[to_y, to_x] = holds.all(axis=0).reshape(part.shape[:2])
         n_read += block.shape[0] * block.shape[1]
-    return dn, n_read
+    return dn, meets, n_read
 
 
 def _match_range(wanted: range, start: int, length: int) -> tuple[slice, slice]:

@@ -17,6 +17,12 @@ from hyperhpc.analysis.bands import (
     in_windows,
     seed_bands,
 )
+from hyperhpc.analysis.condition import (
+    BoundConditions,
+    bind_operands,
+    index_formulas,
+    parse_condition,
+)
 from hyperhpc.analysis.noise import measure_bands
 from hyperhpc.analysis.spectra import linear_spectrum, to_reflectance
 from hyperhpc.config import RunConfig
@@ -105,6 +111,26 @@ def usable_centres_nm(scene: Scene) -> np.ndarray:
     centres = scene.wavelength_nm.copy()
     centres[list(scene.bad_bands)] = np.inf
     return centres
+
+
+def bind_conditions(scene: Scene, config: RunConfig, selection: Selection) -> BoundConditions:
+    """The conditions of ``--where`` on the pixels of a scene; all its bands may be read.
+
+    Raises ConfigError: one cannot be read, or the scene lacks a band of it.
+    """
+    is_seed = config.seed_compat
+    formulas = index_formulas(config.formula, is_seed_compat=is_seed)
+    conditions = tuple(parse_condition(text, formulas) for text in config.where)
+    centres = scene.wavelength_nm if is_seed else usable_centres_nm(scene)
+    operands = bind_operands(conditions, centres, selection.bands if is_seed else None)
+    return BoundConditions(
+        conditions,
+        operands,
+        scene.scale_factor,
+        scene.nodata,
+        scene.window_nodata,
+        selection.is_window_band,
+    )
 
 
 def describe_bands(scene: Scene, selection: Selection) -> dict[str, Any]:

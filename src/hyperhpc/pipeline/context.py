@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hyperhpc.analysis.condition import BoundConditions
 from hyperhpc.analysis.indices import BoundIndex
 from hyperhpc.compute.endmembers import Endmembers
 from hyperhpc.compute.fit.applied import AppliedModel
@@ -22,6 +23,7 @@ class RunContext:
 
     ``selection``: The bands that decide on validity and clusters.
     ``indices``, ``skipped``: Indices to compute; names of those that lack a band, and which.
+    ``conditions``: Those of ``--where``, which pixels have to meet to be clustered.
     ``model_names``: Models of the maps, in the order of their layers.
     ``spectra``: Spectra at the points asked for, as spectra.json holds them.
     ``plan``: Area and tiles: of this call, or those found in OUT.
@@ -34,6 +36,7 @@ class RunContext:
     selection: Selection
     indices: list[BoundIndex]
     skipped: dict[str, str]
+    conditions: BoundConditions
     model_names: Sequence[str]
     spectra: list[dict[str, Any]]
     plan: Plan

@@ -14,6 +14,7 @@ from hyperhpc.rundir.folder import describe_machine, read_versions
 from hyperhpc.scene import describe
 from hyperhpc.scene.georef import pixel_area_m2
 from hyperhpc.scene.probe import describe_acquisition
+from hyperhpc.schema import NOT_CLUSTERED
 from hyperhpc.version import __version__
 
 
@@ -102,6 +103,13 @@ def describe_choices(ctx: RunContext) -> list[str]:
         if scene.nodata
         else "Pixels are no-data only where a remaining band is not a finite number."
     )
+    if len(ctx.conditions):
+        choices.append(
+            f"Only pixels where {' and '.join(f'({text})' for text in ctx.conditions.texts)} are "
+            "clustered, as --where asks: the models see no other pixel, and all others with data "
+            f"have the label {NOT_CLUSTERED}. Shares of clusters are shares of the clustered "
+            "pixels; indices are those of all pixels."
+        )
     if config.index_bits < INDEX_BITS:
         choices.append(
             f"Index values are rounded to {config.index_bits} bits of their fraction, as "
@@ -112,8 +120,9 @@ def describe_choices(ctx: RunContext) -> list[str]:
         choices.append(_describe_unmixing(ctx.endmembers))
     if ctx.applied:
         return choices
+    which = "clustered" if len(ctx.conditions) else "valid"
     choices.append(
-        f"Models were fitted to the valid pixels of {say_every(ctx.stride)} row and column"
+        f"Models were fitted to the {which} pixels of {say_every(ctx.stride)} row and column"
         f"{_why_less(ctx)}, scaled to zero mean and unit standard deviation per band, so that "
         "bright bands do not outweigh dark ones."
     )

@@ -38,6 +38,7 @@ from hyperhpc.compute.transpose import explain_transposing, transpose_scene
 from hyperhpc.config import ENOUGH_PIXELS, STRIDE
 from hyperhpc.errors import SceneError
 from hyperhpc.files import remove_partial_files
+from hyperhpc.pipeline.conditions import count_masked, no_pixel_left
 from hyperhpc.pipeline.context import RunContext
 from hyperhpc.pipeline.header import say_every
 from hyperhpc.pipeline.managed import Session
@@ -153,7 +154,7 @@ def _take_one(
         sample.mask.create()
     grid_files = (sample.values, sample.mask)
     drop_damaged_records(work, folder, stages.record.warn, grid_files)
-    job = SampleJob(scene, plan.area, stride, ctx.selection.bands, sample)
+    job = SampleJob(scene, plan.area, stride, ctx.selection.bands, sample, ctx.conditions)
     times = sampling.tiles_per_side(scene, plan, stride, skips_bad_tiles=config.skip_bad_tiles)
     tiles = list(plan.tiles(times))
     with stages.stage("sample", "reading the sample", ctx.n_pixels, len(tiles)) as entry:
@@ -207,14 +208,17 @@ def _check_any_valid(
 ) -> None:
     """Tell a scene without a valid pixel from a sample that has missed them all."""
     session, folder, bad = stages.session, ctx.folder.records("count"), taken.bad
-    job = SampleJob(scene, ctx.plan.area, taken.stride, ctx.selection.bands, taken.sample)
+    bands, sample = ctx.selection.bands, taken.sample
+    job = SampleJob(scene, ctx.plan.area, taken.stride, bands, sample, ctx.conditions)
     tiles = [tile for tile in ctx.plan.tiles() if tile.name not in bad]
     with stages.stage("count", "looking for data", ctx.n_pixels):
         records, _ = run_tiles(
             workers, sampling.count_valid, job, tiles, folder, session.progress, session.claim
         )
-    if any(record["valid"] for record in records.values()):
+    if any(record["clustered"] for record in records.values()):
         return
+    if n_valid := sum(record["valid"] for record in records.values()):
+        raise no_pixel_left(ctx, n_valid, list(records.values()))
     if bad:
         name, why = next(iter(bad.items()))
         raise SceneError(
@@ -303,6 +307,7 @@ def classify_job(ctx: RunContext, scene: Scene, labellers: list[Labeller]) -> Cl
         ),
         ctx.config.index_bits,
         ctx.endmembers,
+        ctx.conditions,
     )
 
 
@@ -346,6 +351,8 @@ def classify(
             skip_policy,
         )  # fmt: skip
         entry.update(_totals(found, resumed))
+    if len(ctx.conditions) and not any(tile["clustered"] for tile in found.values()):
+        record.warn("no pixel meets --where, so that no pixel has a cluster")
     bad = collect_bad_tiles(found)
     record.add_bad_tiles(describe_bad_tiles(plan.tiles(), plan.area, bad))
     remove_partial_files(folder.results)  # of workers that were lost
@@ -383,7 +390,8 @@ def summarise(ctx: RunContext, records: TileRecords) -> dict[str, Any]:
                 "confusion": confusion.tolist(),
             }
         )
-    ctx.folder.write_result(ctx.folder.clusters, {"models": models, "agreement": agreement})
+    found = {"models": models, "agreement": agreement} | count_masked(ctx, tiles)
+    ctx.folder.write_result(ctx.folder.clusters, found)
     valid, nodata = (sum(tile[key] for tile in tiles) for key in ("valid", "nodata"))
     missing, undefined = {}, {}
     for i, name in enumerate(ctx.index_names):

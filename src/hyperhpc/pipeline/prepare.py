@@ -16,7 +16,13 @@ from hyperhpc.compute.fit.applied import read_applied
 from hyperhpc.compute.fit.fitting import check_models
 from hyperhpc.compute.overview import finest_step
 from hyperhpc.compute.sample import tiles_per_side, uses_thinned_copy
-from hyperhpc.compute.selection import place_spectra, resolve_drop, select_bands, usable_centres_nm
+from hyperhpc.compute.selection import (
+    bind_conditions,
+    place_spectra,
+    resolve_drop,
+    select_bands,
+    usable_centres_nm,
+)
 from hyperhpc.config import SHAPE, RunConfig
 from hyperhpc.pipeline.context import RunContext
 from hyperhpc.rundir.bbox import check_points
@@ -63,6 +69,7 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
         scene.wavelength_nm if config.seed_compat else usable_centres_nm(scene),
         seed_compat_bands=selection.bands if config.seed_compat else None,
     )
+    conditions = bind_conditions(scene, config, selection)
     model_names = list(applied.model["models"]) if applied else check_models(config)
     endmembers = None
     if config.unmix:
@@ -86,7 +93,17 @@ def prepare(config: RunConfig, *, is_plan: bool = False) -> RunContext:
     }
     plan = replace(plan, options=plan.options | by_content)
     return RunContext(
-        config, scene, selection, indices, skipped, model_names, spectra, plan, applied, endmembers
+        config,
+        scene,
+        selection,
+        indices,
+        skipped,
+        conditions,
+        model_names,
+        spectra,
+        plan,
+        applied,
+        endmembers,
     )
 
 
@@ -124,6 +141,7 @@ def describe_plan(config: RunConfig) -> dict[str, Any]:
         "bands": f"{len(ctx.selection.bands)} of {ctx.scene.shape[2]}",
         "indices": ctx.index_names,
         "models": list(ctx.model_names),
+        **({"where": ctx.conditions.texts} if len(ctx.conditions) else {}),
         "launcher": config.launcher,
         "workers": workers,
         "threads_per_worker": config.threads_per_worker,

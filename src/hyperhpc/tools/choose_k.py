@@ -92,7 +92,7 @@ def prepare_trial(config: RunConfig, ks: Sequence[int]) -> Trial:
     is stored band by band.
     """
     o = open_sampled(config, MAX_COARSE_PIXELS)
-    return Trial(o.config, o.scene, o.bands, o.plan, o.stride, ks)
+    return Trial(o.config, o.scene, o.bands, o.conditions, o.plan, o.stride, ks)
 
 
 def choose_k(trial: Trial, progress: Progress) -> dict[str, Any]:
@@ -105,9 +105,10 @@ def choose_k(trial: Trial, progress: Progress) -> dict[str, Any]:
     """
     dn = _read_sample(trial, progress)
     if len(dn) < max(trial.ks) * FEWEST_PER_CLUSTER:
+        which = " that meet --where" if len(trial.conditions) else ""
         raise ConfigError(
-            f"{len(dn)} valid sampled pixels are too few for {max(trial.ks)} clusters, which need "
-            f"{max(trial.ks) * FEWEST_PER_CLUSTER}: {FEWEST_PER_CLUSTER} per cluster",
+            f"{len(dn)} valid sampled pixels{which} are too few for {max(trial.ks)} clusters, "
+            f"which need {max(trial.ks) * FEWEST_PER_CLUSTER}: {FEWEST_PER_CLUSTER} per cluster",
             "Give a larger area or smaller numbers",
         )
     config, is_integer = trial.config, np.issubdtype(dn.dtype, np.integer)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from hyperhpc.analysis.condition import BoundConditions
 from hyperhpc.compute.sample import Sample, SampleJob, sample_tile
-from hyperhpc.compute.selection import resolve_drop, select_bands
+from hyperhpc.compute.selection import bind_conditions, resolve_drop, select_bands
 from hyperhpc.config import RunConfig
 from hyperhpc.errors import ConfigError
 from hyperhpc.rundir.plan import Plan, make_plan, note_bbox
@@ -23,12 +24,14 @@ from hyperhpc.scene.cube import THINNED_STEP, Scene
 class SampledScene:
     """A scene, its good bands, and which of its pixels are looked at.
 
+    ``conditions``: Only pixels that meet them are looked at.
     ``plan``: Area and tiles. ``stride``: Rows and columns from one pixel to the next.
     """
 
     config: RunConfig
     scene: Scene
     bands: np.ndarray
+    conditions: BoundConditions
     plan: Plan
     stride: int
 
@@ -48,11 +51,13 @@ def open_sampled(config: RunConfig, wanted: int) -> SampledScene:
             f"Store it by pixels: {shlex.join(words)}",
         )
     scene, config = resolve_drop(scene, config)
-    bands = select_bands(scene, config.drop).bands
+    selection = select_bands(scene, config.drop)
+    conditions = bind_conditions(scene, config, selection)
     stride = max(1, math.isqrt(math.prod(plan.area.shape) // (2 * wanted)))
     if stride > 2:  # a multiple of this step can be read from a thinned copy
         stride = -(-stride // THINNED_STEP) * THINNED_STEP
-    return SampledScene(config, scene, bands, plan, config.stride or stride)
+    stride = config.stride or stride
+    return SampledScene(config, scene, selection.bands, conditions, plan, stride)
 
 
 def read_sample(sampled: SampledScene, work: Path, progress: Progress) -> Sample:
@@ -61,7 +66,7 @@ def read_sample(sampled: SampledScene, work: Path, progress: Progress) -> Sample
     sample = Sample.at(work, plan.area, stride, len(sampled.bands), scene.dtype)
     sample.values.create()
     sample.mask.create()
-    job = SampleJob(scene, plan.area, stride, sampled.bands, sample)
+    job = SampleJob(scene, plan.area, stride, sampled.bands, sample, sampled.conditions)
     with progress.stage("reading the sample", plan.n_tiles(), "tiles"):
         for tile in plan.tiles():
             sample_tile(job, tile)

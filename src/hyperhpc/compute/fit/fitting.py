@@ -188,7 +188,7 @@ def _read_fitted(job: FitJob) -> dict[str, Any] | None:
 def _check_sample(job: FitJob) -> None:
     n_valid, n_clusters = int(job.data.sample.is_valid().sum()), job.config.clusters
     stride = job.config.stride or 1
-    check_n_pixels(n_valid, n_clusters, stride)
+    check_n_pixels(n_valid, n_clusters, stride, is_masked=bool(job.config.where))
     if n_valid < MIN_PIXELS_PER_CLUSTER * n_clusters and stride > 1:
         job.warn(
             f"{n_valid} sampled pixels are few for {n_clusters} clusters; --stride "
@@ -196,8 +196,10 @@ def _check_sample(job: FitJob) -> None:
         )
 
 
-def check_n_pixels(n_valid: int, n_clusters: int, stride: int) -> None:
+def check_n_pixels(n_valid: int, n_clusters: int, stride: int, *, is_masked: bool = False) -> None:
     """Refuse more clusters than pixels can carry.
+
+    ``is_masked``: True if only those count that meet the conditions of ``--where``.
 
     Raises ConfigError: fewer than :data:`FEWEST_PER_CLUSTER` pixels per cluster, or none at all.
     """
@@ -206,8 +208,10 @@ def check_n_pixels(n_valid: int, n_clusters: int, stride: int) -> None:
         return
     ways = [f"--clusters {n_valid // FEWEST_PER_CLUSTER}"] if n_valid >= FEWEST_PER_CLUSTER else []
     ways += ["--stride 1"] if stride > 1 else []
+    ways += ["a --where that more pixels meet"] if is_masked else []
+    which = " that meet --where" if is_masked else ""
     raise ConfigError(
-        f"{n_valid} valid sampled pixels are too few for {n_clusters} clusters, which need "
+        f"{n_valid} valid sampled pixels{which} are too few for {n_clusters} clusters, which need "
         f"{needed}: {FEWEST_PER_CLUSTER} per cluster",
         f"Give {' or '.join(ways)}" if ways else "Give a larger area",
     )

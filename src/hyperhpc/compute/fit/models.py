@@ -153,7 +153,7 @@ def _estimator_type(estimator: Any) -> str | None:
 def count_labels(estimator: Any, seen: np.ndarray) -> int:
     """How many labels a fitted estimator may give (0 to n - 1), from those seen so far.
 
-    Raises ConfigError: if they are not whole numbers from 0, or more than 255.
+    Raises ConfigError: if they are not whole numbers from 0, or too many.
     """
     if not np.issubdtype(seen.dtype, np.integer) or (seen.size and seen.min() < 0):
         raise ConfigError(
