@@ -11,8 +11,8 @@ import numpy as np
 
 #: Label of a pixel that is no-data.
 NO_CLUSTER = 255
-#: Label of a pixel that has data, but was left out of the clusters by ``--where``.
-NOT_CLUSTERED = 254
+#: Label of a pixel that has data, but was left out of the clusters by ``--where``; its name.
+NOT_CLUSTERED, NOT_CLUSTERED_TITLE = 254, "not clustered"
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from hyperhpc.report.style import (
     _SIGHTS,
     GAMMA,
     NODATA,
+    NOT_CLUSTERED,
     _oklab,
     cluster_colours,
     model_colours,
@@ -132,20 +133,22 @@ def test_plot_spectra__leaves_matplotlib_as_it_was():
     assert dict(mpl.rcParams) == before
 
 
-@pytest.mark.parametrize("n", [1, 8, 20, 255])
-def test_cluster_colours__are_distinct_and_none_is_no_data(n):
+@pytest.mark.parametrize("n", [1, 8, 20, 254])
+def test_cluster_colours__are_distinct_and_none_is_a_grey_without_clusters(n):
     colours = cluster_colours(n)
     assert len(set(colours)) == n
-    assert colours == cluster_colours(255)[:n]
-    assert to_rgb(NODATA) not in colours
+    assert colours == cluster_colours(254)[:n]
+    assert not {to_rgb(NODATA), to_rgb(NOT_CLUSTERED)} & set(colours)
 
 
 def test_cluster_colours__stay_apart_for_every_kind_of_sight():
     colours = np.array(cluster_colours(12))
-    for sight in _SIGHTS:
-        seen = _oklab(colours, sight)
-        gaps = np.linalg.norm(seen[:, None] - seen[None], axis=-1) + np.eye(12)
-        assert gaps.min() > 0.07  # that of Okabe and Ito's own set
+    with_greys = np.array([*colours[:8], to_rgb(NODATA), to_rgb(NOT_CLUSTERED)])
+    for shown in (colours, with_greys):
+        for sight in _SIGHTS:
+            seen = _oklab(shown, sight)
+            gaps = np.linalg.norm(seen[:, None] - seen[None], axis=-1) + np.eye(len(shown))
+            assert gaps.min() > 0.07  # that of Okabe and Ito's own set
 
 
 def _named_hue(colour):
@@ -200,9 +203,10 @@ def test_model_colours__are_those_that_run_json_asks_for(tmp_path):
     assert model_colours(open_results(tmp_path), "lloyd") == cluster_colours(5)
 
 
-def test_colour_labels__no_cluster_is_transparent():
-    image = colour_labels(np.array([[0, 1, 255, 7]], np.uint8), cluster_colours(2))
-    assert image[0, :, 3].tolist() == [255, 255, 0, 0]
+def test_colour_labels__no_data_is_transparent_and_not_clustered_grey():
+    image = colour_labels(np.array([[0, 1, 255, 7, 254]], np.uint8), cluster_colours(2))
+    assert image[0, :, 3].tolist() == [255, 255, 0, 0, 255]
+    np.testing.assert_allclose(image[0, 4, :3] / 255, to_rgb(NOT_CLUSTERED), atol=0.003)
     np.testing.assert_allclose(image[0, 1, :3] / 255, cluster_colours(2)[1], atol=0.003)
 
 

@@ -197,6 +197,9 @@ def _comparison_lines(facts: dict[str, Any]) -> Iterator[str]:
         "pixels with a cluster: {both} in both, {only_first} only in the first, {only_second} only "
         "in the second"
     ).format(**facts["pixels"])
+    for name, conditions in zip(("first", "second"), facts.get("where", []), strict=False):
+        if conditions:
+            yield f"clustered in the {name}: where " + " and ".join(f"({c})" for c in conditions)
     for pair in facts["pairs"]:
         models, share = " / ".join(pair["models"]), pair["share_agreeing"]
         agree = "no pixel to compare" if share is None else f"{share:.2%} of pixels agree"

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from hyperhpc.analysis.agreement import can_follow
 from hyperhpc.report import style
 from hyperhpc.report.formats import captions, listing, plural, score, slug, windows
+from hyperhpc.report.masked import grey_words
 from hyperhpc.report.plots.comparison import agreement_figure
 from hyperhpc.report.plots.fractions import fractions_figure
 from hyperhpc.report.plots.index_maps import IndexMap, index_figure, indices_figure, measure_index
@@ -145,6 +146,7 @@ def _draw_models(results: RunResults) -> Iterator[ReportFigure]:
             "level": _level_words(results),
             "framed": " The frame marks the close-up." if close_up else "",
             "colours": _colour_words(results),
+            "masked": grey_words(results),
             "crs": results.crs.label,
             "overlap": _overlap_words(results.model.get("wavelength_nm") or []),
         }

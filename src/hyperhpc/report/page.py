@@ -9,6 +9,7 @@ from hyperhpc.analysis.bands import TOLERANCE_NM
 from hyperhpc.files import atomic_write
 from hyperhpc.report import formats, tables
 from hyperhpc.report.formats import THIN, TIMES, number
+from hyperhpc.report.masked import condition_table, conditions_words
 from hyperhpc.report.methods import methods
 from hyperhpc.report.mixtures import fraction_note, fraction_table
 from hyperhpc.report.pictures import Picture, draw_pictures, within_budget
@@ -60,6 +61,8 @@ def render(results: RunResults, pictures: list[Picture], index_maps: list[IndexM
             )
             for m in results.models
         ],
+        conditions=condition_table(results),
+        conditions_words=conditions_words(results) if results.conditions else "",
         fits=tables.model_table(results),
         agreement=[(p, tables.agreement_table(p)) for p in results.clusters.get("agreement") or []],
         nearest=tables.nearest_bands(results),

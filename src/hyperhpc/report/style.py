@@ -30,6 +30,9 @@ INK, MUTED = RC["text.color"], RC["xtick.color"]
 SHADE = "#eceef1"
 #: No-data on every map. Light and without hue, so that it is never read as a value.
 NODATA = "#dfe1e4"
+#: Pixels that have data but no cluster: without hue too, and apart from the first eight clusters
+#: for every kind of sight.
+NOT_CLUSTERED = "#50555c"
 #: Pictures in colour show reflectance to the power of 1 over this.
 GAMMA = 1.5
 #: Settings that concern the process and no picture, or whose use matplotlib warns about.
@@ -86,7 +89,7 @@ def colour_map(index: str, *, diverging: bool) -> Colormap:
 def cluster_colours(n: int) -> tuple[tuple[float, float, float], ...]:
     """Colours of clusters 0 to n-1 as RGB in 0-1; the same cluster number, the same colour.
 
-    ``n``: Number of clusters, at most 255. The first eight are a published colour-blind-safe
+    ``n``: Number of clusters, at most 254. The first eight are a published colour-blind-safe
         set, the others are generated to stay as far from it, and from no-data, as they can.
     """
     base = [to_rgb(c) for c in _BASE]

@@ -104,6 +104,8 @@ def cluster_table(results: RunResults, model: str) -> Table | None:
     ]  # fmt: skip
     head = ["Cluster", "Pixels", "Area (ha)", "Share", "Mean NIR", "Fitted pixels"]
     caption = _caption("areas")
+    if results.conditions:
+        caption += " Pixels that are not clustered are in no row and no share."
     return Table(f"areas-{model}", caption, [*head, "Nearest centre"], rows, foot)
 
 

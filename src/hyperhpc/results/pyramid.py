@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from hyperhpc.schema import FRACTION, NO_CLUSTER, NODATA_CAUSE, UNMIXING_RMSE
+from hyperhpc.schema import FRACTION, NO_CLUSTER, NODATA_CAUSE, NOT_CLUSTERED, UNMIXING_RMSE
 
 #: Longest side, in pixels, of an array that is drawn.
 TARGET_PX = 1300
@@ -178,7 +178,10 @@ class Pyramid:
         return None if array is None else np.asarray(array[:], dtype=np.float32)
 
     def cluster(self, model: str, n_clusters: int) -> npt.NDArray[np.uint8] | None:
-        """Labels of one model (y, x), reduced by the most frequent label; 255 is no-data."""
+        """Labels of one model (y, x), reduced by the most frequent label.
+
+        255 is no-data, 254 a pixel that ``--where`` leaves out.
+        """
         array = self._array(self.level, "cluster")
         if array is None or model not in self.models:
             return None
@@ -279,7 +282,7 @@ def reduce_mean(values: npt.NDArray[Any]) -> FloatMap:
 
 
 def _reduce_mode(labels: npt.NDArray[np.uint8], n_clusters: int) -> npt.NDArray[np.uint8]:
-    """Most frequent label of each block; in a tie of data and no-data it is the data."""
+    """Most frequent label of each block; of equally frequent ones the lowest."""
     k = _factor(labels.shape)
     if k == 1:
         return labels
@@ -288,11 +291,12 @@ def _reduce_mode(labels: npt.NDArray[np.uint8], n_clusters: int) -> npt.NDArray[
     blocks = _blocks(labels, k, NO_CLUSTER)
     best = np.full((blocks.shape[0], blocks.shape[2]), NO_CLUSTER, np.uint8)
     most = np.zeros(best.shape, np.uint16)
-    for label in (NO_CLUSTER, *range(n_clusters)):
+    masked = (NOT_CLUSTERED,) if (labels == NOT_CLUSTERED).any() else ()
+    for label in (NO_CLUSTER, *masked, *range(n_clusters)):
         count = np.zeros(best.shape, np.uint16)
         for i, j in itertools.product(range(k), repeat=2):  # as in reduce_mean
             count += blocks[:, i, :, j] == label
-        is_more = count >= most if label == 0 else count > most
+        is_more = (count > most) | ((count == most) & (best >= NOT_CLUSTERED))
         np.copyto(best, np.uint8(label), where=is_more & (count > 0))
         np.maximum(most, count, out=most)
     return best

@@ -146,9 +146,9 @@ class RunResults:
         """The maps at full resolution, lazy.
 
         ``indices`` (index, y, x) float32, NaN is missing; ``cluster`` (model, y, x) uint8,
-        255 is no-data; with ``--unmix`` also ``fraction`` (endmember, y, x) and
-        ``unmixing_rmse`` (y, x) float32, NaN is missing; coordinates y, x (pixel centres), index,
-        model, endmember and spatial_ref.
+        255 is no-data, 254 a pixel that ``--where`` leaves out; with ``--unmix`` also ``fraction``
+        (endmember, y, x) and ``unmixing_rmse`` (y, x) float32, NaN is missing; coordinates y, x
+        (pixel centres), index, model, endmember and spatial_ref.
         """
         return _open_maps(self.folder.results)
 
@@ -235,7 +235,7 @@ class RunResults:
             yield slice(row, min(row + STRIP_ROWS, height))
 
     def labels(self, model: str, rows: slice, cols: slice = slice(None)) -> np.ndarray:
-        """Clusters of one model (y, x), uint8; 255 is no-data."""
+        """Clusters of one model (y, x), uint8; 255 is no-data, 254 is left out by ``--where``."""
         return np.asarray(self._map(CLUSTER.name)[self.model_names.index(model), rows, cols])
 
     def values(self, name: str, rows: slice, cols: slice = slice(None)) -> np.ndarray:
@@ -289,6 +289,17 @@ class RunResults:
     def unmixing(self) -> JsonDict:
         """``unmixing`` of run.json: endmembers and mean fractions; empty without ``--unmix``."""
         return self.run.get("unmixing") or {}
+
+    @property
+    def conditions(self) -> list[str]:
+        """Those of ``--where``: pixels that do not meet them have no cluster."""
+        return (self.run.get("options") or {}).get("where") or []
+
+    @property
+    def n_not_clustered(self) -> int:
+        """Valid pixels that do not meet the conditions, as far as clusters.json counts them."""
+        counts = self.clusters.get("where") or {}
+        return int(counts["valid"]) - int(counts["clustered"]) if counts else 0
 
     @property
     def n_bands(self) -> int | None:

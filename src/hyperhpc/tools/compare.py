@@ -13,7 +13,7 @@ from hyperhpc.errors import ConfigError
 from hyperhpc.results import STRIP_ROWS, RunResults, open_results
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.georef import is_same_crs
-from hyperhpc.schema import NO_CLUSTER
+from hyperhpc.schema import has_cluster
 
 #: Grids that differ by less than this share of a pixel are taken as the same.
 _TOLERANCE_PX = 0.01
@@ -67,8 +67,8 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], Overlap]:
             {m: overlap.labels(i, m, row, end) for m in run.model_names}
             for i, run in enumerate(overlap.runs)
         ]
-        # No-data is the same for all models of a run
-        is_first, is_second = (next(iter(f.values())) != NO_CLUSTER for f in found)
+        # Pixels without a cluster are the same for all models of a run
+        is_first, is_second = (has_cluster(next(iter(f.values()))) for f in found)
         is_both = is_first & is_second
         masks = (is_both, is_first & ~is_second, is_second & ~is_first, ~is_first & ~is_second)
         for name, mask in zip(counts, masks, strict=True):
@@ -76,12 +76,14 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], Overlap]:
         labels = [{m: values[is_both] for m, values in f.items()} for f in found]
         for (a, b), table in tables.items():
             table += agreement.confusion_table(labels[0][a], labels[1][b], *table.shape)
+    is_masked = bool(one.conditions or other.conditions)
     facts = {
         "runs": [str(first), str(second)],
         "bounds": overlap.bounds,
         "shape": list(overlap.shape),
         "same_area": overlap.shape == one.shape == other.shape,
         "pixels": counts,
+        **({"where": [one.conditions, other.conditions]} if is_masked else {}),
         "pairs": [_describe(pair, table) for pair, table in tables.items()],
     }
     return facts, overlap
@@ -181,7 +183,8 @@ def _reduce(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels of every step-th pixel, and the share that differs in each block.
 
-    Returns: uint8 (y, x) twice, 255 no-data; float32 (y, x), NaN where no pixel is in both.
+    Returns: uint8 (y, x) twice, as the runs have stored it; float32 (y, x), NaN where no pixel
+    has a cluster in both.
     """
     partner = np.full(256, -1)
     for a, b in pair["matched"]:
@@ -191,7 +194,7 @@ def _reduce(
     for start in range(0, overlap.shape[0], rows_at_once):
         stop = min(start + rows_at_once, overlap.shape[0])
         a, b = (overlap.labels(i, pair["models"][i], start, stop) for i in range(2))
-        is_both = (a != NO_CLUSTER) & (b != NO_CLUSTER)
+        is_both = has_cluster(a) & has_cluster(b)
         n, n_differ = (_block_sums(m, step) for m in (is_both, is_both & (partner[a] != b)))
         share = np.divide(n_differ, n, out=np.full(n.shape, np.nan), where=n > 0)
         parts.append((a[::step, ::step], b[::step, ::step], share.astype(np.float32)))

@@ -12,6 +12,7 @@ from hyperhpc.report import style
 from hyperhpc.report.formats import coordinate, jinja_environment
 from hyperhpc.report.plots.index_maps import IndexMap
 from hyperhpc.results import RunResults
+from hyperhpc.schema import NOT_CLUSTERED, NOT_CLUSTERED_TITLE
 from hyperhpc.view.points import Point
 
 LINE = "#d9dde2"
@@ -44,13 +45,15 @@ def index_legend(index: IndexMap) -> str:
 
 
 def cluster_legend(results: RunResults, model: str) -> str:
-    """Colour, name and share of each class."""
+    """Colour, name and share of each class, and of what is not clustered."""
     pixels = results.cluster_entry(model).get("pixels") or []
     total, colours = sum(p for p in pixels if p), style.model_colours(results, model)
-    keys = [
+    keys: list[tuple[str, str, float | None]] = [
         (to_hex(colours[one.number]), one.name, one.sum_of(pixels) / total if total else None)
         for one in results.classes(model)
     ]
+    if results.conditions:
+        keys.append((style.NOT_CLUSTERED, NOT_CLUSTERED_TITLE, None))
     return str(_PANEL.cluster_legend(keys))
 
 
@@ -63,13 +66,16 @@ def points_table(results: RunResults, points: Sequence[Point]) -> str:
         ("row, column", [f"{p.row}, {p.col}" for p in points]),
     ]
     clusters = {
-        model: list(
-            zip(
-                map(to_hex, style.model_colours(results, model)),
-                results.class_names(model),
-                strict=True,
+        model: dict(
+            enumerate(
+                zip(
+                    map(to_hex, style.model_colours(results, model)),
+                    results.class_names(model),
+                    strict=True,
+                )
             )
         )
+        | {NOT_CLUSTERED: (style.NOT_CLUSTERED, NOT_CLUSTERED_TITLE)}
         for model in (points[0].labels if points else ())
     }
     titles = {str(e["name"]): str(e.get("title") or e["name"]) for e in results.computed}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from hyperhpc.compute.selection import spectra_at
 from hyperhpc.errors import HyperhpcError
 from hyperhpc.report.plots.spectra import joined, runs_of
-from hyperhpc.schema import CLUSTER, INDICES, NO_CLUSTER
+from hyperhpc.schema import CLUSTER, INDICES, NO_CLUSTER, NOT_CLUSTERED
 from hyperhpc.view.levels import list_levels
 from hyperhpc.view.viewed_run import ViewedRun
 
@@ -26,7 +26,7 @@ class Point:
 
     ``x``, ``y``: Centre of the pixel, in the CRS.
     ``row``, ``col``: In ``results.zarr``.
-    ``labels``: Cluster by model; None where there is none.
+    ``labels``: Cluster by model, 254 if it is not clustered; None where there is no data.
     ``values``: Index values by name; NaN where there is none.
     ``wavelength_nm``, ``reflectance``: (band,), all bands in the order of the scene, NaN where
         no-data; both empty if there is no spectrum.
@@ -91,7 +91,7 @@ def cluster_mean_curve(viewed: ViewedRun, model: str, label: int | None) -> Curv
     """The mean spectrum of a cluster, broken by NaN at dropped bands; empty if not known."""
     entry = viewed.results.cluster_entry(model)
     wavelength = viewed.results.model.get("wavelength_nm")
-    if label is None or not entry or not wavelength:
+    if label in (None, NOT_CLUSTERED) or not entry or not wavelength:
         return np.empty(0), np.empty(0)
     runs = runs_of(np.array(wavelength), viewed.results.good_ranges)
     mean = np.array(entry["mean"][label], dtype=np.float64)  # null for an empty cluster

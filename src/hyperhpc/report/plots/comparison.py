@@ -22,7 +22,7 @@ from hyperhpc.report.plots.maps import TITLE, colour_labels
 from hyperhpc.report.plots.sheet import LEFT, MARGIN, PAGE, TICKS_BELOW, Sheet, aspect_of, fit
 from hyperhpc.results import Extent, JsonDict
 from hyperhpc.scene.georef import MapCrs
-from hyperhpc.schema import NO_CLUSTER
+from hyperhpc.schema import NO_CLUSTER, NOT_CLUSTERED, NOT_CLUSTERED_TITLE
 
 # From what agrees, paler than any cluster, to what does not.
 _RAMP = "OrRd"
@@ -34,7 +34,7 @@ class ComparedModels:
     """A pair of models, reduced for drawing.
 
     ``pair``: An entry of ``pairs`` of ``hyperhpc compare --json``.
-    ``first``, ``second``: Labels (y, x) uint8, 255 no-data.
+    ``first``, ``second``: Labels (y, x) uint8, 255 no-data, 254 not clustered.
     ``differing``: Share of the pixels in each block that differ after matching; NaN where none
         is in both.
     """
@@ -75,7 +75,9 @@ def comparison_figure(
             colours = style.cluster_colours(len(keys))
             draw_key(sheet, LEFT, below, [[k] for k in keys], colours, rows, 0)
             top += height
-        sheet.footer(crs, view, w)
+        maps = [labels for compared in drawn for labels in (compared.first, compared.second)]
+        has_masked = any((labels == NOT_CLUSTERED).any() for labels in maps)
+        sheet.footer(crs, view, w, masked=NOT_CLUSTERED_TITLE if has_masked else "")
         return sheet.figure
 
 
@@ -135,6 +137,7 @@ def _names(pair: JsonDict) -> list[str]:
 def _recoloured(labels: npt.NDArray[np.uint8], pair: JsonDict) -> npt.NDArray[np.uint8]:
     """Labels of the second run as positions among :func:`_names`."""
     table = np.full(256, NO_CLUSTER, np.uint8)
+    table[NOT_CLUSTERED] = NOT_CLUSTERED
     for a, b in pair["matched"]:
         table[b] = a
     for i, b in enumerate(_second_only(pair), len(pair["confusion"])):

@@ -34,7 +34,7 @@ from hyperhpc.report.plots.sheet import (
 )
 from hyperhpc.results import Extent, FloatMap, Pyramid, RunResults
 from hyperhpc.scene.cube import NO_DATA, NO_FILE
-from hyperhpc.schema import NO_CLUSTER, flag_meaning
+from hyperhpc.schema import NO_CLUSTER, NOT_CLUSTERED, NOT_CLUSTERED_TITLE, flag_meaning
 
 #: Longest side of the close-up, in pixels of the scene.
 SIDE_PX = 500
@@ -249,8 +249,15 @@ def cluster_figure(results: RunResults, model: str, close_up: CloseUp | None) ->
     key_colours = [colours[one.number] for one in shown]
     more = len(classes) - len(shown)
     draw_key(sheet, key_x, key_y, keys, key_colours, key_rows, more, spectra)
-    sheet.footer(results.crs, view, w)
+    share = results.n_not_clustered / max(total + results.n_not_clustered, 1)
+    words = f"{NOT_CLUSTERED_TITLE}, {percent(share)} of the data" if share else ""
+    sheet.footer(results.crs, view, w, masked=words or masked_words(results))
     return sheet.figure
+
+
+def masked_words(results: RunResults) -> str:
+    """What the darker grey of a map of clusters means; empty if there is none."""
+    return NOT_CLUSTERED_TITLE if results.conditions else ""
 
 
 def close_up_figure(results: RunResults, model: str, close_up: CloseUp | None) -> Figure | None:
@@ -268,19 +275,21 @@ def close_up_figure(results: RunResults, model: str, close_up: CloseUp | None) -
         panels.append(("True colour", detail, image, extent, finest == 1))
     image = colour_labels(labels, style.model_colours(results, model))
     panels.append((f"Clusters, {model}", size, image, close_up.extent, False))
-    return _map_sheet(results, panels, close_up.extent, n_pixels=labels.shape[1])
+    masked = masked_words(results) if (labels == NOT_CLUSTERED).any() else ""
+    return _map_sheet(results, panels, close_up.extent, labels.shape[1], masked)
 
 
 def colour_labels(
     labels: npt.NDArray[np.uint8], colours: Sequence[tuple[float, float, float]]
 ) -> npt.NDArray[np.uint8]:
-    """RGBA of labels; everything that is no cluster is transparent.
+    """RGBA of labels; no-data is transparent, and what is not clustered grey.
 
     ``colours``: RGB in 0-1 of clusters 0, 1 ...
     """
     table = np.zeros((256, 4), np.uint8)
     table[: len(colours), :3] = np.round(np.reshape(colours, (-1, 3)) * 255)
     table[: len(colours), 3] = 255
+    table[NOT_CLUSTERED] = (*np.round(np.multiply(to_rgb(style.NOT_CLUSTERED), 255)), 255)
     table[NO_CLUSTER] = 0
     return table[labels]
 
@@ -299,11 +308,13 @@ def whole_view(results: RunResults) -> Extent:
 
 
 def _map_sheet(
-    results: RunResults, panels: list[Panel], view: Extent, n_pixels: int | None = None
-) -> Figure:
+    results: RunResults, panels: list[Panel], view: Extent, n_pixels: int | None = None,
+    masked: str = "",
+) -> Figure:  # fmt: skip
     """Maps of equal size under a title each, with one footer.
 
     ``n_pixels`` across, where it is given, are drawn with a whole number of dots each.
+    ``masked``: What the darker grey means, if there is any.
     """
     gap = 0.16
     room = (11.0 if n_pixels else PAGE) + MARGIN - LEFT
@@ -326,5 +337,5 @@ def _map_sheet(
             x, y + TITLE, w, h, image, extent, results.crs,
             view=view, is_smooth=is_smooth, show_y=col == 0, is_named=i == (n_rows - 1) * n_cols,
         )  # fmt: skip
-    sheet.footer(results.crs, view, w)
+    sheet.footer(results.crs, view, w, masked=masked)
     return sheet.figure

@@ -64,13 +64,16 @@ class Sheet:
         """Small grey text."""
         self.text(x, y, text, **{"fontsize": 7, "color": style.MUTED} | kwargs)
 
-    def footer(self, crs: MapCrs, view: Extent, width: float, no_data: str = "no data") -> None:
+    def footer(
+        self, crs: MapCrs, view: Extent, width: float, no_data: str = "no data", masked: str = ""
+    ) -> None:
         """One scale bar, north arrow, no-data key and the CRS, for all maps of the sheet.
 
         Outside the maps, so that they never cover data and stay legible on a thin strip.
 
         ``view``, ``width``: Edges of what each map shows, and its width in inches.
-        ``no_data``: What the neutral grey means; empty if no map shows it.
+        ``no_data``, ``masked``: What the neutral grey means, and the darker one of pixels that
+            are not clustered; empty if no map shows it.
         """
         room = self.width - LEFT - 2 * MARGIN
         ax = self.axes(LEFT, self.height - FOOTER, room, FOOTER)
@@ -94,11 +97,12 @@ class Sheet:
                 ax.add_patch(Polygon(half, facecolor=face, edgecolor=style.INK, lw=0.4))
             ax.text(at + 0.1, base + 0.027, "N", va="center", fontsize=7)
             at += 0.26
-        if no_data:
-            key = (at + 0.1, base - 0.03), 0.14, 0.115
-            ax.add_patch(Rectangle(*key, facecolor=style.NODATA, edgecolor="#b4bac1", lw=0.4))
-            ax.text(at + 0.3, base + 0.027, no_data, va="center", fontsize=7)
-            at += 0.4 + 0.06 * len(no_data)
+        for text, grey in ((no_data, style.NODATA), (masked, style.NOT_CLUSTERED)):
+            if text:
+                key = (at + 0.1, base - 0.03), 0.14, 0.115
+                ax.add_patch(Rectangle(*key, facecolor=grey, edgecolor="#b4bac1", lw=0.4))
+                ax.text(at + 0.3, base + 0.027, text, va="center", fontsize=7)
+                at += 0.4 + 0.06 * len(text)
         # On a narrow sheet the name of the CRS has its own line under the bar.
         fits = room - at > 0.052 * len(crs.label)
         x, y, ha = (room, base + 0.027, "right") if fits else (0.0, base - 0.15, "left")

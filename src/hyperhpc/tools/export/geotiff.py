@@ -19,6 +19,7 @@ import numpy as np
 
 from hyperhpc.reading import check_name
 from hyperhpc.results import STRIP_ROWS, RunResults
+from hyperhpc.schema import NO_CLUSTER, NOT_CLUSTERED
 from hyperhpc.tools.export.bands import Band
 from hyperhpc.version import __version__
 
@@ -135,11 +136,19 @@ def _check_written(path: Path, results: RunResults, bands: Sequence[Band]) -> No
 
 
 def colour_table(results: RunResults, model: str) -> dict[int, tuple[int, int, int, int]]:
-    """RGBA (0-255) of the classes of a model by number, as in the report; no-data is clear."""
-    from hyperhpc.report.style import model_colours
+    """RGBA (0-255) of the classes of a model by number, as in the report; no-data is clear.
 
-    table, colours = {255: (0, 0, 0, 0)}, model_colours(results, model)
-    for one in results.classes(model):
-        red, green, blue = colours[one.number]
-        table[one.number] = round(red * 255), round(green * 255), round(blue * 255), 255
+    Of a run with ``--where`` the pixels that are not clustered have a colour too.
+    """
+    from matplotlib.colors import to_rgb
+
+    from hyperhpc.report import style
+
+    of_clusters = style.model_colours(results, model)
+    colours = {one.number: of_clusters[one.number] for one in results.classes(model)}
+    if results.conditions:
+        colours[NOT_CLUSTERED] = to_rgb(style.NOT_CLUSTERED)
+    table = {NO_CLUSTER: (0, 0, 0, 0)}
+    for k, (red, green, blue) in colours.items():
+        table[k] = round(red * 255), round(green * 255), round(blue * 255), 255
     return table

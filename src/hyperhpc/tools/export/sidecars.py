@@ -10,9 +10,11 @@ import jinja2
 import numpy as np
 from matplotlib.colors import to_hex
 
+from hyperhpc.report import style
 from hyperhpc.report.plots.index_maps import measure_index
 from hyperhpc.report.style import model_colours
 from hyperhpc.results import RunResults, open_results
+from hyperhpc.schema import NOT_CLUSTERED, NOT_CLUSTERED_TITLE
 from hyperhpc.tools.export.bands import Band, index_entry
 from hyperhpc.tools.export.geotiff import colour_table
 
@@ -66,13 +68,19 @@ def _categories(results: RunResults, band: Band) -> dict[int, tuple[str, Any, in
     if pixels is None:
         entry = results.cluster_entry(band.name)["pixels"]
         pixels = {one.number: int(one.sum_of(entry)) for one in band.classes}
-    return {c.number: (c.name, table[c.number][:3], pixels[c.number]) for c in band.classes}
+    found = {c.number: (c.name, table[c.number][:3], pixels[c.number]) for c in band.classes}
+    if results.conditions:
+        colour = table[NOT_CLUSTERED][:3]
+        found[NOT_CLUSTERED] = NOT_CLUSTERED_TITLE, colour, results.n_not_clustered
+    return found
 
 
 def _class_style(results: RunResults, band: Band) -> dict[str, Any]:
     """Value, colour and name of each class."""
     colours = model_colours(results, band.name)
     entries = [(one.number, to_hex(colours[one.number]), one.name) for one in band.classes]
+    if results.conditions:
+        entries.append((NOT_CLUSTERED, style.NOT_CLUSTERED, NOT_CLUSTERED_TITLE))
     return {"limits": None, "entries": entries}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from hyperhpc.analysis.quantiles import GroupQuantiles
 from hyperhpc.errors import ConfigError
 from hyperhpc.results import RunResults
-from hyperhpc.schema import NO_CLUSTER
+from hyperhpc.schema import NO_CLUSTER, NOT_CLUSTERED, NOT_CLUSTERED_TITLE
 from hyperhpc.tools.csv_table import attribute_columns, band_columns, write_table
 
 #: Statistics of each index in each cluster, in the order of the columns.
@@ -26,7 +26,9 @@ def write_clusters(path: Path, results: RunResults, models: Sequence[str]) -> No
     the map, their share of all pixels with a cluster, area_m2 and area_ha (empty where the size
     of a pixel in metres is not known); mean_NAME, q25_NAME, median_NAME and q75_NAME of each index
     over these pixels (missing values left out); spectrum_pixels, the number of fitted pixels;
-    mean_NM and sd_NM over these, reflectance 0-1 at each good band.
+    mean_NM and sd_NM over these, reflectance 0-1 at each good band. Of a run with ``--where`` the
+    last row of a model, cluster 254, is that of the pixels that are not clustered: it has no share
+    and no spectrum.
     """
     centres = results.model["wavelength_nm"]
     area = results.area.get("pixel_area_m2")
@@ -38,7 +40,7 @@ def write_clusters(path: Path, results: RunResults, models: Sequence[str]) -> No
         *band_columns("mean", centres), *band_columns("sd", centres),
     ]  # fmt: skip
     statistics = index_statistics(results, models)
-    rows = []
+    rows, n_spectrum = [], 1 + 2 * len(centres)
     for model in models:
         entry = results.cluster_entry(model)
         total, names = sum(entry["pixels"]), results.class_names(model)
@@ -57,6 +59,12 @@ def write_clusters(path: Path, results: RunResults, models: Sequence[str]) -> No
             for spectrum in (entry["mean"][k], entry["sd"][k]):
                 row += spectrum or [None] * len(centres)  # a cluster without pixels
             rows.append(row)
+        if results.conditions:
+            n = results.n_not_clustered
+            m2 = None if area is None else n * float(area)
+            name = [NOT_CLUSTERED_TITLE] if results.named_models else []
+            row = [model, NOT_CLUSTERED, *name, n, None, m2, m2 and m2 / 1e4]
+            rows.append([*row, *statistics[model][-1].ravel().tolist(), *[None] * n_spectrum])
     write_table(path, head, rows)
 
 
@@ -67,12 +75,11 @@ def index_statistics(results: RunResults, models: Sequence[str]) -> dict[str, np
     histograms of at most 12 x 2048 bins per cluster and model.
 
     Returns: by model: float64 (cluster, index, statistic of ``STATISTICS``), NaN where no
-    pixel has a value.
+    pixel has a value. Of a run with ``--where`` the pixels that are not clustered come last.
     """
     n_indices = len(results.index_names)
-    found = {
-        m: np.full((results.n_clusters(m), n_indices, len(STATISTICS)), np.nan) for m in models
-    }
+    n_groups = {m: results.n_clusters(m) + bool(results.conditions) for m in models}
+    found = {m: np.full((n, n_indices, len(STATISTICS)), np.nan) for m, n in n_groups.items()}
     for i, name in enumerate(results.index_names):
         sums = {m: np.zeros(len(found[m])) for m in models}
         quartiles = {m: GroupQuantiles(len(found[m])) for m in models}
@@ -84,6 +91,7 @@ def index_statistics(results: RunResults, models: Sequence[str]) -> dict[str, np
                     labels = results.labels(m, rows)
                     is_used = has_value & (labels != NO_CLUSTER)
                     used, kept = labels[is_used], values[is_used]
+                    used[used == NOT_CLUSTERED] = n_groups[m] - 1
                     quartiles[m].add(kept, used)
                     if number == 0:
                         sums[m] += np.bincount(used, kept, len(found[m]))
@@ -133,6 +141,12 @@ def _named(results: RunResults) -> list[str]:
     return [model for model in results.model_names if model in results.named_models]
 
 
+def _class_name(results: RunResults, model: str, label: int) -> str | None:
+    if label == NOT_CLUSTERED:
+        return NOT_CLUSTERED_TITLE
+    return dict(enumerate(results.class_names(model))).get(label)
+
+
 def _pixel_values(results: RunResults, row: int | None, col: int | None) -> list[Any]:
     """Cluster of each model and value of each index at a pixel of the scene, if there is one."""
     area = results.area
@@ -145,7 +159,7 @@ def _pixel_values(results: RunResults, row: int | None, col: int | None) -> list
         return nothing
     window = slice(y, y + 1), slice(x, x + 1)
     labels = {model: int(results.labels(model, *window)[0, 0]) for model in results.model_names}
-    names = [dict(enumerate(results.class_names(m))).get(labels[m]) for m in _named(results)]
+    names = [_class_name(results, model, labels[model]) for model in _named(results)]
     values = [float(results.values(name, *window)[0, 0]) for name in results.index_names]
     return [
         *(None if label == NO_CLUSTER else label for label in labels.values()),
