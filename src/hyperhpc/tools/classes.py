@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import to_hex
 
-from hyperhpc.analysis.cover import suggest_cover
+from hyperhpc.analysis.cover import BARE, BRIGHT, DARK, DRY, GREEN, SPARSE, WATER, suggest_cover
 from hyperhpc.errors import ConfigError, unreadable
 from hyperhpc.files import atomic_outputs, check_guard
 from hyperhpc.reading import read_file
 from hyperhpc.report.formats import percent
+from hyperhpc.report.style import model_colours
 from hyperhpc.report.tables import mean_spectrum_indices
 from hyperhpc.results import ClusterClass, RunResults, cluster_title, open_results
 from hyperhpc.results.classes import classes_to_json, merge_by_name, read_classes
@@ -28,9 +30,15 @@ _MAX_NAME = 60
 _COLOR = re.compile("#[0-9a-fA-F]{6}")
 _CLUSTER = re.compile(r"C\d+")
 _MAX_BYTES = 2**20
+#: Colours that are suggested with a kind of land.
+_COLORS = {
+    WATER: "#2166ac", GREEN: "#1b7837", SPARSE: "#a6dba0", DRY: "#dfc27d", BRIGHT: "#f4a582",
+    DARK: "#8c6d5a", BARE: "#bf812d",
+}  # fmt: skip
 _HEAD = """\
 # Names of the clusters of {model} in the run {out}.
-# Edit name and, if you like, color ("#rrggbb"); clusters with the same name become one class.
+# Edit name and, if you like, color ("#rrggbb", without the # before the word color); clusters
+# with the same name become one class, which needs its color only once.
 # A suggestion is a guess from the mean spectrum: look at the maps before you take it over.
 # Brightness is the mean reflectance over all good bands; indices are those of the mean spectrum.
 # Then put it into force: hyperhpc classes {out} FILE
@@ -57,19 +65,19 @@ def make_template(out: Path, model: str | None) -> str:
     results = open_results(out, complete=True)
     model = _choose_model(results, model)
     parts = [_HEAD.format(model=model, out=shlex.quote(str(out)))]
-    facts = _describe_clusters(results, model)
+    facts, colors = _describe_clusters(results, model)
     classes = {k: one for one in results.classes(model) for k in one.clusters}
     for k, lines in enumerate(facts):
         one = classes[k]
-        color = f'color = "{one.color}"' if one.color else '# color = ""'
+        color = f'color = "{one.color}"' if one.color else f'# color = "{colors[k]}"'
         comments = "".join(f"# {line}\n" for line in lines)
         table = f"{_key(model)}.{cluster_title(k)}"
         parts.append(f"\n[{table}]\n{comments}name = {_quoted(one.name)}\n{color}\n")
     return "".join(parts)
 
 
-def _describe_clusters(results: RunResults, model: str) -> list[list[str]]:
-    """Comments on each cluster: share, brightness, indices, suggestion."""
+def _describe_clusters(results: RunResults, model: str) -> tuple[list[list[str]], list[str]]:
+    """Comments on each cluster: share, brightness, indices, suggestion; and suggested colours."""
     entry = results.cluster_entry(model)
     spectra = np.array(entry["mean"], dtype=np.float64)  # None is NaN: an empty cluster
     nm = np.asarray(results.model["wavelength_nm"], dtype=np.float64)
@@ -84,7 +92,8 @@ def _describe_clusters(results: RunResults, model: str) -> list[list[str]]:
             shown.append(f"brightness {np.nanmean(spectra[k]):.3g}")
         lines = ["; ".join(shown), ", ".join(values), f"suggestion: {words[k] or 'none'}"]
         about.append([line for line in lines if line])
-    return about
+    own = [to_hex(colour) for colour in model_colours(results, model)]
+    return about, [_COLORS.get(word, own[k]) for k, word in enumerate(words)]
 
 
 def _plain(text: str) -> str:
