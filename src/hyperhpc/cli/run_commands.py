@@ -135,7 +135,7 @@ def classes(out: Path, file: Path | None, model: str | None, remove: bool) -> No
 )
 @choice_option(
     "--format",
-    "cog geotiff gpkg csv parquet",
+    "cog geotiff netcdf gpkg csv parquet",
     "Write the file in this format.  [default: by the ending of DEST; cog for .tif]",
     default=None,
 )
@@ -146,7 +146,7 @@ def classes(out: Path, file: Path | None, model: str | None, remove: bool) -> No
     help="In maps of clusters, merge connected regions smaller than this many square metres.",
 )
 def export(out: Path, dest: Path, what: str, format: str | None, min_area: float | None) -> None:
-    """Write maps of the run in OUT as GeoTIFF or polygons, or its tables as CSV or Parquet.
+    """Write maps of a run as GeoTIFF, NetCDF or polygons, or its tables as CSV or Parquet.
 
     A GeoTIFF has one band per model or index. Files next to it hold its styles for QGIS (.qml)
     and the names of the clusters for GDAL (.aux.xml). A GeoPackage has one layer per model, of

@@ -3,6 +3,7 @@
 ========  ============================================================================
 bands     the maps of a run that can be exported, each a band of a GeoTIFF
 geotiff   writes them as a GeoTIFF or COG
+netcdf    writes them as NetCDF
 sidecars  writes their names and colours for GDAL and QGIS
 regions   connected regions of a map of classes, small ones merged
 polygons  writes them as polygons of a GeoPackage
@@ -18,12 +19,12 @@ from pathlib import Path
 from hyperhpc.errors import ConfigError
 from hyperhpc.files import atomic_outputs
 from hyperhpc.results import RunResults, open_results
-from hyperhpc.tools.export.bands import CLUSTERS, POINTS, choose_bands, merge_regions
+from hyperhpc.tools.export.bands import CLUSTERS, POINTS, Band, choose_bands, merge_regions
 
 #: Formats, and the endings of their files.
 FORMATS = {
-    "cog": (".tif", ".tiff"), "geotiff": (".tif", ".tiff"), "gpkg": (".gpkg",), "csv": (".csv",),
-    "parquet": (".parquet",),
+    "cog": (".tif", ".tiff"), "geotiff": (".tif", ".tiff"), "netcdf": (".nc",),
+    "gpkg": (".gpkg",), "csv": (".csv",), "parquet": (".parquet",),
 }  # fmt: skip
 
 
@@ -65,17 +66,35 @@ def export(
         return _export_table(results, dest, what)
     if kind == "gpkg":
         return _export_polygons(results, dest, what, min_area_m2, notify)
+    if kind == "netcdf":
+        return _export_netcdf(results, dest, what, min_area_m2)
     from hyperhpc.tools.export.geotiff import write_geotiff
     from hyperhpc.tools.export.sidecars import sidecar_names, write_sidecars
 
-    bands = choose_bands(results, what)
-    if min_area_m2 is not None:
-        bands = [merge_regions(results, band, min_area_m2) for band in bands]
+    bands = _choose(results, what, min_area_m2)
     extra_names = sidecar_names(dest.name, bands)
     with atomic_outputs(dest, extra_names) as folder:
         write_geotiff(folder / dest.name, results, bands, cog=kind == "cog")
         write_sidecars(folder, dest.name, results, bands)
     return [dest, *(dest.with_name(name) for name in extra_names)]
+
+
+def _choose(results: RunResults, what: str, min_area_m2: float | None) -> list[Band]:
+    bands = choose_bands(results, what)
+    if min_area_m2 is None:
+        return bands
+    return [merge_regions(results, band, min_area_m2) for band in bands]
+
+
+def _export_netcdf(
+    results: RunResults, dest: Path, what: str, min_area_m2: float | None
+) -> list[Path]:
+    from hyperhpc.tools.export.netcdf import write_netcdf
+
+    bands = _choose(results, what, min_area_m2)
+    with atomic_outputs(dest) as folder:
+        write_netcdf(folder / dest.name, results, bands)
+    return [dest]
 
 
 def _export_polygons(
