@@ -14,7 +14,7 @@ from typing import TypeAlias
 import pytest
 
 from cli_case import call, spawn
-from run_case import RunCase
+from run_case import MASKED_OPTIONS, RunCase
 
 pytest_plugins = ["tiers", "pytester"]
 
@@ -97,15 +97,6 @@ def small_run(make_once: MakeOnce, small_scene: Path) -> Path:
         assert done.code == 0, done.err
 
     return make_once("small run", fill) / "out"
-
-
-#: What ``masked_run`` clusters. The second reads a band that the models do not see: 2470 nm lies
-#: at the noisy end.
-CONDITIONS = "NDVI > 0.6 and R(860) > 0.2", "not R(2470) > 0.09 or own < 0"
-MASKED_OPTIONS = (
-    "--where", CONDITIONS[0], "--where", CONDITIONS[1], "--formula", "own=R(1680)-R(860)",
-    "--clusters", "4", "--indices", "ndvi", "--memory-per-worker", "1GiB",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+#: What ``masked_run`` clusters. The second reads a band that the models do not see: 2470 nm lies
+#: at the noisy end.
+CONDITIONS = "NDVI > 0.6 and R(860) > 0.2", "not R(2470) > 0.09 or own < 0"
+MASKED_OPTIONS = (
+    "--where", CONDITIONS[0], "--where", CONDITIONS[1], "--formula", "own=R(1680)-R(860)",
+    "--clusters", "4", "--indices", "ndvi", "--memory-per-worker", "1GiB",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class RunCase:

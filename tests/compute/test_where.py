@@ -10,14 +10,13 @@ import pytest
 from sklearn.cluster import KMeans
 
 from cli_case import call, check_refused
-from conftest import CONDITIONS, MASKED_OPTIONS
 from hyperhpc.analysis.agreement import confusion_table
 from hyperhpc.compute.sample import Sample, SampleJob, count_valid, sample_tile
 from hyperhpc.compute.selection import bind_conditions, select_bands
 from hyperhpc.config import RunConfig
 from hyperhpc.rundir.plan import Area, Tile
 from hyperhpc.scene import open_scene
-from run_case import RunCase, assert_same_results
+from run_case import CONDITIONS, MASKED_OPTIONS, RunCase, assert_same_results
 
 
 def which_hold(case: RunCase) -> np.ndarray:

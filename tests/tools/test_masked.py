@@ -13,7 +13,6 @@ from matplotlib.colors import to_rgb
 from rasterio.shutil import copy
 
 from cli_case import call
-from conftest import CONDITIONS
 from hyperhpc.compute.overview import _most_frequent, _split_squares
 from hyperhpc.report import style
 from hyperhpc.report.draw import draw_figures
@@ -28,7 +27,7 @@ from hyperhpc.view import markup
 from hyperhpc.view.layers import MapLayers
 from hyperhpc.view.points import cluster_mean_curve, read_point
 from hyperhpc.view.viewed_run import open_viewed_run
-from run_case import RunCase
+from run_case import CONDITIONS, RunCase
 
 GREY = np.round(255 * np.array(to_rgb(style.NOT_CLUSTERED))).astype(int)
 
