@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -166,3 +167,14 @@ def test_condition__equals_numpy(made: Made, seed: int) -> None:
         expected = compute(dn / 10000.0)
     expected &= (dn[:, sorted(bands)] != -9999).all(axis=1)
     np.testing.assert_array_equal(holds(text, dn), expected)
+
+
+_WORDS = "NDVI R( R(860) ) ( < <= > >= == = and or not if else in is , 0.2 1e999 - ** / [ ' & ~ λ"
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(_WORDS.split()), max_size=12).map(" ".join) | st.text(max_size=30))
+def test_condition__of_any_text_is_read_or_refused(text: str) -> None:
+    with suppress(ConfigError):
+        found = bind(text).test(DN, np.ones(len(DN), bool))
+        assert (found.dtype, found.shape) == (bool, (1, 4))

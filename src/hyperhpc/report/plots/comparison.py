@@ -77,7 +77,8 @@ def comparison_figure(
             top += height
         maps = [labels for compared in drawn for labels in (compared.first, compared.second)]
         has_masked = any((labels == NOT_CLUSTERED).any() for labels in maps)
-        sheet.footer(crs, view, w, masked=NOT_CLUSTERED_TITLE if has_masked else "")
+        words = ("no data, or not compared", NOT_CLUSTERED_TITLE) if has_masked else ("no data", "")
+        sheet.footer(crs, view, w, *words)
         return sheet.figure
 
 
