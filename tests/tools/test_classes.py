@@ -23,7 +23,7 @@ from hyperhpc.report.plots.spectra import cluster_spectra_figure
 from hyperhpc.report.style import cluster_colours, model_colours, use_style
 from hyperhpc.results import open_results
 from hyperhpc.rundir.integrity import files_of
-from hyperhpc.sealed import measure_file, write_sums
+from hyperhpc.sealed import measure_file, write_sealed, write_sums
 from hyperhpc.tools.verify import verify
 from hyperhpc.view.markup import cluster_legend
 from report_case import write_case
@@ -169,6 +169,22 @@ def test_classes__damage_is_found_and_said(out: Path, tmp_path: Path, no_report:
         open_results(other).classes("lloyd")
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"name": "a", "clusters": [0, 1, 2, 3, 4, 5], "color": "red; } body {"},
+        {"name": "a\x1b[2J", "clusters": [0, 1, 2, 3, 4, 5]},
+        {"name": "a", "clusters": "012345"},
+        {"name": "a"},
+        {"name": "a", "clusters": [0, 1, 2, 3, 4, 5, 5]},
+        {"name": "a", "clusters": [-1, 0, 1, 2, 3, 4, 5]},
+    ],
+)
+def test_classes__of_another_program_are_refused(out: Path, entry: dict[str, object]) -> None:
+    write_sealed(out / "classes.json", {"models": {"lloyd": [entry]}})
+    check_refused(call("classes", out), 3, "classes.json")
+
+
 def test_classes__colours_and_legend_follow(out: Path, tmp_path: Path, no_report: None) -> None:
     assert call("classes", out, edit(tmp_path / "n.toml", NAMES, C3="#102030")).code == 0
     results, own = open_results(out), cluster_colours(6)
@@ -220,6 +236,7 @@ def test_classes__report_shows_names(out: Path, tmp_path: Path, no_report: None)
     assert f'data-value="{pixels[1] + pixels[3]}"' in table
     assert "forest &amp; &lt;wood&gt; $1$" in table
     assert "C1, C3" in table
+    assert "The clusters of lloyd were named by hand, which gave 4 classes." in page
     assert 'id="table-classes-minibatch"' not in page
     with use_style():
         key, spectra = (

@@ -19,6 +19,9 @@ from report_case import write_case
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("netcdf") / "out"
     write_case(out, shape=(30, 42), clusters=3, points=0, indices=("ndvi", "cai"), pixel=2.0)
+    about = json.loads((out / "run.json").read_text())
+    about["options"]["where"] = ["NDVI > 0.1"]
+    (out / "run.json").write_text(json.dumps(about))
     classes = [
         {"name": "bare: sand & clay", "clusters": [0, 2], "color": None},
         {"name": "wood", "clusters": [1], "color": None},
@@ -49,8 +52,8 @@ def test_export__netcdf_has_the_maps_and_their_place(run: Path, tmp_path: Path, 
         assert [dim[0].name for dim in variable.dims] == ["/y", "/x"]
         assert variable.attrs["grid_mapping"] == b"spatial_ref"
         if what in ("clusters", "lloyd"):
-            assert variable.attrs["flag_values"].tolist() == [0, 1]
-            assert variable.attrs["flag_meanings"] == b"bare_sand_clay wood"
+            assert variable.attrs["flag_values"].tolist() == [0, 1, 254]
+            assert variable.attrs["flag_meanings"] == b"bare_sand_clay wood not_clustered"
 
 
 def test_export__netcdf_replaces_no_file_and_has_no_points(run: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ The labels in ``results.zarr`` stay. Names, colours and merges lie in ``OUT/clas
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,9 @@ from hyperhpc.rundir.folder import RunFolder
 from hyperhpc.sealed import DamagedJsonError, read_json
 
 JsonDict = dict[str, Any]
+#: Letters of the longest name, which a legend must hold.
+MAX_NAME = 60
+_COLOR = re.compile("#[0-9a-fA-F]{6}")
 
 
 @dataclass(frozen=True)
@@ -105,16 +109,28 @@ def read_classes(folder: RunFolder) -> dict[str, tuple[ClusterClass, ...]]:
         return {}
     try:
         models = read_json(folder.classes)["models"]
-        return {
-            str(model): tuple(
-                ClusterClass(str(e["name"]), tuple(map(int, e["clusters"])), e.get("color"))
-                for e in entries
-            )
-            for model, entries in models.items()
-        }
+        return {str(model): tuple(map(_read_class, found)) for model, found in models.items()}
     except (DamagedJsonError, KeyError, TypeError, ValueError) as error:
         why = error.message if isinstance(error, ConfigError) else f"{folder.classes} is damaged"
         raise ConfigError(why, names_hint(folder.out)) from None
+
+
+def _read_class(entry: JsonDict) -> ClusterClass:
+    """A class, as it may be drawn and written into files of other programs."""
+    name, color = str(entry["name"]), entry.get("color")
+    if not is_name(name) or not (color is None or is_color(color)):
+        raise ValueError
+    return ClusterClass(name, tuple(map(int, entry["clusters"])), color)
+
+
+def is_name(text: str) -> bool:
+    """True for a name of at most ``MAX_NAME`` letters on one line, without spaces around it."""
+    return 0 < len(text) <= MAX_NAME and text.isprintable() and text == text.strip()
+
+
+def is_color(value: Any) -> bool:
+    """True for ``#rrggbb``."""
+    return isinstance(value, str) and _COLOR.fullmatch(value) is not None
 
 
 def check_classes(folder: RunFolder, model: str, classes: Sequence[ClusterClass], n: int) -> None:

@@ -20,15 +20,18 @@ from hyperhpc.report.formats import percent
 from hyperhpc.report.style import model_colours
 from hyperhpc.report.tables import mean_spectrum_indices
 from hyperhpc.results import ClusterClass, RunResults, cluster_title, open_results
-from hyperhpc.results.classes import classes_to_json, merge_by_name, read_classes
+from hyperhpc.results.classes import (
+    MAX_NAME,
+    classes_to_json,
+    is_color,
+    is_name,
+    merge_by_name,
+    read_classes,
+)
 from hyperhpc.rundir.folder import RunFolder
 from hyperhpc.sealed import write_sealed
 from hyperhpc.tools.preview import report_run
 
-#: Letters of the longest name, which a legend must hold.
-_MAX_NAME = 60
-_COLOR = re.compile("#[0-9a-fA-F]{6}")
-_CLUSTER = re.compile(r"C\d+")
 _MAX_BYTES = 2**20
 #: Colours that are suggested with a kind of land.
 _COLORS = {
@@ -248,12 +251,12 @@ def _read_cluster(what: str, entry: Any) -> tuple[str, str | None]:
     if unknown := set(entry) - {"name", "color"}:
         raise ConfigError(f"{what} has an unknown key {min(unknown)}", "Known are name and color")
     name, color = entry["name"].strip(), entry.get("color") or None
-    if not name or len(name) > _MAX_NAME or not name.isprintable():
+    if not is_name(name):
         raise ConfigError(
-            f"{what} has a name that cannot be shown: {name[:_MAX_NAME]!r}",
-            f"A name has 1 to {_MAX_NAME} letters on one line",
+            f"{what} has a name that cannot be shown: {name[:MAX_NAME]!r}",
+            f"A name has 1 to {MAX_NAME} letters on one line",
         )
-    if color is not None and not (isinstance(color, str) and _COLOR.fullmatch(color)):
+    if color is not None and not is_color(color):
         raise ConfigError(
             f"{what} has the color {color!r}, which is none",
             'Write it as "#rrggbb", for example "#1b7837", or leave it out',

@@ -15,6 +15,7 @@ import numpy as np
 
 from hyperhpc.results import STRIP_ROWS, RunResults
 from hyperhpc.scene.georef import axis_attributes, grid_mapping_attributes
+from hyperhpc.schema import NOT_CLUSTERED, NOT_CLUSTERED_TITLE
 from hyperhpc.tools.export.bands import Band
 from hyperhpc.version import __version__
 
@@ -61,18 +62,21 @@ def _write(file: Any, results: RunResults, bands: Sequence[Band]) -> None:
         for number, axis in enumerate(axes):
             variable.dims[number].attach_scale(file[axis])
         variable.attrs["_FillValue"] = np.array([missing])
-        _set(variable, _describe(band))
+        _set(variable, _describe(results, band))
         for rows in results.strips():
             variable[rows] = band.read(rows)
 
 
-def _describe(band: Band) -> dict[str, Any]:
+def _describe(results: RunResults, band: Band) -> dict[str, Any]:
     """Attributes of a map; classes as CF's flags."""
     words: dict[str, Any] = {"long_name": band.name, **band.tags}
     words |= {"units": band.variable.unit, "grid_mapping": _CRS}
     if band.classes:
-        names = (re.sub(r"[^\w.+@-]+", "_", one.name, flags=re.ASCII) for one in band.classes)
-        words["flag_values"] = np.array([one.number for one in band.classes], band.variable.dtype)
+        flags = {one.number: one.name for one in band.classes}
+        if results.conditions:
+            flags[NOT_CLUSTERED] = NOT_CLUSTERED_TITLE
+        names = (re.sub(r"[^\w.+@-]+", "_", name, flags=re.ASCII) for name in flags.values())
+        words["flag_values"] = np.array(list(flags), band.variable.dtype)
         words["flag_meanings"] = " ".join(names)
     return words
 
