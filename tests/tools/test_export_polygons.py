@@ -23,7 +23,7 @@ from hyperhpc.tools.export import polygons
 from hyperhpc.tools.export.regions import merge_small_regions, number_regions, sieve_sizes
 from report_case import write_case
 
-SHAPE = (44, 52)
+SHAPE = (32, 40)
 
 
 @pytest.fixture(scope="module")
