@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+from scipy.io import loadmat
+from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
 import hyperhpc
@@ -28,10 +30,13 @@ from hyperhpc.analysis.indices import choose_indices, compute_indices
 from hyperhpc.analysis.kernel import valid_pixels
 from hyperhpc.analysis.noise import measure_bands
 from hyperhpc.analysis.residuals import measure_carbon_dioxide
+from hyperhpc.analysis.unmixing.endmembers import find_atgp, find_nfindr
+from hyperhpc.analysis.unmixing.fractions import Unmixer
 from hyperhpc.compute.selection import MIN_SIGNAL_TO_NOISE, select_bands
 from hyperhpc.scene import open_scene
 from hyperhpc.schema import NO_CLUSTER
-from hyperhpc.simulate.scene import simulate
+from hyperhpc.simulate.materials import CLASS_NAMES, endmembers
+from hyperhpc.simulate.scene import Painter, simulate
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("HYPERHPC_SHARED", ROOT.parent / "shared")) / "data"
@@ -194,12 +199,54 @@ def fit() -> Rows:
     return rows
 
 
+def _samson() -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """DN (pixel, band), published endmembers and abundances (pixel, endmember), divisor."""
+    known = loadmat(DATA / "samson" / "Samson.mat")
+    scene = open_scene(DATA / "samson" / "samson_1.img")
+    dn = scene.read(slice(0, 95), slice(0, 95)).reshape(-1, 156)
+    return dn, known["GT"], known["S_GT"].reshape(-1, 3), 1402.0
+
+
+def _mixed() -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """The same of a simulated scene, in its good bands."""
+    painter = Painter(200, 200)
+    dn, true_class = painter.window(0, 0, 200, 200)
+    is_valid = true_class != NO_CLUSTER
+    nm = painter.wavelength_nm
+    good = good_bands(nm, drop_windows((), None), ())
+    cover = painter.land.window(0, 0, 200, 200)
+    spectra = endmembers(nm)[: len(CLASS_NAMES), good] / 1e4
+    return dn[is_valid][:, good], spectra, cover.abundance[:, is_valid].T, 1e4
+
+
+def fractions() -> Rows:
+    """Fractions against published abundances, and against the truth of a simulated scene."""
+    rows = [["scene", "endmembers", "by", "RMSE of fractions", "mean residual"]]
+    for name, (dn, known, true, scale) in (("Samson", _samson()), ("simulated", _mixed())):
+        n = len(known)
+        found = {
+            f"{n} published" if name == "Samson" else f"{n} true": known,
+            f"{n} by N-FINDR": dn[find_nfindr(dn / scale, n)] / scale,
+            f"{n} by ATGP": dn[find_atgp(dn / scale, n)] / scale,
+        }
+        for what, spectra in found.items():
+            for by in ("reflectance", "shape"):
+                unmixer = Unmixer(spectra.astype(float), scale, dn.dtype, by_shape=by == "shape")
+                mixed, residual = unmixer.unmix(dn)
+                # of all orders of the endmembers the one with the least error
+                errors = ((mixed[:, None] - true.T[None]) ** 2).mean(axis=2)
+                rmse = np.sqrt(errors[linear_sum_assignment(errors)].mean())
+                rows.append([name, what, by, f"{rmse:.3f}", f"{residual.mean():.4f}"])
+    return rows
+
+
 SECTIONS: dict[str, Callable[[], Rows]] = {
     "carbon-dioxide": carbon_dioxide,
     "carotenoids": carotenoids,
     "denominators": denominators,
     "noise": noise,
     "fit": fit,
+    "fractions": fractions,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 from scipy.optimize import nnls
 
@@ -18,6 +20,9 @@ from hyperhpc.report.plots.fractions import measure_fraction
 from hyperhpc.results import open_results
 from hyperhpc.simulate.materials import BRIGHT, DRY, GREEN, SHADOW, SHRUB, endmembers
 from hyperhpc.tools.csv_table import band_columns, write_table
+from hyperhpc.view.layers import MapLayers
+from hyperhpc.view.markup import index_legend
+from hyperhpc.view.viewed_run import open_viewed_run
 from run_case import RunCase, flip
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("shared_workers")]
@@ -25,6 +30,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("shared_workers")]
 OPTIONS = "--models lloyd --clusters 3 --indices ndvi --memory-per-worker 1GiB".split()
 NAMES = {"grass": GREEN, "shrub": SHRUB, "dry vegetation": DRY, "soil": BRIGHT, "shade": SHADOW}
 GROUPS = {"grass": "green vegetation", "shrub": "green vegetation"}
+
+
+def point_of(scene: Path) -> list[str]:
+    """A point on data, as options."""
+    opened = xr.open_zarr(scene, group="reflectance")
+    row, col = np.argwhere(RunCase(scene, Path()).is_valid)[2000]
+    return ["--point", f"{float(opened.x[col])},{float(opened.y[row])}"]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +55,7 @@ def run(
     small_scene: Path, table: Path, shared_workers: None, tmp_path_factory: pytest.TempPathFactory
 ) -> RunCase:
     out = tmp_path_factory.mktemp("unmix") / "out"
-    done = call("run", small_scene, out, "--unmix", table, *OPTIONS)
+    done = call("run", small_scene, out, "--unmix", table, *OPTIONS, *point_of(small_scene))
     assert done.code == 0, done.err
     return RunCase(small_scene, out)
 
@@ -114,12 +126,13 @@ def test_unmix__is_repaired_and_belongs_to_its_table(
     done = call("verify", out)
     assert done.code == 7
     assert all(name in done.out + done.err for name in names)
-    done = call("run", run.scene, out, "--unmix", table, *OPTIONS)
+    point = point_of(run.scene)
+    done = call("run", run.scene, out, "--unmix", table, *OPTIONS, *point)
     assert done.code == 0, done.err
     assert [(out / name).read_bytes() for name in names] == before
-    check_refused(call("run", run.scene, out, *OPTIONS), 3, "unmix was", "is unset")
+    check_refused(call("run", run.scene, out, *OPTIONS, *point), 3, "unmix was", "is unset")
     words = ("--unmix", table, "--unmix-by", "shape")
-    check_refused(call("run", run.scene, out, *words, *OPTIONS), 3, "unmix was")
+    check_refused(call("run", run.scene, out, *words, *OPTIONS, *point), 3, "unmix was")
 
 
 def test_unmix__its_report_and_groups(run: RunCase) -> None:
@@ -158,3 +171,40 @@ def test_unmix__a_high_residual_is_called_so(run: RunCase) -> None:
     note, is_high = fraction_note(replace(results, run=worse)) or ("", False)
     assert is_high
     assert "--unmix-by shape" in note
+
+
+def test_unmix__its_maps_and_points_are_exported(run: RunCase, tmp_path: Path) -> None:
+    done = call("export", run.out, tmp_path / "f.tif", "--what", "fractions")
+    assert done.code == 0, done.err
+    fraction, every = run.results["fraction"].values, slice(None)
+    results = open_results(run.out, complete=True)
+    with rasterio.open(tmp_path / "f.tif") as file:
+        assert file.descriptions == tuple(results.fraction_groups)
+        assert file.tags(1)["description"] == "Endmembers: grass, shrub"
+        for number, name in enumerate(results.fraction_groups, 1):
+            np.testing.assert_array_equal(file.read(number), results.fractions(name, every))
+    assert 'classificationMax="1"' in (tmp_path / "f.qml").read_text("utf-8")
+    for what, wanted in (("unmixing_rmse", run.results["unmixing_rmse"]), ("shrub", fraction[1])):
+        assert call("export", run.out, tmp_path / f"{what}.tif", "--what", what).code == 0
+        with rasterio.open(tmp_path / f"{what}.tif") as file:
+            np.testing.assert_array_equal(file.read(1), wanted)
+    done = call("export", run.out, tmp_path / "g.tif", "--what", "wood")
+    check_refused(done, 3, "fractions unmixing_rmse 'green vegetation' 'dry vegetation' soil")
+    assert call("export", run.out, tmp_path / "p.csv", "--what", "points").code == 0
+    (row,) = csv.DictReader((tmp_path / "p.csv").read_text("utf-8").splitlines())
+    y, x = int(row["row"]), int(row["col"])
+    assert float(row["fraction_soil"]) == pytest.approx(float(fraction[3, y, x]))
+
+
+def test_unmix__its_layers_in_the_viewer(run: RunCase, tmp_path: Path) -> None:
+    layers = MapLayers(open_viewed_run(run.out, run.scene, tmp_path))
+    green = layers.all["fraction:green vegetation"]
+    assert green.positions == (0, 1)
+    values = run.results["fraction"].values[[0, 1]]
+    painted = layers.paint(green, values)
+    np.testing.assert_array_equal(painted[..., 3] > 0, run.is_valid)
+    shown = layers.fraction_map("green vegetation")
+    best = np.unravel_index(np.nanargmax(values.sum(axis=0)), run.is_valid.shape)
+    wanted = np.round(np.array(shown.colours(1.0)) * 255)
+    assert np.abs(painted[best] - wanted).max() <= 3
+    assert "green vegetation" in index_legend(shown)

@@ -241,6 +241,14 @@ def test_clusters_page__chooses_a_number_of_clusters(tmp_path: Path) -> None:
 
 
 @pytest.mark.docs
+def test_fractions_page__leads_from_a_tile_to_fractions(tmp_path: Path) -> None:
+    simulate(tmp_path / "tile.h5", 60, 60, layout="neon", seed=2)
+    run_blocks("fractions.md", "sh needs-a-neon-tile", tmp_path)
+    assert (tmp_path / "fractions.tif").stat().st_size > 0
+    assert (tmp_path / "residual.qml").stat().st_size > 0
+
+
+@pytest.mark.docs
 def test_clusters_page__leads_from_a_tile_to_named_polygons(tmp_path: Path) -> None:
     simulate(tmp_path / "tile.h5", 60, 60, layout="neon", seed=2)
     run_blocks("clusters.md", "sh needs-a-neon-tile", tmp_path)

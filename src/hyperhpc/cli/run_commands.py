@@ -131,7 +131,8 @@ def classes(out: Path, file: Path | None, model: str | None, remove: bool) -> No
     "--what",
     default="clusters",
     metavar="NAME",
-    help="Export clusters, indices, one model, one index, or (only as a table) points.",
+    help="Export clusters, indices, fractions, one model, index or group of endmembers, "
+    "unmixing_rmse, or (only as a table) points.",
 )
 @choice_option(
     "--format",
@@ -148,10 +149,11 @@ def classes(out: Path, file: Path | None, model: str | None, remove: bool) -> No
 def export(out: Path, dest: Path, what: str, format: str | None, min_area: float | None) -> None:
     """Write maps of a run as GeoTIFF, NetCDF or polygons, or its tables as CSV or Parquet.
 
-    A GeoTIFF has one band per model or index. Files next to it hold its styles for QGIS (.qml)
-    and the names of the clusters for GDAL (.aux.xml). A GeoPackage has one layer per model, of
-    polygons with class, area and mean of each index, and its styles for QGIS. A table has one
-    row per cluster (areas, mean of each index, mean and sd spectra) or per point of the run.
+    A GeoTIFF has one band per model, index or group of endmembers. Files next to it hold its
+    styles for QGIS (.qml) and the names of the clusters for GDAL (.aux.xml). A GeoPackage has one
+    layer per model, of polygons with class, area and mean of each index, and its styles for QGIS.
+    A table has one row per cluster (areas, mean of each index, mean and sd spectra) or per point
+    of the run.
     """
     from hyperhpc.tools.export import export as export_run
 

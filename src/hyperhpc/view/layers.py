@@ -8,9 +8,10 @@ from functools import cached_property
 import numpy as np
 
 from hyperhpc.report import style
+from hyperhpc.report.plots.fractions import measure_fraction
 from hyperhpc.report.plots.index_maps import IndexMap, coloured, measure_index
 from hyperhpc.report.plots.maps import colour_labels
-from hyperhpc.schema import CLUSTER, INDICES, QUICKLOOK
+from hyperhpc.schema import CLUSTER, FRACTION, INDICES, QUICKLOOK
 from hyperhpc.tools.export.bands import index_entry
 from hyperhpc.view.levels import Level, MapWindow, Viewport, choose_level, list_levels
 from hyperhpc.view.viewed_run import ViewedRun
@@ -23,9 +24,11 @@ RGB, CIR = (0, 1, 2), (3, 0, 1)
 class MapLayer:
     """One map that can be shown.
 
-    ``key``: Unique: ``rgb``, ``cir``, ``index:NAME``, ``cluster:MODEL``.
+    ``key``: Unique: ``rgb``, ``cir``, ``index:NAME``, ``cluster:MODEL``,
+        ``fraction:GROUP``.
     ``title``: Text in the list of layers.
-    ``variable``, ``positions``: The stored array, and positions along its first dimension.
+    ``variable``, ``positions``: The stored array, and positions along its first dimension; those
+        of fractions are summed.
     """
 
     key: str
@@ -35,7 +38,7 @@ class MapLayer:
 
     @property
     def name(self) -> str:
-        """Name of the index or the model; empty for colours."""
+        """Name of the index, the model or the group; empty for colours."""
         return self.key.partition(":")[2]
 
 
@@ -45,7 +48,7 @@ class MapLayers:
     def __init__(self, viewed: ViewedRun) -> None:
         self.viewed = viewed
         self._levels: dict[str, list[Level]] = {
-            v.name: list_levels(viewed, v.name) for v in (QUICKLOOK, INDICES, CLUSTER)
+            v.name: list_levels(viewed, v.name) for v in (QUICKLOOK, INDICES, CLUSTER, FRACTION)
         }
         self._index_maps: dict[str, IndexMap] = {}
 
@@ -67,6 +70,10 @@ class MapLayers:
         layers += [
             MapLayer(f"cluster:{name}", f"Clusters, {name}", CLUSTER.name, (i,))
             for i, name in enumerate(overview.models)
+        ]
+        layers += [
+            MapLayer(f"fraction:{name}", f"Fraction, {name}", FRACTION.name, positions)
+            for name, positions in self.viewed.results.fraction_groups.items()
         ]
         return {layer.key: layer for layer in layers}
 
@@ -96,6 +103,9 @@ class MapLayers:
             return style.rgba(np.moveaxis(values, 0, -1), limits)
         if layer.variable == CLUSTER.name:
             return colour_labels(values[0], style.model_colours(self.viewed.results, layer.name))
+        if layer.variable == FRACTION.name:
+            shown = self.fraction_map(layer.name)
+            return coloured(values.sum(axis=0), shown.limits, shown.colours)
         index_map = self.index_map(layer.name)
         return coloured(values[0], index_map.limits, index_map.colours)
 
@@ -106,3 +116,12 @@ class MapLayers:
             assert found is not None
             self._index_maps[name] = found
         return self._index_maps[name]
+
+    def fraction_map(self, name: str) -> IndexMap:
+        """Limits and colours of the fraction of a group, as in the report; kept likewise."""
+        key = f"fraction:{name}"
+        if key not in self._index_maps:
+            found = measure_fraction(self.viewed.results, name)
+            assert found is not None
+            self._index_maps[key] = found
+        return self._index_maps[key]

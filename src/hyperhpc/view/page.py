@@ -176,6 +176,8 @@ class Page:
             return markup.cluster_legend(self._viewed.results, layer.name)
         if layer.key.startswith("index:"):
             return markup.index_legend(self._layers.index_map(layer.name))
+        if layer.key.startswith("fraction:"):
+            return markup.index_legend(self._layers.fraction_map(layer.name))
         names = ("red", "green", "blue", "near infrared")
         nm = self._viewed.overview.quicklook_nm
         at = layer.positions

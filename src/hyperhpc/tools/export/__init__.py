@@ -39,7 +39,8 @@ def export(
     """Write maps or tables of a finished run into a file, whole or not at all.
 
     ``dest``: File to write; it must not exist.
-    ``what``: ``clusters``, ``indices``, the name of a model or an index, or ``points``.
+    ``what``: ``clusters``, ``indices``, ``fractions``, the name of one of their maps,
+        ``unmixing_rmse``, or ``points``.
     ``kind``: One of :data:`FORMATS`; None takes what the ending of ``dest`` says.
     ``min_area_m2``: In maps of clusters and their polygons, smaller regions are merged.
     ``notify``: Called with notes.

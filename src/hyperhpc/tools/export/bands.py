@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,11 +11,11 @@ import numpy as np
 
 from hyperhpc.errors import ConfigError
 from hyperhpc.results import ClusterClass, RunResults
-from hyperhpc.schema import CLUSTER, INDICES, Variable
+from hyperhpc.schema import CLUSTER, FRACTION, INDICES, UNMIXING_RMSE, Variable
 from hyperhpc.tools.export.regions import merge_small_regions, read_class_map, smallest_region
 
 #: Names of all maps of a kind at once.
-CLUSTERS, ALL_INDICES = "clusters", "indices"
+CLUSTERS, ALL_INDICES, FRACTIONS = "clusters", "indices", "fractions"
 #: Name of the table of points; not a map.
 POINTS = "points"
 
@@ -46,8 +47,14 @@ def choose_bands(results: RunResults, what: str) -> list[Band]:
     names = [*results.model_names, *results.index_names]
     groups = {CLUSTERS: results.model_names, ALL_INDICES: results.index_names}
     chosen = groups.get(what, [name for name in names if name == what])
+    mixtures = _fraction_names(results)
+    if not chosen and mixtures:
+        if what == FRACTIONS:
+            return [_fraction_band(results, name) for name in results.fraction_groups]
+        if what in mixtures:
+            return [_fraction_band(results, what)]
     if not chosen:
-        known = " ".join([CLUSTERS, ALL_INDICES, *names])
+        known = " ".join([CLUSTERS, ALL_INDICES, *names, *map(shlex.quote, mixtures)])
         raise ConfigError(
             f"The run in {results.folder.out} has no map {what!r}",
             f"--what takes {known}, and {POINTS} for a table",
@@ -67,6 +74,24 @@ def _make_band(results: RunResults, name: str) -> Band:
     keys = ("title", "long_name", "formula", "citation", "doi")
     tags = {key: str(entry[key]) for key in keys if entry.get(key)}
     return Band(name, INDICES, tags, lambda rows: results.values(name, rows))
+
+
+def _fraction_names(results: RunResults) -> list[str]:
+    """What names maps of fractions: all groups, the residual, a group, an endmember."""
+    if not results.endmember_names:
+        return []
+    names = [*results.fraction_groups, *results.endmember_names]
+    return list(dict.fromkeys([FRACTIONS, UNMIXING_RMSE.name, *names]))
+
+
+def _fraction_band(results: RunResults, name: str) -> Band:
+    """The fraction of a group or an endmember, or the residual of all."""
+    if name == UNMIXING_RMSE.name:
+        tags = {"long_name": "Residual of the fractions", "description": UNMIXING_RMSE.about}
+        return Band(name, UNMIXING_RMSE, tags, results.unmixing_rmse)
+    members = ", ".join(results.endmember_names[layer] for layer in results.fraction_layers(name))
+    tags = {"long_name": f"Fraction of {name}", "description": f"Endmembers: {members}"}
+    return Band(name, FRACTION, tags, lambda rows: results.fractions(name, rows))
 
 
 def merge_regions(results: RunResults, band: Band, min_area_m2: float) -> Band:

@@ -11,10 +11,11 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from hyperhpc.report import style
+from hyperhpc.report.plots.fractions import measure_fraction
 from hyperhpc.report.plots.index_maps import measure_index
 from hyperhpc.report.style import model_colours
 from hyperhpc.results import RunResults, open_results
-from hyperhpc.schema import NOT_CLUSTERED, NOT_CLUSTERED_TITLE
+from hyperhpc.schema import NOT_CLUSTERED, NOT_CLUSTERED_TITLE, UNMIXING
 from hyperhpc.tools.export.bands import Band, index_entry
 from hyperhpc.tools.export.geotiff import colour_table
 
@@ -86,7 +87,11 @@ def _class_style(results: RunResults, band: Band) -> dict[str, Any]:
 
 def _ramp_style(results: RunResults, band: Band) -> dict[str, Any]:
     """Limits and colours of values, as in the report."""
-    measured = measure_index(open_results(results.folder.out), index_entry(results, band.name))
+    opened = open_results(results.folder.out)
+    if band.variable in UNMIXING:
+        measured = measure_fraction(opened, band.name)
+    else:
+        measured = measure_index(opened, index_entry(results, band.name))
     low, high = (measured and measured.limits) or (0.0, 1.0)
     entries = []
     if measured:

@@ -110,8 +110,9 @@ def write_points(path: Path, results: RunResults) -> None:
 
     Columns: point (from 1); the attributes of the file of points; x, y in the scene's CRS; state
     (``ok`` or ``no geometry``); row, col of the scene; cluster_MODEL for each model, and
-    class_MODEL if its clusters were named; each index by its name; nm_NM, reflectance 0-1 at every
-    band of the scene. A point outside the area of the maps has no clusters and indices.
+    class_MODEL if its clusters were named; each index by its name; fraction_GROUP with
+    ``--unmix``; nm_NM, reflectance 0-1 at every band of the scene. A point outside the area of
+    the maps has no clusters, indices and fractions.
 
     Raises ConfigError: the run was given no points.
     """
@@ -124,7 +125,8 @@ def write_points(path: Path, results: RunResults) -> None:
     head = [
         "x", "y", "state", "row", "col", *(f"cluster_{name}" for name in results.model_names),
         *(f"class_{name}" for name in _named(results)),
-        *results.index_names, *band_columns("nm", points[0]["wavelength_nm"]),
+        *results.index_names, *(f"fraction_{name}" for name in results.fraction_groups),
+        *band_columns("nm", points[0]["wavelength_nm"]),
     ]  # fmt: skip
     given = [point.get("attributes", {}) for point in points]
     names, attributes = attribute_columns(given, ["point", *head])
@@ -151,6 +153,7 @@ def _pixel_values(results: RunResults, row: int | None, col: int | None) -> list
     """Cluster of each model and value of each index at a pixel of the scene, if there is one."""
     area = results.area
     n_values = len(results.model_names) + len(_named(results)) + len(results.index_names)
+    n_values += len(results.fraction_groups)
     nothing = [None] * n_values
     if row is None or col is None:
         return nothing
@@ -160,7 +163,9 @@ def _pixel_values(results: RunResults, row: int | None, col: int | None) -> list
     window = slice(y, y + 1), slice(x, x + 1)
     labels = {model: int(results.labels(model, *window)[0, 0]) for model in results.model_names}
     names = [_class_name(results, model, labels[model]) for model in _named(results)]
-    values = [float(results.values(name, *window)[0, 0]) for name in results.index_names]
+    maps = [results.values(name, *window) for name in results.index_names]
+    maps += [results.fractions(group, *window) for group in results.fraction_groups]
+    values = [float(one[0, 0]) for one in maps]
     return [
         *(None if label == NO_CLUSTER else label for label in labels.values()),
         *names,
