@@ -259,7 +259,7 @@ class RunConfig(SceneOptions):
         f"Group the pixels into this number of clusters (1 to {MAX_CLUSTERS}).",
         limits=(1, MAX_CLUSTERS),
     )
-    where: tuple[str, ...] = _first_option(
+    where: tuple[str, ...] = option(
         (),
         "Cluster only the pixels where this holds, such as 'NDVI > 0.2 and R(860) > 0.05'; the "
         "others get their indices, and the label 254. Repeat it: all must hold.",
