@@ -55,12 +55,12 @@ class Submitted:
 
         wait_until(f"the run is at {stage}", is_there, timeout, saw=seen)
 
-    def wait_end(self, timeout: float = 240) -> int:
+    def wait_end(self, timeout: float = 480) -> int:
         """Wait until the job has ended; its exit status."""
         shown = self.cluster.wait_state(self.job, *_ENDED, timeout=timeout)
         return int(shown["ExitCode"].split(":")[0])
 
-    def must_complete(self, timeout: float = 240) -> None:
+    def must_complete(self, timeout: float = 480) -> None:
         """Wait for the end, which must be a good one that leaves nothing behind."""
         code = self.wait_end(timeout)
         assert code == 0, f"exit {code}\n{self.log()[-3000:]}"
