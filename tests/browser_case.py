@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cli_case import program
+from cli_case import Program, program
 
 LIMIT_S = 60.0
 
@@ -57,7 +57,7 @@ class Served:
 @contextmanager
 def served(*words: str | Path, **variables: str) -> Iterator[Served]:
     """Start the command in this environment; it is killed if a test leaves it running."""
-    with subprocess.Popen(
+    with Program(
         program("view", *words),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

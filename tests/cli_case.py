@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import TracebackType
+from typing import AnyStr
 
 import psutil
 import pytest
@@ -67,6 +69,23 @@ def program(*words: str | Path) -> list[str]:
     return [sys.executable, "-m", "hyperhpc", *map(str, words)]
 
 
+class Program(subprocess.Popen[AnyStr]):
+    """A program of a test, in a ``with`` block: it ends with a test that fails in the block.
+
+    Popen would wait for it, and the tests would hang.
+    """
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.kill()
+        super().__exit__(kind, error, traceback)
+
+
 def spawn(*words: str | Path) -> Outcome:
     """Run a command as a program of its own."""
     done = subprocess.run(program(*words), capture_output=True, text=True, timeout=300)
@@ -75,9 +94,7 @@ def spawn(*words: str | Path) -> Outcome:
 
 def kill_in_classify(scene: Path, out: Path, options: Sequence[str], at_least: int = 2) -> Path:
     """Kill a run without warning when so many tiles of pass 2 are finished."""
-    with subprocess.Popen(
-        program("run", scene, out, *options), stderr=subprocess.DEVNULL
-    ) as process:
+    with Program(program("run", scene, out, *options), stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 100
         while len(list((out / "work" / "classify").glob("*.json"))) < at_least:
             assert time.monotonic() < deadline

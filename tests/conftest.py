@@ -21,9 +21,12 @@ pytest_plugins = ["tiers", "pytester"]
 #: Gives the folder of a name, which the function has filled when it did not exist yet.
 MakeOnce: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Started in the background by a shell: the tests of Ctrl-C would pass it on, ignored
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Started in the background by a shell, or by nohup: the tests of signals would pass them on,
+# ignored
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, usual)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
-from cli_case import Outcome, call, program
+from cli_case import Outcome, Program, call, program
 
 #: Attacks where tests/attacks is not named and its options are not known: 60 of them in
 #: ``make test``, which leaves out the slowest rows.
@@ -175,7 +175,7 @@ def _run_program(case: Case, folder: Path, temporary: Path) -> Outcome:
 
     streams = {1: subprocess.PIPE, 2: subprocess.PIPE}
     opened = {number: os.open(path, os.O_WRONLY) for number, path in case.redirect.items()}
-    with subprocess.Popen(
+    with Program(
         program(*case.words),
         cwd=folder,
         env=environment,

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli_case import Outcome, program
+from cli_case import Outcome, Program, program
 from hyperhpc.simulate.scene import simulate
 from run_case import assert_same_results
 
@@ -60,7 +60,7 @@ def pause_at_random(process: psutil.Process, rng: random.Random) -> None:
 
 def run_starved(scene: Path, out: Path, seed: int) -> Outcome:
     """A run among the others, paused at random."""
-    with subprocess.Popen(
+    with Program(
         program("run", scene, out, *_OPTIONS),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli_case import call, check_refused, program, spawn
+from cli_case import Program, call, check_refused, program, spawn
 from run_case import assert_same_results
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_report")]  # but programs draw it
@@ -72,7 +72,7 @@ def test_run__that_may_not_write_any_more_stops_and_resumes(
     small_scene: Path, disk: Path, small_run: Path
 ) -> None:
     out = disk / "out"
-    with subprocess.Popen(
+    with Program(
         program("run", small_scene, out, *OPTIONS), stderr=subprocess.PIPE, text=True
     ) as process:
         wait_for_records(process, out, "sample", 60)
@@ -94,7 +94,7 @@ def test_run__whose_folder_is_moved_says_so(
     small_scene: Path, tmp_path: Path, stage: str, small_run: Path
 ) -> None:
     out = tmp_path / "out"
-    with subprocess.Popen(
+    with Program(
         program("run", small_scene, out, *OPTIONS), stderr=subprocess.PIPE, text=True
     ) as process:
         wait_for_records(process, out, stage, 120)

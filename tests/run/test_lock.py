@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from cli_case import call, check_refused, program, spawn
+from cli_case import Program, call, check_refused, program, spawn
 from hyperhpc.compute.grid_file import GridFile
 from hyperhpc.compute.stores import set_attributes
 from hyperhpc.errors import ConfigError, IncompleteRunError, ResourceError
@@ -63,7 +63,7 @@ def held(out: Path) -> list[str]:
 @contextmanager
 def started(*words: object) -> Iterator[subprocess.Popen[str]]:
     """A command at work; it does not outlive the test."""
-    with subprocess.Popen(
+    with Program(
         program(*map(str, words)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -113,7 +113,7 @@ def test_lock__of_a_living_process_is_refused(tmp_path: Path) -> None:
 
 
 def test_lock__of_a_dead_process_is_taken_at_once(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+    with Program([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         started_at = find_start(other.pid)
         assert started_at is not None
         write_lock(tmp_path, pid=other.pid, started=started_at)

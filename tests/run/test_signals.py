@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli_case import Outcome, command_of, program, spawn
+from cli_case import Outcome, Program, command_of, program, spawn
 from hyperhpc.simulate.scene import simulate
 from hyperhpc.workers.processes import delay_signals, hide_main_module
 from run_case import assert_same_results
@@ -161,7 +161,7 @@ TERMINATIONS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 @pytest.mark.parametrize("number", TERMINATIONS)
 def test_signal__the_second_ends_a_deaf_process_at_once(number: int) -> None:
     command = "start" if number == signal.SIGHUP else "hang"
-    with subprocess.Popen(
+    with Program(
         [sys.executable, "-c", DEAF, command],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
@@ -268,3 +268,10 @@ def test_run__second_interrupt_stops_at_once_and_is_safe(words: list[str], tmp_p
     assert spawn(*words[:2], str(tmp_path / "alone"), *words[3:]).code == 0
     assert_same_results(out, tmp_path / "alone")
     assert not list(out.glob(".*"))
+
+
+def test_program__ends_with_a_test_that_fails() -> None:
+    program = Program([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with pytest.raises(ZeroDivisionError), program:
+        1 / 0  # noqa: B018
+    assert program.returncode == -signal.SIGKILL

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cli_case import call, check_refused, program, spawn
+from cli_case import Program, call, check_refused, program, spawn
 from hyperhpc.rundir.lock import hold_lock
 from hyperhpc.rundir.progress import Progress, StatusFile, read_status
 
@@ -140,7 +140,7 @@ def test_status__of_a_job_that_was_submitted(
 def test_run__stops_in_time_and_resumes(small_scene: Path, tmp_path: Path, how: str) -> None:
     out, stop = tmp_path / "out", tmp_path / "stop"
     words = ["run", str(small_scene), str(out), *OPTIONS]
-    with subprocess.Popen(
+    with Program(
         program(*words),
         env={**os.environ, "HYPERHPC_STOP_FILE": str(stop)},
         stderr=subprocess.PIPE,

@@ -20,7 +20,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from cli_case import call, check_refused, command_of, program, spawn
+from cli_case import Program, call, check_refused, command_of, program, spawn
 from hyperhpc.config import SceneOptions
 from hyperhpc.scene import open_scene
 from hyperhpc.scene.cube import LAYERS, SUN_LAYERS, Scene
@@ -240,7 +240,7 @@ def test_ingest__resumes_after_kills(large: tuple[Path, dict[str, bytes]], tmp_p
     out, part = tmp_path / "s.zarr", tmp_path / "s.zarr.part"
     found = killed = 0
     for pause in kills(4):
-        with subprocess.Popen(
+        with Program(
             program("ingest", scene, out, *SLOWLY), stderr=subprocess.PIPE, start_new_session=True
         ) as process:
             deadline = time.monotonic() + 60
@@ -269,7 +269,7 @@ def test_ingest__killed_in_its_last_moment_is_tidied_up_by_the_next_call(
 ) -> None:
     scene, expected = large
     out, part, kept = (tmp_path / name for name in ("s.zarr", "s.zarr.part", "kept"))
-    with subprocess.Popen(
+    with Program(
         program("ingest", scene, out, *SLOWLY), stderr=subprocess.PIPE, start_new_session=True
     ) as process:
         while not list(part.glob("work/ingest/*.json")):
@@ -305,7 +305,7 @@ def test_ingest__warns_of_a_lost_worker(
 ) -> None:
     scene, expected = large
     out = tmp_path / "s.zarr"
-    with subprocess.Popen(
+    with Program(
         program("ingest", scene, out, *SLOWLY), stderr=subprocess.PIPE, text=True
     ) as process:
         while not list((tmp_path / "s.zarr.part").glob("work/ingest/*.json")):
@@ -324,7 +324,7 @@ def test_ingest__warns_of_a_lost_worker(
 def test_ingest__says_how_to_resume(large: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
     scene, expected = large
     out = tmp_path / "s.zarr"
-    with subprocess.Popen(
+    with Program(
         program("ingest", scene, out, *SLOWLY), stderr=subprocess.PIPE, text=True
     ) as process:
         while not list((tmp_path / "s.zarr.part").glob("work/ingest/*.json")):
@@ -352,7 +352,7 @@ def test_ingest__refuses_another_scene_or_options(
     scene = tmp_path / "scene.h5"
     scene.write_bytes(large[0].read_bytes())
     out, part = tmp_path / "s.zarr", tmp_path / "s.zarr.part"
-    with subprocess.Popen(
+    with Program(
         program("ingest", scene, out, *SLOWLY), stderr=subprocess.PIPE, start_new_session=True
     ) as process:
         while not list(part.glob("work/ingest/*.json")):

@@ -12,6 +12,7 @@ from queue import Empty
 
 import pytest
 
+from cli_case import Program
 from hyperhpc import scratch
 from hyperhpc.config import load_config
 from hyperhpc.scratch import scratch_folder
@@ -43,9 +44,7 @@ def test_scratch__of_the_killed_is_removed_by_the_next(temporary: Path) -> None:
         "    input()\n"
     )
     words = [sys.executable, "-c", script]
-    with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with Program(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         folder = Path(process.stdout.readline().strip())
         with scratch_folder():
