@@ -241,7 +241,7 @@ def _check_spectra(names: list[str], spectra: np.ndarray, what: str, *, by_shape
     if n_bands < m:
         raise ConfigError(
             f"{what} has {m} endmembers for {n_bands} good bands",
-            f"At most {n_bands} can be told apart: delete some",
+            f"At most {n_bands} differ from each other: delete some",
         )
     if by_shape and (spectra.max(axis=1) <= 0).any():
         dark = names[int(spectra.max(axis=1).argmin())]

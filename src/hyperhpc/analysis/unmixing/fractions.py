@@ -40,7 +40,7 @@ class Dependence:
 
 
 def measure_dependence(spectra: np.ndarray) -> Dependence:
-    """Measure how well endmembers, float64 (endmember, band), can be told apart.
+    """Measure how well endmembers, float64 (endmember, band), differ from each other.
 
     Fractions sum to one, so that two spectra of one shape but different brightness are two
     endmembers: what counts are the differences of spectra, not the spectra.
