@@ -66,6 +66,8 @@ def test_read_endmembers__interpolates_between_near_bands(tmp_path: Path) -> Non
         ("nm_450.000", "nm_550.000", "two columns for 550 nm|has no column|says nothing"),
         ("0.1,0.15,0.2,0.3", "0.02,0.04,0.03,0.300001", "'wood' and 'soil' of .* cannot be told"),
         ("nm_", "band", "no column of reflectance"),
+        (",group,", ",name,", "two columns called name"),
+        (",0.2,0.3\n", "\n", "Line 4 of .* has '' as its reflectance in column nm_650.000"),
         ("soil,,3,0.1,0.15,0.2,0.3\n", "soil,,3,0.1,0.15,0.2,0.3,7\n", "8 fields"),
         (TABLE[TABLE.index("wood") :], "", "holds 1 endmembers"),
     ],

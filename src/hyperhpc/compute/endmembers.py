@@ -142,7 +142,10 @@ def read_endmembers(path: Path, wavelength_nm: np.ndarray, *, by_shape: bool) ->
         head, rows, _ = read_rows(path, what)
     except OSError as error:
         raise unreadable(path, error) from None
-    columns = {str(name).strip().lower(): name for name in head}
+    same = [str(name).strip().lower() for name in head]
+    columns = dict(zip(same, head, strict=True))
+    if twice := [name for name in ("name", "group") if same.count(name) > 1]:
+        raise ConfigError(f"{what} has two columns called {twice[0]}", "Delete one of them")
     if "name" not in columns:
         raise ConfigError(f"{what} has no column called name", _MAKE_ONE)
     bands = {c: float(m[1]) for c in head if (m := _BAND.fullmatch(c.strip()))}
@@ -194,7 +197,7 @@ def _read_value(text: str | None, line: int, column: str, what: str) -> float:
         value = np.nan
     if not np.isfinite(value):
         raise ConfigError(
-            f"Line {line} of {what} has {text!r} as its reflectance in column {column}",
+            f"Line {line} of {what} has {text or ''!r} as its reflectance in column {column}",
             "Give a number in each cell, with a decimal point, or delete the column",
         )
     if not _LIMITS[0] <= value <= _LIMITS[1]:
@@ -216,7 +219,9 @@ def _match_bands(
         twice = centres[:-1][np.diff(centres) == 0][0]
         raise ConfigError(f"{what} has two columns for {twice:g} nm", "Delete one of them")
     spectra = np.array([np.interp(wanted, centres, row) for row in values])
-    nearest = np.abs(centres[:, None] - wanted).argmin(axis=0)
+    right = np.searchsorted(centres, wanted).clip(max=len(centres) - 1)
+    left = (right - 1).clip(0)
+    nearest = np.where(wanted - centres[left] < np.abs(centres[right] - wanted), left, right)
     is_same = np.abs(centres[nearest] - wanted) <= _SAME_NM
     spectra[:, is_same] = values[:, nearest[is_same]]
     above = np.searchsorted(centres, wanted).clip(1, max(len(centres) - 1, 1))
