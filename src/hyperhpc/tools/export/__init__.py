@@ -33,8 +33,8 @@ def export(
     dest: Path,
     what: str,
     kind: str | None,
-    min_area_m2: float | None,
-    notify: Callable[[str], None],
+    min_area_m2: float | None = None,
+    notify: Callable[[str], object] = str,
 ) -> list[Path]:
     """Write maps or tables of a finished run into a file, whole or not at all.
 
@@ -43,7 +43,7 @@ def export(
         ``unmixing_rmse``, or ``points``.
     ``kind``: One of :data:`FORMATS`; None takes what the ending of ``dest`` says.
     ``min_area_m2``: In maps of clusters and their polygons, smaller regions are merged.
-    ``notify``: Called with notes.
+    ``notify``: Called with notes; by default they are lost.
 
     Returns: the files, ``dest`` first; the further files of a GeoTIFF hold names and colours.
     Raises ConfigError: there is no run, or nothing of that name; or the file exists, or has
@@ -103,7 +103,7 @@ def _export_polygons(
     dest: Path,
     what: str,
     min_area_m2: float | None,
-    notify: Callable[[str], None],
+    notify: Callable[[str], object],
 ) -> list[Path]:
     """Write the polygons of all models, or of one."""
     from hyperhpc.tools.export.polygons import write_polygons

@@ -38,7 +38,7 @@ def write_polygons(
     results: RunResults,
     models: Sequence[str],
     min_area_m2: float | None,
-    notify: Callable[[str], None],
+    notify: Callable[[str], object],
 ) -> None:
     """Write the regions of connected pixels of one class as polygons, in the CRS of the run.
 
