@@ -135,7 +135,7 @@ def read_endmembers(path: Path, wavelength_nm: np.ndarray, *, by_shape: bool) ->
 
     Raises ConfigError: the table cannot be read, lacks a column, a value or a band, names an
     endmember twice, has too few or too many, or values that are no reflectance; or its
-    endmembers cannot be told apart.
+    endmembers are nearly the same.
     """
     what = f"--unmix {path}"
     try:
@@ -258,7 +258,7 @@ def _check_spectra(names: list[str], spectra: np.ndarray, what: str, *, by_shape
     if found.condition > MAX_CONDITION:
         a, b = (repr([*names, "shade"][place]) for place in found.pair)
         raise ConfigError(
-            f"Endmembers {a} and {b} of {what} cannot be told apart: the condition number of the "
+            f"Endmembers {a} and {b} of {what} are nearly the same: the condition number of the "
             f"table is {found.condition:.2g}, and {MAX_CONDITION:g} is the most",
             "Delete one of them, or one that is a mixture of others",
         )
