@@ -61,6 +61,13 @@ def test_claim__the_first_plan_wins(tmp_path: Path) -> None:
     assert found.tile_shape == (5, 6)
 
 
+def test_claim__of_an_earlier_version_that_lacks_an_option(tmp_path: Path) -> None:
+    claim(tmp_path / "out")
+    assert not claim(tmp_path / "out", a_plan(where=[], formula=None))[1]
+    with pytest.raises(ConfigError, match="where was"):
+        claim(tmp_path / "out", a_plan(where=["NDVI > 0.5"]))
+
+
 def test_claim__another_run_names_what_differs(tmp_path: Path) -> None:
     claim(tmp_path / "out")
     before = snapshot(tmp_path)

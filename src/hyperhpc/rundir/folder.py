@@ -286,12 +286,18 @@ def check_same(folder: RunFolder, found: Plan, plan: Plan, hint: str) -> None:
     changes = [
         f"{present_name(name)} was {_show(old['options'].get(name))}, is {_show(value)}"
         for name, value in (_dropped(old["options"]) | new["options"]).items()
-        if old["options"].get(name) != value and not (name == _MAY_BE_ADDED and value)
+        if _given(old["options"].get(name)) != _given(value)
+        and not (name == _MAY_BE_ADDED and value)
     ]
     if why := _describe_scene_change(folder, found.fingerprint, plan.fingerprint, bool(changes)):
         changes.append(why)
     if changes:
         raise ConfigError(f"{folder.out} is the folder of another run: {'; '.join(changes)}", hint)
+
+
+def _given(value: Any) -> Any:
+    """None for an empty list too: plans of earlier versions lack options that are one."""
+    return None if value == [] else value
 
 
 def _dropped(options: dict[str, Any]) -> dict[str, None]:
