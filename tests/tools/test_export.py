@@ -190,7 +190,7 @@ def test_export__larger_than_a_block_is_a_valid_cog(wide: Path, tmp_path: Path, 
     np.testing.assert_array_equal(half == 255, (blocks == 255).all(axis=2))
 
 
-@pytest.mark.parametrize("what", ["clusters", "points"])
+@pytest.mark.parametrize("what", [pytest.param("clusters", marks=pytest.mark.slow), "points"])
 def test_export__parquet_has_the_columns_of_csv(
     run_case: RunCase, tmp_path: Path, what: str
 ) -> None:
