@@ -7,9 +7,11 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections import Counter
 from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,26 @@ def test_lock__holds_all_declared_dependencies() -> None:
     wanted += project["build-system"]["requires"]
     names = {re.split(r"[^\w.-]", item, maxsplit=1)[0].lower() for item in wanted}
     assert names <= set(lock_entries(LOCK)), "run make lock"
+
+
+def test_imports__are_of_declared_dependencies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    names = {re.split(r"[^\w.-]", item, maxsplit=1)[0] for item in project["dependencies"]}
+    owners = packages_distributions()
+    found = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add((node.module or "").partition(".")[0])
+    found -= {*sys.stdlib_module_names, "hyperhpc"}
+    undeclared = {
+        name
+        for name in found
+        if not {owner.lower().replace("_", "-") for owner in owners.get(name, ())} & names
+    }
+    assert not undeclared
 
 
 # --- files ----------------------------------------------------------------------------
