@@ -14,6 +14,9 @@ from hyperhpc.cli.options import AnyPath, choice_option, json_option, path_optio
 from hyperhpc.cli.output import print_error, print_facts
 from hyperhpc.errors import IncompleteRunError
 
+#: Changes between classes that are printed; a table has all of them.
+_MOST_CHANGES = 10
+
 
 @click.command(epilog="Example: hyperhpc status out")
 @click.argument("out", type=AnyPath())
@@ -167,20 +170,43 @@ def export(out: Path, dest: Path, what: str, format: str | None, min_area: float
 @path_option(
     "--figure", "FILE", "Draw both maps and where they differ into this file (.png, .pdf or .svg)."
 )
+@path_option(
+    "--transitions",
+    "FILE",
+    "Write the hectares that went from each class to each, of runs on one model (--apply-model), "
+    "into this new file (.csv or .parquet).",
+)
+@path_option(
+    "--difference",
+    "FILE",
+    "Write each index of OUT2 minus that of OUT1 into this new cloud-optimized GeoTIFF (.tif).",
+)
 @json_option
-def compare(first: Path, second: Path, figure: Path | None, as_json: bool) -> None:
+def compare(
+    first: Path, second: Path, figure: Path | None, transitions: Path | None,
+    difference: Path | None, as_json: bool,
+) -> None:  # fmt: skip
     """Show how far the clusters of two runs of the same place agree, and where not.
 
     Each model of the one is compared with each of the other, in the pixels that both have.
-    Clusters are matched one to one so that most pixels agree.
+    Clusters are matched one to one so that most pixels agree. Where both runs label by one model,
+    the clusters are the same, and the hectares that went from one to another are shown.
     """
+    from hyperhpc.tools import changes
     from hyperhpc.tools.compare import compare as compare_runs
     from hyperhpc.tools.compare import draw_comparison
     from hyperhpc.tools.inspect import check_figure
 
-    if figure:
-        check_figure(figure)
+    checks = (check_figure, changes.check_table, changes.check_difference)
+    for path, check in zip((figure, transitions, difference), checks, strict=True):
+        if path:
+            check(path)
     facts, overlap = compare_runs(first, second)
+    facts["transitions"] = changes.list_transitions(overlap, facts["pairs"])
+    if transitions:
+        changes.write_transitions(transitions, facts["transitions"])
+    if difference:
+        changes.write_difference(difference, overlap)
     if as_json:
         click.echo(json.dumps(facts, indent=1))
     else:
@@ -211,6 +237,33 @@ def _comparison_lines(facts: dict[str, Any]) -> Iterator[str]:
         for worst in pair["largest_disagreements"]:
             a, b = worst["clusters"]
             yield f"  C{a} / C{b}: {worst['pixels']} pixels ({worst['share']:.2%})"
+    for change in facts["transitions"]:
+        yield ""
+        yield from _transition_lines(change)
+
+
+def _transition_lines(change: dict[str, Any]) -> Iterator[str]:
+    """The largest changes from a class to another, and what has stayed."""
+    pixels, hectares = change["pixels"], change["hectares"]
+
+    def amount(n: int, ha: float) -> str:
+        return f"{n} pixels" if hectares is None else f"{ha:.4g} ha"
+
+    cells = [
+        (n, 0.0 if hectares is None else hectares[i][j], a, b, sum(pixels[i]))
+        for i, a in enumerate(change["from"])
+        for j, b in enumerate(change["to"])
+        if (n := pixels[i][j])
+    ]
+    stayed = [cell for cell in cells if cell[2] == cell[3]]
+    total = amount(sum(cell[0] for cell in cells), sum(cell[1] for cell in cells))
+    same = amount(sum(cell[0] for cell in stayed), sum(cell[1] for cell in stayed))
+    yield f"{change['model']}, one model in both runs: {same} of {total} have stayed in their class"
+    moved = sorted((cell for cell in cells if cell[2] != cell[3]), key=lambda c: -c[0])
+    for n, ha, a, b, of in moved[:_MOST_CHANGES]:
+        yield f"  {a} to {b}: {amount(n, ha)} ({n / of:.2%} of {a})"
+    if len(moved) > _MOST_CHANGES:
+        yield f"  and {len(moved) - _MOST_CHANGES} more: --transitions FILE lists all"
 
 
 COMMANDS = (status, report, view, verify, classes, export, compare)

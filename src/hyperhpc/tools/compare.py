@@ -43,9 +43,15 @@ class Overlap:
 
     def labels(self, which: int, model: str, row0: int, row1: int) -> np.ndarray:
         """Labels (y, x) of one run in rows of the overlap."""
+        return self.runs[which].labels(model, *self._window(which, row0, row1))
+
+    def values(self, which: int, index: str, row0: int, row1: int) -> np.ndarray:
+        """An index (y, x) of one run, float32, in rows of the overlap; NaN where missing."""
+        return self.runs[which].values(index, *self._window(which, row0, row1))
+
+    def _window(self, which: int, row0: int, row1: int) -> tuple[slice, slice]:
         row, col = self.corners[which]
-        rows, cols = slice(row + row0, row + row1), slice(col, col + self.shape[1])
-        return self.runs[which].labels(model, rows, cols)
+        return slice(row + row0, row + row1), slice(col, col + self.shape[1])
 
 
 def compare(first: Path, second: Path) -> tuple[dict[str, Any], Overlap]:

@@ -69,13 +69,15 @@ def export(
         return _export_polygons(results, dest, what, min_area_m2, notify)
     if kind == "netcdf":
         return _export_netcdf(results, dest, what, min_area_m2)
-    from hyperhpc.tools.export.geotiff import write_geotiff
+    from hyperhpc.tools.export.geotiff import colour_table, write_geotiff
     from hyperhpc.tools.export.sidecars import sidecar_names, write_sidecars
 
     bands = _choose(results, what, min_area_m2)
     extra_names = sidecar_names(dest.name, bands)
+    is_one_map = bool(bands[0].classes) and len(bands) == 1
+    colours = colour_table(results, bands[0].name) if is_one_map else None
     with atomic_outputs(dest, extra_names) as folder:
-        write_geotiff(folder / dest.name, results, bands, cog=kind == "cog")
+        write_geotiff(folder / dest.name, results, bands, colours, cog=kind == "cog")
         write_sidecars(folder, dest.name, results, bands)
     return [dest, *(dest.with_name(name) for name in extra_names)]
 

@@ -13,12 +13,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from hyperhpc.reading import check_name
 from hyperhpc.results import STRIP_ROWS, RunResults
+from hyperhpc.scene.cube import Grid
 from hyperhpc.schema import NO_CLUSTER, NOT_CLUSTERED
 from hyperhpc.tools.export.bands import Band
 from hyperhpc.version import __version__
@@ -29,10 +30,28 @@ _CACHE_MB = 128
 _MAX_THREADS = 4
 
 
-def write_geotiff(path: Path, results: RunResults, bands: Sequence[Band], *, cog: bool) -> None:
+#: RGBA (0-255) by value.
+ColourTable = dict[int, tuple[int, int, int, int]]
+
+
+class Place(Protocol):
+    """Where maps lie, such as the area of a run."""
+
+    @property
+    def grid(self) -> Grid: ...  # noqa: D102
+    @property
+    def shape(self) -> tuple[int, int]: ...  # noqa: D102
+    def strips(self) -> Iterator[slice]: ...  # noqa: D102
+
+
+def write_geotiff(
+    path: Path, place: Place, bands: Sequence[Band], colours: ColourTable | None = None, *,
+    cog: bool,
+) -> None:  # fmt: skip
     """Write maps as the bands of one tiled GeoTIFF, compressed without loss.
 
     ``bands``: Maps of one variable.
+    ``colours``: Colours of the values; TIFF has one table for a file.
     ``cog``: Cloud-optimized, made from a plain GeoTIFF in the same folder.
 
     Raises OSError: the disk is full, or the file read back differs from the maps.
@@ -43,7 +62,7 @@ def write_geotiff(path: Path, results: RunResults, bands: Sequence[Band], *, cog
     with _gdal():
         plain = path.with_name(f"plain-{path.name}") if cog else path
         options = {"predictor": 1 if is_cluster else 3, "zlevel": 1 if cog else 6}
-        _write_plain(plain, results, bands, **options)
+        _write_plain(plain, place, bands, colours, **options)
         if cog:
             copy(
                 str(plain), str(path), driver="COG", COMPRESS="DEFLATE",
@@ -52,7 +71,7 @@ def write_geotiff(path: Path, results: RunResults, bands: Sequence[Band], *, cog
                 OVERVIEW_RESAMPLING="MODE" if is_cluster else "AVERAGE",
             )  # fmt: skip
             plain.unlink()
-        _check_written(path, results, bands)
+        _check_written(path, place, bands)
 
 
 @contextmanager
@@ -92,14 +111,16 @@ def _threads() -> int:
     return min(_MAX_THREADS, len(os.sched_getaffinity(0)))
 
 
-def _write_plain(path: Path, results: RunResults, bands: Sequence[Band], **options: Any) -> None:
+def _write_plain(
+    path: Path, place: Place, bands: Sequence[Band], colours: ColourTable | None, **options: Any
+) -> None:
     """Write a GeoTIFF of square blocks, each of them once."""
     check_name(path)
     import rasterio
     from rasterio.crs import CRS
     from rasterio.transform import Affine
 
-    grid, (height, width) = results.grid, results.shape
+    grid, (height, width) = place.grid, place.shape
     variable = bands[0].variable
     with rasterio.open(
         path, "w", driver="GTiff", height=height, width=width, count=len(bands),
@@ -114,28 +135,28 @@ def _write_plain(path: Path, results: RunResults, bands: Sequence[Band], **optio
         for number, band in enumerate(bands, 1):
             file.set_band_description(number, band.name)
             file.update_tags(number, **band.tags)
-        if bands[0].classes and len(bands) == 1:  # TIFF has one colour table for a file
-            file.write_colormap(1, colour_table(results, bands[0].name))
-        for rows in results.strips():
+        if colours:
+            file.write_colormap(1, colours)
+        for rows in place.strips():
             for number, band in enumerate(bands, 1):
                 window = ((rows.start, rows.stop), (0, width))
                 file.write(band.read(rows), number, window=window)
 
 
-def _check_written(path: Path, results: RunResults, bands: Sequence[Band]) -> None:
+def _check_written(path: Path, place: Place, bands: Sequence[Band]) -> None:
     """Read the file back: GDAL does not report all that was lost on a full disk."""
     import rasterio
 
     with rasterio.open(path) as file:
-        for rows in results.strips():
+        for rows in place.strips():
             for number, band in enumerate(bands, 1):
-                window = ((rows.start, rows.stop), (0, results.shape[1]))
+                window = ((rows.start, rows.stop), (0, place.shape[1]))
                 found, true = file.read(number, window=window), band.read(rows)
                 if not np.array_equal(found, true, equal_nan=not band.classes):
                     raise OSError("the file read back differs from the maps")
 
 
-def colour_table(results: RunResults, model: str) -> dict[int, tuple[int, int, int, int]]:
+def colour_table(results: RunResults, model: str) -> ColourTable:
     """RGBA (0-255) of the classes of a model by number, as in the report; no-data is clear.
 
     Of a run with ``--where`` the pixels that are not clustered have a colour too.
