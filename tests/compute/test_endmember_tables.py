@@ -64,7 +64,11 @@ def test_read_endmembers__interpolates_between_near_bands(tmp_path: Path) -> Non
         ("0.04,0.45", "4,45", "has 4 in column nm_650.000, which is no reflectance"),
         ("0.04,0.45", "-9999,0.45", "which is no reflectance"),
         ("nm_450.000", "nm_550.000", "two columns for 550 nm|has no column|says nothing"),
-        ("0.1,0.15,0.2,0.3", "0.02,0.04,0.03,0.300001", "'wood' and 'soil' of .* cannot be told"),
+        (
+            "0.1,0.15,0.2,0.3",
+            "0.02,0.04,0.03,0.300001",
+            "'wood' and 'soil' of .* are nearly the same",
+        ),
         ("nm_", "band", "no column of reflectance"),
         (",group,", ",name,", "two columns called name"),
         (",0.2,0.3\n", "\n", "Line 4 of .* has '' as its reflectance in column nm_650.000"),

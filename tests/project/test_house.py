@@ -253,8 +253,8 @@ MAY_NAME_FILES = ("rundir/", "results/", "files.py", "forms.py")
 def names_of_out(source: str) -> list[str]:
     """Literals that name a file of OUT, and folders of OUT that a path is joined with."""
     found: list[str] = []
-    if not any(name in source for name in (*OUT_NAMES, *OUT_FOLDERS)):
-        return found  # most modules; parsing takes a second in all
+    if not any(name in source for name in (*OUT_NAMES, *(f'"{name}"' for name in OUT_FOLDERS))):
+        return found  # most modules; parsing takes two seconds in all
     for node in ast.walk(ast.parse(source)):
         parts: list[ast.expr] = []
         if isinstance(node, ast.Constant) and node.value in OUT_NAMES:
