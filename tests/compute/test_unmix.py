@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import shapely
 import xarray as xr
 from scipy.optimize import nnls
 
@@ -24,6 +25,7 @@ from hyperhpc.view.layers import MapLayers
 from hyperhpc.view.markup import index_legend
 from hyperhpc.view.viewed_run import open_viewed_run
 from run_case import RunCase, flip
+from vector_case import geojson
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("shared_workers")]
 
@@ -208,3 +210,21 @@ def test_unmix__its_layers_in_the_viewer(run: RunCase, tmp_path: Path) -> None:
     wanted = np.round(np.array(shown.colours(1.0)) * 255)
     assert np.abs(painted[best] - wanted).max() <= 3
     assert "green vegetation" in index_legend(shown)
+
+
+def test_extract__has_the_fractions_of_a_plot(run: RunCase, tmp_path: Path) -> None:
+    results = open_results(run.out)
+    xmin, ymin, xmax, ymax = results.grid.bounds((0, results.shape[0]), (0, results.shape[1]))
+    crs = {"crs": {"properties": {"name": "EPSG:32613"}}}
+    plot = geojson(tmp_path / "plot.geojson", shapely.box(xmin, ymin, xmax, ymax), **crs)
+    done = call("extract", run.out, tmp_path / "t.csv", "--polygons", plot)
+    assert done.code == 0, done.err
+    with (tmp_path / "t.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    fraction = run.results["fraction"]
+    green = fraction.sel(endmember=list(GROUPS)).values.sum(axis=0)[run.is_valid]
+    assert float(row["mean_fraction_green vegetation"]) == pytest.approx(green.mean(), rel=1e-5)
+    assert float(row["sd_fraction_green vegetation"]) == pytest.approx(green.std(), rel=1e-4)
+    assert int(row["n_fraction_soil"]) == int(row["clustered"]) == run.is_valid.sum()
+    rmse = run.results["unmixing_rmse"].values[run.is_valid]
+    assert float(row["max_unmixing_rmse"]) == pytest.approx(rmse.max(), rel=1e-6)

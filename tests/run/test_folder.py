@@ -64,7 +64,7 @@ def test_claim__the_first_plan_wins(tmp_path: Path) -> None:
 def test_claim__of_an_earlier_version_that_lacks_an_option(tmp_path: Path) -> None:
     claim(tmp_path / "out")
     assert not claim(tmp_path / "out", a_plan(where=[], formula=None))[1]
-    with pytest.raises(ConfigError, match="where was"):
+    with pytest.raises(ConfigError, match="where was unset, is"):
         claim(tmp_path / "out", a_plan(where=["NDVI > 0.5"]))
 
 

@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store: Any = zarr.open_group(out / "results.zarr", mode="r+", zarr_format=2)
     labels, indices = store["cluster"][:], store["indices"][:]
     labels[:, 2:8, 2:8], indices[:, 2:8, 2:8] = 255, np.nan
-    labels[0, 20:24, 20:24] = 254  # has data, and no cluster
+    labels[:, 20:24, 20:24] = 254  # has data, and no cluster
     indices[1, 30:34, 30:34] = np.nan
     store["cluster"][:], store["indices"][:] = labels, indices
     members = {name: [k for k in range(5) if NAMES[k] == name] for name in dict.fromkeys(NAMES)}
@@ -73,8 +73,8 @@ def numbers(row: dict[str, str]) -> dict[str, float]:
     }
 
 
-def expected(run: Path, geometry: Any) -> tuple[int, int, dict[str, float]]:
-    """Pixels inside, those with data, and the numbers of a plot, from the whole arrays."""
+def expected(run: Path, geometry: Any) -> tuple[int, int, int, dict[str, float]]:
+    """Pixels inside, with data, with a cluster; the numbers of a plot, from the whole arrays."""
     store: Any = zarr.open_group(run / "results.zarr", mode="r", zarr_format=2)
     transform = Affine(2, 0, LEFT, 0, -2, TOP)
     inside = geometry_mask([geometry], SHAPE, transform, all_touched=False, invert=True)
@@ -93,7 +93,7 @@ def expected(run: Path, geometry: Any) -> tuple[int, int, dict[str, float]]:
         for what in ("mean", "std", "min", "max", "median"):
             value = getattr(np, what)(kept) if len(kept) else np.nan
             found[f"{what.replace('std', 'sd')}_{name}"] = value
-    return int(inside.sum()), valid, found
+    return int(inside.sum()), valid, int((labels[0] < 5).sum()), found
 
 
 @pytest.mark.parametrize("kind", ["shp", "degrees"])
@@ -119,8 +119,9 @@ def test_extract__from_a_run_is_as_computed_from_the_whole_arrays(
     if kind == "shp":
         assert [row["plot"] for row in rows] == [f"p{n}" for n in range(1, 9)]
     for row, geometry in zip(rows, PLOTS, strict=True):
-        pixels, valid, found = expected(run, geometry)
-        assert (int(row["pixels"]), int(row["valid"])) == (pixels, valid)
+        pixels, valid, clustered, found = expected(run, geometry)
+        counts = [int(row[name]) for name in ("pixels", "valid", "clustered")]
+        assert counts == [pixels, valid, clustered]
         own = numbers(row)
         assert list(own) == list(found)
         assert own == pytest.approx(found, nan_ok=True, rel=1e-9)
@@ -152,7 +153,7 @@ def test_extract__from_a_run_takes_points_and_buffers(run: Path, tmp_path: Path)
     assert call("extract", run, dest, "--point", pixel, "--buffer", "9").code == 0
     (row,) = read(dest)
     centre = shapely.Point(*map(float, pixel.split(",")))
-    pixels, valid, found = expected(run, centre.buffer(9, quad_segs=90))
+    pixels, valid, _, found = expected(run, centre.buffer(9, quad_segs=90))
     assert (int(row["pixels"]), int(row["valid"])) == (pixels, valid)
     assert numbers(row) == pytest.approx(found, nan_ok=True, rel=1e-9)
 

@@ -24,6 +24,8 @@ BARE = "dry vegetation or bare ground"
 
 #: Near-infrared reflectance that land in the sun has; NDVI of plants, and of dense ones.
 _LAND_NIR, _PLANTS, _DENSE = 0.05, 0.3, 0.5
+#: Mean reflectance of the darkest land in the sun.
+_LIT = 0.05
 #: Mean reflectance from which bare ground is called bright.
 _BRIGHT = 0.25
 _NIR_NM = 860.0
@@ -46,7 +48,7 @@ def suggest_cover(wavelength_nm: np.ndarray, spectra: np.ndarray) -> list[str]:
 
 
 def _word(ndvi: float, near: float, cellulose: float, brightness: float) -> str:
-    if ndvi < 0 or near < _LAND_NIR:
+    if ndvi < 0 or near < _LAND_NIR or brightness < _LIT:
         return WATER
     if ndvi >= _PLANTS:
         return GREEN if ndvi >= _DENSE else SPARSE

@@ -419,10 +419,10 @@ def cards(results: RunResults) -> list[tuple[str, str, str]]:
     if valid is not None and total:
         found.append(("Valid pixels", percent(valid / total), f"{number(valid)} pixels"))
     if results.n_bands and results.n_good:
-        low_high = results.scene.get("wavelength_nm")
+        ranges = (results.run.get("bands") or {}).get("good_nm")
         small = f"of {number(results.n_bands)}"
-        if low_high:
-            small += f"; {low_high[0]:.0f}\u2013{low_high[1]:.0f}{THIN}nm"
+        if ranges:
+            small += f"; {ranges[0][0]:.0f}\u2013{ranges[-1][1]:.0f}{THIN}nm"
         found.append(("Bands used", number(results.n_good), small))
     if n_indices := len(results.computed):
         skipped = len((results.run.get("indices") or {}).get("skipped") or [])

@@ -216,7 +216,7 @@ def check_folder(
         return None
     found, hint = read_plan(folder), _ELSEWHERE
     if real_out not in real_scene.parents:  # else the scene would be renamed away with OUT
-        hint += ", or rename the old run and start from the beginning: --restart"
+        hint += ", or give --restart, which renames the old run and starts from the beginning"
     check_same(folder, found, plan, hint)
     return found
 
@@ -363,7 +363,11 @@ def is_named_in(message: str, name: str) -> bool:
 
 
 def _show(value: Any) -> str:
-    return "unset" if value is None else str(value)
+    if value is None or value == []:
+        return "unset"
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):  # of a file's content
+        return f"a file of SHA-256 {value[:8]}..."
+    return str(value)
 
 
 def find_run_folder(path: str | Path) -> RunFolder:

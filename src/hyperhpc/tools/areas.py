@@ -21,7 +21,9 @@ OK, PARTLY, OUTSIDE, NO_DATA, NO_PIXEL = (
     "ok", "partly outside", "outside", "no-data", "no pixel centre"
 )  # fmt: skip
 #: The line of names in a table of ours.
-_OUR_HEAD = re.compile(rb"feature,(.*,)?x,y,state,(row,col,nm_|pixels,valid,(mean|class)_)")
+_OUR_HEAD = re.compile(
+    rb"feature,(.*,)?x,y,state,(row,col,nm_|pixels,valid,(mean_|clustered,class_))"
+)
 _MAX_HEAD_BYTES = 2**20
 #: Geometry types of shapely: several points, and those without an inside.
 _MULTIPOINT, _LINES, _AREAS, _COLLECTION = 4, {1, 2, 5, 7}, (3, 6), 7

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hyperhpc.results import RunResults, open_results
 from hyperhpc.scene.cube import Grid
 from hyperhpc.scene.points import GivenPoints, place_features, split_layer
 from hyperhpc.scene.vectors.write import write_layer
-from hyperhpc.schema import NO_CLUSTER
+from hyperhpc.schema import NO_CLUSTER, UNMIXING_RMSE
 from hyperhpc.tools.areas import (
     NO_DATA,
     OK,
@@ -37,6 +38,8 @@ STATISTICS = ("n", "mean", "sd", "min", "max", "median")
 ENDINGS = (".csv", PARQUET, ".gpkg")
 #: Rows and columns of a window that is looked at at once.
 _SIDE = 512
+#: Columns of a feature itself, before those of the maps.
+_BEFORE_VALUES = ("x", "y", "state", "pixels", "valid", "clustered")
 #: Names that GDAL gives to columns of its own.
 _OF_GDAL = ("fid", "geom")
 
@@ -64,11 +67,13 @@ def extract_from_run(
     """Write statistics of the maps of a finished run at features, one row each, in their order.
 
     Columns: feature; the attributes of the file; x, y (of the centroid), state; pixels, those whose
-    centre is inside; valid, those with data; for each model class_MODEL, the class of most of them,
-    and share_MODEL_NAME, the share of each class among the pixels that have one; for each index
-    n_NAME (pixels with a value), mean_, sd_ (divided by n), min_, max_ and median_. A point
-    without a buffer is the pixel that holds it. A feature without a valid pixel has empty values;
-    its ``state`` says why.
+    centre is inside; valid, those with data; clustered, those of them that have a cluster, which
+    are fewer under ``--where``; for each model class_MODEL, the class of most of them, and
+    share_MODEL_NAME, the share of each class among the clustered pixels; for each index n_NAME
+    (pixels with a value), mean_, sd_ (divided by n), min_, max_ and median_; the same for
+    fraction_GROUP of each group of endmembers, and for unmixing_rmse. A point without a buffer is
+    the pixel that holds it. A feature without a valid pixel has empty values; its ``state`` says
+    why.
 
     Memory: the values of one index in the largest feature, and a byte for each of its pixels.
 
@@ -134,31 +139,43 @@ def _head(results: RunResults) -> list[str]:
             *(f"share_{model}_{one.name}" for one in results.classes(model)),
         )
     ]
-    columns = [f"{what}_{name}" for name in results.index_names for what in STATISTICS]
-    return ["x", "y", "state", "pixels", "valid", *shares, *columns]
+    columns = [f"{what}_{name}" for name in _maps(results) for what in STATISTICS]
+    return [*_BEFORE_VALUES, *shares, *columns]
+
+
+def _maps(results: RunResults) -> dict[str, Callable[[slice, slice], np.ndarray]]:
+    """What statistics are made of, by the names of their columns."""
+    maps: dict[str, Callable[[slice, slice], np.ndarray]] = {
+        name: partial(results.values, name) for name in results.index_names
+    }
+    if results.endmember_names:
+        for group in results.fraction_groups:
+            maps[f"fraction_{group}"] = partial(results.fractions, group)
+        maps[UNMIXING_RMSE.name] = results.unmixing_rmse
+    return maps
 
 
 def _row(results: RunResults, place: _Place, geometry: Any, buffer: float) -> list[Any]:
     import shapely
 
-    n_empty = len(_head(results)) - 5
+    n_empty = len(_head(results)) - len(_BEFORE_VALUES)
     if geometry is None or geometry.is_empty:
-        return [None, None, NO_GEOMETRY, 0, 0, *[None] * n_empty]
+        return [None, None, NO_GEOMETRY, 0, 0, 0, *[None] * n_empty]
     windows = list(_windows(place, geometry, buffer))
     pixels = sum(int(is_in.sum()) for _, _, is_in in windows)
-    valid, classes = _class_values(results, windows)
+    valid, clustered, classes = _class_values(results, windows)
     if geometry.geom_type == "Point" and not buffer:
         state = OUTSIDE if not pixels else OK if valid else NO_DATA
     else:
         area = geometry.buffer(buffer) if buffer else geometry
         state = state_of(shapely.box(*place.bounds), area, pixels, valid)
     centre = geometry.centroid
-    row = [centre.x, centre.y, state, pixels, valid]
+    row = [centre.x, centre.y, state, pixels, valid, clustered]
     if not valid:
         return row + [None] * n_empty
     row += classes
-    for name in results.index_names:
-        values = _gather(windows, lambda r, c, name=name: results.values(name, r, c))
+    for read in _maps(results).values():
+        values = _gather(windows, read)
         row += _statistics(values[np.isfinite(values)].astype(np.float64))
     return row
 
@@ -178,9 +195,9 @@ def _gather(windows: Sequence[Window], read: Any) -> np.ndarray:
     return np.concatenate([read(rows, cols)[is_in] for rows, cols, is_in in windows])
 
 
-def _class_values(results: RunResults, windows: Sequence[Window]) -> tuple[int, list[Any]]:
-    """Number of pixels with data; for each model the class of most pixels, and shares."""
-    valid, found = 0, []
+def _class_values(results: RunResults, windows: Sequence[Window]) -> tuple[int, int, list[Any]]:
+    """Pixels with data, and with a cluster; for each model the class of most pixels, and shares."""
+    valid, total, found = 0, 0, []
     for model in results.model_names if windows else ():
         labels = _gather(windows, lambda r, c, m=model: results.class_map(m, r, c))
         valid = int((labels != NO_CLUSTER).sum())
@@ -189,7 +206,7 @@ def _class_values(results: RunResults, windows: Sequence[Window]) -> tuple[int, 
         total = int(counts.sum())
         found.append(classes[int(counts.argmax())].name if total else None)
         found += [n / total if total else None for n in counts.tolist()]
-    return valid, found
+    return valid, total, found
 
 
 def _statistics(values: np.ndarray) -> list[Any]:

@@ -64,6 +64,8 @@ def verify(out: Path) -> Verified:
     command = str(run.get("command") or "").removesuffix(" --restart")
     if not command.startswith("hyperhpc "):
         command = "the same command"
+    elif not _names(command, out):  # the folder was moved or copied
+        command += f" (with {shlex.quote(str(out))} as its OUT)"
     prefix = f"{folder.results.name}/"
     chunks = {name for name in sums if CHUNK.fullmatch(name.removeprefix(prefix))}
     hint = f"Compute it from the beginning: {command} --restart"
@@ -77,6 +79,12 @@ def verify(out: Path) -> Verified:
         hint = f"Draw them again: hyperhpc report {shlex.quote(str(out))}"
     n_bytes = sum(value[0] for value in sums.values() if value)
     return Verified(len(sums), n_bytes, damaged, complete, hint)
+
+
+def _names(command: str, out: Path) -> bool:
+    """True if a word of a command leads to a folder."""
+    place = out.resolve()
+    return any(Path(word).resolve() == place for word in shlex.split(command))
 
 
 _DAMAGED = "holds other bytes than were written"
