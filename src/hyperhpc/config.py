@@ -29,6 +29,12 @@ OVERLAPS = ("first", "last", "nadir")
 MASKS = (
     "weather", "shadow", "cloud", "haze", "cloud-shadow", "terrain-shadow", "water", "snow",
 )  # fmt: skip
+#: Words that choose maps or tables of a run (``export --what``): no index or endmember has them
+#: as its name.
+RESERVED_NAMES = frozenset(
+    {"clusters", "indices", "fractions", "points", "lloyd", "minibatch", "fraction"}
+    | {"unmixing_rmse"}
+)
 #: NEON's layers of codes, by whose names ``--mask LAYER=CODE`` works too.
 CODED_LAYERS = (
     "Weather_Quality_Indicator", "Cast_Shadow", "Haze_Cloud_Water_Map",
@@ -455,6 +461,11 @@ class RunConfig(SceneOptions):
             problems.append(
                 "apply_model and estimator: give one of them, as an applied model is not fitted"
             )
+        problems += [
+            f"formula = {name}: this word names maps of a run; take another one"
+            for name in self.formula
+            if name.lower() in RESERVED_NAMES
+        ]
         if self.unmix_by == SHAPE and not self.unmix:
             problems.append("unmix_by = 'shape' needs a table of endmembers: give --unmix FILE")
         if self.estimator and not re.fullmatch(r"[\w.]+:\w+", self.estimator):

@@ -290,3 +290,8 @@ def test_estimator__of_a_file_is_named_in_a_warning(command: str, tmp_path: Path
 def test_unmix_by__needs_a_table() -> None:
     assert "needs a table of endmembers" in problem_of(unmix_by="shape")
     assert load(unmix_by="shape", unmix="a.csv").unmix == Path("a.csv")
+
+
+def test_load__refuses_a_formula_with_the_name_of_maps() -> None:
+    with pytest.raises(ConfigError, match="formula = Clusters: this word names maps"):
+        load_config("scene", "out", {"formula": {"Clusters": "R(800)"}})

@@ -12,6 +12,7 @@ import rasterio
 
 from cli_case import call, check_refused
 from hyperhpc.results import open_results
+from hyperhpc.tools.export.netcdf import _flag_words
 from report_case import write_case
 
 
@@ -62,3 +63,8 @@ def test_export__netcdf_replaces_no_file_and_has_no_points(run: Path, tmp_path: 
     check_refused(call("export", run, path), 3, "exists already")
     check_refused(call("export", run, tmp_path / "p.nc", "--what", "points"), 3, "no map 'points'")
     assert [one.name for one in tmp_path.iterdir()] == ["maps.nc"]
+
+
+def test_flags__are_ascii_words_that_differ() -> None:
+    flags = {0: "水田", 1: "森林", 2: "a b", 3: "a_b", 4: "wet meadow"}
+    assert _flag_words(flags) == ["class_0", "class_1", "a_b", "a_b_3", "wet_meadow"]

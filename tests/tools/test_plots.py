@@ -18,7 +18,10 @@ from pyarrow import parquet
 from rasterio.features import geometry_mask
 
 from cli_case import call, check_refused
+from hyperhpc.errors import ConfigError
+from hyperhpc.scene.cube import Grid
 from hyperhpc.tools import plots
+from hyperhpc.tools.areas import buffer_in_units
 from report_case import write_case
 from vector_case import geojson, write_vectors
 
@@ -136,6 +139,14 @@ def test_extract__from_a_run_is_as_computed_from_the_whole_arrays(
     again = call("extract", run, dest, "--polygons", file)
     assert "is now called table.old-1.csv" in again.err
     assert (tmp_path / "table.old-1.csv").read_bytes() == dest.read_bytes()
+
+
+def test_buffer__is_in_metres() -> None:
+    for epsg, unit in ((32613, 1.0), (2227, 1200 / 3937)):
+        grid = Grid(0, 0, 1, 1, pyproj.CRS.from_epsg(epsg).to_wkt(), epsg)
+        assert buffer_in_units(5.0, grid) == pytest.approx(5 / unit)
+    with pytest.raises(ConfigError, match="degrees"):
+        buffer_in_units(5.0, Grid(0, 0, 1, 1, pyproj.CRS.from_epsg(4326).to_wkt(), 4326))
 
 
 def test_extract__from_a_run_takes_points_and_buffers(run: Path, tmp_path: Path) -> None:

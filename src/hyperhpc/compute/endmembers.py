@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperhpc.analysis.indices import built_in
 from hyperhpc.analysis.unmixing.fractions import (
     MAX_CONDITION,
     MAX_ENDMEMBERS,
@@ -20,7 +22,7 @@ from hyperhpc.analysis.unmixing.fractions import (
     add_shade,
     measure_dependence,
 )
-from hyperhpc.config import SHAPE
+from hyperhpc.config import RESERVED_NAMES, SHAPE
 from hyperhpc.errors import ConfigError, unreadable
 from hyperhpc.scene.cube import Scene
 from hyperhpc.scene.point_table import read_rows
@@ -172,6 +174,11 @@ def _check_word(word: str, where: str) -> None:
             f"{where} names an endmember {word!r}",
             "Give each a name or group of at most 60 characters, without / and \\",
         )
+    if word.lower() in RESERVED_NAMES or word.lower() in built_in():
+        raise ConfigError(
+            f"{where} names an endmember {word!r}, which is the name of other maps of a run",
+            "Take another name",
+        )
 
 
 def _check_names(names: list[str], n_bands: int, what: str) -> None:
@@ -236,7 +243,9 @@ def _match_bands(
             raise ConfigError(
                 f"{what} says nothing of {missing.size} of the {len(wanted)} good bands, at "
                 f"{missing.min():g} to {missing.max():g} nm: {why}",
-                f"Leave these bands out with --drop {missing.min():g}-{missing.max():g}",
+                f"Add them to the table, or leave the bands from {math.floor(missing.min())} to "
+                f"{math.ceil(missing.max())} nm out: --drop, with all other windows that are to be "
+                "dropped",
             )
     return spectra
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -100,7 +101,9 @@ def save_figures(results: RunResults, figures: Iterable[ReportFigure]) -> list[P
 def _render(figure: Figure) -> np.ndarray:
     """uint8 (y, x, 4). The paper is white and opaque, so that alpha means nothing."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with warnings.catch_warnings():  # a name in letters that the font lacks is drawn as boxes
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())
     # Figure and canvas refer to each other: without this, large arrays would stay in memory
     # until the garbage collector runs. (Figure.clear would make all axes again first.)

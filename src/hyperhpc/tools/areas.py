@@ -14,6 +14,7 @@ import numpy as np
 from hyperhpc.errors import ConfigError
 from hyperhpc.reading import open_regular
 from hyperhpc.scene.cube import Grid
+from hyperhpc.scene.georef import describe_crs
 from hyperhpc.scene.vectors import merge_polygons
 
 #: States of a feature.
@@ -55,6 +56,22 @@ def check_buffer(buffer: float | None) -> None:
     """Raise ConfigError for a distance that is not positive."""
     if buffer is not None and not 0 < buffer < np.inf:
         raise ConfigError(f"--buffer {buffer:g} is not a distance", "Give more than 0")
+
+
+def buffer_in_units(buffer_m: float | None, grid: Grid) -> float | None:
+    """A distance in metres in units of the CRS; without a CRS, these are taken for metres.
+
+    Raises ConfigError: coordinates are degrees.
+    """
+    if buffer_m is None:
+        return None
+    crs = describe_crs(grid.epsg, grid.wkt)
+    if crs.is_degrees:
+        raise ConfigError(
+            f"--buffer {buffer_m:g} is in metres, and the coordinates are degrees ({crs.label})",
+            "Give polygons instead, or a scene in a projected reference system",
+        )
+    return buffer_m / crs.unit_m
 
 
 def as_areas(geometries: np.ndarray, buffer: float | None, what: str) -> np.ndarray:

@@ -133,8 +133,13 @@ def install_classes(
                 f"Write them: hyperhpc classes {shlex.quote(str(out))} --model {chosen}",
             )
         found = {chosen: found[chosen]}
-    _keep(results.folder, read_classes(results.folder) | found)
-    return report_run(out, notify)
+    before = read_classes(results.folder)
+    _keep(results.folder, before | found)
+    try:
+        return report_run(out, notify)
+    except BaseException:  # the report and exports would show other names
+        _keep(results.folder, before)
+        raise
 
 
 def remove_classes(out: Path, model: str | None, notify: Callable[[str], None]) -> Path:

@@ -33,6 +33,7 @@ from hyperhpc.tools.areas import (
     PARTLY,
     Extracted,
     as_areas,
+    buffer_in_units,
     check_buffer,
     name_for_earlier,
     state_of,
@@ -65,7 +66,7 @@ def extract(
         the layer of ``options`` is one of this file.
     ``dest``: The table. One that an earlier call has written there gets another name
         (``NAME.old-1.csv``); any other file is refused.
-    ``buffer``: Distance in units of the scene's CRS.
+    ``buffer``: Distance in metres.
 
     Raises ConfigError: the file cannot be read or placed, holds no feature or only lines, or
     the buffer is not positive; ResourceError: the table cannot be written.
@@ -78,6 +79,7 @@ def extract(
     what = f"--points {given.file}"
     options, given = split_layer(options, given)
     scene = open_scene(scene_path, options=options)
+    buffer = buffer_in_units(buffer, scene.grid)
     features = place_features(scene, given)
     geometries = as_areas(features.geometries, buffer, what)
     kinds = set(shapely.get_type_id(geometries).tolist())

@@ -26,6 +26,7 @@ from hyperhpc.tools.areas import (
     OUTSIDE,
     Extracted,
     as_areas,
+    buffer_in_units,
     check_buffer,
     name_for_earlier,
     state_of,
@@ -80,7 +81,7 @@ def extract_from_run(
     ``dest``: Its ending is one of :data:`ENDINGS`; a GeoPackage has the geometries too, in the CRS
         of the run. A CSV that an earlier call has written there gets another name
         (``NAME.old-1.csv``); any other file is refused.
-    ``buffer``: Distance in units of the CRS.
+    ``buffer``: Distance in metres.
 
     Raises ConfigError: the run or the file cannot be read, or the file cannot be placed, or holds
     no feature or only lines; options of scenes are given; IncompleteRunError: the run is not
@@ -100,6 +101,7 @@ def extract_from_run(
         )
     results = open_results(out, complete=True)
     place = _Place(str(out), results.grid, results.shape)
+    buffer = buffer_in_units(buffer, results.grid)
     features = place_features(place, given)
     what = f"--points {given.file}"
     geometries = as_areas(features.geometries, buffer, what)
@@ -124,7 +126,7 @@ def extract_from_run(
     notes = list(features.notes)
     if kept:
         notes.append(f"{dest.name} of an earlier call is now called {kept.name}.")
-    if set(states) == {OUTSIDE}:
+    if OUTSIDE in states and set(states) <= {OUTSIDE, NO_GEOMETRY}:
         bounds = " ".join(f"{value:.10g}" for value in place.bounds)
         notes.append(f"All features lie outside the run, whose bounds are {bounds}.")
     return Extracted(dest, len(geometries), states, tuple(notes))

@@ -14,7 +14,14 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
 from hyperhpc.report import style
-from hyperhpc.report.formats import formula_parts, formula_text, number, percent, significant
+from hyperhpc.report.formats import (
+    formula_parts,
+    formula_text,
+    number,
+    percent,
+    plain_text,
+    significant,
+)
 from hyperhpc.report.plots.maps import whole_view
 from hyperhpc.report.plots.sheet import (
     LEFT,
@@ -32,6 +39,8 @@ _ENDS: dict[str, tuple[str, ...]] = {
     "both": ("min", "max"), "min": ("min",), "max": ("max",), "neither": (),
 }  # fmt: skip
 _BINS = 64
+#: Letters of a title that fit above a map.
+_MAX_TITLE = 40
 # Inches above a map for title, formula and the unit over its colour bar.
 _OVER = 0.6
 # Length of a colour bar's arrows as a share of its body.
@@ -244,7 +253,7 @@ def _say_empty(ax: Axes, text: str, **kwargs: Any) -> None:
 
 
 def _heading(sheet: Sheet, x: float, y: float, width: float, index: IndexMap) -> None:
-    sheet.heading(x, y, index.title)
+    sheet.heading(x, y, plain_text(index.title, _MAX_TITLE))
     if width > 0.09 * len(index.title) + 1.5:
         sheet.remark(x + width, y + 0.02, index.missing_words, fontsize=6.5, ha="right")
     formula = str(index.entry.get("formula") or "")

@@ -75,9 +75,19 @@ def _describe(results: RunResults, band: Band) -> dict[str, Any]:
         flags = {one.number: one.name for one in band.classes}
         if results.conditions:
             flags[NOT_CLUSTERED] = NOT_CLUSTERED_TITLE
-        names = (re.sub(r"[^\w.+@-]+", "_", name, flags=re.ASCII) for name in flags.values())
         words["flag_values"] = np.array(list(flags), band.variable.dtype)
-        words["flag_meanings"] = " ".join(names)
+        words["flag_meanings"] = " ".join(_flag_words(flags))
+    return words
+
+
+def _flag_words(flags: Mapping[int, str]) -> list[str]:
+    """Names as CF allows them, which differ from each other: ASCII, without spaces."""
+    words: list[str] = []
+    for number, name in flags.items():
+        word = re.sub(r"[^\w.+@-]+", "_", name, flags=re.ASCII)
+        if not word.strip("_"):
+            word = f"class_{number}"
+        words.append(f"{word}_{number}" if word in words else word)
     return words
 
 
