@@ -171,7 +171,7 @@ def test_run__stops_in_time_and_resumes(small_scene: Path, tmp_path: Path, how: 
 @pytest.mark.usefixtures("no_report")
 def test_run__that_fails_says_why_in_its_status(small_scene: Path, tmp_path: Path) -> None:
     (tmp_path / "slurm").mkdir()  # as a job has left it: logs
-    outcome = spawn("run", small_scene, tmp_path, *OPTIONS, "--clusters", "255", "--stride", "90")
+    outcome = spawn("run", small_scene, tmp_path, *OPTIONS, "--clusters", "254", "--stride", "90")
     assert outcome.code == 3
     assert read_status(tmp_path)["state"] == "failed"
     assert "clusters" in read_status(tmp_path)["error"]
