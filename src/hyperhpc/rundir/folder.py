@@ -366,7 +366,7 @@ def _show(value: Any) -> str:
     if value is None or value == []:
         return "unset"
     if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):  # of a file's content
-        return f"a file of SHA-256 {value[:8]}..."
+        return f"a file (SHA-256 {value[:8]})"
     return str(value)
 
 
