@@ -148,7 +148,7 @@ def check_ports(cluster: Cluster, ports: dict[str, list[tuple[str, int]]], dashb
                 else:
                     assert found == {"http": None, "tls": True, "takes strangers": False}, target
     assert {target for target, _ in plain} == {f"127.0.0.1:{dashboard}"}
-    assert {status for _, status in plain} == {404}, "without the secret there is nothing"
+    assert {status for _, status in plain} == {403}, "without the secret all is refused"
 
 
 def _reachable(ports: dict[str, list[tuple[str, int]]], source: str, node: str) -> list[str]:
