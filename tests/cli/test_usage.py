@@ -124,4 +124,4 @@ def test_plan__made_before_options_were_renamed_is_continued(
     assert options["model"] is None
     assert not {"formula", "apply_model"} & options.keys()
     assert call(*run, "--formula", "a=R(550)/R(670)").code == 77
-    check_refused(call(*run), 3, "formula was ['a=R(550)/R(670)'], is []")
+    check_refused(call(*run), 3, "formula was ['a=R(550)/R(670)'], is unset")
