@@ -7,7 +7,7 @@
 
 from hyperhpc.results.classes import ClusterClass, cluster_title
 from hyperhpc.results.pyramid import TARGET_PX, Extent, FloatMap, Pyramid, reduce_mean, widen_equal
-from hyperhpc.results.reader import STRIP_ROWS, JsonDict, RunResults, open_results
+from hyperhpc.results.reader import STRIP_ROWS, JsonDict, RunResults, open_results, row_strips
 
 __all__ = [
     "STRIP_ROWS",
@@ -21,5 +21,6 @@ __all__ = [
     "cluster_title",
     "open_results",
     "reduce_mean",
+    "row_strips",
     "widen_equal",
 ]

@@ -45,6 +45,12 @@ class _Part(NamedTuple):
     problem: str = ""
 
 
+def row_strips(height: int) -> Iterator[slice]:
+    """Slices of at most ``STRIP_ROWS`` rows that cover a height, from the first."""
+    for row in range(0, height, STRIP_ROWS):
+        yield slice(row, min(row + STRIP_ROWS, height))
+
+
 @dataclass(frozen=True, eq=False)
 class RunResults:
     """What a run has written.
@@ -230,9 +236,7 @@ class RunResults:
 
     def strips(self) -> Iterator[slice]:
         """Slices of ``STRIP_ROWS`` rows, from north to south."""
-        height = self.shape[0]
-        for row in range(0, height, STRIP_ROWS):
-            yield slice(row, min(row + STRIP_ROWS, height))
+        return row_strips(self.shape[0])
 
     def labels(self, model: str, rows: slice, cols: slice = slice(None)) -> np.ndarray:
         """Clusters of one model (y, x), uint8; 255 is no-data, 254 is left out by ``--where``."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperhpc.errors import ConfigError
 from hyperhpc.files import atomic_outputs
-from hyperhpc.results import STRIP_ROWS, RunResults
+from hyperhpc.results import RunResults, row_strips
 from hyperhpc.scene.cube import Grid
 from hyperhpc.schema import INDICES
 from hyperhpc.tools.compare import Overlap
@@ -104,8 +104,7 @@ class _CommonArea:
 
     def strips(self) -> Iterator[slice]:
         """Slices of rows, from north to south."""
-        for row in range(0, self.shape[0], STRIP_ROWS):
-            yield slice(row, min(row + STRIP_ROWS, self.shape[0]))
+        return row_strips(self.shape[0])
 
 
 def check_difference(path: Path) -> None:
